@@ -1,0 +1,1 @@
+"""The YAML recipes that ship with ipu-train: one file is one run."""

@@ -1,0 +1,1 @@
+"""The PopART custom operator for Proxy Norm, its build and its loader."""
