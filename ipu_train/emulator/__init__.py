@@ -1,0 +1,71 @@
+"""PopTorch's public API on plain torch: the device of everybody who has no IPU.
+
+``import ipu_train.emulator as poptorch`` gives what ``import poptorch`` gives where the Poplar SDK is installed, with
+the observable behaviour of PopTorch 3.4. Numbers are those an IPU would compute up to rounding; time and memory are
+those of the machine it runs on.
+"""
+
+import os as _os
+from typing import Any as _Any
+from typing import Optional as _Optional
+
+import torch as _torch
+
+from . import _impl, _logging, ops, optim, options, poptorch_core, profiling, testing  # noqa: F401
+from ._args_parser import ICustomArgParser, registerCustomArgParser  # noqa: F401
+from ._async_accessor import AsynchronousDataAccessor  # noqa: F401
+from ._blocks import Attribute, BeginBlock, Block, BlockFunction, NameScope, removeBlocks  # noqa: F401
+from ._dataloader import DataLoader  # noqa: F401
+from ._hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
+from ._impl import createPoptorchError, isRunningOnIpu  # noqa: F401
+from ._logging import logger, setLogLevel  # noqa: F401
+from ._poplar_executor import PoplarExecutor
+from ._printing import module_repr, print  # noqa: F401
+from .enums import *  # noqa: F403
+from .ops import *  # noqa: F403
+from .options import *  # noqa: F403
+from .poptorch_core import (  # noqa: F401
+    Error,
+    RecoverableError,
+    UnrecoverableError,
+    ipuHardwareIsAvailable,
+    ipuHardwareVersion,
+)
+
+__version__ = "3.4.0+emulator"
+
+_os.environ.setdefault("RDMAV_FORK_SAFE", "1")
+
+
+def _user_model(model: _Any) -> _torch.nn.Module:
+    return model.model if isinstance(model, PoplarExecutor) else model
+
+
+def trainingModel(
+    model: _Any, options: _Optional[options.Options] = None, optimizer: _Any = None
+) -> PoplarExecutor:
+    """Wrap a module whose forward computes a loss, to train it on the device.
+
+    Args:
+        model: the module, or an executor whose module is taken.
+        options: left out, the defaults.
+        optimizer: of ``poptorch.optim`` or one of torch's SGD, Adam, AdamW, RMSprop; left out, SGD with
+            learning rate 0.01 over all parameters.
+
+    Raises:
+        RuntimeError: the module is wrapped for training already.
+        poptorch.Error: ``options`` is no ``poptorch.Options``.
+    """
+    module = _user_model(model)
+    if optimizer is None:
+        optimizer = optim.SGD(module.parameters(), lr=0.01)
+    return PoplarExecutor(module, options, training=True, optimizer=optimizer)
+
+
+def inferenceModel(model: _Any, options: _Optional[options.Options] = None) -> PoplarExecutor:
+    """Wrap a module to run its forward on the device.
+
+    Raises:
+        poptorch.Error: ``options`` is no ``poptorch.Options``, or asks for gradient accumulation.
+    """
+    return PoplarExecutor(_user_model(model), options, training=False)

@@ -1,0 +1,141 @@
+"""What ``poptorch`` is, and the configuration as PopTorch's options.
+
+The only place that decides between the Poplar SDK's PopTorch and the embedded emulator; everything else is written
+once, against the PopTorch API.
+"""
+
+import importlib
+import importlib.util
+import os
+from typing import Any, List, Tuple
+
+import torch
+
+from .config import Config
+
+
+class DeviceError(ValueError):
+    """A device that is asked for and cannot be had; the message says what to do."""
+
+
+def sdk_is_installed() -> bool:
+    """Whether the Poplar SDK's PopTorch can be imported (the emulator under that name does not count)."""
+    try:
+        spec = importlib.util.find_spec("poptorch")
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and not (spec.origin or "").startswith(os.path.dirname(__file__))
+
+
+def choose(config: Config) -> Tuple[Any, str]:
+    """The ``poptorch`` module for ``device.target``, and a line that says what runs.
+
+    Raises:
+        DeviceError: hardware or Graphcore's IPUModel is asked for without the SDK, or without enough IPUs.
+    """
+    target = config.device.target
+    installed = sdk_is_installed()
+    if target == "emulator" or (target == "auto" and not installed):
+        emulator = importlib.import_module("ipu_train.emulator")
+        return emulator, f"embedded emulator of PopTorch {emulator.__version__} on {config.device.compute}"
+    if not installed:
+        raise DeviceError(
+            f"device.target is {target}, but the Poplar SDK's poptorch is not installed in this Python. Activate the "
+            "SDK and its PopTorch wheel, or use device.target=emulator."
+        )
+    poptorch = importlib.import_module("poptorch")
+    ipus = config.ipus_per_replica * config.training.replicas
+    if target == "auto":
+        target = "ipu" if poptorch.ipuHardwareIsAvailable(ipus) else "ipu_model"
+    elif target == "ipu" and not poptorch.ipuHardwareIsAvailable(ipus):
+        raise DeviceError(
+            f"device.target is ipu, and {ipus} IPUs are needed ({config.ipus_per_replica} per replica x "
+            f"{config.training.replicas} replicas), but that many are not available. Use fewer replicas, or "
+            "device.target=ipu_model."
+        )
+    where = "IPU hardware" if target == "ipu" else "Graphcore's IPUModel"
+    if target == "ipu_model":
+        os.environ.setdefault("POPTORCH_IPU_MODEL", "1")
+    return poptorch, f"PopTorch {poptorch.__version__} on {where}"
+
+
+def is_emulated(poptorch: Any) -> bool:
+    return poptorch.__name__ == "ipu_train.emulator"
+
+
+def training_options(poptorch: Any, config: Config, fuse_micro_batches: bool) -> Any:
+    """``poptorch.Options`` of the training program."""
+    training = config.training
+    options = _common_options(poptorch, config, training.device_iterations)
+    options.Training.gradientAccumulation(training.gradient_accumulation)
+    reduction = poptorch.ReductionType.Mean if training.reduction == "mean" else poptorch.ReductionType.Sum
+    options.Training.accumulationAndReplicationReductionType(reduction)
+    options.outputMode(poptorch.OutputMode.Sum)
+    options.Precision.enableStochasticRounding(training.stochastic_rounding)
+    if fuse_micro_batches:
+        options._Emulator.fuseMicroBatches(True, max_images=FUSED_IMAGES)
+    return options
+
+
+# Enough for efficient CPU kernels; more only costs memory.
+FUSED_IMAGES = 256
+
+
+def validation_options(poptorch: Any, config: Config) -> Any:
+    """``poptorch.Options`` of the validation program: it returns the result of every image."""
+    options = _common_options(poptorch, config, validation_device_iterations(config))
+    options.outputMode(poptorch.OutputMode.All)
+    return options
+
+
+def validation_device_iterations(config: Config) -> int:
+    """A pipeline needs as many micro-batches in flight as it has stages."""
+    return max(config.validation.device_iterations or 1, config.ipus_per_replica)
+
+
+def _common_options(poptorch: Any, config: Config, device_iterations: int) -> Any:
+    options = poptorch.Options()
+    options.deviceIterations(device_iterations)
+    options.replicationFactor(config.training.replicas)
+    device = config.device
+    if device.available_memory_proportion is not None:
+        ipus = config.ipus_per_replica
+        shares = device.available_memory_proportion
+        shares = shares * ipus if len(shares) == 1 else shares
+        options.setAvailableMemoryProportion({f"IPU{i}": share for i, share in enumerate(shares)})
+    options.Precision.setPartialsType(torch.half if device.partials == "half" else torch.float)
+    if device.executable_cache is not None:
+        options.enableExecutableCaching(device.executable_cache)
+    if config.ipus_per_replica > 1:
+        options.setExecutionStrategy(poptorch.PipelinedExecution(poptorch.AutoStage.SameAsIpu))
+    if is_emulated(poptorch):
+        options._Emulator.computeDevice(device.compute)
+    # without torch.manual_seed as a side effect: the host's random state belongs to the caller
+    host_random = torch.get_rng_state()
+    options.randomSeed(config.training.seed)
+    torch.set_rng_state(host_random)
+    return options
+
+
+def place_on_ipus(poptorch: Any, network: torch.nn.Module, splits: List[str]) -> None:
+    """Begin a new IPU at each of the named modules; the first modules go to IPU 0.
+
+    Raises:
+        DeviceError: a name that is no module of the network.
+    """
+    if not splits:
+        return
+    modules = dict(network.named_modules())
+    for name in splits:
+        if name not in modules:
+            import difflib
+
+            near = difflib.get_close_matches(name, [m for m in modules if m], n=3)
+            hint = f" Did you mean {', '.join(near)}?" if near else ""
+            raise DeviceError(f"device.pipeline_splits names {name}, which is no module of the model.{hint}")
+    # the very first leaf opens IPU 0, since every operation of a pipelined model must be in a block
+    poptorch.BeginBlock(
+        next(m for m in network.modules() if not list(m.children())), user_id="ipu0", ipu_id=0
+    )
+    for ipu, name in enumerate(splits, start=1):
+        poptorch.BeginBlock(modules[name], user_id=f"ipu{ipu}", ipu_id=ipu)

@@ -1,0 +1,287 @@
+"""From a module and one call's arguments to an executable: capture, checks, storage for weights."""
+
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+import torch
+
+from ._args_parser import Arguments, signature_only
+from ._batching import Batching
+from ._capture import Recorder
+from ._dtypes import upload
+from ._graph import Graph, Ref, map_structure
+from ._impl import createPoptorchError
+from ._logging import logger
+from ._precision import make_rounding
+from ._program import Program
+from .enums import CommGroupType, OutputMode
+from .options import Options
+
+
+class Executable:
+    """What a compiled model consists of.
+
+    Attributes:
+        graph, program: the captured forward and its runnable form.
+        batching: how calls are cut into micro-batches.
+        fused: micro-batches that run as one batch (1: one by one).
+        signature: the arguments it was compiled for, shapes and dtypes only.
+        state: storage of every parameter and buffer by name, as replica 0 holds it.
+        weights: the parameters among them.
+        updated_buffers: names of what forward changes; each replica has its own copy.
+        half_weights: names of parameters that the device stores as float16.
+    """
+
+    def __init__(self, graph: Graph, batching: Batching, signature: Arguments, training: bool) -> None:
+        self.graph = graph
+        self.batching = batching
+        self.signature = signature
+        self.training = training
+        self.loss_slot = _loss_slot(graph) if training else None
+        self.program = Program(graph, keep=[self.loss_slot] if training else [])
+        self.fused = 1
+        self.state: Dict[str, torch.Tensor] = {}
+        self.weights: Dict[str, torch.Tensor] = {}
+        self.half_weights: List[str] = []
+        self.updated_buffers: List[str] = []
+        self.updated_inputs: List[int] = []
+        self.replica_state: List[List[torch.Tensor]] = []
+        self.parameter_names: Dict[int, str] = {}
+
+    def build_replicas(self, replicas: int) -> None:
+        """State lists in the order of the graph; buffers that forward updates are held once per replica."""
+        self.replica_state = [
+            [
+                value.detach().clone() if replica and name in self.updated_buffers else value
+                for name, value in self.state.items()
+            ]
+            for replica in range(replicas)
+        ]
+
+    def upload_state(self, model: torch.nn.Module, only: Optional[Iterable[str]] = None) -> None:
+        """Copy the host's parameters and buffers to every replica."""
+        wanted = None if only is None else set(only)
+        with torch.no_grad():
+            for index, (name, host) in enumerate(named_state(model)):
+                if wanted is None or name in wanted:
+                    for replica in self.replica_state:
+                        replica[index].copy_(plain(host))
+
+    def download_state(self, model: torch.nn.Module) -> None:
+        """Write the parameters and buffers of replica 0 into the module's own tensors."""
+        with torch.no_grad():
+            for name, host in named_state(model):
+                plain(host).copy_(self.state[name])
+
+    def optimizer_names(self, optimizer: Any) -> List[List[str]]:
+        """Names of the weights of each parameter group; parameters of other modules are left out."""
+        names = []
+        for group in optimizer.param_groups:
+            known = [self.parameter_names.get(id(parameter)) for parameter in group["params"]]
+            names.append([name for name in known if name is not None and self.weights[name].requires_grad])
+        return names
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A view of a parameter or buffer that is no wrapper class and has no autograd history."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return object.__getattribute__(tensor, "detach")()
+
+
+def named_state(model: torch.nn.Module) -> List[Tuple[str, torch.Tensor]]:
+    """(name, tensor) of every parameter and buffer; a tensor with several names appears once, under its first."""
+    return list(model.named_parameters()) + list(model.named_buffers())
+
+
+def _loss_slot(graph: Graph) -> int:
+    try:
+        slot = graph.loss_slot()
+    except ValueError as error:
+        raise createPoptorchError(
+            f"Multiple independent losses found in graph: {error}. Combine them and mark the result with "
+            "poptorch.identity_loss."
+        ) from None
+    if slot is None:
+        raise createPoptorchError(
+            "Couldn't find a loss in graph: a training model must compute its loss in forward, with a torch loss "
+            "function or poptorch.identity_loss."
+        )
+    return slot
+
+
+def make_batching(options: Options, training: bool) -> Batching:
+    return Batching(
+        options.device_iterations,
+        options.Training.gradient_accumulation if training else 1,
+        options.replication_factor,
+        options.input_group_size,
+        CommGroupType(options.input_cgt),
+        OutputMode(options.output_mode),
+        options.output_return_period,
+    )
+
+
+def fused_micro_batches(options: Options, batching: Batching, micro_batch_size: int) -> int:
+    """How many micro-batches of a weight update run as one: the largest divisor of A * R within the image limit."""
+    emulator = options._Emulator
+    if not emulator.fuse_micro_batches or batching.group_size != 1:
+        return 1
+    total = batching.gradient_accumulation * batching.replicas
+    limit = emulator.max_images or total * micro_batch_size
+    fitting = [n for n in range(1, total + 1) if total % n == 0 and n * micro_batch_size <= limit]
+    return fitting[-1] if fitting else 1
+
+
+def compile_model(
+    model: torch.nn.Module,
+    user_model: torch.nn.Module,
+    arguments: Arguments,
+    options: Options,
+    training: bool,
+    rounding_generator: torch.Generator,
+) -> Executable:
+    """Capture ``model``'s forward for arguments of a whole call and prepare its storage.
+
+    Raises:
+        poptorch.Error: forward does what cannot be compiled; the message says what and where.
+        AssertionError: the leading dimension of an input is no multiple of the number of micro-batches.
+    """
+    batching = make_batching(options, training)
+    tensors = arguments.tensors()
+    sizes = [batching.micro_batch_size(tensor) for tensor in tensors]
+    device = torch.device(options._Emulator.device)
+    fused = fused_micro_batches(options, batching, max(sizes)) if training and sizes else 1
+
+    rounding = make_rounding(options.Precision.stochastic_rounding, rounding_generator)
+    recorder = Recorder(device, rounding, options._execution_strategy, fused, options._Emulator.permissive)
+    storages = {}
+    for name, host in named_state(user_model):
+        storage, half = upload(plain(host), device)
+        if isinstance(host, torch.nn.Parameter):
+            storage.requires_grad_(training and host.requires_grad and storage.is_floating_point())
+        storages[name] = storage
+        recorder.add_state(name, host, storage, half)
+    _allow_attributes(model, recorder)
+
+    inputs = []
+    for tensor, size in zip(tensors, sizes):
+        cut = batching.micro_batch(tensor, 0, 0, 0) if fused == 1 else tensor[: fused * size]
+        inputs.append(recorder.add_input(*upload(cut, device)))
+    graph, outputs = _capture(model, user_model, arguments.with_tensors(inputs), recorder, training)
+
+    executable = Executable(graph, batching, signature_only(arguments), training)
+    executable.fused = fused
+    executable.state = storages
+    executable.weights = {
+        name: storages[name] for name, host in named_state(user_model) if isinstance(host, torch.nn.Parameter)
+    }
+    executable.half_weights = [name for name in executable.weights if graph.state[name] in graph.half]
+    executable.parameter_names = {id(host): name for name, host in named_state(user_model)}
+    executable.updated_buffers = recorder.updated_state
+    executable.updated_inputs = recorder.updated_inputs
+    if fused > 1 and executable.updated_buffers:
+        raise createPoptorchError(
+            f"Micro-batches cannot be fused: forward updates {', '.join(executable.updated_buffers)} once for each "
+            "micro-batch."
+        )
+    _check_buffers(user_model, executable, options)
+    recorder.stages.validate(options, training, hardware=False)
+    executable.build_replicas(options.replication_factor)
+    return executable
+
+
+def _allow_attributes(model: torch.nn.Module, recorder: Recorder) -> None:
+    for module in model.modules():
+        for value in vars(module).values():
+            map_structure(value, lambda t: recorder.allow_attribute(t) or t, (torch.Tensor,))
+
+
+def _capture(
+    model: torch.nn.Module,
+    user_model: torch.nn.Module,
+    arguments: Arguments,
+    recorder: Recorder,
+    training: bool,
+) -> Tuple[Graph, Any]:
+    """Run forward once under the recorder; the host's module is as before afterwards, also when forward fails."""
+    before = [(module, dict(module._parameters), dict(module._buffers)) for module in user_model.modules()]
+    state = [recorder.value_of_slot(slot) for slot in recorder.graph.state.values()]
+    versions = [storage._version for storage in state]
+    buffers_of = {name for name, _ in user_model.named_buffers()}
+    originals = [
+        storage.detach().clone() if name in buffers_of else None
+        for name, storage in zip(recorder.graph.state, state)
+    ]
+    inputs = [recorder.value_of_slot(slot) for slot in recorder.graph.inputs]
+    input_versions = [storage._version for storage in inputs]
+    random_before = torch.get_rng_state()
+    try:
+        with torch.set_grad_enabled(training), recorder:
+            result = arguments.call(model.forward)
+        problem = _reassigned(before)
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+    if problem:
+        raise createPoptorchError(problem)
+    graph = recorder.graph
+    graph.uses_random = not torch.equal(random_before, torch.get_rng_state())
+    graph.outputs = map_structure(result, lambda t: _output(t, recorder), (torch.Tensor,))
+    recorder.updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
+    recorder.updated_state = []
+    for name, storage, version, original in zip(graph.state, state, versions, originals):
+        changed = storage._version != version or (original is not None and not torch.equal(original, storage))
+        if changed:
+            recorder.updated_state.append(name)
+        if changed and original is not None:
+            with torch.no_grad():
+                storage.copy_(original)
+    return graph, result
+
+
+def _output(tensor: torch.Tensor, recorder: Recorder) -> Any:
+    if recorder.is_recorded(tensor):
+        return Ref(recorder.slot_of(tensor))
+    logger.warning("Output expected to be on the IPU but is on the CPU: it is returned as it is.")
+    return tensor
+
+
+def _reassigned(before: List[Tuple[torch.nn.Module, Dict[str, Any], Dict[str, Any]]]) -> str:
+    """What forward did to the registration of parameters and buffers; empty when nothing."""
+    for module, parameters, buffers in before:
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            continue
+        for kind, old, new in (
+            ("Parameter", parameters, module._parameters),
+            ("Buffer", buffers, module._buffers),
+        ):
+            for name, tensor in old.items():
+                if name not in new:
+                    return f"{kind} '{name}' of {type(module).__name__} is removed from the model within forward."
+                if new[name] is not tensor:
+                    return (
+                        f"{kind} '{name}' of {type(module).__name__} is reassigned within the model when running on "
+                        "the IPU: update it in place instead, for example with copy_()."
+                    )
+    return ""
+
+
+def _check_buffers(model: torch.nn.Module, executable: Executable, options: Options) -> None:
+    """With several replicas a buffer that forward updates would differ between them: refuse unless that is asked for.
+
+    BatchNorm's own running statistics are let through, as Graphcore's CNN application relies on.
+    """
+    if options.replication_factor == 1 or not options.broadcast_buffers:
+        return
+    native = {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        for name, _ in module.named_buffers(recurse=False)
+    }
+    refused = [name for name in executable.updated_buffers if name not in native]
+    if refused:
+        raise createPoptorchError(
+            f"PopTorch does not support broadcasting buffers: {', '.join(refused)} would differ between replicas. "
+            "Call Options.broadcastBuffers(False) to let each replica keep its own."
+        )

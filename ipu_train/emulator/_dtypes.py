@@ -1,0 +1,43 @@
+"""What a dtype becomes on the device, and how the emulator stores it.
+
+Three dtypes belong to every tensor: the *host* dtype that the user passes or receives, the *device* dtype that a
+real IPU would hold (PopTorch 3.4 user guide, "Type casting": int64 becomes int32, float64 becomes float32), and the
+*storage* dtype of the torch tensor that stands in for it here. Storage differs from the device dtype twice:
+
+* float16 is stored as float32 whose values are rounded to float16 wherever the IPU would store float16. Torch 2.0.1
+  has no float16 convolutions on CPUs at all, and where newer versions have them they are many times slower.
+* int32 that came from int64 stays int64, since torch wants int64 for class labels and indices.
+"""
+
+from typing import Tuple
+
+import torch
+
+# device dtype for every host dtype that changes on the way
+_ON_DEVICE = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
+# storage dtype for every dtype that a program may name inside forward
+_STORAGE = {torch.float16: torch.float32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
+
+
+def device_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that the IPU holds for a host ``dtype``."""
+    return _ON_DEVICE.get(dtype, dtype)
+
+
+def storage_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the torch tensor that stands for ``dtype`` in the emulator."""
+    return _STORAGE.get(dtype, dtype)
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> Tuple[torch.Tensor, bool]:
+    """A fresh storage tensor with the values of a host tensor, and whether the device holds it as float16."""
+    with torch.no_grad():
+        stored = tensor.detach().to(device=device, dtype=storage_dtype(tensor.dtype), copy=True)
+    return stored.contiguous(), tensor.dtype == torch.float16
+
+
+def download(stored: torch.Tensor, half: bool) -> torch.Tensor:
+    """The host tensor for a storage tensor: detached, on the CPU, contiguous, with the dtype the IPU returns."""
+    dtype = torch.float16 if half else device_dtype(stored.dtype)
+    host = stored.detach().to(device="cpu", dtype=dtype).contiguous()
+    return host.clone() if host.data_ptr() == stored.data_ptr() else host

@@ -1,0 +1,156 @@
+"""The static graph that a captured forward becomes: a list of nodes over numbered tensor slots."""
+
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import torch
+
+
+class Ref:
+    """Stands for the tensor of a slot inside a node's arguments or a program's outputs."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def __repr__(self) -> str:
+        return f"v{self.slot}"
+
+
+class Node:
+    """One recorded call: ``results = function(*args, **kwargs)`` with slots in the place of tensors.
+
+    ``results`` lists (path into the returned object, slot); an empty path is the returned object itself. A node
+    without results is kept for its side effect (``x[0] = y``).
+    """
+
+    __slots__ = ("args", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "results", "stage")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        results: List[Tuple[Tuple[Any, ...], int]],
+        grad_enabled: bool,
+        ipu: int = 0,
+        stage: int = 0,
+        location: str = "",
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        self.results = results
+        self.grad_enabled = grad_enabled
+        self.ipu = ipu
+        self.stage = stage
+        self.location = location
+
+    def inputs(self) -> List[int]:
+        """Slots that the node reads."""
+        return [ref.slot for ref in references((self.args, self.kwargs))]
+
+    def outputs(self) -> List[int]:
+        return [slot for _, slot in self.results]
+
+    def __repr__(self) -> str:
+        results = ", ".join(f"v{slot}" for slot in self.outputs())
+        return f"{results or '_'} = {self.name}{self.args!r}"
+
+
+def map_structure(value: Any, visit: Callable[[Any], Any], leaf: Tuple[type, ...]) -> Any:
+    """A copy of nested tuples, lists, dicts and slices with ``visit`` applied to every instance of ``leaf``."""
+    if isinstance(value, leaf):
+        return visit(value)
+    if isinstance(value, (tuple, list)):
+        mapped = [map_structure(item, visit, leaf) for item in value]
+        if all(new is old for new, old in zip(mapped, value)):
+            return value
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*mapped)
+        if type(value).__module__ == "torch.return_types":
+            return type(value)(mapped)
+        return tuple(mapped) if isinstance(value, tuple) else mapped
+    if isinstance(value, dict):
+        return {key: map_structure(item, visit, leaf) for key, item in value.items()}
+    if isinstance(value, slice):
+        parts = [map_structure(part, visit, leaf) for part in (value.start, value.stop, value.step)]
+        return slice(*parts)
+    return value
+
+
+def references(value: Any) -> List[Ref]:
+    """Every :class:`Ref` in a nested structure, in order."""
+    found: List[Ref] = []
+    map_structure(value, lambda ref: found.append(ref) or ref, (Ref,))
+    return found
+
+
+def tensor_paths(value: Any, path: Tuple[Any, ...] = ()) -> List[Tuple[Tuple[Any, ...], torch.Tensor]]:
+    """(path, tensor) for every tensor in what a function returned."""
+    if isinstance(value, torch.Tensor):
+        return [(path, value)]
+    if isinstance(value, (tuple, list)):
+        return [item for i, part in enumerate(value) for item in tensor_paths(part, path + (i,))]
+    if isinstance(value, dict):
+        return [item for key, part in value.items() for item in tensor_paths(part, path + (key,))]
+    return []
+
+
+class Graph:
+    """What capturing a forward yields; everything that a program or a report is made from.
+
+    ``inputs``, ``state`` and ``constants`` map to the slots that are filled before the first node runs; ``half`` holds
+    the slots that a device stores as float16; ``outputs`` is the returned structure with :class:`Ref` for tensors.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: List[Node] = []
+        self.inputs: List[int] = []
+        self.state: Dict[str, int] = {}
+        self.constants: Dict[int, torch.Tensor] = {}
+        self.half: set = set()
+        self.outputs: Any = None
+        self.losses: List[Tuple[int, int]] = []  # (index of the node, slot of its result)
+        self.fused_losses: set = set()  # slots that hold one value for each micro-batch of a fused batch
+        self.uses_random = False
+
+    def ancestors(self, slot: int) -> set:
+        """Indices of the nodes that the value of ``slot`` depends on."""
+        wanted = {slot}
+        found = set()
+        for index in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[index]
+            if wanted.intersection(node.outputs()):
+                found.add(index)
+                wanted.update(node.inputs())
+        return found
+
+    def loss_slot(self) -> Optional[int]:
+        """The slot where backward starts, None when there is no loss.
+
+        A loss that feeds another one is an ordinary reduction (PopTorch 3.4: losses followed by ``identity_loss``).
+
+        Raises:
+            ValueError: more than one independent loss; the message names them.
+        """
+        final = list(self.losses)
+        for _, slot in self.losses:
+            feeding = self.ancestors(slot)
+            final = [(i, s) for i, s in final if s == slot or i not in feeding]
+        if len(final) > 1:
+            raise ValueError(", ".join(self.nodes[index].name for index, _ in final))
+        return final[0][1] if final else None
+
+
+def last_uses(nodes: Sequence[Node], keep: Sequence[int]) -> Dict[int, List[int]]:
+    """For each node index the slots that nothing reads after it, so that their memory can be given back."""
+    seen = set(keep)
+    release: Dict[int, List[int]] = {}
+    for index in range(len(nodes) - 1, -1, -1):
+        touched = set(nodes[index].inputs()) | set(nodes[index].outputs())
+        release[index] = sorted(touched - seen)
+        seen |= touched
+    return release
