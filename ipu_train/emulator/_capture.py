@@ -142,6 +142,8 @@ class Recorder(Annotations, TorchFunctionMode):
             name = getattr(descriptor, "__name__", name) + ("" if name == "__get__" else "__set__")
         if name in _VALUE_NEEDED or name in _DATA_DEPENDENT:
             self._refuse(name)
+        if name == "__getitem__" and _selects_by_mask(args[1]):
+            self._refuse("indexing with a boolean tensor")
         if name in ("__repr__", "__str__", "__format__"):
             return self._describe(args[0])
         if name == "backward":
@@ -173,7 +175,7 @@ class Recorder(Annotations, TorchFunctionMode):
             else "has a result whose shape depends on the values of its input"
         )
         raise createPoptorchError(
-            f"{name}() at {caller_location()} {what}: it cannot be compiled for the IPU. "
+            f"{name} at {caller_location()} {what}: it cannot be compiled for the IPU. "
             "Use operations with fixed shapes and return the tensor from forward to read it on the host."
         )
 
@@ -356,6 +358,12 @@ _FACTORIES = frozenset(
         "randperm",
     ]
 )
+
+
+def _selects_by_mask(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    with torch._C.DisableTorchFunction():
+        return any(isinstance(part, torch.Tensor) and part.dtype == torch.bool and part.dim() for part in parts)
 
 
 def caller_location() -> str:
