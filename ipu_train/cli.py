@@ -60,7 +60,9 @@ def _train(arguments: List[str]) -> int:
         "Train a batch-independent CNN through PopTorch, on IPUs or on the embedded emulator.\n\n"
         "commands:\n" + "\n".join(f"  ipu-train {name:<8} {COMMAND_HELP[name]}" for name in COMMANDS),
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the newest run of this configuration")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the newest run of this configuration"
+    )
     parser.add_argument("--version", action="version", version=f"ipu-train {__version__}")
     options = parser.parse_intermixed_args(arguments)
 
@@ -73,7 +75,9 @@ def _train(arguments: List[str]) -> int:
 
 
 def _config(arguments: List[str]) -> int:
-    parser = _parser("config", "Print a configuration with all defaults filled in and where each value comes from.")
+    parser = _parser(
+        "config", "Print a configuration with all defaults filled in and where each value comes from."
+    )
     options = parser.parse_intermixed_args(arguments)
 
     from .config import load

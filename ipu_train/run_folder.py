@@ -130,5 +130,3 @@ def _flat(tree: dict, prefix: str = "") -> dict:
         else:
             leaves[prefix + key] = value
     return leaves
-
-

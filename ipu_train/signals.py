@@ -32,7 +32,9 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        print("\nStopping after this step and saving a checkpoint; once more to stop at once.", file=sys.stderr)
+        print(
+            "\nStopping after this step and saving a checkpoint; once more to stop at once.", file=sys.stderr
+        )
 
     @property
     def requested(self) -> bool:

@@ -86,10 +86,16 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
                     position.epoch, position.call + 1, position.step + config.training.device_iterations
                 )
                 tracker.training_call(
-                    position.epoch, position.step, rate, time.perf_counter() - started, *_means(config, loss, correct)
+                    position.epoch,
+                    position.step,
+                    rate,
+                    time.perf_counter() - started,
+                    *_means(config, loss, correct),
                 )
                 last_call = position.call == calls_per_epoch
-                if not last_call and (stop.requested or _due(config.checkpoint.every_steps, position.step, config)):
+                if not last_call and (
+                    stop.requested or _due(config.checkpoint.every_steps, position.step, config)
+                ):
                     _save(run, folder, config, position, tracker)
                 if stop.requested:
                     break
@@ -145,7 +151,9 @@ def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[f
     """Mean loss and accuracy of a call from OutputMode.Sum: sums over device iterations and accumulation."""
     training = config.training
     micro_batches = training.device_iterations * training.gradient_accumulation * training.replicas
-    return loss.double().sum().item() / micro_batches, correct.double().sum().item() / _images_per_call(config)
+    return loss.double().sum().item() / micro_batches, correct.double().sum().item() / _images_per_call(
+        config
+    )
 
 
 def _due(every: Any, step: int, config: Config) -> bool:
@@ -198,11 +206,15 @@ def _validation_call(config: Config) -> int:
 # -- checkpoints -------------------------------------------------------------------------------------------------
 
 
-def _save(run: Assembly, folder: run_folder.RunFolder, config: Config, position: Position, tracker: Tracker) -> None:
+def _save(
+    run: Assembly, folder: run_folder.RunFolder, config: Config, position: Position, tracker: Tracker
+) -> None:
     run.training_model.copyWeightsToHost()
     optimizer = run.optimizer.state_dict()
     tensors = {
-        f"{part}/{name}": value for part in ("ipu_state", "ipu_param") for name, value in optimizer[part].items()
+        f"{part}/{name}": value
+        for part in ("ipu_state", "ipu_param")
+        for name, value in optimizer[part].items()
     }
     tensors["host_random_state"] = torch.get_rng_state()
     state: Dict[str, Any] = {

@@ -374,7 +374,9 @@ class TestNumericTypes:
         seen = []
 
         def forward(x, n):
-            seen.extend([x.dtype, n.dtype, (x + 1.0).dtype, x.float().dtype, torch.zeros(2, dtype=torch.half).dtype])
+            seen.extend(
+                [x.dtype, n.dtype, (x + 1.0).dtype, x.float().dtype, torch.zeros(2, dtype=torch.half).dtype]
+            )
             return x
 
         run(forward, torch.ones(1).half(), torch.ones(1).long())

@@ -18,7 +18,9 @@ def cross_entropy_of(model, x, labels):
 
 
 @pytest.mark.parametrize("iterations, accumulation, replicas, reduction", COMBINATIONS)
-def test_weights_and_losses_after_three_calls_equal_a_loop_by_hand(iterations, accumulation, replicas, reduction):
+def test_weights_and_losses_after_three_calls_equal_a_loop_by_hand(
+    iterations, accumulation, replicas, reduction
+):
     model, reference = twins()
     x, labels = images(iterations * accumulation * replicas * 2)
     rate = 0.1 if reduction == "Mean" else 0.1 / (accumulation * replicas)
@@ -31,7 +33,15 @@ def test_weights_and_losses_after_three_calls_equal_a_loop_by_hand(iterations, a
     for _ in range(3):
         _, losses = executor(x, labels)
         expected = train_by_hand(
-            reference, by_hand, x, labels, iterations, accumulation, replicas, reduction == "Mean", cross_entropy_of
+            reference,
+            by_hand,
+            x,
+            labels,
+            iterations,
+            accumulation,
+            replicas,
+            reduction == "Mean",
+            cross_entropy_of,
         )
         torch.testing.assert_close(losses.reshape(-1), expected, rtol=0, atol=1e-6)
     assert largest_difference(model, reference) < 1e-6
@@ -45,7 +55,9 @@ def test_fused_micro_batches_compute_the_same(iterations, accumulation, replicas
     chosen = options(iterations, accumulation, replicas, reduction, poptorch.OutputMode.All)
     plain = options(iterations, accumulation, replicas, reduction, poptorch.OutputMode.All)
     chosen._Emulator.fuseMicroBatches(True, max_images=limit)
-    fused = poptorch.trainingModel(model, chosen, poptorch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
+    fused = poptorch.trainingModel(
+        model, chosen, poptorch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    )
     one_by_one = poptorch.trainingModel(
         reference, plain, poptorch.optim.SGD(reference.parameters(), lr=0.05, momentum=0.9)
     )
@@ -113,7 +125,9 @@ def test_batch_norm_sees_one_micro_batch_at_a_time():
     assert int(model.norm.num_batches_tracked) == 3
 
 
-@pytest.mark.parametrize("group_type, groups_of", [("Consecutive", [0, 0, 1, 1]), ("Orthogonal", [0, 1, 0, 1])])
+@pytest.mark.parametrize(
+    "group_type, groups_of", [("Consecutive", [0, 0, 1, 1]), ("Orthogonal", [0, 1, 0, 1])]
+)
 def test_replicas_of_an_input_group_read_the_same_images(group_type, groups_of):
     class Identity(torch.nn.Module):
         def forward(self, x):
@@ -136,7 +150,12 @@ class Both(torch.nn.Module):
 
 @pytest.mark.parametrize(
     "mode, period, kept",
-    [("All", None, [0, 1, 2, 3, 4, 5, 6, 7]), ("Final", None, [6, 7]), ("EveryN", 2, [2, 3, 6, 7]), ("Sum", None, None)],
+    [
+        ("All", None, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("Final", None, [6, 7]),
+        ("EveryN", 2, [2, 3, 6, 7]),
+        ("Sum", None, None),
+    ],
 )
 def test_output_modes_of_inference(mode, period, kept):
     """4 device iterations on 2 replicas of micro-batches of 3."""
@@ -178,7 +197,9 @@ def test_loss_scaling_changes_no_weight_and_no_returned_loss():
     scaled = poptorch.trainingModel(
         model, options(1, 2), poptorch.optim.SGD(model.parameters(), lr=0.1, loss_scaling=128.0)
     )
-    plain = poptorch.trainingModel(reference, options(1, 2), poptorch.optim.SGD(reference.parameters(), lr=0.1))
+    plain = poptorch.trainingModel(
+        reference, options(1, 2), poptorch.optim.SGD(reference.parameters(), lr=0.1)
+    )
     for _ in range(3):
         torch.testing.assert_close(scaled(x, labels)[1], plain(x, labels)[1])
     assert largest_difference(model, reference) < 1e-6
@@ -196,7 +217,9 @@ class TestLosses:
                 return forward(self, x)
 
         model = Model()
-        out = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))(torch.ones(2, 3))
+        out = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))(
+            torch.ones(2, 3)
+        )
         return model.w.detach().clone(), out
 
     def test_without_a_loss_the_graph_is_refused(self):

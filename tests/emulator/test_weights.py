@@ -41,7 +41,7 @@ def count_copies(executor):
     "touch",
     [
         lambda m: m.state_dict(),
-        lambda m: list(m.named_parameters())[0][1].sum(),
+        lambda m: next(iter(m.named_parameters()))[1].sum(),
         lambda m: m.conv.weight.data,
         lambda m: torch.equal(m.conv.weight, torch.zeros(8, 3, 3, 3)),
         lambda m: m(torch.zeros(1, 3, 6, 6)),
@@ -71,7 +71,7 @@ def test_training_alone_copies_nothing(trained):
 
 
 def test_copy_if_needed_tells_whether_it_copied(trained):
-    model, executor, _ = trained
+    model, _executor, _ = trained
     assert model.copyWeightsToHostIfNeeded() is True
     assert model.copyWeightsToHostIfNeeded() is False
 
@@ -128,7 +128,7 @@ def test_copies_need_a_compiled_model(method):
 
 
 def test_wrapping_twice_is_refused_until_destroyed(trained):
-    model, executor, _ = trained
+    model, _executor, _ = trained
     with pytest.raises(RuntimeError, match="already been wrapped"):
         poptorch.trainingModel(model)
     model.destroy()
@@ -153,7 +153,9 @@ def test_destroy_brings_weights_home_and_allows_recompiling(trained):
     executor(*images(6))
 
 
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
+)
 def test_copies_of_a_wrapped_module_are_plain_modules(trained, clone):
     model, _, _ = trained
     other = clone(model)
