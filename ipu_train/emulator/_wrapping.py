@@ -1,7 +1,7 @@
 """How a training executor marks the user's module, so that host weights look fresh whenever somebody looks.
 
-After training steps the host's weights are stale: the trained ones are on the device. PopTorch 3.4 gives the module, its
-parameters and its buffers wrapper classes that fetch the weights when touched, exactly once until the next step.
+After training steps the host's weights are stale: the trained ones are on the device. PopTorch 3.4 gives the module,
+its parameters and its buffers wrapper classes that fetch the weights when touched, exactly once until the next step.
 """
 
 import functools

@@ -214,7 +214,7 @@ def test_buffers_must_be_plain_tensors():
 
     model = nn.Linear(1, 1)
     model.register_buffer("odd", torch.zeros(1).as_subclass(Strange))
-    with pytest.raises(poptorch.Error, match="All buffers must be an instance of torch.Tensor"):
+    with pytest.raises(poptorch.Error, match=r"All buffers must be an instance of torch\.Tensor"):
         poptorch.trainingModel(model)
 
 
