@@ -164,8 +164,11 @@ class _DistributedOptions(OptionsDict):
     """``opts.Distributed``: how many processes train together, and which one this is."""
 
     def __init__(self) -> None:
-        super().__init__(num_distributed_processes=1, distributed_process_id=0, ipuof_configs={})
-        self.setEnvVarNames("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+        super().__init__(
+            num_distributed_processes=int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1")),
+            distributed_process_id=int(os.environ.get("OMPI_COMM_WORLD_RANK", "0")),
+            ipuof_configs={},
+        )
 
     def disable(self) -> "_DistributedOptions":
         """Back to a single process."""
