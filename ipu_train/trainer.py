@@ -4,7 +4,6 @@ One *call* of the training model makes ``device_iterations`` weight updates; one
 batch (micro-batch size x gradient accumulation x replicas). A *step* is a weight update.
 """
 
-import time
 from typing import Any, Dict, NamedTuple, Tuple
 
 import torch
@@ -12,9 +11,8 @@ import torch
 from . import checkpoint, device, run_folder
 from .assembly import Assembly, assemble, example_batch, learnable_parameters
 from .config import Config, Resolved
-from .data import EpochSampler, loader, open_data
+from .data import IGNORED_LABEL, EpochSampler, PaddedDataset, loader, open_data
 from .optim import learning_rate
-from .program import IGNORED_LABEL
 from .signals import StopRequest
 from .tracking import Tracker
 
@@ -29,6 +27,12 @@ class Position(NamedTuple):
     epoch: int = 0
     call: int = 0
     step: int = 0
+
+    def after_call(self, device_iterations: int) -> "Position":
+        return Position(self.epoch, self.call + 1, self.step + device_iterations)
+
+    def next_epoch(self) -> "Position":
+        return Position(self.epoch + 1, 0, self.step)
 
 
 class Outcome(NamedTuple):
@@ -50,65 +54,45 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
         torch.set_num_threads(config.device.threads)
     poptorch, running_on = device.choose(config)
     source = open_data(config.data, config.training.seed)
-    run = assemble(config, poptorch, source)
+    run = assemble(resolved, poptorch, source)
     calls_per_epoch = _calls_per_epoch(config, source)
     folder = run_folder.find_to_resume(resolved) if resume else run_folder.create(resolved)
+    position, tracked = _start(run, config, source, folder, resume)
 
-    training_sampler = EpochSampler(len(source.train), config.training.seed)
+    sampler = EpochSampler(len(source.train), config.training.seed, _images_per_call(config))
     training_data = loader(
         poptorch,
         run.training_options,
         source.train,
-        training_sampler,
+        sampler,
         config.training.micro_batch_size,
         config.data.workers,
     )
-    position = _start(run, config, source, folder, resume)
-    tracker = Tracker(config, folder.path, resolved, after_step=position.step)
-    tracker.announce(
-        running_on=running_on,
-        parameters=learnable_parameters(run.network),
-        learning_rate=run.base_learning_rate,
-        images=(len(source.train), len(source.validation)),
-        steps=calls_per_epoch * config.training.device_iterations * config.training.epochs,
-    )
+    tracker = Tracker(resolved, folder.path, calls_per_epoch * config.training.device_iterations, tracked)
+    tracker.announce(running_on, run, source)
 
     accuracy = 0.0
     with StopRequest() as stop, tracker:
-        while position.epoch < config.training.epochs:
-            training_sampler.set_position(position.epoch, position.call * _images_per_call(config))
+        while position.epoch < config.training.epochs and not stop.requested:
+            sampler.set_position(position.epoch, position.call * _images_per_call(config))
             for images, labels in training_data:
                 rate = _learning_rate(config, run, position, calls_per_epoch)
                 _set_learning_rate(run, rate)
-                started = time.perf_counter()
                 loss, correct = run.training_model(images, labels)
-                position = Position(
-                    position.epoch, position.call + 1, position.step + config.training.device_iterations
-                )
-                tracker.training_call(
-                    position.epoch,
-                    position.step,
-                    rate,
-                    time.perf_counter() - started,
-                    *_means(config, loss, correct),
-                )
-                last_call = position.call == calls_per_epoch
-                if not last_call and (
-                    stop.requested or _due(config.checkpoint.every_steps, position.step, config)
-                ):
+                position = position.after_call(config.training.device_iterations)
+                tracker.training(position.epoch, position.step, rate, *_means(config, loss, correct))
+                epoch_is_over = position.call == calls_per_epoch
+                if not epoch_is_over and (stop.requested or _saves_after(position.step, config)):
                     _save(run, folder, config, position, tracker)
-                if stop.requested:
+                if epoch_is_over or stop.requested:
                     break
-                if last_call:
-                    break
-            if position.call == calls_per_epoch:
-                position = Position(position.epoch + 1, 0, position.step)
-                if _ends(config.validation.every_epochs, position.epoch, config):
+            if epoch_is_over:
+                position = position.next_epoch()
+                run.average.update(run.network, position.epoch)
+                if config.validation.every_epochs and _due(config.validation.every_epochs, position.epoch, config):
                     accuracy = _validate(run, config, poptorch, source, position, tracker)
-                if stop.requested or _ends(config.checkpoint.every_epochs, position.epoch, config):
+                if stop.requested or _due(config.checkpoint.every_epochs, position.epoch, config):
                     _save(run, folder, config, position, tracker)
-            if stop.requested:
-                break
     tracker.finish(stopped=stop.requested)
     return Outcome(stop.exit_status, folder, accuracy)
 
@@ -156,14 +140,15 @@ def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[f
     )
 
 
-def _due(every: Any, step: int, config: Config) -> bool:
-    """Whether a multiple of ``every`` steps was passed by the last call."""
-    return bool(every) and step % every < config.training.device_iterations
+def _saves_after(step: int, config: Config) -> bool:
+    """Whether the last call passed a multiple of ``checkpoint.every_steps``."""
+    every = config.checkpoint.every_steps
+    return every is not None and step % every < config.training.device_iterations
 
 
-def _ends(every: Any, epoch: int, config: Config) -> bool:
-    """Whether something that happens every so many epochs, and at the end, is due after ``epoch`` of them."""
-    return epoch == config.training.epochs or (bool(every) and epoch % every == 0)
+def _due(every_epochs: int, epoch: int, config: Config) -> bool:
+    """Whether something that happens every so many epochs (0: never), and at the end, is due after ``epoch`` epochs."""
+    return epoch == config.training.epochs or (every_epochs > 0 and epoch % every_epochs == 0)
 
 
 def _validate(
@@ -171,12 +156,13 @@ def _validate(
 ) -> float:
     """Loss and accuracy over the whole validation set; both programs take turns on the IPUs."""
     run.training_model.detachFromDevice()
-    sampler = EpochSampler(len(source.validation), seed=0, shuffle=False, combined=_validation_call(config))
+    images_per_call = _validation_images_per_call(config)
+    padded = PaddedDataset(source.validation, images_per_call)
     batches = loader(
         poptorch,
         run.validation_options,
-        source.validation,
-        sampler,
+        padded,
+        EpochSampler(len(padded), batch_multiple=images_per_call, shuffle=False),
         config.validation_micro_batch_size,
         config.data.workers,
     )
@@ -194,7 +180,7 @@ def _validate(
     return correct / images
 
 
-def _validation_call(config: Config) -> int:
+def _validation_images_per_call(config: Config) -> int:
     """Images of one call of the validation program."""
     return (
         config.validation_micro_batch_size
