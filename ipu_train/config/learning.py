@@ -220,7 +220,7 @@ class ScheduleConfig(Section):
         0.0, ge=0, description="Epochs during which the learning rate rises linearly from nearly 0."
     )
     final_learning_rate: Optional[float] = Field(
-        None, ge=0, description="Learning rate at the end of cosine, scaled like learning_rate. null: 0."
+        None, ge=0, description="Learning rate at the end of cosine, not scaled with the batch size. null: 0."
     )
     milestones: Optional[List[Annotated[float, Field(gt=0)]]] = Field(
         None,
