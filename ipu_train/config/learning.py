@@ -7,7 +7,13 @@ from typing_extensions import Annotated, Literal
 
 from .base import Complaint, Defaults, Flag, FloatType, Precision, Section, Text
 
-NORMS = ("batch", "layer", "group", "instance", "none")
+# Settings of Proxy Norm (eps and the number of quantiles are those of Labatie et al. 2021).
+_PROXY_NORM_USUAL = {
+    "proxy_norm_eps": 0.03,
+    "proxy_norm_expectation": "quantiles",
+    "proxy_norm_quantiles": 200,
+    "proxy_norm_kernel": "auto",
+}
 
 
 class ModelConfig(Section):
@@ -63,6 +69,10 @@ class ModelConfig(Section):
                 "proxy_norm",
                 "needs a norm before the activation, and norm is none; set one of them otherwise",
             )
+        if not self.proxy_norm:
+            for key, usual in _PROXY_NORM_USUAL.items():
+                if getattr(self, key) not in (None, usual):
+                    yield key, "set, but proxy_norm is false; remove it or set proxy_norm to true"
         if self.proxy_norm_expectation == "quantiles":
             if self.proxy_norm_quantiles is None:
                 self.fill("proxy_norm_quantiles", 200)
