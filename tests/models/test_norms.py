@@ -75,7 +75,7 @@ def test_gradients_of_every_norm_equal_finite_differences(kind, place, proxy):
     module = getattr(Norms(kind, groups=2, eps=1e-3, proxy=proxy), place)(4)
     module = randomise(module.double(), seed=2)
     names = [name for name, _ in module.named_parameters()]
-    x = torch.randn(3, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
     values = [p.detach().requires_grad_() for p in module.parameters()]
     buffers = {name: b.clone() for name, b in module.named_buffers()}
 
