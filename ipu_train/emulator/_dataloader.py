@@ -1,5 +1,6 @@
 """``poptorch.DataLoader``: torch's loader, with batches large enough for a whole call of a model."""
 
+import weakref
 from typing import Any, Dict, Iterator, Optional
 
 import torch
@@ -189,7 +190,9 @@ class DataLoader(torch.utils.data.DataLoader):
         )
         if self._rebatched_size is not None:
             async_options["rebatched_size"] = self._rebatched_size
-        return AsynchronousDataAccessor(self, **async_options)
+        accessor = AsynchronousDataAccessor(self, **async_options)
+        accessor._dataset = weakref.proxy(self)  # no cycle, so that forgetting the loader ends its process
+        return accessor
 
     # -- what the user sees
 
