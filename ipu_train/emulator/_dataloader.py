@@ -219,7 +219,11 @@ class DataLoader(torch.utils.data.DataLoader):
         return length // size if self._rebatched_drop_last else -(-length // size)
 
     def __iter__(self) -> Iterator[Any]:
-        return super().__iter__() if self._accessor is None else iter(self._accessor)
+        return super().__iter__() if self._accessor is None else self._loop(iter(self._accessor))
+
+    def _loop(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The items; as long as somebody takes them the loader, and with it the worker, stays alive."""
+        yield from items
 
     def terminate(self) -> None:
         """Stop the process of an asynchronous loader."""

@@ -78,6 +78,17 @@ class TestEpochs:
                 assert batch[1].item() == 0
                 break
 
+    def test_an_iterator_is_its_own_iterator(self):
+        torch.manual_seed(5)
+        expected = labels(loader(Increasing(20), shuffle=True))
+        torch.manual_seed(5)
+        data = loader(Increasing(20), shuffle=True)
+        assert labels(iter(iter(data))) == expected
+        accessor = AsynchronousDataAccessor(Increasing(3), **FORK)
+        iterator = iter(accessor)
+        assert [item[1].item() for item in iter(iterator)] == [0, 1, 2]
+        assert list(iterator) != [], "and a new loop is a new epoch"
+
     def test_shuffled_order_is_that_of_the_synchronous_loader(self):
         torch.manual_seed(5)
         asynchronous = labels(loader(Increasing(20), shuffle=True))
@@ -300,6 +311,13 @@ class TestEnd:
         process = worker(data)._process
         del data
         assert not process.is_alive()
+
+    def test_a_loop_keeps_its_loader_alive(self):
+        seen = []
+        for batch in loader(Increasing(30), batch_size=1):
+            seen.append(batch[1].item())
+            time.sleep(0.002)
+        assert seen == list(range(30))
 
     def test_a_synchronous_loader_has_nothing_to_terminate(self):
         data = DataLoader(Options(), Increasing(4))
