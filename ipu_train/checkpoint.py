@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-A checkpoint is a folder ``step_00001234`` with ``weights.safetensors``, ``optimizer.safetensors`` and ``state.json``; no
-pickle. It is written beside its final place and renamed, so a folder of that name is always complete.
+A checkpoint is a folder ``step_00001234`` with ``weights.safetensors``, ``optimizer.safetensors`` and
+``state.json``; no pickle. It is written beside its final place and renamed, so a folder of that name is always
+complete.
 """
 
 import json

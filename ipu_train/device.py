@@ -7,7 +7,8 @@ once, against the PopTorch API.
 import importlib
 import importlib.util
 import os
-from typing import Any, List, Tuple
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Tuple
 
 import torch
 
@@ -57,6 +58,15 @@ def choose(config: Config) -> Tuple[Any, str]:
     if target == "ipu_model":
         os.environ.setdefault("POPTORCH_IPU_MODEL", "1")
     return poptorch, f"PopTorch {poptorch.__version__} on {where}"
+
+
+@contextmanager
+def errors_of(poptorch: Any) -> Iterator[None]:
+    """Turn what PopTorch refuses while compiling into a message for the user of a configuration."""
+    try:
+        yield
+    except poptorch.Error as error:
+        raise DeviceError(f"PopTorch cannot compile this configuration: {error.message or error}") from error
 
 
 def is_emulated(poptorch: Any) -> bool:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-IGNORED_LABEL = -1
+from .data import IGNORED_LABEL
 
 
 class Normalise(nn.Module):

@@ -7,21 +7,53 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import List, Optional
 
-__all__ = ["build", "is_batch_independent", "names", "norm_names", "weight_decay_exempt"]
+__all__ = [
+    "build",
+    "describe",
+    "is_batch_independent",
+    "load_checkpoint",
+    "names",
+    "needs_stacked_replicas",
+    "norm_names",
+    "set_sync_groups",
+    "weight_decay_exempt",
+]
 
-# name -> (module, function, fixed arguments, defaults of the norm)
+# Defaults of the norm, by family (see ``norms.make_norms``).
 _IMAGENET = {"default_groups": 32}
 _CIFAR = {"default_groups": 16}
-MODELS = {
-    "resnet18": ("resnet", "imagenet_resnet", {"depth": 18}, _IMAGENET),
-    "resnet34": ("resnet", "imagenet_resnet", {"depth": 34}, _IMAGENET),
-    "resnet50": ("resnet", "imagenet_resnet", {"depth": 50}, _IMAGENET),
-    "resnet101": ("resnet", "imagenet_resnet", {"depth": 101}, _IMAGENET),
-    "resnet152": ("resnet", "imagenet_resnet", {"depth": 152}, _IMAGENET),
-    "resnet8": ("resnet", "cifar_resnet", {"depth": 8}, _CIFAR),
-    "resnet20": ("resnet", "cifar_resnet", {"depth": 20}, _CIFAR),
-    "resnet56": ("resnet", "cifar_resnet", {"depth": 56}, _CIFAR),
-    "resnet110": ("resnet", "cifar_resnet", {"depth": 110}, _CIFAR),
+# Graphcore's public code: 4 groups, epsilon 1e-3, batch-norm momentum 0.97 (0.03 in torch's sense)
+_EFFICIENTNET = {"default_groups": 4, "default_eps": 1e-3, "momentum": 0.03, "cap_groups": True}
+
+
+def _models():
+    """name -> (module, function, fixed arguments, defaults of the norm)"""
+    table = {}
+    for depth in (18, 34, 50, 101, 152):
+        table[f"resnet{depth}"] = ("resnet", "imagenet_resnet", {"depth": depth}, _IMAGENET)
+    for depth in (50, 101, 152):
+        table[f"resnet{depth}v2"] = ("resnet", "imagenet_resnet_v2", {"depth": depth}, _IMAGENET)
+    for depth in (50, 101):
+        fixed = {"depth": depth, "groups": 32, "group_width": 4}
+        table[f"resnext{depth}_32x4d"] = ("resnet", "imagenet_resnet", fixed, _IMAGENET)
+    for depth in (8, 20, 56, 110):
+        table[f"resnet{depth}"] = ("resnet", "cifar_resnet", {"depth": depth}, _CIFAR)
+    for suffix, group_size in (("", 1), ("_g16", 16)):
+        for size in ("b0", "b1", "b2", "b3", "b4", "b5", "cifar"):
+            fixed = {"size": size, "group_size": group_size}
+            name = f"efficientnet_{size}{suffix}"
+            table[name] = ("efficientnet", "efficientnet", fixed, _EFFICIENTNET)
+    return table
+
+
+MODELS = _models()
+_LAZY = {
+    "describe": "inspection",
+    "is_batch_independent": "properties",
+    "load_checkpoint": "checkpoints",
+    "needs_stacked_replicas": "sync_batch_norm",
+    "set_sync_groups": "sync_batch_norm",
+    "weight_decay_exempt": "properties",
 }
 
 
@@ -48,6 +80,7 @@ def build(
     proxy_norm_expectation: str = "quantiles",
     proxy_norm_quantiles: int = 200,
     in_channels: int = 3,
+    weight_standardisation: bool = False,
     **options,
 ):
     """The network of that name, freshly initialised from torch's global generator, as an ``nn.Module``.
@@ -58,10 +91,11 @@ def build(
         name: one of ``names()``.
         norm: one of ``norm_names()``.
         norm_groups: groups of group norm; None for the model's own (32 for ImageNet ResNets, 16 for CIFAR
-            ones).
-        norm_eps: None for the model's own (1e-5 for ResNets).
+            ones, 4 for EfficientNets).
+        norm_eps: None for the model's own (1e-5 for ResNets, 1e-3 for EfficientNets).
         proxy_norm: whether Proxy Norm surrounds every activation that follows a norm.
         proxy_norm_eps, proxy_norm_expectation, proxy_norm_quantiles: see ``ProxyNorm``.
+        weight_standardisation: standardise the weights of each convolution that a norm follows.
         options: further keyword arguments of the model, such as ``width``.
 
     Raises ValueError, with the valid names, for anything that no network or norm knows.
@@ -83,7 +117,7 @@ def build(
             "expectation": proxy_norm_expectation,
             "quantiles": proxy_norm_quantiles,
         }
-    norms = make_norms(norm, norm_groups, norm_eps, proxy, **norm_defaults)
+    norms = make_norms(norm, norm_groups, norm_eps, proxy, weight_standardisation, **norm_defaults)
     return make(norms, num_classes, in_channels, **fixed, **options)
 
 
@@ -100,6 +134,6 @@ def _unknown(what: str, name: str, valid: List[str]) -> str:
 
 
 def __getattr__(name: str):
-    if name in ("is_batch_independent", "weight_decay_exempt"):
-        return getattr(import_module(".properties", __name__), name)
+    if name in _LAZY:
+        return getattr(import_module("." + _LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

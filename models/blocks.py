@@ -1,4 +1,4 @@
-"""Residual blocks of He et al. 2015 with any norm: convolutions, norms by their place, shortcuts."""
+"""Residual blocks with any norm: post-activation (He et al. 2015) and pre-activation (He et al. 2016)."""
 
 from typing import Optional
 
@@ -9,19 +9,12 @@ from torch import nn
 from .norms import Norms
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias whose output has 1/stride of the input's size (odd kernels)."""
-    return nn.Conv2d(
-        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
-    )
-
-
 class ProjectionShortcut(nn.Module):
     """Shortcut B: 1x1 convolution and a norm. The sum follows, so the norm is one "before addition"."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, norms: Norms):
         super().__init__()
-        self.conv = conv(in_channels, out_channels, 1, stride)
+        self.conv = norms.convolution(in_channels, out_channels, 1, stride)
         self.norm = norms.before_addition(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -29,9 +22,7 @@ class ProjectionShortcut(nn.Module):
 
 
 class PaddingShortcut(nn.Module):
-    """Shortcut A: every stride-th pixel, and zeros for the new channels, half of them on each side. No
-    parameters.
-    """
+    """Shortcut A: every stride-th pixel, and zeros for the new channels, half of them on each side."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -79,9 +70,9 @@ class BasicBlock(ResidualBlock):
 
     def __init__(self, in_channels: int, width: int, stride: int, norms: Norms, shortcut: str = "B"):
         super().__init__()
-        self.conv1 = conv(in_channels, width, 3, stride)
+        self.conv1 = norms.convolution(in_channels, width, 3, stride)
         self.norm1 = norms.activated(width)
-        self.conv2 = conv(width, width, 3)
+        self.conv2 = norms.convolution(width, width, 3)
         self.norm2 = norms.before_addition(width)
         self.shortcut = make_shortcut(shortcut, in_channels, width, stride, norms)
 
@@ -96,19 +87,32 @@ class BasicBlock(ResidualBlock):
 class Bottleneck(ResidualBlock):
     """conv1x1 - norm - relu - conv3x3 (with the stride: "v1.5") - norm - relu - conv1x1 - norm.
 
+    ``groups`` and ``group_width`` make it the block of ResNeXt (Xie et al. 2016): 3x3 convolutions of
+    ``groups`` groups, each ``group_width`` channels wide where ``width`` is 64.
+
     Shape: [N, in, H, W] to [N, 4 * width, H/stride, W/stride].
     """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, norms: Norms, shortcut: str = "B"):
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        norms: Norms,
+        shortcut: str = "B",
+        groups: int = 1,
+        group_width: int = 64,
+    ):
         super().__init__()
         out_channels = width * self.expansion
-        self.conv1 = conv(in_channels, width, 1)
-        self.norm1 = norms.activated(width)
-        self.conv2 = conv(width, width, 3, stride)
-        self.norm2 = norms.activated(width)
-        self.conv3 = conv(width, out_channels, 1)
+        inner = width * group_width // 64 * groups
+        self.conv1 = norms.convolution(in_channels, inner, 1)
+        self.norm1 = norms.activated(inner)
+        self.conv2 = norms.convolution(inner, inner, 3, stride, groups)
+        self.norm2 = norms.activated(inner)
+        self.conv3 = norms.convolution(inner, out_channels, 1)
         self.norm3 = norms.before_addition(out_channels)
         self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, norms)
 
@@ -120,3 +124,33 @@ class Bottleneck(ResidualBlock):
         x = self.norm1(self.conv1(x))
         x = self.norm2(self.conv2(x))
         return self.norm3(self.conv3(x))
+
+
+class PreActivationBottleneck(nn.Module):
+    """norm - relu - conv1x1 - norm - relu - conv3x3 (stride) - norm - relu - conv1x1, added to the shortcut.
+
+    Every norm has its activation, so each takes Proxy Norm. Where the shape changes, the shortcut is a 1x1
+    convolution, without a norm, of the first activation (He et al. 2016, section 4.1).
+
+    Shape: [N, in, H, W] to [N, 4 * width, H/stride, W/stride].
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int, norms: Norms):
+        super().__init__()
+        out_channels = width * self.expansion
+        self.norm1 = norms.activated(in_channels)
+        self.conv1 = norms.convolution(in_channels, width, 1)
+        self.norm2 = norms.activated(width)
+        self.conv2 = norms.convolution(width, width, 3, stride)
+        self.norm3 = norms.activated(width)
+        self.conv3 = norms.convolution(width, out_channels, 1)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = norms.convolution(in_channels, out_channels, 1, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated = self.norm1(x)
+        out = self.norm3(self.conv2(self.norm2(self.conv1(activated))))
+        return self.conv3(out) + (x if self.shortcut is None else self.shortcut(activated))

@@ -11,140 +11,16 @@ To add a norm: write it in its own file and give it one line in ``NORMS``.
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
-from .activations import activation as find_activation
-from .proxy_norm import ProxyNorm, broadcastable, renormalise
-
-
-class ChannelAffine:
-    """Mixin of the norms here: a [C] scale and a [C] shift, each of which may be left out or given from
-    outside.
-
-    ``forward(x, weight=None, bias=None)`` takes the affine step of a Proxy Norm in place of its own.
-    Every such norm returns a fresh tensor that its backward does not need, so the activation may overwrite
-    it.
-    """
-
-    def set_affine(self, num_channels: int, scale: bool, shift: bool) -> None:
-        self.affine = scale
-        self.register_parameter("weight", nn.Parameter(torch.ones(num_channels)) if scale else None)
-        self.register_parameter("bias", nn.Parameter(torch.zeros(num_channels)) if shift else None)
-
-    def affine_in(
-        self, dtype: torch.dtype, weight: Optional[torch.Tensor], bias: Optional[torch.Tensor]
-    ) -> Tuple[Optional[torch.Tensor], Optional[torch.Tensor]]:
-        """The affine vectors in the activation's dtype, as PopTorch casts them: both or none.
-
-        PopTorch refuses a norm with a weight and no bias, so a dropped shift becomes zeros.
-        """
-        weight = self.weight if weight is None else weight
-        bias = self.bias if bias is None else bias
-        if weight is None:
-            return None, None
-        weight = weight.to(dtype)
-        return weight, torch.zeros_like(weight) if bias is None else bias.to(dtype)
-
-    def reset_parameters(self) -> None:
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-
-class GroupNorm(ChannelAffine, nn.GroupNorm):
-    """Group Norm (Wu and He 2018) on [N, C, *]; one group is Layer Norm over C, H and W, C groups are
-    Instance Norm.
-
-    Keeps for backward: its input, and the mean and inverse standard deviation [N, groups].
-    Raises ValueError when the groups do not divide the channels.
-    """
-
-    def __init__(self, num_channels, num_groups, eps=1e-5, scale=True, shift=True):
-        if num_groups < 1 or num_channels % num_groups:
-            legal = [g for g in range(1, num_channels + 1) if num_channels % g == 0]
-            raise ValueError(
-                f"group norm cannot split {num_channels} channels into {num_groups} groups: norm_groups must "
-                f"be one of {', '.join(map(str, legal))} here, and divide the channels of every other layer"
-            )
-        nn.GroupNorm.__init__(self, num_groups, num_channels, eps=eps, affine=False)
-        self.set_affine(num_channels, scale, shift)
-
-    def forward(self, x, weight=None, bias=None):
-        weight, bias = self.affine_in(x.dtype, weight, bias)
-        return F.group_norm(x, self.num_groups, weight, bias, self.eps)
-
-
-class BatchNorm(ChannelAffine, nn.BatchNorm2d):
-    """Batch Norm (Ioffe and Szegedy 2015) on [N, C, H, W] with the statistics of the micro-batch.
-
-    Keeps for backward: its input, and the mean and inverse standard deviation [C] of the batch. Mixes the
-    images of a batch.
-    """
-
-    def __init__(self, num_channels, eps=1e-5, momentum=0.1, scale=True, shift=True):
-        nn.BatchNorm2d.__init__(self, num_channels, eps=eps, momentum=momentum, affine=False)
-        self.set_affine(num_channels, scale, shift)
-
-    def reset_parameters(self):
-        self.reset_running_stats()
-        ChannelAffine.reset_parameters(self)
-
-    def forward(self, x, weight=None, bias=None):
-        weight, bias = self.affine_in(x.dtype, weight, bias)
-        if self.training:
-            self.num_batches_tracked.add_(1)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, weight, bias, self.training, self.momentum, self.eps
-        )
-
-
-class NoNorm(ChannelAffine, nn.Module):
-    """No normalisation: the affine step alone, on [N, C, *].
-
-    The shift is the bias that the convolutions of a normalised network lack. The scale lets a residual
-    branch start at zero, without which deep residual networks do not train unnormalised (SkipInit, De and
-    Smith 2020). Keeps for backward: its input, for the gradient of the scale.
-    """
-
-    def __init__(self, num_channels, scale=True, shift=True):
-        nn.Module.__init__(self)
-        self.set_affine(num_channels, scale, shift)
-
-    def forward(self, x, weight=None, bias=None):
-        weight, bias = self.affine_in(x.dtype, weight, bias)
-        if weight is None:
-            return x.clone()
-        return (x * broadcastable(weight, x.dim())).add_(broadcastable(bias, x.dim()))
-
-
-class NormActivation(nn.Module):
-    """A norm, its affine step and an activation; with Proxy Norm around the activation when ``proxy`` is
-    given.
-
-    With Proxy Norm the norm has no parameters of its own: it applies the proxy's affine step, which is
-    the same function as normalising first and saves a pass over the tensor. Shape: [N, C, *] to the same.
-    """
-
-    def __init__(self, norm: nn.Module, activation: str, proxy: Optional[ProxyNorm] = None):
-        super().__init__()
-        self.norm = norm
-        self.activation = activation
-        self.phi = find_activation(activation)
-        self.proxy = proxy
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.proxy is None:
-            return self.phi.function(self.norm(x))
-        weight, bias, scale, shift = self.proxy.coefficients(x.dtype)
-        return renormalise(self.phi.function(self.norm(x, weight, bias)), scale, shift)
-
-    def extra_repr(self) -> str:
-        return f"activation={self.activation}"
+from .convolutions import convolution
+from .evonorm import EvoNormB0, EvoNormS0
+from .frn import FilterResponseNorm, FilterResponseNormTLU
+from .norm_layers import BatchNorm, GroupNorm, NoNorm, NormActivation
+from .proxy_norm import ProxyNorm
+from .sync_batch_norm import SyncBatchNorm
 
 
 @dataclass(frozen=True)
@@ -157,6 +33,8 @@ class Norms:
         eps: added to the variance inside the norm.
         momentum: of running statistics, in torch's sense (weight of the new value).
         proxy: keyword arguments of ``ProxyNorm`` (eps, expectation, quantiles); None for no Proxy Norm.
+        weight_standardisation: standardise the weights of every convolution that a norm follows.
+        cap_groups: use as many groups as there are channels where there are fewer channels than groups.
     """
 
     kind: str = "group"
@@ -164,37 +42,97 @@ class Norms:
     eps: float = 1e-5
     momentum: float = 0.1
     proxy: Optional[dict] = None
+    weight_standardisation: bool = False
+    cap_groups: bool = False
 
-    def activated(self, num_channels: int, activation: str = "relu") -> nn.Module:
-        """norm -> affine -> activation (-> Proxy Norm) for [N, num_channels, H, W]."""
-        make = norm_kind(self.kind).make
+    def activated(self, num_channels: int, activation: str = "relu", delay_scale: bool = False) -> nn.Module:
+        """norm -> affine -> activation (-> Proxy Norm) for [N, num_channels, H, W].
+
+        With ``delay_scale`` and Proxy Norm the module returns its output before the scale, and the scale
+        [num_channels]; see ``NormActivation``. Norms that hold their own activation ignore ``activation``.
+        """
+        kind = norm_kind(self.kind)
+        if kind.fused is not None:
+            return kind.fused(self, num_channels)
         if self.proxy is None:
-            return NormActivation(make(self, num_channels, True, True), activation)
+            return NormActivation(kind.make(self, num_channels, True, True), activation)
         proxy = ProxyNorm(num_channels, activation=activation, **self.proxy)
-        return NormActivation(make(self, num_channels, False, False), activation, proxy)
+        return NormActivation(kind.make(self, num_channels, False, False), activation, proxy, delay_scale)
 
     def before_addition(self, num_channels: int) -> nn.Module:
         """A norm that no activation follows; with Proxy Norm in the network it has a scale and no shift."""
         return norm_kind(self.kind).make(self, num_channels, True, self.proxy is None)
 
+    def convolution(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> nn.Conv2d:
+        """A convolution that one of these norms follows: no bias, output 1/stride of the input's size."""
+        return convolution(in_channels, out_channels, kernel, stride, groups, self.weight_standardisation)
+
+    def groups_for(self, num_channels: int) -> int:
+        return min(self.groups, num_channels) if self.cap_groups else self.groups
+
 
 @dataclass(frozen=True)
 class NormKind:
-    """make(settings, num_channels, scale, shift) gives the norm's module."""
+    """One norm.
+
+    Attributes:
+        make: (settings, num_channels, scale, shift) to the module of the norm without an activation.
+        fused: (settings, num_channels) to the module that is norm and activation in one, for norms
+            with an activation of their own; they take no Proxy Norm.
+        takes_groups: whether ``norm_groups`` has a meaning.
+        eps: where the norm's usual epsilon is its own, not the model's.
+    """
 
     make: Callable[[Norms, int, bool, bool], nn.Module]
+    fused: Optional[Callable[[Norms, int], nn.Module]] = None
     takes_groups: bool = False
-    takes_proxy_norm: bool = True
+    eps: Optional[float] = None
+
+    @property
+    def takes_proxy_norm(self) -> bool:
+        return self.fused is None
+
+
+def _batch(s, c, scale, shift):
+    return BatchNorm(c, s.eps, s.momentum, scale, shift)
+
+
+def _sync_batch(s, c, scale, shift):
+    return SyncBatchNorm(c, s.eps, s.momentum, scale, shift)
+
+
+def _layer(s, c, scale, shift):
+    return GroupNorm(c, 1, s.eps, scale, shift)
+
+
+def _group(s, c, scale, shift):
+    return GroupNorm(c, s.groups_for(c), s.eps, scale, shift)
+
+
+def _instance(s, c, scale, shift):
+    return GroupNorm(c, c, s.eps, scale, shift)
+
+
+def _none(s, c, scale, shift):
+    return NoNorm(c, scale, shift)
+
+
+def _frn(s, c, scale, shift):
+    return FilterResponseNorm(c, s.eps, scale, shift)
 
 
 NORMS = {
-    "batch": NormKind(lambda s, c, scale, shift: BatchNorm(c, s.eps, s.momentum, scale, shift)),
-    "layer": NormKind(lambda s, c, scale, shift: GroupNorm(c, 1, s.eps, scale, shift)),
-    "group": NormKind(
-        lambda s, c, scale, shift: GroupNorm(c, s.groups, s.eps, scale, shift), takes_groups=True
-    ),
-    "instance": NormKind(lambda s, c, scale, shift: GroupNorm(c, c, s.eps, scale, shift)),
-    "none": NormKind(lambda s, c, scale, shift: NoNorm(c, scale, shift)),
+    "batch": NormKind(_batch),
+    "sync_batch": NormKind(_sync_batch),
+    "layer": NormKind(_layer),
+    "group": NormKind(_group, takes_groups=True),
+    "instance": NormKind(_instance),
+    "none": NormKind(_none),
+    "evonorm_s0": NormKind(_none, lambda s, c: EvoNormS0(c, s.groups_for(c), s.eps), takes_groups=True),
+    "evonorm_b0": NormKind(_none, lambda s, c: EvoNormB0(c, s.eps, s.momentum)),
+    "frn": NormKind(_frn, lambda s, c: FilterResponseNormTLU(c, s.eps), eps=1e-6),
 }
 
 
@@ -212,9 +150,10 @@ def make_norms(
     groups: Optional[int],
     eps: Optional[float],
     proxy: Optional[dict],
+    weight_standardisation: bool = False,
     default_groups: int = 32,
     default_eps: float = 1e-5,
-    momentum: float = 0.1,
+    **defaults,
 ) -> Norms:
     """Checks what a user set and fills in the defaults of the model. Raises ValueError."""
     spec = norm_kind(kind)
@@ -232,9 +171,10 @@ def make_norms(
     if eps is not None and not eps > 0:
         raise ValueError(f"norm_eps is {eps}; it must be positive")
     return Norms(
-        kind,
-        default_groups if groups is None else groups,
-        default_eps if eps is None else eps,
-        momentum,
-        proxy,
+        kind=kind,
+        groups=default_groups if groups is None else groups,
+        eps=eps or spec.eps or default_eps,
+        proxy=proxy,
+        weight_standardisation=weight_standardisation,
+        **dict(defaults, cap_groups=defaults.get("cap_groups", False) and groups is None),
     )

@@ -26,6 +26,7 @@ from .activations import activation as find_activation
 
 EXPECTATIONS = ("quantiles", "exact")
 HERMITE_POINTS = 128
+HELD = ("held_mean", "held_scale")
 
 
 def quantile_points(count: int) -> torch.Tensor:
@@ -100,6 +101,28 @@ def relu_moments(mean: torch.Tensor, std: torch.Tensor) -> Tuple[torch.Tensor, t
     return size * gain, size * size * (above - loss * gain)
 
 
+def proxy_statistics(
+    beta: torch.Tensor,
+    gamma: torch.Tensor,
+    proxy_beta: torch.Tensor,
+    proxy_gamma: torch.Tensor,
+    phi: Activation,
+    eps: float,
+    points: Optional[torch.Tensor] = None,
+    weights: Optional[torch.Tensor] = None,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """The proxy's mean m and inverse standard deviation s = 1 / sqrt(v + eps): four [C] in, two [C] out.
+
+    Without points the expectation is ReLU's closed form; see ``sampled_moments`` for points and weights.
+    """
+    mean, std = proxy_pre_activation(beta, gamma, proxy_beta, proxy_gamma)
+    if points is None:
+        average, variance = relu_moments(mean, std)
+    else:
+        average, variance = sampled_moments(mean, std, phi, points, weights)
+    return average, torch.rsqrt(variance + eps)
+
+
 def broadcastable(vector: torch.Tensor, dims: int) -> torch.Tensor:
     """A [C] vector viewed so that it broadcasts over the channels of a tensor with ``dims`` dimensions."""
     return vector.reshape((-1,) + (1,) * (dims - 2))
@@ -168,6 +191,8 @@ class ProxyNorm(nn.Module):
         self.register_buffer("points", None, persistent=False)
         self.register_buffer("weights", None, persistent=False)
         self._set_points()
+        self.register_parameter("held_mean", None)
+        self.register_parameter("held_scale", None)
 
     def _set_points(self) -> None:
         dtype = torch.promote_types(self.beta.dtype, torch.float32)
@@ -180,25 +205,52 @@ class ProxyNorm(nn.Module):
         self.weights = None if weights is None else weights.to(self.beta.device, dtype)
 
     def _apply(self, fn, *args, **kwargs):
-        # .half() must not round the points, and .double() must give points of full precision.
+        # .half() must not round points and statistics, and .double() must give points of full precision.
         super()._apply(fn, *args, **kwargs)
         self._set_points()
+        for held in (self.held_mean, self.held_scale):
+            if held is not None:
+                held.data = held.data.to(torch.promote_types(self.beta.dtype, torch.float32))
         return self
 
-    def _parameters_in(self, dtype: torch.dtype):
-        return (p.to(dtype) for p in (self.beta, self.gamma, self.proxy_beta, self.proxy_gamma))
+    def vectors(self) -> Tuple[torch.Tensor, ...]:
+        """beta, gamma, proxy_beta, proxy_gamma in the dtype of the statistics: float32 or float64."""
+        dtype = torch.promote_types(self.beta.dtype, torch.float32)
+        return tuple(p.to(dtype) for p in (self.beta, self.gamma, self.proxy_beta, self.proxy_gamma))
+
+    def computed_statistics(self) -> Tuple[torch.Tensor, torch.Tensor]:
+        """``proxy_statistics`` of the parameters as they are now: two [C], float32 or float64."""
+        return proxy_statistics(*self.vectors(), self.phi, self.eps, self.points, self.weights)
 
     def statistics(self) -> Tuple[torch.Tensor, torch.Tensor]:
-        """The proxy's mean m and inverse standard deviation s = 1 / sqrt(v + eps): two [C], float32 or
-        float64.
+        """m and s as forward uses them: computed here, unless held between weight updates (``hold``)."""
+        if self.held_mean is not None:
+            return self.held_mean, self.held_scale
+        return self.computed_statistics()
+
+    def hold(self) -> None:
+        """From now on take m and s from two parameters, ``held_mean`` and ``held_scale``, filled here.
+
+        They stay as they are until ``HeldStatistics`` refreshes them, and collect dL/dm and dL/ds as
+        gradients. No checkpoint holds them: they follow from the other four parameters.
         """
-        dtype = torch.promote_types(self.beta.dtype, torch.float32)
-        mean, std = proxy_pre_activation(*self._parameters_in(dtype))
-        if self.points is None:
-            average, variance = relu_moments(mean, std)
-        else:
-            average, variance = sampled_moments(mean, std, self.phi, self.points, self.weights)
-        return average, torch.rsqrt(variance + self.eps)
+        m, s = self.computed_statistics()
+        self.held_mean = nn.Parameter(m.detach().clone())
+        self.held_scale = nn.Parameter(s.detach().clone())
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in HELD:
+            destination.pop(prefix + name, None)
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        missing[:] = [name for name in missing if name not in (prefix + HELD[0], prefix + HELD[1])]
+        if self.held_mean is not None:
+            with torch.no_grad():
+                m, s = self.computed_statistics()
+                self.held_mean.copy_(m)
+                self.held_scale.copy_(s)
 
     def coefficients(self, dtype: torch.dtype):
         """What turns a norm into a proxy-normalised one: (weight, bias, scale, shift), each [C] in ``dtype``.
@@ -212,6 +264,14 @@ class ProxyNorm(nn.Module):
         else:
             weight, bias, scale = self.gamma, self.beta, s.to(dtype)
         return weight.to(dtype), bias.to(dtype), scale, (-m * s).to(dtype)
+
+    def delayed_coefficients(self, dtype: torch.dtype):
+        """(weight, bias, scale, shift), each [C] in ``dtype``, of the form whose scale is applied later.
+
+        out = (phi(weight * y + bias) + shift) * scale.
+        """
+        m, s = self.statistics()
+        return self.gamma.to(dtype), self.beta.to(dtype), s.to(dtype), (-m).to(dtype)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         if y.dim() < 2 or y.shape[1] != self.num_channels:

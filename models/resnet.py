@@ -1,13 +1,13 @@
-"""ResNets (He et al. 2015): the ImageNet family in its v1.5 form and the CIFAR family of depth 6n + 2."""
+"""ResNets (He et al. 2015), v1.5 and v2 (He et al. 2016), and ResNeXts (Xie et al. 2016)."""
 
-from collections import OrderedDict
-from typing import Sequence
+from functools import partial
+from typing import Callable, List, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .blocks import BasicBlock, Bottleneck, ProjectionShortcut, ResidualBlock, conv
+from .blocks import BasicBlock, Bottleneck, PreActivationBottleneck, ProjectionShortcut, ResidualBlock
 from .norms import Norms
 
 IMAGENET_BLOCKS = {
@@ -17,68 +17,75 @@ IMAGENET_BLOCKS = {
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
+IMAGENET_WIDTHS = (64, 128, 256, 512)
 
 
 class ResNet(nn.Module):
     """Stem, stages ``layer1``, ``layer2``, ..., global average pool, linear classifier.
 
     Args:
-        block: BasicBlock or Bottleneck.
+        block: (in_channels, width, stride) to a residual block.
+        expansion: a block gives ``width * expansion`` channels.
         counts: blocks of each stage; every stage but the first halves the image.
-        widths: width of each stage (a stage gives ``width * block.expansion`` channels).
+        widths: width of each stage.
         norms: the norm of every layer.
-        imagenet_stem: 7x7 convolution with stride 2 and a 3x3 max pool with stride 2, else a 3x3 convolution.
-        shortcut: "A" or "B" (He et al. 2015, section 4.1).
-        zero_init: start the last scale of each block without a projection at zero, so that the block starts
-            as the identity (Goyal et al. 2017; without projection as in Graphcore's public code).
+        imagenet_stem: 7x7 convolution with stride 2 and a 3x3 max pool with stride 2, else a 3x3
+            convolution.
+        pre_activation: blocks start with a norm (v2): the stem then has none, and one follows the last block.
 
     Shape: [N, in_channels, H, W] to logits [N, num_classes].
     """
 
     def __init__(
         self,
-        block,
+        block: Callable[[int, int, int], nn.Module],
+        expansion: int,
         counts: Sequence[int],
         widths: Sequence[int],
         norms: Norms,
         num_classes: int,
         in_channels: int = 3,
         imagenet_stem: bool = True,
-        shortcut: str = "B",
-        zero_init: bool = True,
+        pre_activation: bool = False,
     ):
         super().__init__()
-        self.conv1 = (
-            conv(in_channels, widths[0], 7, stride=2) if imagenet_stem else conv(in_channels, widths[0], 3)
-        )
-        self.norm1 = norms.activated(widths[0])
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if imagenet_stem else nn.Identity()
         channels = widths[0]
-        stages = OrderedDict()
+        kernel, stride = (7, 2) if imagenet_stem else (3, 1)
+        self.conv1 = norms.convolution(in_channels, channels, kernel, stride)
+        self.norm1 = None if pre_activation else norms.activated(channels)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if imagenet_stem else None
+        self.stage_names: List[str] = []
         for index, (count, width) in enumerate(zip(counts, widths), start=1):
             blocks = []
             for position in range(count):
-                stride = 2 if index > 1 and position == 0 else 1
-                blocks.append(block(channels, width, stride, norms, shortcut))
-                channels = width * block.expansion
-            stages[f"layer{index}"] = nn.Sequential(*blocks)
-        self.stage_names = tuple(stages)
-        for name, stage in stages.items():
-            self.add_module(name, stage)
+                blocks.append(block(channels, width, 2 if index > 1 and position == 0 else 1))
+                channels = width * expansion
+            self.stage_names.append(f"layer{index}")
+            self.add_module(f"layer{index}", nn.Sequential(*blocks))
+        self.last_norm = norms.activated(channels) if pre_activation else None
         self.fc = nn.Linear(channels, num_classes)
-        initialise(self, zero_init)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.maxpool(self.norm1(self.conv1(x)))
+        x = self.conv1(x)
+        if self.norm1 is not None:
+            x = self.norm1(x)
+        if self.maxpool is not None:
+            x = self.maxpool(x)
         for name in self.stage_names:
             x = getattr(self, name)(x)
+        if self.last_norm is not None:
+            x = self.last_norm(x)
         return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
-def initialise(model: nn.Module, zero_init: bool) -> None:
-    """He's normal initialisation over fan-out for convolutions (He et al. 2015), N(0, 0.01^2) for the
-    classifier (Goyal et al. 2017), zero for the last scale of each block without a projection when
-    ``zero_init``."""
+def initialise(model: nn.Module, zero_init: bool) -> nn.Module:
+    """Initial weights of a ResNet, in place.
+
+    He's normal initialisation over fan-out for convolutions (He et al. 2015) and N(0, 0.01^2) for the
+    classifier (Goyal et al. 2017). With ``zero_init`` every block without a projection starts as the
+    identity: the scale of its last norm is zero (Goyal et al. 2017; without projection as in Graphcore's
+    public code), or the weights of its last convolution where no norm follows that (v2).
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -89,9 +96,12 @@ def initialise(model: nn.Module, zero_init: bool) -> None:
         for module in model.modules():
             if isinstance(module, ResidualBlock) and not isinstance(module.shortcut, ProjectionShortcut):
                 nn.init.zeros_(module.last_norm.weight)
+            elif isinstance(module, PreActivationBottleneck) and module.shortcut is None:
+                nn.init.zeros_(module.conv3.weight)
+    return model
 
 
-def scaled(widths: Sequence[int], width: float) -> Sequence[int]:
+def scaled(widths: Sequence[int], width: float) -> List[int]:
     """The widths times a multiplier, rounded; ValueError when nothing would be left."""
     result = [round(w * width) for w in widths]
     if min(result) < 1:
@@ -107,22 +117,44 @@ def imagenet_resnet(
     in_channels: int = 3,
     *,
     depth: int,
+    groups: int = 1,
+    group_width: int = 64,
     width: float = 1.0,
     zero_init: bool = True,
 ) -> ResNet:
-    """ResNet-18/34/50/101/152 v1.5: the stride of a bottleneck sits on its 3x3 convolution. ``width``
-    scales all widths.
+    """ResNet-18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
+
+    ``width`` scales all widths.
     """
     block, counts = IMAGENET_BLOCKS[depth]
-    return ResNet(
-        block,
-        counts,
-        scaled((64, 128, 256, 512), width),
-        norms,
-        num_classes,
-        in_channels,
-        zero_init=zero_init,
+    options = {"groups": groups, "group_width": group_width} if block is Bottleneck else {}
+    make = partial(block, norms=norms, **options)
+    widths = scaled(IMAGENET_WIDTHS, width)
+    return initialise(
+        ResNet(make, block.expansion, counts, widths, norms, num_classes, in_channels), zero_init
     )
+
+
+def imagenet_resnet_v2(
+    norms: Norms,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    *,
+    depth: int,
+    width: float = 1.0,
+    zero_init: bool = False,
+) -> ResNet:
+    """ResNet-50/101/152 v2 (pre-activation), with the stride of a bottleneck on its 3x3 convolution.
+
+    ``width`` scales all widths. With norm "none" blocks always start as the identity (``zero_init``), without
+    which the signal would double in every block.
+    """
+    counts = IMAGENET_BLOCKS[depth][1]
+    make = partial(PreActivationBottleneck, norms=norms)
+    model = ResNet(
+        make, 4, counts, scaled(IMAGENET_WIDTHS, width), norms, num_classes, in_channels, pre_activation=True
+    )
+    return initialise(model, zero_init or norms.kind == "none")
 
 
 def cifar_resnet(
@@ -134,18 +166,12 @@ def cifar_resnet(
     width: float = 1.0,
     zero_init: bool = True,
 ) -> ResNet:
-    """The 6n + 2 layer ResNet for 32x32 images (He et al. 2015, section 4.2): widths 16, 32, 64, shortcut
-    A.
+    """The 6n + 2 layer ResNet for 32x32 images (He et al. 2015, section 4.2): widths 16, 32, 64, shortcut A.
+
+    ``width`` scales all widths.
     """
     n = (depth - 2) // 6
-    return ResNet(
-        BasicBlock,
-        (n, n, n),
-        scaled((16, 32, 64), width),
-        norms,
-        num_classes,
-        in_channels,
-        imagenet_stem=False,
-        shortcut="A",
-        zero_init=zero_init,
-    )
+    make = partial(BasicBlock, norms=norms, shortcut="A")
+    widths = scaled((16, 32, 64), width)
+    model = ResNet(make, 1, (n, n, n), widths, norms, num_classes, in_channels, imagenet_stem=False)
+    return initialise(model, zero_init)

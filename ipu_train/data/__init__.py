@@ -1,0 +1,18 @@
+"""Images: sources, decoding, augmentation, and an order that is a function of seed, epoch and position."""
+
+from .datasets import IGNORED_LABEL, ImageDataset, PaddedDataset
+from .errors import DataError
+from .loader import loader
+from .sampler import EpochSampler
+from .sources import DataSource, open_data
+
+__all__ = [
+    "IGNORED_LABEL",
+    "DataError",
+    "DataSource",
+    "EpochSampler",
+    "ImageDataset",
+    "PaddedDataset",
+    "loader",
+    "open_data",
+]

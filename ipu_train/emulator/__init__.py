@@ -68,4 +68,9 @@ def inferenceModel(model: _Any, options: _Optional[options.Options] = None) -> P
     Raises:
         poptorch.Error: ``options`` is no ``poptorch.Options``, or asks for gradient accumulation.
     """
+    if isinstance(options, Options) and options.Training.gradient_accumulation != 1:  # noqa: F405
+        raise createPoptorchError(
+            "You must set options.Training.gradientAccumulation to 1 for inference: there are no gradients to "
+            "accumulate. To fill a pipeline, or to run more micro-batches in a call, use options.deviceIterations."
+        )
     return PoplarExecutor(_user_model(model), options, training=False)

@@ -182,7 +182,7 @@ def _prepare(tensor: torch.Tensor) -> torch.Tensor:
     global _warned_contiguous
     if tensor.numel() == 0:
         raise createPoptorchError(
-            f"Zero-sized tensors are unsupported (Got shape {list(tensor.shape)}): give every input at least one element"
+            f"Zero-sized tensors are unsupported (Got shape {list(tensor.shape)}): every input needs an element"
         )
     if tensor.requires_grad:
         logger.warning("An input tensor requires grad: it is detached, gradients do not flow to inputs.")

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._dtypes import device_dtype, storage_dtype, upload
-from ._graph import Graph, Node, Ref, map_structure, tensor_paths
+from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
 from ._precision import ACTIVATION_DECIDES, EXACT, result_is_half, round_in_place
@@ -142,6 +142,8 @@ class Recorder(Annotations, TorchFunctionMode):
             name = getattr(descriptor, "__name__", name) + ("" if name == "__get__" else "__set__")
         if name in _VALUE_NEEDED or name in _DATA_DEPENDENT:
             self._refuse(name)
+        if name == "__getitem__" and _selects_by_mask(args[1]):
+            self._refuse("indexing with a boolean tensor")
         if name in ("__repr__", "__str__", "__format__"):
             return self._describe(args[0])
         if name == "backward":
@@ -173,7 +175,7 @@ class Recorder(Annotations, TorchFunctionMode):
             else "has a result whose shape depends on the values of its input"
         )
         raise createPoptorchError(
-            f"{name}() at {caller_location()} {what}: it cannot be compiled for the IPU. "
+            f"{name} at {caller_location()} {what}: it cannot be compiled for the IPU. "
             "Use operations with fixed shapes and return the tensor from forward to read it on the host."
         )
 
@@ -201,6 +203,9 @@ class Recorder(Annotations, TorchFunctionMode):
         replaced = {}
         for path, tensor in found:
             half = half_result and tensor.dtype == torch.float32
+            if cast_half is not None and self._changes_dtype_in_name_only(tensor, refs, half):
+                replaced[id(tensor)] = self._append_copy(node, path, tensor, half)
+                continue
             visible = self._visible.get(id(tensor), tensor)
             slot = self._new_slot(visible, tensor, half)
             node.results.append((path, slot))
@@ -228,7 +233,7 @@ class Recorder(Annotations, TorchFunctionMode):
         self.graph.nodes.append(
             Node(
                 self.round_to_half, "round_to_half", (Ref(slot),), {}, [((), target)],
-                node.grad_enabled, ipu=node.ipu, stage=node.stage, location=node.location,
+                node.grad_enabled, node.ipu, node.stage, node.location,
             )
         )  # fmt: skip
         if self.graph.losses and self.graph.losses[-1][1] == slot:
@@ -237,12 +242,39 @@ class Recorder(Annotations, TorchFunctionMode):
                 self.graph.fused_losses.add(target)
         return rounded if updated is None else updated
 
+    def _changes_dtype_in_name_only(self, result: torch.Tensor, refs: Any, half: bool) -> bool:
+        """Whether a cast gave its own argument back because float16 and float32 have the same storage."""
+        return any(
+            self._values[ref.slot] is result and (ref.slot in self.graph.half) != half
+            for ref in references(refs)
+        )
+
+    def _append_copy(
+        self, node: Node, path: Tuple[Any, ...], tensor: torch.Tensor, half: bool
+    ) -> torch.Tensor:
+        """The result of such a cast as a tensor of its own; to float16 it is rounded."""
+        slot = len(self._values)
+        self._values[slot] = (
+            tensor  # a name for the replay only; user code knows this tensor under another slot
+        )
+        node.results.append((path, slot))
+        function = self.round_to_half if half else torch.clone
+        result = function(tensor)
+        target = self._new_slot(result, result, half)
+        self.graph.nodes.append(
+            Node(
+                function, function.__name__, (Ref(slot),), {}, [((), target)],
+                node.grad_enabled, node.ipu, node.stage, node.location,
+            )
+        )  # fmt: skip
+        return result
+
     def _append_in_place_rounding(self, node: Node, slot: int) -> None:
         round_in_place(self._values[slot])
         self.graph.nodes.append(
             Node(
                 round_in_place, "round_in_place", (Ref(slot),), {}, [], False,
-                ipu=node.ipu, stage=node.stage, location=node.location,
+                node.ipu, node.stage, node.location,
             )
         )  # fmt: skip
 
@@ -356,6 +388,14 @@ _FACTORIES = frozenset(
         "randperm",
     ]
 )
+
+
+def _selects_by_mask(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    with torch._C.DisableTorchFunction():
+        return any(
+            isinstance(part, torch.Tensor) and part.dtype == torch.bool and part.dim() for part in parts
+        )
 
 
 def caller_location() -> str:

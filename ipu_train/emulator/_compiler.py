@@ -166,7 +166,7 @@ def compile_model(
     for tensor, size in zip(tensors, sizes):
         cut = batching.micro_batch(tensor, 0, 0, 0) if fused == 1 else tensor[: fused * size]
         inputs.append(recorder.add_input(*upload(cut, device)))
-    graph, outputs = _capture(model, user_model, arguments.with_tensors(inputs), recorder, training)
+    graph, _outputs = _capture(model, user_model, arguments.with_tensors(inputs), recorder, training)
 
     executable = Executable(graph, batching, signature_only(arguments), training)
     executable.fused = fused

@@ -2,7 +2,9 @@
 
 import copy
 import datetime
+import sys
 import time
+import weakref
 from typing import Any, Dict, List, Optional
 
 import torch
@@ -198,7 +200,8 @@ class PoplarExecutor:
         """From now on the optimizer reads its state from this device."""
         if not isinstance(self._optimizer, Optimizer) or self._device_optimizer is None:
             return
-        self._optimizer._connect(self._read_optimizer_state)
+        this = weakref.ref(self)  # an optimizer must not keep an executor alive that the user has dropped
+        self._optimizer._connect(lambda: this() and this()._read_optimizer_state())
         if not self._optimizer.ipu_state_is_dirty:
             self._optimizer.host_state_is_dirty = self._options.connection_type != ConnectionType.Never.value
 
@@ -331,6 +334,12 @@ class PoplarExecutor:
         self._release_optimizer(self._optimizer)
         self._executable = self._runner = self._device_optimizer = None
         self._attached = False
+
+    def __del__(self) -> None:
+        # A dropped executor loses nothing: trained weights come home first. At interpreter exit too little may be
+        # left to do that, and nobody to notice.
+        if self.__dict__.get("_executable") is not None and not sys.is_finalizing():
+            self.destroy()
 
     def _unwrap(self) -> None:
         self.copyWeightsToHostIfNeeded()

@@ -1,8 +1,8 @@
 """The device's random streams.
 
 On an IPU every replica draws from its own generator, seeded once; the host's generators play no part. Here each
-micro-batch of each replica gets a fresh stream whose seed is a function of (seed, replica, number of micro-batches run
-so far). The whole random state of a device is therefore two integers, which makes it cheap to save and exact to restore.
+micro-batch of each replica gets a fresh stream whose seed is a function of (seed, replica, number of micro-batches
+run so far). The whole random state of a device is therefore two integers: cheap to save and exact to restore.
 """
 
 import os

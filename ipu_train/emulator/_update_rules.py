@@ -1,8 +1,8 @@
 """The weight updates of PopTorch's optimizers (PopTorch 3.4 user guide, "Optimizers").
 
-Each rule works in place on lists of tensors of one parameter group: ``weights``, ``gradients`` (reduced over micro-batches
-and replicas, loss scaling removed) and the state slots that it asks for. All are float32 storage; what the device would
-hold as float16 is rounded by :class:`DeviceOptimizer` after each update.
+Each rule works in place on lists of tensors of one parameter group: ``weights``, ``gradients`` (reduced over
+micro-batches and replicas, loss scaling removed) and the state slots that it asks for. All are float32 storage; what
+the device would hold as float16 is rounded by :class:`DeviceOptimizer` after each update.
 """
 
 import math

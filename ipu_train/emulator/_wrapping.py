@@ -1,10 +1,9 @@
 """How a training executor marks the user's module, so that host weights look fresh whenever somebody looks.
 
-After training steps the host's weights are stale: the trained ones are on the device. PopTorch 3.4 gives the module, its
-parameters and its buffers wrapper classes that fetch the weights when touched, exactly once until the next step.
+After training steps the host's weights are stale: the trained ones are on the device. PopTorch 3.4 gives the module,
+its parameters and its buffers wrapper classes that fetch the weights when touched, exactly once until the next step.
 """
 
-import copyreg
 import functools
 import weakref
 from typing import Any, Dict, Iterator, Optional
@@ -14,16 +13,25 @@ import torch
 from ._impl import createPoptorchError
 
 # id of a wrapped module, parameter or buffer -> the training executor that owns it. Kept outside the objects, so
-# that pickles and copies of them know nothing of the executor.
-_owners: Dict[int, "weakref.ref[Any]"] = {}
+# that pickles and copies of them know nothing of the executor, and weakly, so that dropping the executor ends it.
+_owners: Dict[int, "Owner"] = {}
+
+
+class Owner:
+    """A weak reference to an executor that can still be told from others when the executor is being finalised."""
+
+    def __init__(self, executor: Any) -> None:
+        self.reference = weakref.ref(executor)
+        self.identity = id(executor)
+
 
 _TOUCHES = frozenset(["_parameters", "_buffers", "forward"])
 
 
 def owner_of(obj: Any) -> Optional[Any]:
     """The training executor that owns a module, parameter or buffer; None without one."""
-    reference = _owners.get(id(obj))
-    return reference() if reference is not None else None
+    owner = _owners.get(id(obj))
+    return owner.reference() if owner is not None else None
 
 
 def isWrapped(obj: Any) -> bool:
@@ -76,6 +84,11 @@ def _wrapped_tensor_class(base: type) -> type:
     return type("Poptorch" + base.__name__, (_WrappedTensor, base), {"_poptorch_base": base})
 
 
+def _new_instance(cls: type) -> Any:
+    """What pickle calls to start an unwrapped copy of a wrapped module."""
+    return cls.__new__(cls)
+
+
 @functools.lru_cache(maxsize=None)
 def _wrapped_module_class(base: type) -> type:
     class Wrapped(base):  # type: ignore[misc, valid-type]
@@ -101,7 +114,7 @@ def _wrapped_module_class(base: type) -> type:
 
         def __reduce_ex__(self, protocol: int) -> Any:
             _refresh(self)
-            return copyreg.__newobj__, (base,), dict(self.__dict__)
+            return _new_instance, (base,), dict(self.__dict__)
 
     Wrapped.__name__ = "Poptorch" + base.__name__
     Wrapped.__qualname__ = "Poptorch" + base.__qualname__
@@ -131,21 +144,19 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
             raise createPoptorchError(
                 f"All buffers must be an instance of torch.Tensor (Got {type(buffer).__name__} for {name})"
             )
-    reference = weakref.ref(executor)
+    owner = Owner(executor)
     model.__class__ = _wrapped_module_class(type(model))
-    _owners[id(model)] = reference
+    _owners[id(model)] = owner
     for tensor in _tensors(model):
         if not isWrapped(tensor):
             tensor.__class__ = _wrapped_tensor_class(type(tensor))
-            _owners[id(tensor)] = reference
+            _owners[id(tensor)] = owner
 
 
 def unwrap(model: torch.nn.Module, executor: Any) -> None:
     """Take the wrapper classes off again; does nothing for what another executor owns."""
-    for tensor in list(_tensors(model)):
-        if owner_of(tensor) is executor:
-            del _owners[id(tensor)]
-            tensor.__class__ = object.__getattribute__(tensor, "__class__")._poptorch_base
-    if owner_of(model) is executor:
-        del _owners[id(model)]
-        model.__class__ = type(model)._poptorch_base
+    for obj in list(_tensors(model)) + [model]:
+        owner = _owners.get(id(obj))
+        if owner is not None and owner.identity == id(executor):
+            del _owners[id(obj)]
+            obj.__class__ = object.__getattribute__(obj, "__class__")._poptorch_base

@@ -30,6 +30,46 @@ def test_imagenet_resnets_have_the_sizes_of_torchvisions(name):
     assert parameters(on_meta(name, norm="group", proxy_norm=False)) == parameters(theirs)
 
 
+def test_resnexts_have_the_published_sizes():
+    with torch.device("meta"):
+        theirs = torchvision.models.resnext50_32x4d()
+    assert parameters(on_meta("resnext50_32x4d", proxy_norm=False)) == parameters(theirs)
+    # Xie et al. 2016, table 7: 44.3 M parameters (the convolutions, norms and classifier)
+    assert round(parameters(on_meta("resnext101_32x4d", proxy_norm=False)) / 1e6, 1) in (44.2, 44.3)
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_v2_has_a_norm_for_each_activation_and_proxy_norm_in_all_of_them(depth):
+    model = on_meta(f"resnet{depth}v2")
+    blocks = {50: 16, 101: 33, 152: 50}[depth]
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert count(model, ProxyNorm) == count(model, NormActivation) == len(norms) == 3 * blocks + 1
+    assert [n for n, p in model.named_parameters() if p.dim() == 1 and "proxy" not in n] == ["fc.bias"]
+
+
+def test_v2_shortcuts_carry_the_input_or_the_projected_first_activation():
+    torch.manual_seed(0)
+    model = models.build("resnet50v2", width=0.25, norm_groups=4).double()
+    x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
+    block = model.layer1[0]
+    inner = block.norm1(x)
+    out = block.conv3(block.norm3(block.conv2(block.norm2(block.conv1(inner)))))
+    torch.testing.assert_close(block(x), out + block.shortcut(inner))
+    block = model.layer1[1]
+    assert block.shortcut is None
+    with torch.no_grad():
+        block.conv3.weight.zero_()
+    x = torch.randn(2, 64, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(block(x), x)
+
+
+def test_the_convolutions_of_resnext_have_32_groups_of_the_published_widths():
+    model = on_meta("resnext50_32x4d")
+    for stage, width in ((1, 4), (2, 8), (3, 16), (4, 32)):
+        conv = getattr(model, f"layer{stage}")[0].conv2
+        assert (conv.groups, conv.out_channels // conv.groups) == (32, width)
+
+
 @pytest.mark.parametrize("name, millions", [("resnet20", 0.27), ("resnet56", 0.85), ("resnet110", 1.7)])
 def test_cifar_resnets_have_the_sizes_of_he_et_al(name, millions):
     model = on_meta(name, num_classes=10, norm="batch", proxy_norm=False)
@@ -91,7 +131,7 @@ def test_shortcut_a_takes_every_second_pixel_and_pads_channels_with_zeros():
 @pytest.mark.parametrize("norm", models.norm_names())
 def test_a_small_resnet_takes_8x8_images_of_one_channel_and_every_parameter_gets_a_gradient(norm):
     torch.manual_seed(0)
-    proxy_norm = norm in ("batch", "layer", "group", "instance", "none")
+    proxy_norm = not norm.startswith(("evonorm", "frn"))
     model = models.build(
         "resnet8", num_classes=10, norm=norm, proxy_norm=proxy_norm, in_channels=1, zero_init=False
     )
@@ -102,7 +142,9 @@ def test_a_small_resnet_takes_8x8_images_of_one_channel_and_every_parameter_gets
         assert p.grad is not None and p.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("name, size", [("resnet18", 224), ("resnet50", 224), ("resnet20", 32)])
+@pytest.mark.parametrize(
+    "name, size", [("resnet18", 224), ("resnet50", 224), ("resnet50v2", 224), ("resnet20", 32)]
+)
 def test_nothing_in_forward_depends_on_the_values_of_a_tensor(name, size):
     # meta tensors have no values: .item() or a branch on data would raise
     assert on_meta(name)(torch.empty(2, 3, size, size, device="meta")).shape == (2, 1000)
@@ -122,10 +164,11 @@ def test_one_image_alone_equals_the_same_image_in_any_batch_except_with_batch_no
         assert models.is_batch_independent(model) == (norm != "batch")
 
 
-def test_an_unnormalised_deep_resnet_starts_with_activations_of_moderate_size():
+@pytest.mark.parametrize("name, size", [("resnet56", 32), ("resnet50v2", 64)])
+def test_an_unnormalised_deep_resnet_starts_with_activations_of_moderate_size(name, size):
     torch.manual_seed(0)
-    model = models.build("resnet56", num_classes=10, norm="none", proxy_norm=False)
+    model = models.build(name, num_classes=10, norm="none", proxy_norm=False)
     features = []
     model.fc.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
-    model(torch.randn(4, 3, 32, 32))
+    model(torch.randn(4, 3, size, size))
     assert 1e-2 < features[0].std().item() < 1e2

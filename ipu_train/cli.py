@@ -1,0 +1,90 @@
+"""The command line. ``ipu-train --config X`` trains; other words after ``ipu-train`` are commands of their own.
+
+Heavy imports happen inside the commands, so that ``--help`` answers at once.
+"""
+
+import argparse
+import sys
+from typing import Callable, Dict, List, Optional
+
+from . import __version__
+
+DONE, BAD_INPUT, DOES_NOT_FIT = 0, 2, 3
+
+_OVERRIDES = "changes to the configuration, such as training.epochs=5 or run_dir=runs/mine"
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run a command and give its exit status: 0 done, 2 bad input, 3 does not fit, 130 or 143 stopped by a signal."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    command = COMMANDS.get(name)
+    try:
+        return command(arguments[1:]) if command else _train(arguments)
+    except KeyboardInterrupt:
+        print("ipu-train: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return DONE
+    except (ValueError, OSError) as error:
+        if not _is_for_the_user(error):
+            raise
+        print(f"ipu-train: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _is_for_the_user(error: BaseException) -> bool:
+    """Errors that rooms raise with a finished message; any other ValueError is a bug and keeps its traceback."""
+    if isinstance(error, OSError):
+        return True
+    module = type(error).__module__
+    return module.startswith("ipu_train.") or getattr(error, "for_user", False)
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"ipu-train {command}".strip(),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="X", help="a YAML file, or the name of a recipe")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help=_OVERRIDES)
+    return parser
+
+
+def _train(arguments: List[str]) -> int:
+    parser = _parser(
+        "",
+        "Train a batch-independent CNN through PopTorch, on IPUs or on the embedded emulator.\n\n"
+        "commands:\n" + "\n".join(f"  ipu-train {name:<8} {COMMAND_HELP[name]}" for name in COMMANDS),
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the newest run of this configuration"
+    )
+    parser.add_argument("--version", action="version", version=f"ipu-train {__version__}")
+    options = parser.parse_intermixed_args(arguments)
+
+    from .config import load
+
+    resolved = load(options.config, options.overrides)
+    from .trainer import train
+
+    return train(resolved, resume=options.resume).status
+
+
+def _config(arguments: List[str]) -> int:
+    parser = _parser(
+        "config", "Print a configuration with all defaults filled in and where each value comes from."
+    )
+    options = parser.parse_intermixed_args(arguments)
+
+    from .config import load
+
+    print(load(options.config, options.overrides).explain())
+    return DONE
+
+
+COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config}
+COMMAND_HELP = {"config": "print the resolved configuration and the origin of each value"}

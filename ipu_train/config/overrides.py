@@ -1,0 +1,82 @@
+"""``section.key=value`` on the command line."""
+
+from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+
+from .errors import ConfigError, Problem, suggestion
+from .messages import keys_of
+from .reader import parse
+from .schema import SECTIONS
+
+
+class Override(NamedTuple):
+    """One parsed override: ``text`` as written, dotted ``path``, and its ``value``."""
+
+    text: str
+    path: str
+    value: Any
+
+    @property
+    def place(self) -> str:
+        return f'override "{self.text}"'
+
+
+# Overrides are reported after all lines of the file, in the order given.
+AFTER_FILE = 1e9
+
+
+def parse_override(text: str, position: int = 0) -> Override:
+    """Read ``section.key=value``; the value is YAML (``[0.5, 0.75]``, ``null``, ``1e-4``, ``off``).
+
+    Raises:
+        ConfigError: no ``=``, no key, an unknown section, or a value that is no YAML.
+    """
+
+    def fail(message: str) -> ConfigError:
+        return ConfigError([Problem(f'override "{text}"', "", message, AFTER_FILE + position)])
+
+    path, equals, value_text = text.partition("=")
+    path = path.strip()
+    if not equals:
+        raise fail("is not of the form section.key=value, such as training.epochs=5")
+    parts = path.split(".")
+    if not all(parts):
+        raise fail("has no key before the =; write section.key=value, such as training.epochs=5")
+    if len(parts) == 1 and path in SECTIONS:
+        raise fail(f"{path} is a section; set its keys one by one, such as {path}.{keys_of(path)[0]}=...")
+    if parts[0] not in keys_of(""):
+        sections = [name for name in SECTIONS if path in keys_of(name)]
+        hint = f"; did you mean {sections[0]}.{path}?" if sections else suggestion(parts[0], keys_of(""))
+        raise fail(f'there is no section "{parts[0]}"{hint} (sections: {", ".join(SECTIONS)})')
+    if len(parts) > 2 and parts[:2] != ["model", "options"]:
+        raise fail(f"{parts[0]}.{parts[1]} has no keys below it; write {parts[0]}.{parts[1]}=value")
+    try:
+        value, _, problems = parse(value_text, "value")
+    except ConfigError as error:
+        raise fail(f"the value is {error.problems[0].message}") from None
+    if problems:
+        raise fail(problems[0].message)
+    return Override(text, path, value)
+
+
+def parse_overrides(texts: Iterable[str]) -> Tuple[List[Override], List[Problem]]:
+    """The overrides that can be understood, and the problems of the others."""
+    found: List[Override] = []
+    problems: List[Problem] = []
+    for position, text in enumerate(texts):
+        try:
+            found.append(parse_override(text, position))
+        except ConfigError as error:
+            problems += error.problems
+    return found, problems
+
+
+def apply(values: Dict[str, Any], override: Override) -> None:
+    """Set the override in nested plain values, making sections that the file leaves out."""
+    *above, key = override.path.split(".")
+    target = values
+    for part in above:
+        inner = target.get(part)
+        if not isinstance(inner, dict):  # absent or null; a file's error of type is reported before this
+            inner = target[part] = {}
+        target = inner
+    target[key] = override.value

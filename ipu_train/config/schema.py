@@ -1,0 +1,99 @@
+"""The schema: all sections, and what must hold between them."""
+
+from typing import Callable, Iterator, List, Mapping, Optional
+
+from pydantic import Field, model_validator
+
+from .base import Complaint, Section, Text, complain
+from .learning import (
+    AveragingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+    ValidationConfig,
+)
+from .running import CheckpointConfig, DataConfig, DeviceConfig, LoggingConfig
+
+
+class Config(Section):
+    """One run."""
+
+    model: ModelConfig
+    data: DataConfig
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
+    averaging: AveragingConfig = Field(default_factory=AveragingConfig)
+    device: DeviceConfig = Field(default_factory=DeviceConfig)
+    logging: LoggingConfig = Field(default_factory=LoggingConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    run_dir: Optional[Text] = Field(
+        None, description="Folder of the run. null: runs/<name of the configuration>/<UTC time>."
+    )
+
+    @property
+    def global_batch_size(self) -> int:
+        """Images of one weight update: micro-batch size x gradient accumulation x replicas."""
+        training = self.training
+        return training.micro_batch_size * training.gradient_accumulation * training.replicas
+
+    @property
+    def validation_micro_batch_size(self) -> int:
+        """Images of one validation forward pass of one replica."""
+        return self.validation.micro_batch_size or self.training.micro_batch_size
+
+    @property
+    def ipus_per_replica(self) -> int:
+        return len(self.device.pipeline_splits) + 1
+
+    @model_validator(mode="after")
+    def _check_between_sections(self) -> "Config":
+        complain(list(complaints_between({name: getattr(self, name) for name in SECTIONS})))
+        return self
+
+
+SECTIONS = [name for name in Config.model_fields if name != "run_dir"]
+
+
+def _schedule_fits_the_run(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Complaint]:
+    epochs = training.epochs
+    if schedule.warmup_epochs > epochs:
+        yield "schedule.warmup_epochs", f"is longer than the run of {epochs} epochs (training.epochs)"
+    late = [milestone for milestone in schedule.milestones or [] if milestone >= max(epochs, 1)]
+    if late:
+        yield (
+            "schedule.milestones",
+            f"{late[0]:g} is not before the end of the run of {epochs} epochs (training.epochs); "
+            "fractions of the run such as 0.5 move with its length",
+        )
+
+
+def _final_rate_is_lower(schedule: ScheduleConfig, optimizer: OptimizerConfig) -> Iterator[Complaint]:
+    final, rate = schedule.final_learning_rate, optimizer.learning_rate
+    if optimizer.learning_rate_batch_size is None and final is not None and rate is not None and final > rate:
+        yield "schedule.final_learning_rate", f"is above optimizer.learning_rate ({rate:g})"
+
+
+def _averaging_starts_in_the_run(averaging: AveragingConfig, training: TrainingConfig) -> Iterator[Complaint]:
+    if averaging.start_epoch is not None and averaging.start_epoch >= training.epochs:
+        yield (
+            "averaging.start_epoch",
+            f"is not before the end of the run of {training.epochs} epochs (training.epochs)",
+        )
+
+
+BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
+    _schedule_fits_the_run,
+    _final_rate_is_lower,
+    _averaging_starts_in_the_run,
+]
+
+
+def complaints_between(sections: Mapping[str, Section]) -> Iterator[Complaint]:
+    """What is wrong between sections, as far as the sections given (those valid by themselves) can tell."""
+    for check in BETWEEN:
+        names = [name for name in check.__annotations__ if name != "return"]
+        if all(name in sections for name in names):
+            yield from check(**{name: sections[name] for name in names})

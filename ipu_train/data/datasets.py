@@ -1,0 +1,85 @@
+"""Data sets of uint8 images whose items are looked up by (epoch, index)."""
+
+from typing import Callable, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+Key = Union[int, Tuple[int, int]]
+Item = Tuple[torch.Tensor, torch.Tensor]
+Augment = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+# Label of images that only fill up the last batch; whoever counts must leave them out.
+IGNORED_LABEL = -1
+
+
+class ImageDataset(Dataset):
+    """A map-style data set; ``dataset[epoch, index]`` is (uint8 image ``[C, H, W]``, int64 label ``[]``).
+
+    The epoch only matters to the augmentation; ``dataset[index]`` means epoch 0. Batches are fetched whole
+    with :meth:`batch`, which is many times faster than item by item.
+    """
+
+    def __init__(self, labels: np.ndarray, augment: Optional[Augment] = None):
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """The images before augmentation, uint8 ``[N, C, H, W]``."""
+        raise NotImplementedError
+
+    def batch(self, keys: Sequence[Key]) -> Item:
+        """Images (uint8 ``[N, C, H, W]``) and labels (int64 ``[N]``) of the given keys."""
+        pairs = [(0, key) if isinstance(key, (int, np.integer)) else key for key in keys]
+        epochs, indices = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
+            raise IndexError(
+                f"the data set has {len(self)} images; asked for {indices.min()}..{indices.max()}"
+            )
+        images = self.images(epochs, indices)
+        if self.augment is not None:
+            images = self.augment(images, epochs, indices)
+        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(self.labels[indices])
+
+    def __getitem__(self, key: Key) -> Item:
+        images, labels = self.batch([key])
+        return images[0], labels[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> List[Item]:
+        """What torch (2.1 and later) asks for instead of item by item."""
+        return list(zip(*self.batch(keys)))
+
+
+class ArrayImages(ImageDataset):
+    """Images in RAM, uint8 ``[N, C, H, W]``."""
+
+    def __init__(self, array: np.ndarray, labels: np.ndarray, augment: Optional[Augment] = None):
+        super().__init__(labels, augment)
+        # A tensor, because worker processes that are not forked then share its memory instead of copying it.
+        self.tensor = torch.from_numpy(np.ascontiguousarray(array))
+
+    def images(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        return self.tensor.numpy()[indices]
+
+
+class PaddedDataset(ImageDataset):
+    """A data set filled up to a multiple of ``multiple`` items, so that a compiled batch shape always fits.
+
+    The filling repeats images from the start with the label :data:`IGNORED_LABEL`, so each image still counts
+    exactly once.
+    """
+
+    def __init__(self, dataset: ImageDataset, multiple: int):
+        filling = -len(dataset) % multiple
+        super().__init__(np.concatenate([dataset.labels, np.full(filling, IGNORED_LABEL)]))
+        self.dataset = dataset
+
+    def batch(self, keys: Sequence[Key]) -> Item:
+        pairs = [(0, key) if isinstance(key, (int, np.integer)) else key for key in keys]
+        own = [(epoch, index % len(self.dataset)) for epoch, index in pairs]
+        images, _ = self.dataset.batch(own)
+        return images, torch.from_numpy(self.labels[[index for _, index in pairs]])

@@ -1,0 +1,16 @@
+"""The error of this room."""
+
+_IN_WORKER = "Caught DataError in DataLoader worker"
+
+
+class DataError(ValueError):
+    """Images that cannot be used. The message names the file or folder and says what to do.
+
+    torch raises an error of a worker process again in the main one with the worker's traceback as its text;
+    of that, only the message itself is kept.
+    """
+
+    def __init__(self, message: str = ""):
+        if message.startswith(_IN_WORKER):
+            message = message.rsplit("DataError: ", 1)[-1].strip()
+        super().__init__(message)

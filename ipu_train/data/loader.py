@@ -1,0 +1,75 @@
+"""A PopTorch DataLoader over the data sets of this room."""
+
+import signal
+from typing import Any, Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from .datasets import ImageDataset, Item, Key
+from .sampler import EpochSampler
+
+
+class _Keys(Dataset):
+    """Hands out the keys themselves; the whole batch is then fetched at once where it is collated.
+
+    torch fetches a batch item by item before 2.1, and PopTorch 3.4 comes with 2.0.1.
+    """
+
+    def __init__(self, dataset: ImageDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> Key:
+        return key
+
+    def collate(self, keys: Sequence[Key]) -> Item:
+        return self.dataset.batch(keys)
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def loader(
+    poptorch: Any,
+    options: Any,
+    dataset: ImageDataset,
+    sampler: EpochSampler,
+    micro_batch_size: int,
+    workers: int = 0,
+    **more: Any,
+) -> Any:
+    """``poptorch.DataLoader`` in the sampler's order.
+
+    Args:
+        poptorch: the PopTorch module (or what stands in for it).
+        options: its ``Options`` of the model that is fed.
+        dataset: what to load.
+        sampler: order and shard of this process.
+        micro_batch_size: images of one micro-batch of one replica.
+        workers: processes that load beside the main one.
+        more: further arguments of the DataLoader, such as ``mode``.
+
+    Returns:
+        The loader; its items are images (uint8 ``[B, C, H, W]``) and labels (int64 ``[B]``), B being the
+        combined batch size.
+    """
+    keys = _Keys(dataset)
+    return poptorch.DataLoader(
+        options,
+        keys,
+        batch_size=micro_batch_size,
+        sampler=sampler,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        auto_distributed_partitioning=False,
+        collate_fn=keys.collate,
+        # a torch loader draws a number each time it is iterated; not from the state that a resumed run restores
+        generator=torch.Generator(),
+        worker_init_fn=_leave_interrupts_to_the_main_process if workers else None,
+        **more,
+    )

@@ -1,0 +1,98 @@
+"""The order of the images: a function of seed, epoch and position alone."""
+
+from typing import Iterator, Tuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from . import keyed
+from .errors import DataError
+
+
+class EpochSampler(Sampler):
+    """Yields ``(epoch, index)`` keys for one process.
+
+    In a distributed run the order is dealt out in blocks of ``batch_multiple``, block ``k`` to process
+    ``k % num_processes``: the processes' shards are disjoint and equally long, and with
+    one device iteration a weight update sees the same images whatever the number of processes that share its
+    global batch. What does not fill a block for
+    every process is left out of the epoch (another part each epoch, when shuffling).
+
+    Iterating starts at :attr:`position` and moves on to the next epoch once through, so that a loader which
+    prefetches in another process needs no word from the main one.
+
+    Args:
+        length: images in the data set.
+        seed: seed of the order, 0 or more.
+        batch_multiple: images that one process consumes at once (the combined batch size); an epoch of
+            a process is a multiple of it.
+        shuffle: a new random order each epoch, else the data set's own.
+        process_index, num_processes: this process of a distributed run.
+
+    Raises:
+        DataError: the data set does not fill one batch of every process.
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        seed: int = 0,
+        batch_multiple: int = 1,
+        shuffle: bool = True,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ):
+        if batch_multiple < 1:
+            raise ValueError(f"batch_multiple must be at least 1, got {batch_multiple}")
+        if not 0 <= process_index < num_processes:
+            raise ValueError(f"process_index must be in 0..{num_processes - 1}, got {process_index}")
+        self.length, self.seed, self.batch_multiple, self.shuffle = length, seed, batch_multiple, shuffle
+        self.process_index, self.num_processes = process_index, num_processes
+        self.blocks = length // (batch_multiple * num_processes)
+        if self.blocks == 0:
+            raise DataError(
+                f"{length} images do not fill one batch of {batch_multiple * num_processes} "
+                "(micro-batch size x gradient accumulation x replicas x device iterations x processes); "
+                "make the batch smaller"
+            )
+        self.position: Tuple[int, int] = (0, 0)
+
+    @property
+    def epoch_length(self) -> int:
+        """Images of one epoch of this process."""
+        return self.blocks * self.batch_multiple
+
+    def set_position(self, epoch: int, start: int = 0) -> None:
+        """Let the next iteration begin in ``epoch`` after the first ``start`` images of this process.
+
+        Raises:
+            ValueError: ``start`` is not a multiple of ``batch_multiple`` within the epoch.
+        """
+        if epoch < 0 or not 0 <= start <= self.epoch_length or start % self.batch_multiple:
+            raise ValueError(
+                f"position {start} of epoch {epoch} is not a multiple of {self.batch_multiple} in "
+                f"0..{self.epoch_length}"
+            )
+        self.position = (epoch + 1, 0) if start == self.epoch_length else (epoch, start)
+
+    def indices(self, epoch: int) -> np.ndarray:
+        """All indices of one epoch of this process, int64 ``[epoch_length]``."""
+        if self.shuffle:
+            order = keyed.permutation(self.seed, keyed.ORDER, epoch, self.length)
+        else:
+            order = np.arange(self.length)
+        used = order[: self.blocks * self.batch_multiple * self.num_processes]
+        return used.reshape(self.blocks, self.num_processes, self.batch_multiple)[
+            :, self.process_index
+        ].ravel()
+
+    def __iter__(self) -> Iterator[Tuple[int, int]]:
+        epoch, start = self.position
+        for index in self.indices(epoch)[start:].tolist():
+            yield epoch, index
+        self.position = (epoch + 1, 0)
+
+    def __len__(self) -> int:
+        """Images that the next iteration yields."""
+        return self.epoch_length - self.position[1]

@@ -1,0 +1,229 @@
+"""From the data section of a configuration to training and validation images."""
+
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from ..config import DataConfig
+from . import keyed
+from .augment import Shift
+from .datasets import ArrayImages, Augment, ImageDataset
+from .downloads import TORCHVISION, read_torchvision
+from .errors import DataError
+from .files import CENTRE_SHARE, open_files
+from .folder import Files, find_splits, scan
+from .generated import GeneratedImages, SyntheticImages
+
+_DEFAULT_FRACTION = 0.2
+
+
+class DataSource(NamedTuple):
+    """Training and validation images and what a model must know of them.
+
+    Attributes:
+        name: the source's.
+        train, validation: items are (uint8 image ``[C, H, W]``, int64 label).
+        num_classes, channels, image_size: of all images; the size is the side in pixels.
+        mean, std: of each channel, in 0..1 units (of pixel / 255), for the normalisation on the device.
+        class_names: by label.
+    """
+
+    name: str
+    train: ImageDataset
+    validation: ImageDataset
+    num_classes: int
+    channels: int
+    image_size: int
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    class_names: List[str]
+
+
+# Of ImageNet's training pixels, as is usual for photographs.
+_PHOTO_MEAN, _PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None) -> DataSource:
+    """Open the images that a configuration names.
+
+    Args:
+        config: the data section.
+        seed: seed of the augmentation and of generated images (never of the split into training and
+        validation). progress: show progress bars; None: when standard error is a terminal.
+
+    Raises:
+        DataError: images cannot be found, downloaded or decoded; the message names the file or folder.
+    """
+    if config.name == "digits":
+        source = _digits(config, seed)
+    elif config.name == "imagefolder":
+        source = _imagefolder(config, seed, progress)
+    elif config.name in TORCHVISION:
+        source = _torchvision(config, seed)
+    else:
+        source = _made(config, seed)
+    if config.mean is not None and config.std is not None:
+        if len(config.mean) != source.channels:
+            raise DataError(
+                f"data.mean and data.std have {len(config.mean)} channels, but {source.name} images have "
+                f"{source.channels}"
+            )
+        source = source._replace(mean=tuple(config.mean), std=tuple(config.std))
+    return source
+
+
+def _augment(config: DataConfig, seed: int, size: int) -> Optional[Augment]:
+    if config.augment not in ("flip_crop", "shift"):
+        return None
+    padding = config.crop_padding if config.crop_padding is not None else max(1, size // 8)
+    if padding >= size:
+        raise DataError(
+            f"data.crop_padding is {padding}, but images have a side of {size} pixels; make it smaller"
+        )
+    return Shift(padding, config.augment == "flip_crop", seed)
+
+
+def stratified_split(labels: np.ndarray, fraction: float) -> Tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and of the validation images (int64, rising); always the same ones.
+
+    From each class ``round(fraction * n)`` images, at least one, go to validation.
+
+    Raises:
+        DataError: a class is too small for an image in each part.
+    """
+    order = keyed.permutation(0, keyed.SPLIT, 0, len(labels))
+    validation = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        count = max(1, round(fraction * len(own)))
+        if count >= len(own):
+            raise DataError(
+                f"class {label} has {len(own)} image(s), too few to keep {fraction:g} of them for validation"
+            )
+        validation[own[:count]] = True
+    return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def _resized(images: np.ndarray, size: Optional[int]) -> np.ndarray:
+    """uint8 ``[N, C, H, W]`` brought to ``size`` x ``size`` pixels with antialiasing."""
+    if size is None or images.shape[2:] == (size, size):
+        return images
+    parts = []
+    for start in range(0, len(images), 1024):
+        part = torch.from_numpy(images[start : start + 1024]).float()
+        part = torch.nn.functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True)
+        parts.append(part.round().clamp(0, 255).byte())
+    return torch.cat(parts).numpy()
+
+
+def _from_arrays(
+    config: DataConfig,
+    seed: int,
+    train: Tuple[np.ndarray, np.ndarray],
+    validation: Tuple[np.ndarray, np.ndarray],
+    class_names: Sequence[str],
+    mean: Optional[Tuple[float, ...]] = None,
+    std: Optional[Tuple[float, ...]] = None,
+) -> DataSource:
+    images = _resized(train[0], config.image_size)
+    if mean is None or std is None:
+        mean = tuple(float(m) for m in (images / 255).mean(axis=(0, 2, 3)))
+        std = tuple(float(s) for s in (images / 255).std(axis=(0, 2, 3)))
+    size = images.shape[-1]
+    return DataSource(
+        config.name,
+        ArrayImages(images, train[1], _augment(config, seed, size)),
+        ArrayImages(_resized(validation[0], config.image_size), validation[1]),
+        len(class_names),
+        images.shape[1],
+        size,
+        mean,
+        std,
+        list(class_names),
+    )
+
+
+def _digits(config: DataConfig, seed: int) -> DataSource:
+    """scikit-learn's 1797 handwritten digits: 8 x 8 pixels, grey levels 0..16 (Alpaydin and Kaynak 1998)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    train, validation = stratified_split(labels, config.validation_fraction or _DEFAULT_FRACTION)
+    return _from_arrays(
+        config,
+        seed,
+        (images[train], labels[train]),
+        (images[validation], labels[validation]),
+        [str(digit) for digit in range(10)],
+    )
+
+
+def _torchvision(config: DataConfig, seed: int) -> DataSource:
+    known = TORCHVISION[config.name]
+    train, validation, class_names = read_torchvision(known, config.path, bool(config.download))
+    return _from_arrays(config, seed, train, validation, class_names, known.mean, known.std)
+
+
+def _imagefolder(config: DataConfig, seed: int, progress: Optional[bool]) -> DataSource:
+    root, size = Path(config.path or "").expanduser(), int(config.image_size or 0)
+    train_folder, validation_folder = find_splits(root, config.train_split, config.validation_split)
+    train = scan(train_folder)
+    if validation_folder is not None:
+        if config.validation_fraction is not None:
+            raise DataError(
+                f"{validation_folder}: holds the validation images, so data.validation_fraction must go"
+            )
+        validation = scan(validation_folder, train.class_names)
+    else:
+        try:
+            indices = stratified_split(train.labels, config.validation_fraction or _DEFAULT_FRACTION)
+        except DataError as error:
+            raise DataError(f"{train_folder}: {error}") from None
+        train, validation = _chosen(train, indices[0]), _chosen(train, indices[1])
+    random_crops = config.augment == "random_resized_crop"
+    cache: Any = config.cache
+    return DataSource(
+        config.name,
+        open_files(
+            train,
+            size,
+            cache,
+            crop_seed=seed if random_crops else None,
+            augment=_augment(config, seed, size),
+            progress=progress,
+        ),
+        open_files(validation, size, cache, share=CENTRE_SHARE if random_crops else 1.0, progress=progress),
+        len(train.class_names),
+        3,
+        size,
+        _PHOTO_MEAN,
+        _PHOTO_STD,
+        train.class_names,
+    )
+
+
+def _chosen(files: Files, indices: np.ndarray) -> Files:
+    return Files([files.paths[i] for i in indices], files.labels[indices], files.class_names)
+
+
+def _made(config: DataConfig, seed: int) -> DataSource:
+    length, classes = int(config.length or 0), int(config.num_classes or 0)
+    channels, size = int(config.channels or 0), int(config.image_size or 0)
+    shape = (classes, channels, size)
+    others = max(length // 5, classes)
+    augment = _augment(config, seed, size)
+    train: ImageDataset
+    validation: ImageDataset
+    if config.name == "generated":
+        train = GeneratedImages(length, *shape, seed, keyed.GENERATED_TRAIN, augment)
+        validation = GeneratedImages(others, *shape, seed, keyed.GENERATED_VALIDATION)
+    else:
+        train = SyntheticImages(length, *shape, seed, augment)
+        validation = SyntheticImages(others, *shape, seed)
+    names = [f"class {label}" for label in range(classes)]
+    middle = ((0.5,) * channels, (0.25,) * channels)
+    return DataSource(config.name, train, validation, classes, channels, size, *middle, names)

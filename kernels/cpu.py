@@ -1,0 +1,223 @@
+"""Group norm, affine, activation and Proxy Norm as one operation on the CPU.
+
+The kernel is C++ called through ctypes, so that it depends on no version of PyTorch. It reads the input once
+(twice in the backward pass, the second time from the cache) and saves nothing of its size but the input.
+"""
+
+import ctypes
+import functools
+import math
+import warnings
+from typing import Optional, Tuple
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
+
+from ipu_train.kernels import build, composed
+from ipu_train.kernels.tables import ACTIVATIONS, EXPECTATIONS, proxy_table
+
+_DTYPES = {torch.float32: 0, torch.float16: 1, torch.float64: 2}
+_PROXY_ROWS = 6  # m, s, and the derivatives of m and of the variance by the proxy's mean and deviation
+
+
+def norm_proxy_norm_act(
+    x: torch.Tensor,
+    groups: Optional[int],
+    beta: torch.Tensor,
+    gamma: torch.Tensor,
+    proxy_beta: torch.Tensor,
+    proxy_gamma: torch.Tensor,
+    activation: str = "relu",
+    eps: float = 0.03,
+    norm_eps: float = 1e-5,
+    expectation: str = "quantiles",
+    quantiles: int = 200,
+) -> torch.Tensor:
+    """``(phi(gamma * norm(x) + beta) - m) * s`` with the proxy's mean m and inverse deviation s (Labatie et
+    al. 2021); differentiable once, with respect to the first and the four parameter tensors.
+
+    Statistics and sums are float32 (float64 for float64). Where the kernel does not serve (another device,
+    another dtype, no C++ compiler) the same is composed from PyTorch's operations. A torch function mode
+    sees one call of this function.
+
+    Args:
+        x: ``[N, C, *]``.
+        groups: Of the group norm, which has no affine of its own; ``None``: ``x`` is taken as it is.
+        beta, gamma: ``[C]``, shift and scale of both the activation and the proxy.
+        proxy_beta, proxy_gamma: ``[C]``; the proxy is ``N(proxy_beta, (1 + proxy_gamma)^2)``.
+        activation: ``"relu"`` or ``"silu"``.
+        eps: Added to the proxy's variance.
+        norm_eps: Added to the groups' (biased) variance.
+        expectation: ``"quantiles"`` or ``"exact"``, see :mod:`ipu_train.kernels.tables`.
+        quantiles: How many, for the first.
+
+    Returns:
+        A tensor of the shape and dtype of ``x``.
+
+    Raises:
+        ValueError: A shape or a name that does not fit; the message says which.
+    """
+    tensors = (x, beta, gamma, proxy_beta, proxy_gamma)
+    if has_torch_function(tensors):
+        return handle_torch_function(
+            norm_proxy_norm_act, tensors, x, groups, beta, gamma, proxy_beta, proxy_gamma,
+            activation=activation, eps=eps, norm_eps=norm_eps, expectation=expectation, quantiles=quantiles,
+        )  # fmt: skip
+    options = (activation, eps, norm_eps, expectation, quantiles)
+    if torch.jit.is_tracing() or _is_compiling():
+        return composed.norm_proxy_norm_act(x, groups, *tensors[1:], *options)
+    plan = _plan(x.shape, x.dtype, groups, *options)
+    for name, parameter in zip(("beta", "gamma", "proxy_beta", "proxy_gamma"), tensors[1:]):
+        if parameter.shape != plan.parameter_shape:
+            raise ValueError(
+                f"norm_proxy_norm_act: {name} must have shape {tuple(plan.parameter_shape)}, one value for "
+                f"each channel of x {tuple(x.shape)}, but has {tuple(parameter.shape)}"
+            )
+    if plan.served and all(map(_is_plain, tensors)) and _library_or_none():
+        return _NormProxyNormAct.apply(*tensors, plan)
+    return composed.norm_proxy_norm_act(x, groups, *tensors[1:], *options)
+
+
+def available() -> Tuple[bool, str]:
+    """Whether the kernel can be used, and if not, why and what to do. Builds it if that is still to do."""
+    try:
+        _library()
+    except build.BuildError as error:
+        return False, str(error)
+    return True, ""
+
+
+class _Problem(ctypes.Structure):
+    """The same layout as ``Problem`` in proxy_norm_cpu.cpp."""
+
+    _fields_ = [
+        ("instances", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("spatial", ctypes.c_int64),
+        ("groups", ctypes.c_int64),
+        ("eps", ctypes.c_double),
+        ("norm_eps", ctypes.c_double),
+        ("dtype", ctypes.c_int32),
+        ("activation", ctypes.c_int32),
+        ("expectation", ctypes.c_int32),
+        ("points", ctypes.c_int32),
+        ("table", ctypes.c_void_p),
+        ("region", ctypes.c_void_p),
+    ]
+
+
+class _Plan:
+    """What a call needs beside its tensors, made once for each kind of call: small tensors are dominated by
+    the work in Python."""
+
+    def __init__(self, shape, dtype, groups, activation, eps, norm_eps, expectation, quantiles):
+        self.parameter_shape = torch.Size([shape[1]])
+        self.served = dtype in _DTYPES and 0 not in shape
+        if not self.served:
+            return
+        self.kind = torch.float64 if dtype == torch.float64 else torch.float32
+        self.table = proxy_table(activation, expectation, quantiles, self.kind)
+        self.workspace = 2 * shape[0] * (groups or 1) + _PROXY_ROWS * shape[1]
+        self.problem = _Problem(
+            shape[0], shape[1], math.prod(shape[2:]), groups or 0, eps, norm_eps,
+            _DTYPES[dtype], ACTIVATIONS.index(activation), EXPECTATIONS.index(expectation),
+            (self.table.numel() - 3) // 5, self.table.data_ptr(), _parallel_region(),
+        )  # fmt: skip
+        self.address = ctypes.addressof(self.problem)
+
+    def run(self, parameters, x, d, out, workspace, gradients) -> None:
+        pointers = [tensor.data_ptr() for tensor in parameters]
+        status = _library().proxy_norm_run(
+            self.address, torch.get_num_threads(), *pointers,
+            x.data_ptr(), None if d is None else d.data_ptr(), out.data_ptr(), workspace.data_ptr(),
+            None if gradients is None else gradients.data_ptr(),
+        )  # fmt: skip
+        if status != 0:
+            raise MemoryError(
+                f"norm_proxy_norm_act: no memory for the sums of a tensor of shape {tuple(x.shape)}"
+            )
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(shape, dtype, groups, activation, eps, norm_eps, expectation, quantiles) -> _Plan:
+    where = "norm_proxy_norm_act"
+    if len(shape) < 2:
+        raise ValueError(f"{where}: x must be [N, C, ...], but its shape is {tuple(shape)}")
+    if groups is not None and (groups < 1 or shape[1] % groups != 0):
+        raise ValueError(f"{where}: {shape[1]} channels do not divide into groups={groups}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{where}: activation must be one of {ACTIVATIONS}, not {activation!r}")
+    if expectation not in EXPECTATIONS:
+        raise ValueError(f"{where}: expectation must be one of {EXPECTATIONS}, not {expectation!r}")
+    if quantiles < 1:
+        raise ValueError(f"{where}: quantiles must be at least 1, not {quantiles}")
+    if eps <= 0 or norm_eps < 0:
+        raise ValueError(f"{where}: eps must be positive and norm_eps not negative, not {eps} and {norm_eps}")
+    return _Plan(shape, dtype, groups, activation, eps, norm_eps, expectation, quantiles)
+
+
+class _NormProxyNormAct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, beta, gamma, proxy_beta, proxy_gamma, plan):
+        x = x.contiguous()
+        parameters = [p.to(plan.kind).contiguous() for p in (beta, gamma, proxy_beta, proxy_gamma)]
+        y = torch.empty_like(x)
+        workspace = torch.empty(plan.workspace, dtype=plan.kind)
+        plan.run(parameters, x, None, y, workspace, None)
+        ctx.save_for_backward(x, workspace, *parameters)
+        ctx.plan = plan
+        ctx.dtypes = (beta.dtype, gamma.dtype, proxy_beta.dtype, proxy_gamma.dtype)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, workspace, *parameters = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        gradients = torch.empty((4, x.shape[1]), dtype=workspace.dtype)
+        ctx.plan.run(parameters, x, grad.contiguous(), dx, workspace, gradients)
+        return (dx, *(g.to(dtype) for g, dtype in zip(gradients.unbind(), ctx.dtypes)), None)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether this is a real, dense tensor in this process's memory, as the kernel needs it."""
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.layout == torch.strided
+        and tensor.is_floating_point()
+        and not _is_functorch_wrapped(tensor)
+    )
+
+
+# torch.compile can fuse the composition, but not a call into a library. (PyTorch 2.0 has no such question.)
+_is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
+_is_functorch_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False)
+
+
+@functools.lru_cache(maxsize=None)
+def _library() -> ctypes.CDLL:
+    source = build.ROOM / "cpu_kernel" / "proxy_norm_cpu.cpp"
+    includes = [build.ROOM / "proxy_norm"]
+    library = build.load(build.shared_library("proxy_norm_cpu", [source], includes, build.CPU_FLAGS))
+    library.proxy_norm_run.argtypes = [ctypes.c_void_p, ctypes.c_int] + [ctypes.c_void_p] * 9
+    library.proxy_norm_run.restype = ctypes.c_int
+    return library
+
+
+@functools.lru_cache(maxsize=None)
+def _parallel_region() -> Optional[int]:
+    """The address of the OpenMP runtime's entry in this process, which PyTorch brings with it, or None."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
+    except (AttributeError, OSError, TypeError):  # another runtime, or Windows, which has no CDLL(None)
+        return None
+
+
+@functools.lru_cache(maxsize=None)
+def _library_or_none() -> Optional[ctypes.CDLL]:
+    usable, reason = available()
+    if not usable:
+        warnings.warn(f"Proxy Norm runs without its CPU kernel, slower and with more memory: {reason}")
+    return _library() if usable else None

@@ -1,0 +1,323 @@
+// Group norm, affine, activation and Proxy Norm of a contiguous [N, C, S] tensor in one pass over memory each
+// way, called through a C interface (ctypes), so that it depends on no version of PyTorch.
+//
+// Statistics and sums are taken over blocks and combined in a fixed order: results do not depend on the
+// number of threads.
+#include "parallel.hpp"
+#include "proxy_norm_math.hpp"
+#include "vectors.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace {
+
+using namespace proxy_norm;
+
+constexpr std::int64_t kBlock = 2048; // elements: two float blocks stay in the first-level cache
+
+// The problem as the caller states it; the same layout as `_Problem` in cpu.py.
+struct Problem {
+  std::int64_t instances, channels, spatial, groups; // groups = 0: no normalisation, only the activation
+  double eps, normEps;
+  std::int32_t dtype, activation, expectation, points;
+  const void *table;
+  ParallelRegion region;
+};
+
+struct Tensors {
+  const void *beta, *gamma, *proxyBeta, *proxyGamma, *x, *d;
+  void *out, *workspace, *gradients;
+};
+
+template <typename F> const F *as(const void *pointer) { return static_cast<const F *>(pointer); }
+
+template <typename F> ProxyTable<F> tableOf(const Problem &p) {
+  // points[K], weights[K], then three tails of K + 1
+  const F *table = as<F>(p.table);
+  const std::int64_t k = p.points;
+  return {table, table + k, table + 2 * k, table + 3 * k + 1, table + 4 * k + 2, int(k)};
+}
+
+// Rows of `proxy`, each [C]: m, s, and the derivatives of m and v by mu and sigma.
+enum ProxyRow { kMean, kInverse, kMeanByMu, kMeanBySigma, kVarianceByMu, kVarianceBySigma, kProxyRows };
+
+// proxyMoments with the points of the table taken a vector at a time.
+template <Activation A, typename F>
+ProxyMoments<F> momentsOf(const ProxyArgument<F> &at, const ProxyTable<F> &table, Expectation how) {
+  if (A == Activation::Relu)
+    return proxyMoments<A>(at, table, how);
+  const F origin = Phi<A>::value(at.mu);
+  const auto add = [at, origin](ProxySums<Vector<F>> sums, Vector<F> point, Vector<F> weight, Vector<F> mask) {
+    addProxyPoint<A>(at, origin, point, Vector<F>(weight * mask), sums);
+    return sums;
+  };
+  const ProxySums<Vector<F>> lanes = masked(ProxySums<Vector<F>>(), table.count, add, table.points, table.weights);
+  ProxySums<F> sums;
+  sums.value = laneTotal<F>(lanes.value);
+  sums.square = laneTotal<F>(lanes.square);
+  sums.slope = laneTotal<F>(lanes.slope);
+  sums.slopePoint = laneTotal<F>(lanes.slopePoint);
+  sums.product = laneTotal<F>(lanes.product);
+  sums.productPoint = laneTotal<F>(lanes.productPoint);
+  return momentsOfSums(sums, origin);
+}
+
+template <Activation A, typename F>
+void proxyStatistics(const Problem &p, const Tensors &t, const Threads &threads, F *proxy) {
+  const std::int64_t channels = p.channels;
+  const ProxyTable<F> points = tableOf<F>(p);
+  const F *beta = as<F>(t.beta), *gamma = as<F>(t.gamma), *proxyBeta = as<F>(t.proxyBeta),
+          *proxyGamma = as<F>(t.proxyGamma);
+  const std::int64_t cost = A == Activation::Relu ? 16 : p.points; // element-equivalents a channel
+  parallelFor(channels, threads, cost, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t c = begin; c < end; ++c) {
+      const ProxyMoments<F> m = momentsOf<A>(proxyArgument(beta[c], gamma[c], proxyBeta[c], proxyGamma[c]), points,
+                                             static_cast<Expectation>(p.expectation));
+      proxy[kMean * channels + c] = m.mean;
+      proxy[kInverse * channels + c] = inverseDeviation(m.variance, F(p.eps));
+      proxy[kMeanByMu * channels + c] = m.meanByMu;
+      proxy[kMeanBySigma * channels + c] = m.meanBySigma;
+      proxy[kVarianceByMu * channels + c] = m.varianceByMu;
+      proxy[kVarianceBySigma * channels + c] = m.varianceBySigma;
+    }
+  });
+}
+
+// Two passes over a block that the first one has brought into the first-level cache.
+template <typename T> Moments<double> blockMoments(const T *x, std::int64_t n) {
+  using F = Arithmetic<T>;
+  const F mean = sumOf(n, [](Vector<F> v) { return v; }, x) / F(n);
+  Moments<double> out;
+  out.count = double(n);
+  out.mean = mean;
+  out.deviations = sumOf(n, [mean](Vector<F> v) { return (v - mean) * (v - mean); }, x);
+  return out;
+}
+
+template <Activation A, typename F, typename T>
+void addBlockSums(const Run<F> &run, const T *x, const T *d, std::int64_t n, RunSums<double> &total) {
+  const auto add = [run](RunSums<Vector<F>> sums, Vector<F> x, Vector<F> d, Vector<F> mask) {
+    addToSums<A>(run, x, Vector<F>(d * mask), sums);
+    return sums;
+  };
+  const RunSums<Vector<F>> lanes = masked(RunSums<Vector<F>>(), n, add, x, d);
+  const RunSums<F> sums = {laneTotal<F>(lanes.d), A == Activation::Relu ? F(0) : laneTotal<F>(lanes.dPhi),
+                           laneTotal<F>(lanes.dSlope), laneTotal<F>(lanes.dSlopeU)};
+  total.d += sums.d;
+  total.dPhi += dPhiOf<A>(run, sums);
+  total.dSlope += sums.dSlope;
+  total.dSlopeU += sums.dSlopeU;
+}
+
+// One forward or backward pass for one activation and one storage type.
+template <Activation A, typename T> class Pass {
+  using F = Arithmetic<T>;
+  struct Row {
+    std::int64_t index, channel, group; // index = instance * channels + channel, group likewise
+  };
+
+public:
+  // workspace: mean and inverse deviation of each group of each instance, then the proxy's rows
+  Pass(const Problem &p, const Tensors &t, const Threads &threads)
+      : p(p), t(t), threads(threads), beta(as<F>(t.beta)), gamma(as<F>(t.gamma)), groups(p.groups > 0 ? p.groups : 1),
+        perGroup(p.channels / groups), statistics(static_cast<F *>(t.workspace)),
+        proxy(statistics + 2 * p.instances * groups) {}
+
+  void forward() const {
+    const T *x = as<T>(t.x);
+    T *y = static_cast<T *>(t.out);
+    proxyStatistics<A>(p, t, threads, proxy);
+    overGroups(p.spatial * perGroup, [&](std::int64_t g) { groupStatistics(g, x); },
+               [&](Row row) { forwardRow(row, x, y); });
+  }
+
+  void backward() const {
+    const T *x = as<T>(t.x), *d = as<T>(t.d);
+    T *dx = static_cast<T *>(t.out);
+    std::unique_ptr<RunSums<double>[]> sums(new RunSums<double>[p.instances * p.channels]);
+    std::vector<InputGradient<double>> means(p.instances * groups);
+    overGroups(2 * p.spatial * perGroup,
+               [&](std::int64_t g) {
+                 rowsOf(g, [&](Row row) { sums[row.index] = rowSums(row, x, d); });
+                 means[g] = groupMeans(g, sums.get());
+               },
+               [&](Row row) { backwardRow(row, means[row.group], x, d, dx); });
+    parameterGradients(sums.get(), static_cast<F *>(t.gradients));
+  }
+
+private:
+  // Each group's first step, then its rows, while the group is still in the cache.
+  template <typename First, typename Rows>
+  void overGroups(std::int64_t cost, const First &first, const Rows &rows) const {
+    const std::int64_t count = p.instances * groups;
+    if (count >= 2 * threads.count || threads.count <= 1) {
+      parallelFor(count, threads, cost, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t g = begin; g < end; ++g) {
+          first(g);
+          rowsOf(g, rows);
+        }
+      });
+      return;
+    }
+    parallelFor(count, threads, cost, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t g = begin; g < end; ++g)
+        first(g);
+    });
+    parallelFor(count * perGroup, threads, cost / perGroup, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row)
+        rows(Row{row, row % p.channels, row / perGroup});
+    });
+  }
+
+  template <typename Rows> void rowsOf(std::int64_t g, const Rows &rows) const {
+    for (std::int64_t row = g * perGroup, c = g % groups * perGroup, end = row + perGroup; row < end; ++row, ++c)
+      rows(Row{row, c, g});
+  }
+
+  Run<F> run(Row row) const {
+    return {statistics[2 * row.group], gamma[row.channel] * statistics[2 * row.group + 1], beta[row.channel],
+            proxy[kMean * p.channels + row.channel], proxy[kInverse * p.channels + row.channel]};
+  }
+
+  void groupStatistics(std::int64_t g, const T *x) const {
+    if (p.groups <= 0) {
+      statistics[2 * g] = 0;
+      statistics[2 * g + 1] = 1;
+      return;
+    }
+    const std::int64_t n = perGroup * p.spatial;
+    Moments<double> total;
+    for (std::int64_t at = 0; at < n; at += kBlock)
+      total = combined(total, blockMoments(x + g * n + at, std::min(kBlock, n - at)));
+    statistics[2 * g] = F(total.mean);
+    statistics[2 * g + 1] = F(1.0 / std::sqrt(total.deviations / double(n) + p.normEps));
+  }
+
+  void forwardRow(Row row, const T *x, T *y) const {
+    const Forward<A, F> apply(run(row));
+    const std::int64_t at = row.index * p.spatial;
+    elementWise(p.spatial, [apply](Vector<F> v) { return apply(v); }, y + at, x + at);
+  }
+
+  RunSums<double> rowSums(Row row, const T *x, const T *d) const {
+    const Run<F> by = run(row);
+    RunSums<double> total;
+    for (std::int64_t at = row.index * p.spatial, end = at + p.spatial; at < end; at += kBlock)
+      addBlockSums<A>(by, x + at, d + at, std::min(kBlock, end - at), total);
+    return total;
+  }
+
+  // With h = d phi'(z) s gamma the gradient of the normalised value, yhat = u r, and < > the group's mean:
+  // dx = r (h - <h> - yhat <h yhat>).
+  InputGradient<double> groupMeans(std::int64_t g, const RunSums<double> *sums) const {
+    const double r = statistics[2 * g + 1];
+    InputGradient<double> out = {r, 0, 0};
+    if (p.groups <= 0)
+      return out;
+    const double share = 1.0 / double(perGroup * p.spatial);
+    double h = 0, hU = 0;
+    rowsOf(g, [&](Row row) {
+      const double factor = double(gamma[row.channel]) * proxy[kInverse * p.channels + row.channel];
+      h += factor * sums[row.index].dSlope;
+      hU += factor * sums[row.index].dSlopeU;
+    });
+    out.constant = -r * share * h;
+    out.byU = -r * r * r * share * hU;
+    return out;
+  }
+
+  void backwardRow(Row row, const InputGradient<double> &means, const T *x, const T *d, T *dx) const {
+    const Run<F> by = run(row);
+    const InputGradient<F> coefficients = {F(means.direct * gamma[row.channel] * by.inverse), F(means.byU),
+                                           F(means.constant)};
+    const auto body = [by, coefficients](Vector<F> x, Vector<F> d) { return inputGradient<A>(by, coefficients, x, d); };
+    const std::int64_t at = row.index * p.spatial;
+    elementWise(p.spatial, body, dx + at, x + at, d + at);
+  }
+
+  // Direct gradients of beta and gamma, and those of m and s, of one channel.
+  struct ChannelSums {
+    double beta = 0, gamma = 0, mean = 0, inverse = 0;
+  };
+
+  void parameterGradients(const RunSums<double> *sums, F *gradients) const {
+    const std::int64_t channels = p.channels;
+    const F *proxyBeta = as<F>(t.proxyBeta), *proxyGamma = as<F>(t.proxyGamma);
+    std::vector<ChannelSums> totals(channels);
+    for (std::int64_t g = 0; g < p.instances * groups; ++g)
+      rowsOf(g, [&](Row row) { addTo(totals[row.channel], row, sums[row.index]); });
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const ChannelSums &total = totals[c];
+      const ProxyMoments<double> moments = {proxy[kMean * channels + c],         0,
+                                            proxy[kMeanByMu * channels + c],     proxy[kMeanBySigma * channels + c],
+                                            proxy[kVarianceByMu * channels + c], proxy[kVarianceBySigma * channels + c]};
+      const ParameterGradients<double> through =
+          proxyGradients<double>(moments, total.mean, total.inverse, proxy[kInverse * channels + c], gamma[c],
+                                 proxyBeta[c], proxyGamma[c]);
+      gradients[c] = F(total.beta + through.beta);
+      gradients[channels + c] = F(total.gamma + through.gamma);
+      gradients[2 * channels + c] = F(through.proxyBeta);
+      gradients[3 * channels + c] = F(through.proxyGamma);
+    }
+  }
+
+  void addTo(ChannelSums &total, Row row, const RunSums<double> &sums) const {
+    const double m = proxy[kMean * p.channels + row.channel], s = proxy[kInverse * p.channels + row.channel];
+    total.beta += s * sums.dSlope;
+    total.gamma += s * sums.dSlopeU * statistics[2 * row.group + 1];
+    total.mean -= s * sums.d;
+    total.inverse += sums.dPhi - m * sums.d;
+  }
+
+  const Problem &p;
+  const Tensors &t;
+  const Threads threads;
+  const F *const beta, *const gamma;
+  const std::int64_t groups, perGroup;
+  F *const statistics, *const proxy;
+};
+
+template <Activation A, typename T> void runAs(const Problem &p, const Tensors &t, const Threads &threads) {
+  const Pass<A, T> pass(p, t, threads);
+  if (t.d == nullptr)
+    pass.forward();
+  else
+    pass.backward();
+}
+
+template <Activation A> bool runType(const Problem &p, const Tensors &t, const Threads &threads) {
+  switch (p.dtype) {
+  case 0: runAs<A, float>(p, t, threads); return true;
+  case 1: runAs<A, Half>(p, t, threads); return true;
+  case 2: runAs<A, double>(p, t, threads); return true;
+  }
+  return false;
+}
+
+bool runActivation(const Problem &p, const Tensors &t, const Threads &threads) {
+  switch (static_cast<Activation>(p.activation)) {
+  case Activation::Relu: return runType<Activation::Relu>(p, t, threads);
+  case Activation::Silu: return runType<Activation::Silu>(p, t, threads);
+  }
+  return false;
+}
+
+} // namespace
+
+// Forward (d null: out is y) or backward (out is dx, and gradients [4, channels] those of beta, gamma,
+// proxy_beta and proxy_gamma). dtype, of x, y, d and dx: 0 float, 1 half, 2 double; everything else is float, or
+// double for double. workspace [2 * instances * max(groups, 1) + 6 * channels] is written forward and read
+// backward. Returns 0, or 1 for a dtype or activation that does not exist, or 2 when memory ran out.
+extern "C" int proxy_norm_run(const Problem *p, int threads, const void *beta, const void *gamma, const void *proxyBeta,
+                              const void *proxyGamma, const void *x, const void *d, void *out, void *workspace,
+                              void *gradients) {
+  try {
+    const Tensors tensors = {beta, gamma, proxyBeta, proxyGamma, x, d, out, workspace, gradients};
+    return runActivation(*p, tensors, {threads, p->region}) ? 0 : 1;
+  } catch (const std::bad_alloc &) {
+    return 2;
+  }
+}

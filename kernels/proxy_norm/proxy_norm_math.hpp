@@ -1,0 +1,318 @@
+// The arithmetic of Proxy Norm (Labatie et al. 2021, arXiv 2106.03743), free of Poplar and of the standard
+// library's containers, so that the same lines run in the IPU codelets, in the host build of the PopART
+// operator and in the CPU kernel.
+//
+// Notation, for one channel c:
+//     out = (phi(gamma * y + beta) - m) * s       y: the normalised activation, phi: the activation function
+//     Y   = proxy_beta + (1 + proxy_gamma) * n    n: a standard normal variable (the proxy)
+//     m   = E[phi(gamma * Y + beta)],   v = Var[phi(gamma * Y + beta)],   s = 1 / sqrt(v + eps)
+// gamma * Y + beta is itself normal, with mean  mu = beta + gamma * proxy_beta  and signed standard deviation
+// sigma = gamma * (1 + proxy_gamma): everything the proxy needs is a function of these two scalars.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace proxy_norm {
+
+enum class Activation : int { Relu = 0, Silu = 1 };
+
+// Table: the expectation is a weighted sum over fixed points n_i. Exact: the closed form, which exists for ReLU.
+enum class Expectation : int { Table = 0, Exact = 1 };
+
+// Functions below that take a V work on one scalar or on a vector of lanes, with scalars of the lanes' type as
+// the other operands. These few primitives are all that a vector type has to provide, where the defaults
+// (enough for scalars and for the vector extensions of g++ and clang) do not serve.
+template <typename V> struct BitsOf { // unsigned integers of 32 bits, as many as V has lanes
+  using Type = std::uint32_t;
+};
+template <typename V> struct Lanes {
+  static V larger(V a, V b) { return a < b ? b : a; } // a NaN in a stays
+  static V positive(V z) {                            // 1 where z > 0, else 0
+    const V zero{};
+    return z > zero ? zero + 1.0f : zero;
+  }
+  static V exponential(V x);
+};
+
+// exp(x) to about one unit in the last place, without branches: x = k ln 2 + r with |r| <= ln(2)/2, a Taylor
+// polynomial for exp(r), and k put into the exponent field.
+template <typename V> inline V Lanes<V>::exponential(V x) {
+  const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to the nearest integer
+  const V zero{}, lowest = zero - 87.0f, highest = zero + 88.0f;
+  x = x < lowest ? lowest : x; // keeps k within the exponents of normal numbers
+  x = x > highest ? highest : x;
+  const V shifted = x * 1.44269504f + shift; // its low bits hold k
+  const V k = shifted - shift;
+  V r = x - k * 0.693359375f; // ln 2 in two parts: the first has few bits, so its product is exact
+  r = r + k * 2.12194440e-4f;
+  V p = r * (1.0f / 5040.0f) + 1.0f / 720.0f;
+  p = p * r + 1.0f / 120.0f;
+  p = p * r + 1.0f / 24.0f;
+  p = p * r + 1.0f / 6.0f;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  typename BitsOf<V>::Type bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits << 23) + (127u << 23);
+  V power;
+  std::memcpy(&power, &bits, sizeof power);
+  return p * power;
+}
+
+#ifndef __IPU__ // double is emulated on an IPU, and nothing there needs it
+template <> inline double Lanes<double>::exponential(double x) { return std::exp(x); }
+#endif
+
+template <typename V> inline V sigmoid(V z) { return 1.0f / (1.0f + Lanes<V>::exponential(-z)); }
+
+// phi and its derivative. A NaN stays a NaN: a diverged run must not look healthy.
+template <Activation A> struct Phi;
+
+template <> struct Phi<Activation::Relu> {
+  template <typename V> static V value(V z) { return Lanes<V>::larger(z, V{}); }
+  template <typename V> static void valueAndSlope(V z, V &value, V &slope) {
+    value = Lanes<V>::larger(z, V{});
+    slope = Lanes<V>::positive(z); // zero at zero, as in PyTorch
+  }
+};
+
+template <> struct Phi<Activation::Silu> {
+  template <typename V> static V value(V z) { return z * sigmoid(z); }
+  template <typename V> static void valueAndSlope(V z, V &value, V &slope) {
+    const V gate = sigmoid(z);
+    value = z * gate;
+    slope = gate * (1.0f + z * (1.0f - gate));
+  }
+};
+
+// ---- The proxy's expectation ---------------------------------------------------------------------------
+
+// Points n_i (ascending) and weights w_i of the discrete proxy, and for ReLU their tail sums
+// tail0[k] = sum_{i >= k} w_i, tail1[k] = sum w_i n_i, tail2[k] = sum w_i n_i^2, with tail[count] = 0.
+template <typename F> struct ProxyTable {
+  const F *points;
+  const F *weights;
+  const F *tail0;
+  const F *tail1;
+  const F *tail2;
+  int count;
+};
+
+// Sums over the points from which mean, variance and their derivatives follow; the sums of several slices
+// of the points add up.
+template <typename V> struct ProxySums {
+  V value{}, square{};         // sum w phi, sum w phi^2
+  V slope{}, slopePoint{};     // sum w phi', sum w phi' n
+  V product{}, productPoint{}; // sum w phi phi', sum w phi phi' n
+};
+
+// m and v of one channel with their derivatives with respect to mu and sigma.
+template <typename F> struct ProxyMoments {
+  F mean, variance;
+  F meanByMu, meanBySigma, varianceByMu, varianceBySigma;
+};
+
+template <typename F> struct ProxyArgument {
+  F mu, sigma;
+};
+
+template <typename F> inline ProxyArgument<F> proxyArgument(F beta, F gamma, F proxyBeta, F proxyGamma) {
+  return {beta + gamma * proxyBeta, gamma * (F(1) + proxyGamma)};
+}
+
+// Sums over points [begin, end), held in registers: no [C, points] tensor ever exists. phi(mu) is taken off
+// every value, which changes no variance and keeps it accurate when the mean is large beside it.
+template <Activation A, typename V, typename F>
+inline void addProxyPoint(const ProxyArgument<F> &at, F origin, V point, V weight, ProxySums<V> &sums) {
+  V phi, slope;
+  Phi<A>::valueAndSlope(point * at.sigma + at.mu, phi, slope);
+  phi = phi - origin;
+  const V weighted = weight * phi, weightedSlope = weight * slope;
+  sums.value += weighted;
+  sums.square += weighted * phi;
+  sums.slope += weightedSlope;
+  sums.slopePoint += weightedSlope * point;
+  sums.product += weightedSlope * phi;
+  sums.productPoint += weightedSlope * phi * point;
+}
+
+template <Activation A, typename F>
+inline ProxySums<F> proxySums(const ProxyArgument<F> &at, F origin, const F *points, const F *weights, int begin,
+                              int end) {
+  ProxySums<F> sums;
+  for (int i = begin; i < end; ++i)
+    addProxyPoint<A>(at, origin, points[i], weights[i], sums);
+  return sums;
+}
+
+template <typename F> inline ProxyMoments<F> momentsOfSums(const ProxySums<F> &sums, F origin) {
+  ProxyMoments<F> out;
+  out.mean = origin + sums.value;
+  out.variance = sums.square - sums.value * sums.value;
+  out.variance = out.variance < F(0) ? F(0) : out.variance;
+  out.meanByMu = sums.slope;
+  out.meanBySigma = sums.slopePoint;
+  out.varianceByMu = F(2) * (sums.product - sums.value * sums.slope);
+  out.varianceBySigma = F(2) * (sums.productPoint - sums.value * sums.slopePoint);
+  return out;
+}
+
+// ReLU of a normal variable: given p = P(n > n_0), a = E[n; n > n_0], b = E[n^2; n > n_0] with n_0 the point
+// where mu + sigma n changes sign (sigma >= 0), every moment is a polynomial in mu and sigma:
+//   mean = p mu + a sigma,   variance = p (1 - p) mu^2 + 2 a (1 - p) mu sigma + (b - a^2) sigma^2.
+// Moments of Relu about zero would cancel for large mu / sigma; this form does not.
+template <typename F> inline ProxyMoments<F> rectifiedMoments(F mu, F sigma, F p, F a, F b, F sign) {
+  const F q = F(1) - p;
+  ProxyMoments<F> out;
+  out.mean = p * mu + a * sigma;
+  out.variance = p * q * mu * mu + F(2) * a * q * mu * sigma + (b - a * a) * sigma * sigma;
+  out.variance = out.variance < F(0) ? F(0) : out.variance;
+  out.meanByMu = p;
+  out.meanBySigma = sign * a;
+  out.varianceByMu = F(2) * q * (p * mu + a * sigma);
+  out.varianceBySigma = sign * F(2) * (a * q * mu + (b - a * a) * sigma);
+  return out;
+}
+
+// ReLU over a table, without a loop over its points: the points above the sign change are found by bisection
+// and their sums read from the tails. The table must be symmetric about zero (sigma may be negative).
+template <typename F> inline ProxyMoments<F> rectifiedTableMoments(const ProxyArgument<F> &at, const ProxyTable<F> &table) {
+  const F sign = at.sigma < F(0) ? F(-1) : F(1);
+  const F sigma = sign * at.sigma;
+  int low = 0, high = table.count; // the first point with mu + sigma n > 0
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (at.mu + sigma * table.points[middle] > F(0))
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return rectifiedMoments(at.mu, sigma, table.tail0[low], table.tail1[low], table.tail2[low], sign);
+}
+
+// ReLU of a true Gaussian: p = Phi(t), a = phi(t), b = Phi(t) - t phi(t) with t = mu / sigma.
+template <typename F> inline ProxyMoments<F> rectifiedGaussianMoments(const ProxyArgument<F> &at) {
+  const F sign = at.sigma < F(0) ? F(-1) : F(1);
+  const F sigma = sign * at.sigma;
+  const F t = sigma > F(0) ? at.mu / sigma : (at.mu > F(0) ? F(1e4) : F(-1e4));
+  const F density = std::fabs(t) > F(40) ? F(0) : F(0.3989422804014327) * Lanes<F>::exponential(F(-0.5) * t * t);
+  const F p = F(0.5) * std::erfc(F(-0.7071067811865476) * t);
+  const F b = std::fabs(t) > F(40) ? p : p - t * density;
+  return rectifiedMoments(at.mu, sigma, p, density, b, sign);
+}
+
+template <Activation A, typename F>
+inline ProxyMoments<F> proxyMoments(const ProxyArgument<F> &at, const ProxyTable<F> &table, Expectation how) {
+  if (A == Activation::Relu)
+    return how == Expectation::Exact ? rectifiedGaussianMoments(at) : rectifiedTableMoments(at, table);
+  const F origin = Phi<A>::value(at.mu);
+  return momentsOfSums(proxySums<A>(at, origin, table.points, table.weights, 0, table.count), origin);
+}
+
+template <typename F> inline F inverseDeviation(F variance, F eps) { return F(1) / std::sqrt(variance + eps); }
+
+// Gradients of the four parameters of a channel through its proxy, given those of m and s.
+template <typename F> struct ParameterGradients {
+  F beta, gamma, proxyBeta, proxyGamma;
+};
+
+template <typename F>
+inline ParameterGradients<F> proxyGradients(const ProxyMoments<F> &moments, F gradMean, F gradInverse, F inverse,
+                                            F gamma, F proxyBeta, F proxyGamma) {
+  const F gradVariance = F(-0.5) * inverse * inverse * inverse * gradInverse;
+  const F gradMu = gradMean * moments.meanByMu + gradVariance * moments.varianceByMu;
+  const F gradSigma = gradMean * moments.meanBySigma + gradVariance * moments.varianceBySigma;
+  return {gradMu, gradMu * proxyBeta + gradSigma * (F(1) + proxyGamma), gradMu * gamma, gradSigma * gamma};
+}
+
+// ---- Group statistics ------------------------------------------------------------------------------------
+
+// Count, mean and sum of squared deviations; two of them combine without cancellation (Chan et al. 1979).
+template <typename F> struct Moments {
+  F count = 0, mean = 0, deviations = 0;
+};
+
+template <typename F> inline Moments<F> combined(const Moments<F> &a, const Moments<F> &b) {
+  if (b.count == F(0))
+    return a;
+  Moments<F> out;
+  out.count = a.count + b.count;
+  const F delta = b.mean - a.mean;
+  const F share = b.count / out.count;
+  out.mean = a.mean + delta * share;
+  out.deviations = a.deviations + b.deviations + delta * delta * a.count * share;
+  return out;
+}
+
+// ---- One run of elements of one channel of one instance -------------------------------------------------
+
+// What an element needs, for a run that shares instance and channel: z = (x - shift) * slope + beta.
+template <typename F> struct Run {
+  F shift; // the group's mean, zero without a norm
+  F slope; // gamma times the group's inverse deviation
+  F beta;
+  F mean; // m
+  F inverse; // s, positive
+};
+
+// out = (phi(z) - m) s. For ReLU scale and shift pass through the maximum (s > 0), so that Proxy Norm costs
+// no operation more than affine and ReLU: max((x - shift) * slope s + (beta - m) s, -m s).
+template <Activation A, typename F> struct Forward {
+  explicit Forward(const Run<F> &run) : run(run) {}
+  template <typename V> V operator()(V x) const {
+    return (Phi<A>::value(V((x - run.shift) * run.slope + run.beta)) - run.mean) * run.inverse;
+  }
+  Run<F> run;
+};
+
+template <typename F> struct Forward<Activation::Relu, F> {
+  explicit Forward(const Run<F> &run)
+      : shift(run.shift), slope(run.slope * run.inverse), offset((run.beta - run.mean) * run.inverse),
+        floor(-run.mean * run.inverse) {}
+  template <typename V> V operator()(V x) const {
+    return Lanes<V>::larger((x - shift) * slope + offset, V{} + floor);
+  }
+  F shift, slope, offset, floor;
+};
+
+// Per-run sums of the backward pass, u = x - shift, d = the gradient of out.
+template <typename V> struct RunSums {
+  V d{};       // sum d
+  V dPhi{};    // sum d phi(z); for ReLU not summed, since phi(z) = phi'(z) z: see dPhiOf
+  V dSlope{};  // sum d phi'(z)
+  V dSlopeU{}; // sum d phi'(z) u
+};
+
+template <Activation A, typename V, typename F>
+inline void addToSums(const Run<F> &run, V x, V d, RunSums<V> &sums) {
+  const V u = x - run.shift;
+  V phi, slope;
+  Phi<A>::valueAndSlope(V(u * run.slope + run.beta), phi, slope);
+  sums.d += d;
+  if (A != Activation::Relu)
+    sums.dPhi += d * phi;
+  sums.dSlope += d * slope;
+  sums.dSlopeU += d * slope * u;
+}
+
+template <Activation A, typename F> inline F dPhiOf(const Run<F> &run, const RunSums<F> &sums) {
+  return A == Activation::Relu ? run.slope * sums.dSlopeU + run.beta * sums.dSlope : sums.dPhi;
+}
+
+// dx = d phi'(z) * direct + u * byU + constant: the group norm's gradient with its two means folded in.
+template <typename F> struct InputGradient {
+  F direct, byU, constant;
+};
+
+template <Activation A, typename V, typename F>
+inline V inputGradient(const Run<F> &run, const InputGradient<F> &by, V x, V d) {
+  const V u = x - run.shift;
+  V phi, slope;
+  Phi<A>::valueAndSlope(V(u * run.slope + run.beta), phi, slope);
+  return d * slope * by.direct + (u * by.byU + by.constant);
+}
+
+} // namespace proxy_norm

@@ -1,0 +1,159 @@
+"""How fast one weight update is on the emulator, beside a plain PyTorch loop as a user would write it.
+
+All variants train the same model on the same 128 images and are interleaved in one process, so that whatever else the
+machine does hits them alike; the figures are ratios of neighbouring measurements (median, and the middle half).
+
+    python scripts/benchmark_step.py --model resnet20 --repeats 15 --threads 2
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import ipu_train.emulator as poptorch
+from ipu_train.models import build
+
+BATCH = 128
+MICRO_BATCH, ACCUMULATION, REPLICAS = 4, 8, 4  # 4 x 8 x 4 = 128 images
+
+
+class TrainingProgram(nn.Module):
+    """The loss of a micro-batch and a hit for each image, as the trainer computes them."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images, labels):
+        logits = self.network(images)
+        losses = F.nll_loss(F.log_softmax(logits, 1), labels, reduction="none")
+        return poptorch.identity_loss(losses, "mean"), (logits.argmax(1) == labels).float()
+
+
+def plain_loop(network, images, labels, micro_batch):
+    """A weight update in plain PyTorch with gradients accumulated over micro-batches."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    count = len(images) // micro_batch
+
+    def update():
+        optimizer.zero_grad()
+        for k in range(count):
+            at = slice(k * micro_batch, (k + 1) * micro_batch)
+            (F.cross_entropy(network(images[at]), labels[at]) / count).backward()
+        optimizer.step()
+
+    return update
+
+
+def emulator_step(network, images, labels, accumulation, replicas, fuse, half=False, stochastic=False):
+    """The same weight update as one call of a training executor."""
+    options = poptorch.Options().replicationFactor(replicas).outputMode(poptorch.OutputMode.Sum)
+    options.Training.gradientAccumulation(accumulation)
+    options.Precision.enableStochasticRounding(stochastic)
+    if fuse:
+        options._Emulator.fuseMicroBatches(True)
+    optimizer = poptorch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    executor = poptorch.trainingModel(TrainingProgram(network), options, optimizer)
+    given = images.half() if half else images
+    return lambda: executor(given, labels)
+
+
+def variants(model, norm, size):
+    """name -> (callable, name of the variant it is divided by)."""
+    images, labels = torch.randn(BATCH, 3, size, size), torch.randint(0, 10, (BATCH,))
+    name, _, proxy = norm.partition("+")
+
+    def network():
+        return build(model, num_classes=10, norm=name, proxy_norm=proxy == "pn")
+
+    made = {
+        "plain, batch 128": (plain_loop(network(), images, labels, BATCH), None),
+        "emulator, batch 128": (
+            emulator_step(network(), images, labels, 1, 1, False),
+            "plain, batch 128",
+        ),
+    }
+    if name == "batch":
+        return made
+    made["plain, micro-batch 4"] = (plain_loop(network(), images, labels, MICRO_BATCH), "plain, batch 128")
+    made["emulator, 4 x 8 x 4 one by one"] = (
+        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, False),
+        "plain, micro-batch 4",
+    )
+    made["emulator, 4 x 8 x 4 fused"] = (
+        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, True),
+        "plain, batch 128",
+    )
+    made["emulator 16.32, 4 x 8 x 4 fused"] = (
+        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, True, half=True),
+        "plain, batch 128",
+    )
+    made["emulator 16.32 stochastic, 4 x 8 x 4 fused"] = (
+        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, True, half=True, stochastic=True),
+        "plain, batch 128",
+    )
+    return made
+
+
+def measure(made, repeats):
+    """Seconds of every variant in every round, one after the other within a round."""
+    for update, _ in made.values():
+        update()
+        update()
+    seconds = {name: [] for name in made}
+    for round_ in range(repeats):
+        names = list(made)
+        for name in names if round_ % 2 == 0 else reversed(names):
+            started = time.perf_counter()
+            made[name][0]()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--norms", default="batch,group,group+pn")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", help="also write the figures to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {options.threads} threads")
+    rows = []
+    for norm in options.norms.split(","):
+        made = variants(options.model, norm, options.image_size)
+        seconds = measure(made, options.repeats)
+        for name, (_, base) in made.items():
+            row = {"model": options.model, "norm": norm, "variant": name}
+            row["seconds_median"] = round(statistics.median(seconds[name]), 4)
+            if base:
+                ratios = sorted(a / b for a, b in zip(seconds[name], seconds[base]))
+                quarter = len(ratios) // 4
+                row.update(
+                    over=base,
+                    ratio_median=round(statistics.median(ratios), 3),
+                    ratio_middle_half=[round(ratios[quarter], 3), round(ratios[-1 - quarter], 3)],
+                )
+            rows.append(row)
+            text = f"{norm:9} {name:44} {row['seconds_median']:7.4f} s"
+            if base:
+                low, high = row["ratio_middle_half"]
+                text += f"   {row['ratio_median']:.3f} x {base}  ({low:.3f} .. {high:.3f})"
+            print(text, flush=True)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"torch": torch.__version__, "threads": options.threads, "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

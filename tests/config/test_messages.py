@@ -1,0 +1,190 @@
+"""Each mistake names its place, the key, what is allowed and the nearest valid name; all come at once."""
+
+from pathlib import Path
+
+import pytest
+
+from ipu_train.config import ConfigError, load_text
+
+MINIMAL = "model: {name: resnet20}\ndata: {name: digits}\n"
+SOURCE = Path("run.yaml")
+
+
+def failure(text, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, SOURCE, overrides)
+    return str(caught.value)
+
+
+def test_all_mistakes_of_a_file_and_of_the_overrides_come_at_once_and_in_order():
+    text = (
+        "model:\n  nrom: group\n"
+        "data: {name: cifar11}\n"
+        "optimizer:\n  learning_rate: fast\n"
+        "schedule: 4\n"
+        "training:\n  epochs: 0\n  seed: 1.5\n  seed: 2\n"
+        "validtion: {}\n"
+    )
+    lines = failure(text, "optimizer.beats=0.9", "device.partials=hlaf", "foo").splitlines()
+    starts = [
+        "run.yaml:1: model.name: is missing",
+        'run.yaml:2: model.nrom: unknown key; did you mean "norm"? (allowed in model: name, norm,',
+        "run.yaml:3: data.name: must be one of digits, cifar10,",
+        "run.yaml:5: optimizer.learning_rate: must be a number; got fast",
+        "run.yaml:6: schedule: must be a section of keys, not a single value; got 4 (keys: name,",
+        "run.yaml:8: training.epochs: must be at least 1; got 0",
+        "run.yaml:9: training.seed: must be a whole number; got 1.5",
+        "run.yaml:10: training.seed: given twice; the first time in line 9",
+        'run.yaml:11: validtion: unknown key; did you mean "validation"?',
+        'override "optimizer.beats=0.9": optimizer.beats: unknown key; did you mean "betas"?',
+        'override "device.partials=hlaf": device.partials: must be one of float, half; got hlaf; did',
+        'override "foo": is not of the form section.key=value',
+    ]
+    assert len(lines) == len(starts)
+    for line, start in zip(lines, starts):
+        assert line.startswith(start)
+
+
+def test_checks_between_sections_run_though_another_section_is_wrong():
+    text = MINIMAL + "schedule: {warmup_epochs: 9}\ntraining: {epochs: 3}\ndevice: {threads: 0}\n"
+    message = failure(text)
+    assert "schedule.warmup_epochs: is longer than the run of 3 epochs" in message
+    assert "device.threads: must be at least 1" in message
+
+
+def test_a_key_in_the_wrong_place_is_pointed_to_the_right_one():
+    assert "unknown key; training.epochs exists" in failure(MINIMAL + "epochs: 3\n")
+    assert "unknown key; training.micro_batch_size" in failure(MINIMAL + "optimizer: {micro_batch_size: 3}\n")
+
+
+def test_missing_sections_are_named():
+    assert (
+        failure("model: {name: resnet20}\n")
+        == "run.yaml: data: the section is missing; give at least data.name"
+    )
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("training", "is not of the form"),
+        ("=3", "has no key before the ="),
+        ("training.=3", "has no key before the ="),
+        ("training=3", "training is a section; set its keys one by one"),
+        ("epochs=3", 'there is no section "epochs"; did you mean training.epochs?'),
+        ("trainng.epochs=3", 'did you mean "training"?'),
+        ("training.epochs.x=3", "training.epochs has no keys below it"),
+        ("training.epochs=[3", "the value is not valid YAML"),
+        ("model.options={a: 1, a: 2}", "given twice"),
+    ],
+)
+def test_overrides_that_cannot_be_understood_are_quoted(override, message):
+    text = failure(MINIMAL, override)
+    assert text.startswith(f'override "{override}": ') and message in text
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "optimizer: {name: sgd, betas: [0.9, 0.99]}",
+            "optimizer.betas: sgd does not read it (only adam, adamw, lamb)",
+        ),
+        ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum: adam does not read it"),
+        (
+            "optimizer: {name: adamw, bias_correction: false}",
+            "optimizer.bias_correction: adamw does not read it",
+        ),
+        ("optimizer: {name: rmsprop, max_grad_norm: 1}", "optimizer.max_grad_norm: rmsprop does not read it"),
+        ("optimizer: {nesterov: true}", "optimizer.nesterov: needs momentum above 0"),
+        (
+            "optimizer: {nesterov: true, momentum: 0.9, dampening: 0.1}",
+            "optimizer.nesterov: needs dampening 0",
+        ),
+        ("optimizer: {name: adam, betas: [0.9]}", "optimizer.betas: must have at least 2 entries"),
+        ("optimizer: {name: adam, betas: [0.9, 1.0]}", "optimizer.betas[1]: must be below 1; got 1.0"),
+        ("optimizer: {learning_rate: .nan}", "optimizer.learning_rate: must be"),
+        (
+            "schedule: {name: cosine, milestones: [0.5]}",
+            "schedule.milestones: cosine does not read it (only step)",
+        ),
+        (
+            "schedule: {name: constant, final_learning_rate: 0}",
+            "schedule.final_learning_rate: constant does not read",
+        ),
+        ("schedule: {name: step, milestones: [0.5, 30]}", "schedule.milestones: all must be epochs"),
+        ("schedule: {name: step, milestones: [0.7, 0.5]}", "schedule.milestones: must rise"),
+        ("schedule: {name: step, milestones: []}", "schedule.milestones: must have at least 1"),
+        ("schedule: {name: step, milestones: [5, 30]}", "schedule.milestones: 30 is not before the end"),
+        (
+            "schedule: {final_learning_rate: 0.5}",
+            "schedule.final_learning_rate: is above optimizer.learning_rate (0.1)",
+        ),
+        ("training: {stochastic_rounding: true}", "training.stochastic_rounding: has nothing to round"),
+        ("training: {precision: 16}", "training.precision: must be one of 32.32, 16.32, 16.16; got 16"),
+        ("training: {micro_batch_size: true}", "training.micro_batch_size: must be a whole number"),
+        ("validation: {every_epochs: 0, micro_batch_size: 4}", "validation.micro_batch_size: not read"),
+        ("averaging: {name: mean, decay: 0.9}", "averaging.decay: mean does not read it"),
+        ("averaging: {name: mean, start_epoch: 10}", "averaging.start_epoch: is not before the end"),
+        ("device: {pipeline_splits: [a, a]}", "device.pipeline_splits: names a more than once"),
+        (
+            "device: {pipeline_splits: [a], available_memory_proportion: [0.1, 0.2, 0.3]}",
+            "device.available_memory_proportion: has 3 numbers for 2 IPUs",
+        ),
+        ("device: {available_memory_proportion: 1.5}", "must be at most 1; got 1.5"),
+        ("device: {target: ipu, compute: cuda}", "device.compute: is for the emulator"),
+        (
+            "device: {target: ipu_model, fuse_micro_batches: off}",
+            "device.fuse_micro_batches: is for the emulator",
+        ),
+        ("device: {target: emulator, executable_cache: x}", "device.executable_cache: is for the Poplar SDK"),
+    ],
+)
+def test_settings_that_contradict_each_other(text, message):
+    assert f"run.yaml:3: {message}" in failure(MINIMAL + text + "\n") or message in failure(
+        MINIMAL + text + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        ("{name: a, norm: none, proxy_norm: true}", "model.proxy_norm: needs a norm"),
+        (
+            "{name: a, proxy_norm: off, proxy_norm_eps: 0.1}",
+            "model.proxy_norm_eps: set, but proxy_norm is false",
+        ),
+        ("{name: a, norm: layer, norm_groups: 4}", "model.norm_groups: read by norm group only"),
+        (
+            "{name: a, proxy_norm_expectation: exact, proxy_norm_quantiles: 9}",
+            "model.proxy_norm_quantiles: not read",
+        ),
+        (
+            "{name: a, norm: grop}",
+            'model.norm: must be one of batch, layer, group, instance, none; got grop; did you mean "group"?',
+        ),
+    ],
+)
+def test_model_settings_that_contradict_each_other(model, message):
+    assert message in failure(f"model: {model}\ndata: {{name: digits}}\n")
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ("{name: imagefolder}", "data.path: is required for imagefolder"),
+        ("{name: imagefolder}", "data.image_size: is required for imagefolder"),
+        ("{name: digits, path: x}", "data.path: digits does not read it"),
+        ("{name: cifar10, validation_fraction: 0.1}", "data.validation_fraction: cifar10 does not read it"),
+        ("{name: digits, augment: none, crop_padding: 2}", "data.crop_padding: not read by augment none"),
+        (
+            "{name: cifar10, augment: random_resized_crop}",
+            "data.augment: random_resized_crop is for imagefolder",
+        ),
+        ("{name: cifar10, mean: [0.5, 0.5, 0.5]}", "data.std: mean and std are given together"),
+        ("{name: cifar10, mean: [0.5], std: [0.2, 0.2]}", "data.std: has 2 channels and mean has 1"),
+        ("{name: synthetic, channels: 2}", "data.channels: must be one of 1, 3, null; got 2"),
+    ],
+)
+def test_data_settings_that_contradict_each_other(data, message):
+    assert message in failure(f"model: {{name: a}}\ndata: {data}\n")

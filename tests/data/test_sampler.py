@@ -1,0 +1,81 @@
+"""The order of the images is a function of seed, epoch and position, for any number of processes."""
+
+import pytest
+
+from ipu_train.data import DataError, EpochSampler
+
+
+def test_an_epoch_sees_each_image_once():
+    keys = list(EpochSampler(100, seed=1, batch_multiple=10))
+    assert {epoch for epoch, _ in keys} == {0}
+    assert sorted(index for _, index in keys) == list(range(100))
+
+
+def test_what_does_not_fill_a_batch_is_left_out_but_another_part_each_epoch():
+    sampler = EpochSampler(103, seed=1, batch_multiple=10)
+    epochs = [{index for _, index in sampler} for _ in range(4)]
+    assert all(len(seen) == 100 for seen in epochs)
+    assert len({frozenset(set(range(103)) - seen) for seen in epochs}) > 1
+
+
+@pytest.mark.parametrize("start", [0, 10, 50, 90, 100])
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_a_resumed_epoch_goes_on_exactly_where_it_stopped(epoch, start):
+    whole = EpochSampler(100, seed=2, batch_multiple=10)
+    whole.set_position(epoch)
+    keys = list(whole) + list(whole)
+    resumed = EpochSampler(100, seed=2, batch_multiple=10)
+    resumed.set_position(epoch, start)
+    assert len(resumed) == (100 - start or 100)
+    rest = list(resumed)
+    if start < 100:
+        rest += list(resumed)
+    assert rest == keys[start:]
+
+
+def test_going_through_moves_on_to_the_next_epoch_and_breaking_off_does_not():
+    sampler = EpochSampler(20, batch_multiple=5)
+    first = next(iter(sampler))
+    assert first[0] == 0 and next(iter(sampler)) == first
+    assert [epoch for epoch, _ in sampler] == [0] * 20
+    assert [epoch for epoch, _ in sampler] == [1] * 20
+
+
+def test_orders_differ_between_seeds_and_epochs():
+    a, b = EpochSampler(50, seed=0), EpochSampler(50, seed=1)
+    assert list(a.indices(0)) != list(b.indices(0))
+    assert list(a.indices(0)) != list(a.indices(1))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_shards_are_disjoint_equally_long_and_make_up_the_same_global_batches(processes):
+    multiple = 12 // processes
+    shards = [
+        EpochSampler(125, 7, multiple, process_index=i, num_processes=processes).indices(2)
+        for i in range(processes)
+    ]
+    assert {len(shard) for shard in shards} == {10 * multiple}
+    alone = EpochSampler(125, 7, 12).indices(2)
+    for step in range(10):
+        together = [i for shard in shards for i in shard[step * multiple : (step + 1) * multiple]]
+        assert together == list(alone[step * 12 : (step + 1) * 12])
+
+
+def test_unshuffled_order_is_that_of_the_data_set():
+    assert [index for _, index in EpochSampler(9, batch_multiple=2, shuffle=False)] == list(range(8))
+
+
+def test_too_few_images_for_one_batch_are_an_error():
+    with pytest.raises(DataError, match="30 images do not fill one batch of 32"):
+        EpochSampler(30, batch_multiple=16, num_processes=2)
+
+
+@pytest.mark.parametrize("epoch, start", [(0, 3), (0, 25), (-1, 0), (0, -5)])
+def test_positions_between_batches_or_outside_are_refused(epoch, start):
+    with pytest.raises(ValueError, match="position"):
+        EpochSampler(20, batch_multiple=5).set_position(epoch, start)
+
+
+def test_process_index_must_exist():
+    with pytest.raises(ValueError, match="process_index"):
+        EpochSampler(20, process_index=2, num_processes=2)

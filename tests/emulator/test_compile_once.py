@@ -1,0 +1,424 @@
+"""forward runs once as Python sees it; afterwards a static graph runs (PopTorch 3.4 user guide, tracing)."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import ipu_train.emulator as poptorch
+
+from .networks import Convolutional, images
+
+
+class FromFunction(nn.Module):
+    """A module whose forward is the function given."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+
+def run(function, *args, **kwargs):
+    return poptorch.inferenceModel(FromFunction(function))(*args, **kwargs)
+
+
+def test_python_side_effects_happen_once_for_each_compilation():
+    calls = []
+
+    def forward(x):
+        calls.append(1)
+        return x + len(calls)
+
+    executor = poptorch.inferenceModel(FromFunction(forward), poptorch.Options().deviceIterations(4))
+    for _ in range(3):
+        torch.testing.assert_close(executor(torch.zeros(8)), torch.ones(8))
+    assert len(calls) == 1
+    executor.destroy()
+    executor(torch.zeros(8))
+    assert len(calls) == 2
+
+
+def test_branches_on_python_values_are_frozen():
+    flag = {"double": True}
+    executor = poptorch.inferenceModel(FromFunction(lambda x: x * 2 if flag["double"] else x))
+    executor(torch.ones(2))
+    flag["double"] = False
+    torch.testing.assert_close(executor(torch.ones(2)), torch.full((2,), 2.0))
+
+
+def test_training_mode_is_frozen_at_compilation():
+    model = nn.Sequential(nn.Dropout(1.0))
+    model.eval()
+    executor = poptorch.inferenceModel(model)
+    torch.testing.assert_close(executor(torch.ones(4)), torch.ones(4))
+    model.train()
+    torch.testing.assert_close(executor(torch.ones(4)), torch.ones(4))
+
+
+def test_a_tensor_attribute_that_is_no_buffer_is_a_constant():
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.i = torch.zeros(1)
+
+        def forward(self, x):
+            self.i = self.i + 1
+            return x + self.i
+
+    executor = poptorch.inferenceModel(Counter())
+    assert [executor(torch.zeros(1)).item() for _ in range(3)] == [1.0, 1.0, 1.0]
+
+
+def test_a_buffer_updated_in_place_persists_on_the_device():
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("i", torch.zeros(1))
+
+        def forward(self, x):
+            self.i += 1
+            return x + self.i
+
+    model = Counter()
+    executor = poptorch.inferenceModel(model)
+    assert [executor(torch.zeros(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
+    assert model.i.item() == 0.0  # inference brings buffers home only when asked
+    executor.copyWeightsToHost()
+    assert model.i.item() == 3.0
+
+
+@pytest.mark.parametrize("kind", ["reassigned", "removed"])
+def test_a_buffer_that_is_replaced_or_deleted_is_refused_and_the_host_is_intact(kind):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("i", torch.zeros(1))
+
+        def forward(self, x):
+            y = x + self.i
+            if kind == "reassigned":
+                self.i = self.i + 1
+            else:
+                del self.i
+            return y
+
+    model = Model()
+    buffer = model.i
+    with pytest.raises(poptorch.Error, match=f"is {kind} (within|from) the model"):
+        poptorch.inferenceModel(model)(torch.zeros(1))
+    assert model.i is buffer
+    assert model.i.item() == 0.0
+
+
+def test_tensors_are_on_the_ipu_inside_forward_and_on_the_cpu_outside():
+    seen = {}
+
+    def forward(x):
+        made = torch.ones(2, device=x.device)
+        seen.update(device=made.device.type, text=repr(made), running=poptorch.isRunningOnIpu())
+        return x + made
+
+    assert run(forward, torch.zeros(2)).device.type == "cpu"
+    assert seen["device"] == "ipu"
+    assert seen["running"] is True
+    assert poptorch.isRunningOnIpu() is False
+    assert "1." not in seen["text"]
+    assert "ipu" in seen["text"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.sum() > 0),
+        lambda x: x.tolist(),
+        lambda x: int(x.sum()),
+        lambda x: x.numpy(),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+    ],
+    ids=["item", "bool", "tolist", "int", "numpy", "nonzero", "boolean_index"],
+)
+def test_what_needs_values_cannot_be_compiled(use):
+    def forward(x):
+        use(x)
+        return x
+
+    with pytest.raises(poptorch.Error, match=r"test_compile_once\.py:\d+"):
+        run(forward, torch.ones(3))
+
+
+def test_a_cpu_tensor_from_outside_is_refused_as_an_operand():
+    outside = torch.ones(2)
+    with pytest.raises(poptorch.Error, match="Expected an IPU tensor"):
+        run(lambda x: x + outside, torch.zeros(2))
+
+
+def test_an_output_that_stayed_on_the_cpu_comes_back_as_it_is():
+    outside = torch.ones(2)
+    out, kept = run(lambda x: (x + 1, outside), torch.zeros(2))
+    assert kept is outside
+    torch.testing.assert_close(out, torch.ones(2))
+
+
+def test_non_tensors_and_structure_pass_through():
+    out = run(lambda x, n: {"a": [x * n, (x, None)], "b": "text"}, torch.ones(2), 3)
+    torch.testing.assert_close(out["a"][0], torch.full((2,), 3.0))
+    assert out["a"][1][1] is None
+    assert out["b"] == "text"
+    assert run(lambda x: None, torch.ones(1)) is None
+
+
+def test_an_input_updated_in_place_is_updated_for_the_caller():
+    x = torch.zeros(3)
+    run(lambda t: t.add_(1), x)
+    torch.testing.assert_close(x, torch.ones(3))
+
+
+def test_reading_several_results_of_one_call():
+    def forward(x):
+        values, indices = x.max(dim=1)
+        first, second = x.chunk(2, dim=1)
+        named = x.sort(dim=1)
+        return values, indices, first, second, named.values
+
+    x = torch.randn(4, 6)
+    values, indices, first, second, ordered = run(forward, x)
+    torch.testing.assert_close(values, x.max(1).values)
+    assert indices.dtype == torch.int32
+    torch.testing.assert_close(indices.long(), x.max(1).indices)
+    torch.testing.assert_close(torch.cat([first, second], 1), x)
+    torch.testing.assert_close(ordered, x.sort(1).values)
+
+
+def test_in_place_and_indexed_assignment():
+    def forward(x):
+        y = x.clone()
+        y[0] = 5.0
+        y[1:] += x[1:]
+        return y
+
+    torch.testing.assert_close(run(forward, torch.tensor([1.0, 2.0, 3.0])), torch.tensor([5.0, 4.0, 6.0]))
+
+
+def test_no_grad_regions_cut_gradients():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            with torch.no_grad():
+                cut = x * self.a
+            return poptorch.identity_loss(cut + x * self.b, "sum")
+
+    model = Model()
+    poptorch.trainingModel(model, None, torch.optim.SGD(model.parameters(), lr=1.0))(torch.ones(1))
+    assert model.a.item() == 1.0
+    assert model.b.item() == 0.0
+
+
+def test_user_errors_propagate_and_the_model_stays_usable():
+    state = {"fail": True}
+    model = Convolutional()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+
+    class Wrapper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x, labels):
+            if state["fail"]:
+                raise KeyError("mine")
+            return self.inner(x, labels)
+
+    executor = poptorch.trainingModel(Wrapper())
+    with pytest.raises(KeyError, match="mine"):
+        executor(*images(4))
+    assert not executor.isCompiled()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    state["fail"] = False
+    executor(*images(4))
+
+
+class TestArguments:
+    """Matching arguments to forward, and what a compiled model refuses (PopTorch 3.4)."""
+
+    def test_defaults_and_keywords_mean_the_same_call(self):
+        executor = poptorch.inferenceModel(FromSignature())
+        x = torch.ones(2)
+        for result in (executor(x), executor(x, None), executor(x=x), executor(x, y=None)):
+            torch.testing.assert_close(result, x)
+
+    @pytest.mark.parametrize(
+        "args, kwargs, error, message",
+        [
+            ((1, 2, 3), {}, AssertionError, "Too many arguments"),
+            ((torch.ones(1),), {"z": 1}, AssertionError, "Unknown keyword"),
+            ((torch.ones(1),), {"x": torch.ones(1)}, AssertionError, "provided twice"),
+            ((), {"y": None}, poptorch.Error, "Mandatory parameter x missing"),
+            ((torch.ones(0),), {}, poptorch.Error, "Zero-sized tensors are unsupported"),
+        ],
+    )
+    def test_calls_that_do_not_fit_the_signature(self, args, kwargs, error, message):
+        with pytest.raises(error, match=message):
+            poptorch.inferenceModel(FromSignature())(*args, **kwargs)
+
+    @pytest.mark.parametrize(
+        "first, second, message",
+        [
+            (torch.ones(1), torch.ones(2), r"Shape mismatch for x: expected torch.Size\(\[1\]\) but got"),
+            (torch.ones(1), torch.ones(1).long(), "Data type mismatch for x: expected torch.float32 but got"),
+            (torch.ones(1), [torch.ones(1)], "Type mismatch for x"),
+            ((torch.ones(1),), (torch.ones(1), torch.ones(1)), "Length mismatch for x"),
+            ([torch.ones(1)], [torch.ones(2)], r"Shape mismatch for x\[0\]"),
+            ({"a": torch.ones(1)}, {"b": torch.ones(1)}, "Keys mismatch for x.*Missing arguments: a"),
+            ({"a": torch.ones(1)}, {"a": torch.ones(2)}, r"Shape mismatch for x\[a\]"),
+        ],
+    )
+    def test_a_later_call_must_be_like_the_first(self, first, second, message):
+        executor = poptorch.inferenceModel(FromFunction2())
+        executor(first)
+        with pytest.raises(poptorch.Error, match=message):
+            executor(second)
+
+    def test_a_changed_value_is_refused(self):
+        executor = poptorch.inferenceModel(FromSignature())
+        executor(torch.ones(1), 5)
+        with pytest.raises(poptorch.Error, match="Value mismatch for y: expected 5 but got 3"):
+            executor(torch.ones(1), 3)
+
+    def test_variadic_arguments(self):
+        executor = poptorch.inferenceModel(FromFunction(lambda *a, **k: a[0] + a[1] + k["c"]))
+        one = torch.ones(1)
+        assert executor(one, one, c=one).item() == 3.0
+        with pytest.raises(poptorch.Error, match="expected 2 arguments but got 3"):
+            executor(one, one, one, c=one)
+        with pytest.raises(poptorch.Error, match="Unexpected arguments: d"):
+            executor(one, one, c=one, d=one)
+
+    def test_a_registered_type_is_taken_apart(self):
+        class Pair:
+            def __init__(self, a, b):
+                self.a, self.b = a, b
+
+        class PairParser(poptorch.ICustomArgParser):
+            def yieldTensors(self, struct):
+                yield struct.a
+                yield struct.b
+
+            def reconstruct(self, original, tensors):
+                return Pair(next(tensors), next(tensors))
+
+        poptorch.registerCustomArgParser(Pair, PairParser())
+        try:
+            out = run(lambda p: p.a - p.b, Pair(torch.ones(1) * 3, torch.ones(1)))
+            assert out.item() == 2.0
+        finally:
+            poptorch.registerCustomArgParser(Pair, None)
+        with pytest.raises(poptorch.Error):
+            poptorch.registerCustomArgParser(Pair, object())
+
+
+class FromSignature(nn.Module):
+    def forward(self, x, y=None):
+        return x * 1
+
+
+class FromFunction2(nn.Module):
+    def forward(self, x):
+        if isinstance(x, dict):
+            x = list(x.values())
+        return x[0] * 1 if isinstance(x, (list, tuple)) else x * 1
+
+
+class TestNumericTypes:
+    @pytest.mark.parametrize(
+        "dtype, returned",
+        [
+            (torch.float32, torch.float32),
+            (torch.float16, torch.float16),
+            (torch.float64, torch.float32),
+            (torch.bfloat16, torch.float32),
+            (torch.int64, torch.int32),
+            (torch.int32, torch.int32),
+            (torch.int16, torch.int16),
+            (torch.int8, torch.int8),
+            (torch.uint8, torch.uint8),
+            (torch.bool, torch.bool),
+        ],
+    )
+    def test_dtypes_that_come_back(self, dtype, returned):
+        out = run(lambda x: x.clone(), torch.ones(2).to(dtype))
+        assert out.dtype == returned
+        assert out.float().tolist() == [1.0, 1.0]
+
+    @pytest.mark.parametrize("swap", [False, True])
+    def test_half_with_float_operands_gives_float(self, swap):
+        h, f = torch.ones(2).half(), torch.ones(2)
+        out = run(lambda a, b: a + b, f if swap else h, h if swap else f)
+        assert out.dtype == torch.float32
+
+    @pytest.mark.parametrize("half_input", [False, True])
+    def test_the_activation_decides_for_weighted_operations(self, half_input):
+        layer = nn.Conv2d(3, 4, 3) if half_input else nn.Conv2d(3, 4, 3).half()
+        x = torch.randn(2, 3, 5, 5)
+        out = poptorch.inferenceModel(layer)(x.half() if half_input else x)
+        assert out.dtype == (torch.float16 if half_input else torch.float32)
+
+    def test_dtype_reads_as_the_device_has_it(self):
+        seen = []
+
+        def forward(x, n):
+            seen.extend(
+                [x.dtype, n.dtype, (x + 1.0).dtype, x.float().dtype, torch.zeros(2, dtype=torch.half).dtype]
+            )
+            return x
+
+        run(forward, torch.ones(1).half(), torch.ones(1).long())
+        assert seen == [torch.float16, torch.int32, torch.float16, torch.float32, torch.float16]
+
+
+def test_dropout_draws_differ_between_calls_and_replicas_and_repeat_with_the_seed():
+    def masks(seed):
+        model = nn.Sequential(nn.Dropout(0.5))
+        chosen = poptorch.Options().replicationFactor(2)
+        chosen.randomSeed(seed)
+        executor = poptorch.inferenceModel(model.train(), chosen)
+        return [executor(torch.ones(64)) for _ in range(2)]
+
+    first, again, other = masks(7), masks(7), masks(8)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[0][:32], first[0][32:])
+
+
+def test_the_hosts_random_state_is_not_consumed():
+    executor = poptorch.inferenceModel(nn.Sequential(nn.Dropout(0.5)).train())
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    executor(torch.ones(8))
+    torch.testing.assert_close(torch.rand(4), expected)
+
+
+def test_rng_state_restores_the_stream():
+    executor = poptorch.inferenceModel(nn.Sequential(nn.Dropout(0.5)).train())
+    x = torch.ones(64)
+    executor(x)
+    state = executor.rng_state
+    first = executor(x)
+    executor.rng_state = state
+    assert torch.equal(executor(x), first)
+    assert all(isinstance(value, int) for value in state)
+
+
+def test_losses_of_a_batch_of_one_are_scalars():
+    out = run(lambda x: F.mse_loss(x, torch.zeros_like(x)), torch.ones(1, 4))
+    assert out.shape == ()

@@ -1,0 +1,169 @@
+"""float16 as the device stores it, against torch's own float16 conversions."""
+
+import numpy
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import ipu_train.emulator as poptorch
+from ipu_train.emulator._precision import HALF_MAX, make_rounding, round_nearest, round_stochastic
+
+from .networks import images
+
+
+def neighbours(x):
+    """The float16 values below and above each float32, by numpy."""
+    nearest = x.numpy().astype(numpy.float16)
+    down = numpy.where(
+        nearest.astype(numpy.float32) > x.numpy(), numpy.nextafter(nearest, numpy.float16("-inf")), nearest
+    )
+    up = numpy.where(
+        nearest.astype(numpy.float32) < x.numpy(), numpy.nextafter(nearest, numpy.float16("inf")), nearest
+    )
+    return torch.from_numpy(down.astype(numpy.float32)), torch.from_numpy(up.astype(numpy.float32))
+
+
+VALUES = torch.cat(
+    [
+        torch.randn(2000, generator=torch.Generator().manual_seed(0)) * scale
+        for scale in (1e4, 1.0, 1e-3, 1e-5, 1e-7)
+    ]
+)
+
+
+def test_rounding_to_nearest_is_float16s():
+    torch.testing.assert_close(round_nearest(VALUES), VALUES.half().float(), rtol=0, atol=0)
+
+
+def test_stochastic_rounding_gives_one_of_the_two_neighbours():
+    down, up = neighbours(VALUES)
+    rounded = round_stochastic(VALUES, torch.Generator().manual_seed(1))
+    assert ((rounded == down) | (rounded == up)).all()
+
+
+@pytest.mark.parametrize("value", [1.0003, -2.3456789, 1e-5 / 3, 3.3e-8, 1000.3])
+def test_stochastic_rounding_is_unbiased(value):
+    x = torch.full((40000,), value)
+    rounded = round_stochastic(x, torch.Generator().manual_seed(2)).double()
+    down, up = neighbours(x[:1])
+    spacing = (up - down).item()
+    standard_error = spacing / 2 / 40000**0.5
+    assert abs(rounded.mean().item() - x[0].double().item()) < 5 * standard_error
+
+
+def test_stochastic_rounding_keeps_what_float16_has_exactly():
+    exact = VALUES.half().float()
+    torch.testing.assert_close(round_stochastic(exact, torch.Generator()), exact, rtol=0, atol=0)
+
+
+def test_stochastic_rounding_saturates_and_keeps_infinities_and_nan():
+    x = torch.tensor([1e6, -1e6, float("inf"), float("-inf"), float("nan"), 0.0])
+    rounded = round_stochastic(x, torch.Generator())
+    assert rounded[:4].tolist() == [HALF_MAX, -HALF_MAX, float("inf"), float("-inf")]
+    assert torch.isnan(rounded[4])
+    assert rounded[5] == 0
+
+
+def test_gradients_are_rounded_as_well():
+    x = torch.ones(3, requires_grad=True)
+    gradient = torch.tensor([1.0001, 1e-9, 70000.0])
+    make_rounding(False, None)(x).backward(gradient)
+    torch.testing.assert_close(x.grad, gradient.half().float(), rtol=0, atol=0)
+
+
+class Perceptron(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(108, 32), nn.Linear(32, 5)
+
+    def forward(self, x, labels):
+        logits = self.second(F.relu(self.first(x.flatten(1))))
+        return logits, F.cross_entropy(logits.float(), labels)
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.float16])
+def test_every_stored_value_is_a_float16_within_its_rounding_of_the_truth(weights):
+    torch.manual_seed(0)
+    model = Perceptron().to(weights)
+    x, labels = images(16)
+    w = {k: v.double() for k, v in model.state_dict().items()}
+    half = {k: v.half().double() for k, v in w.items()}  # a weight is cast to the activation's dtype
+    executor = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=0.0))
+    logits, loss = executor(x.half(), labels)
+    hidden = (x.half().double().flatten(1) @ half["first.weight"].T + half["first.bias"]).clamp(min=0)
+    truth = hidden @ half["second.weight"].T + half["second.bias"]
+    assert logits.dtype == torch.float16
+    assert loss.dtype == torch.float32
+    scale = truth.abs().max().item()
+    assert (logits.double() - truth).abs().max().item() < 4 * scale * 2**-11
+    assert (logits.double() - truth).abs().max().item() > 0  # rounded indeed
+
+
+def test_float16_weights_stay_float16_values_and_float32_masters_do_not():
+    for weights in (torch.float16, torch.float32):
+        torch.manual_seed(0)
+        model = Perceptron().to(weights)
+        executor = poptorch.trainingModel(
+            model, None, poptorch.optim.SGD(model.parameters(), lr=0.01, loss_scaling=128.0)
+        )
+        x, labels = images(16)
+        executor(x.half(), labels)
+        device = executor._executable.weights["first.weight"].detach()
+        representable = torch.equal(device, device.half().float())
+        assert representable is (weights == torch.float16)
+        assert model.first.weight.dtype == weights
+
+
+def test_loss_scaling_rescues_gradients_that_underflow():
+    class Tiny(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(8, 8))
+
+        def forward(self, x):
+            return poptorch.identity_loss((F.linear(x, self.w) * 1.0).float() * 1e-8, "mean")
+
+    moved = []
+    for scaling in (1.0, 2.0**20):
+        model = Tiny()
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=1e8, loss_scaling=scaling)
+        poptorch.trainingModel(model, None, optimizer)(torch.ones(4, 8).half())
+        moved.append((1 - model.w.detach()).abs().max().item())
+    assert moved[0] == 0.0
+    assert moved[1] == pytest.approx(1 / 8, rel=1e-2)
+
+
+def test_stochastic_rounding_repeats_with_the_seed_and_differs_without():
+    def run(seed):
+        torch.manual_seed(0)
+        model = Perceptron()
+        chosen = poptorch.Options()
+        chosen.randomSeed(seed)
+        chosen.Precision.enableStochasticRounding(True)
+        x, labels = images(16)
+        return poptorch.trainingModel(model, chosen)(x.half(), labels)[0]
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+def test_half_accumulators_lose_what_float_accumulators_keep():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return poptorch.identity_loss(self.w * x, "sum")
+
+    moved = []
+    for accum_type in (torch.float32, torch.float16):
+        model = Sum()
+        chosen = poptorch.Options()
+        chosen.Training.gradientAccumulation(2)
+        chosen.Training.accumulationAndReplicationReductionType(poptorch.ReductionType.Sum)
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=1.0, accum_type=accum_type)
+        poptorch.trainingModel(model, chosen, optimizer)(torch.tensor([2048.0, 1.0]))
+        moved.append(-model.w.item())
+    assert moved == [2049.0, 2048.0]

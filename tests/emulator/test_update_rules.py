@@ -1,0 +1,249 @@
+"""The device's weight updates against torch's optimizers and formulas in float64 (PopTorch 3.4, "Optimizers")."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import ipu_train.emulator as poptorch
+
+STEPS = 5
+
+
+class Quadratic(nn.Module):
+    """A loss with a different gradient at every step: sum of (w * x)^2 over two weights."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.a = nn.Parameter(torch.randn(4, 3, generator=generator).to(dtype))
+        self.b = nn.Parameter(torch.randn(3, generator=generator).to(dtype))
+
+    def forward(self, x):
+        return poptorch.identity_loss(((self.a + self.b) * x).pow(2), "mean")
+
+
+def inputs(step):
+    return torch.randn(4, 3, generator=torch.Generator().manual_seed(100 + step))
+
+
+def on_device(make):
+    model = Quadratic()
+    executor = poptorch.trainingModel(model, None, make(model.parameters()))
+    for step in range(STEPS):
+        executor(inputs(step))
+    return [p.detach().double() for p in model.parameters()]
+
+
+def by_torch(make):
+    model = Quadratic(torch.float64)
+    optimizer = make(model.parameters())
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        model(inputs(step).double()).backward()
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
+
+
+def by_formula(rule):
+    """Apply ``rule(w, g, state, step)`` in float64 to every weight."""
+    model = Quadratic(torch.float64)
+    states = [{} for _ in model.parameters()]
+    for step in range(STEPS):
+        model.zero_grad()
+        model(inputs(step).double()).backward()
+        with torch.no_grad():
+            for p, state in zip(model.parameters(), states):
+                p.copy_(rule(p.clone(), p.grad.clone(), state, step + 1))
+    return [p.detach() for p in model.parameters()]
+
+
+def assert_same(got, expected):
+    for a, b in zip(got, expected):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("SGD", {"lr": 0.1}),
+        ("SGD", {"lr": 0.1, "weight_decay": 0.1}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "maximize": True}),
+        ("Adam", {"lr": 0.1, "weight_decay": 0.1, "betas": (0.8, 0.95)}),
+        ("AdamW", {"lr": 0.1, "weight_decay": 0.1, "eps": 1e-3}),
+        ("RMSprop", {"lr": 0.1, "alpha": 0.9, "weight_decay": 0.1}),
+        ("RMSprop", {"lr": 0.1, "alpha": 0.9, "momentum": 0.9, "centered": True}),
+    ],
+)
+@pytest.mark.parametrize("module", ["poptorch", "torch"])
+def test_agrees_with_torch(name, arguments, module):
+    source = poptorch.optim if module == "poptorch" else torch.optim
+    expected = by_torch(lambda p: getattr(torch.optim, name)(p, **arguments))
+    assert_same(on_device(lambda p: getattr(source, name)(p, **arguments)), expected)
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_dampening_applies_from_the_first_step(combined):
+    def rule(w, g, state, step):
+        state["v"] = 0.9 * state.get("v", 0 * w) + (1 - 0.5) * g
+        return w - 0.1 * state["v"]
+
+    device = on_device(
+        lambda p: poptorch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5, use_combined_accum=combined)
+    )
+    assert_same(device, by_formula(rule))
+
+
+def test_rmsprop_in_tensorflows_form():
+    """Mean square from one, epsilon inside the root, the momentum buffer accumulates lr * update."""
+
+    def rule(w, g, state, step):
+        g = g + 0.1 * w
+        state["s"] = 0.9 * state.get("s", torch.ones_like(w)) + 0.1 * g * g
+        state["b"] = 0.8 * state.get("b", 0 * w) + 0.05 * g / torch.sqrt(state["s"] + 1e-3)
+        return w - state["b"]
+
+    device = on_device(
+        lambda p: poptorch.optim.RMSprop(
+            p, lr=0.05, alpha=0.9, eps=1e-3, weight_decay=0.1, momentum=0.8, use_tf_variant=True
+        )
+    )
+    assert_same(device, by_formula(rule))
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+@pytest.mark.parametrize("largest_norm", [None, 0.5])
+def test_lamb(corrected, largest_norm):
+    def rule(w, g, state, step):
+        state["m"] = 0.9 * state.get("m", 0 * w) + 0.1 * g
+        state["v"] = 0.99 * state.get("v", 0 * w) + 0.01 * g * g
+        m = state["m"] / (1 - 0.9**step) if corrected else state["m"]
+        v = state["v"] / (1 - 0.99**step) if corrected else state["v"]
+        update = m / (v.sqrt() + 1e-6) + 0.1 * w
+        norm = w.norm().clamp(max=largest_norm or math.inf)
+        return w - 0.02 * norm / update.norm() * update
+
+    device = on_device(
+        lambda p: poptorch.optim.LAMB(
+            p, lr=0.02, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1, bias_correction=corrected,
+            max_weight_norm=largest_norm,
+        )
+    )  # fmt: skip
+    assert_same(device, by_formula(rule))
+
+
+def test_lamb_steps_plainly_where_a_norm_is_zero():
+    class Zero(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x):
+            return poptorch.identity_loss(self.w * x, "sum")
+
+    model = Zero()
+    poptorch.trainingModel(model, None, poptorch.optim.LAMB(model.parameters(), lr=0.1))(torch.ones(2))
+    torch.testing.assert_close(model.w.detach(), torch.full((2,), -0.1), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_the_global_gradient_norm_is_clipped(name):
+    def clipped():
+        model = Quadratic(torch.float64)
+        optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1)
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            model(inputs(step).double()).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.3)
+            optimizer.step()
+        return [p.detach() for p in model.parameters()]
+
+    device = on_device(
+        lambda p: getattr(poptorch.optim, name)(p, lr=0.1, max_grad_norm=0.3, loss_scaling=64.0)
+    )
+    assert_same(device, clipped())
+
+
+def test_groups_have_their_own_values_and_absent_parameters_stay():
+    model = Quadratic()
+    before = model.b.detach().clone()
+    optimizer = poptorch.optim.SGD([{"params": [model.a], "lr": 0.5}], lr=0.1)
+    poptorch.trainingModel(model, None, optimizer)(inputs(0))
+    assert torch.equal(model.b.detach(), before)
+    reference = Quadratic()
+    reference(inputs(0)).backward()
+    torch.testing.assert_close(model.a.detach(), (reference.a - 0.5 * reference.a.grad).detach())
+
+
+def test_a_new_learning_rate_counts_only_after_set_optimizer():
+    model = Quadratic()
+    optimizer = poptorch.optim.SGD(model.parameters(), lr=0.1)
+    executor = poptorch.trainingModel(model, None, optimizer)
+    executor(inputs(0))
+    before = model.a.detach().clone()
+    optimizer.param_groups[0]["lr"] = 0.0
+    executor(inputs(1))
+    moved = model.a.detach().clone()
+    assert not torch.equal(moved, before)
+    executor.setOptimizer(optimizer)
+    executor(inputs(2))
+    assert torch.equal(model.a.detach(), moved)
+
+
+def test_optimizer_state_moves_to_a_new_model_and_training_goes_on_as_before():
+    def make():
+        model = Quadratic()
+        optimizer = poptorch.optim.Adam(model.parameters(), lr=0.1)
+        return model, optimizer, poptorch.trainingModel(model, None, optimizer)
+
+    model, optimizer, executor = make()
+    for step in range(3):
+        executor(inputs(step))
+    weights, state = {k: v.clone() for k, v in model.state_dict().items()}, optimizer.state_dict()
+    for step in range(3, 6):
+        executor(inputs(step))
+
+    other, other_optimizer, other_executor = make()
+    other.load_state_dict(weights)
+    other_optimizer.load_state_dict(state)
+    for step in range(3, 6):
+        other_executor(inputs(step))
+    for a, b in zip(model.parameters(), other.parameters()):
+        assert torch.equal(a.detach(), b.detach())
+
+
+def test_optimizer_state_has_the_names_of_the_device():
+    model = Quadratic()
+    optimizer = poptorch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, dampening=0.2, weight_decay=0.5, loss_scaling=4.0
+    )
+    executor = poptorch.trainingModel(model, None, optimizer)
+    assert optimizer.state_dict()["ipu_state"] is None
+    executor(inputs(0))
+    state = optimizer.state_dict()
+    assert sorted(state["ipu_state"]) == ["Accl1___a", "Accl1___b"]
+    parameters = state["ipu_param"]
+    assert parameters["lossScaling_FLOAT"].item() == 4.0
+    assert parameters["scaledLearningRate0___specific___a"].item() == pytest.approx(0.1 * 0.8 / 4)
+    assert parameters["weightDecayScaleFactor0___specific___b"].item() == pytest.approx(1 - 0.1 * 0.8 * 0.5)
+
+
+def test_set_optimizer_with_another_object_keeps_the_devices_state():
+    model, reference = Quadratic(), Quadratic()
+    first = poptorch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    executor = poptorch.trainingModel(model, None, first)
+    executor(inputs(0))
+    executor.setOptimizer(poptorch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9))
+    executor(inputs(1))
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9)
+    for step, rate in ((0, 0.1), (1, 0.02)):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        reference(inputs(step)).backward()
+        optimizer.step()
+    torch.testing.assert_close(model.a.detach(), reference.a.detach())
+    with pytest.raises(poptorch.Error, match="parameter groups"):
+        executor.setOptimizer(poptorch.optim.SGD([{"params": [model.a]}, {"params": [model.b]}], lr=0.1))

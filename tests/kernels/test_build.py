@@ -1,0 +1,175 @@
+"""Building on first use: the cache, several processes at once, and machines without a compiler."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy
+import pytest
+
+from ipu_train.kernels import build, cpu
+from tests.kernels import reference
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def has_compiler():
+    try:
+        build.compiler()
+    except build.BuildError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPU_TRAIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "kernels"
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "answer.hpp").write_text("inline int answer() { return 42; }\n")
+    path = folder / "answer.cpp"
+    path.write_text('#include "answer.hpp"\nextern "C" int ask() { return answer(); }\n')
+    return path
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_library_is_built_once_and_again_when_a_header_or_a_flag_changes(has_compiler, cache, source):
+    first = build.shared_library("answer", [source], [], ["-O1"])
+    assert build.load(first).ask() == 42
+    stamp = first.stat().st_mtime_ns
+    assert build.shared_library("answer", [source], [], ["-O1"]) == first
+    assert first.stat().st_mtime_ns == stamp
+    assert build.shared_library("answer", [source], [], ["-O0"]) != first
+    (source.parent / "answer.hpp").write_text("inline int answer() { return 43; }\n")
+    second = build.shared_library("answer", [source], [], ["-O1"])
+    assert second != first and build.load(second).ask() == 43
+    assert not list(cache.glob("*.part"))
+
+
+def test_several_processes_may_build_at_once(has_compiler, cache, source):
+    code = f"""
+        from pathlib import Path
+        from ipu_train.kernels import build
+        print(build.load(build.shared_library("answer", [Path({str(source)!r})], [], ["-O1"])).ask())
+    """
+    runs = [
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    assert [run.communicate()[0].strip() for run in runs] == [b"42"] * 3
+    assert len(list(cache.glob("answer-*"))) == 1
+
+
+def test_a_failed_compilation_names_the_error(has_compiler, cache, source):
+    source.write_text('extern "C" int ask() { return nothing_of_this_name; }\n')
+    with pytest.raises(build.BuildError, match="nothing_of_this_name"):
+        build.shared_library("answer", [source], [], [])
+    assert not list(cache.glob("answer-*"))
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(
+    has_compiler, tmp_path, source, monkeypatch
+):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    monkeypatch.setenv("IPU_TRAIN_CACHE", str(in_the_way))
+    library = build.shared_library("answer", [source], [], ["-O1"])
+    assert build.load(library).ask() == 42
+
+
+def test_an_unknown_processor_flag_is_dropped(has_compiler, cache, source, tmp_path, monkeypatch):
+    """As clang on some processors does not know -march=native."""
+    picky = tmp_path / "picky"
+    command = " ".join(build.compiler())
+    picky.write_text(f'#!/bin/sh\ncase "$*" in *-march=native*) exit 1;; esac\nexec {command} "$@"\n')
+    picky.chmod(0o755)
+    monkeypatch.setenv("CXX", str(picky))
+    library = build.shared_library("answer", [source], [], ["-O1", "-march=native"])
+    assert build.load(library).ask() == 42
+
+
+def test_without_a_compiler_the_composition_serves_and_the_reason_is_given_once(tmp_path):
+    run = python(
+        """
+        import torch
+        from ipu_train.kernels import composed, cpu
+        usable, reason = cpu.available()
+        assert not usable
+        print(reason)
+        x, vectors = torch.randn(2, 4, 3, 3), [torch.full((4,), v) for v in (0.0, 1.0, 0.0, 0.0)]
+        for _ in range(2):
+            y = cpu.norm_proxy_norm_act(x, 2, *vectors)
+        assert torch.equal(
+            y, composed.norm_proxy_norm_act(x, 2, *vectors, "relu", 0.03, 1e-5, "quantiles", 200)
+        )
+        """,
+        CXX="no-such-compiler",
+        IPU_TRAIN_CACHE=str(tmp_path),
+    )
+    assert run.returncode == 0, run.stderr
+    assert "no C++ compiler found (looked for no-such-compiler)" in run.stdout
+    assert run.stderr.count("slower and with more memory: no C++ compiler") == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["-march=native"]], ids=["any processor", "this processor"])
+def test_half_is_converted_as_ieee_754_says(has_compiler, flags):
+    """All 65,536 halves to float, and floats to half at, around and between all of them, against numpy."""
+    folders = [build.ROOM / "cpu_kernel"]
+    library = build.load(
+        build.shared_library("half", [HERE / "half_conversion.cpp"], folders, ["-O1", *flags])
+    )
+    halves = numpy.arange(65536, dtype=numpy.uint16)
+    floats = halves.view(numpy.float16).astype(numpy.float32)
+    with numpy.errstate(all="ignore"):
+        middles = (floats[:-1] + floats[1:]) / 2
+        candidates = [floats, middles, numpy.nextafter(middles, 1e9), numpy.nextafter(middles, -1e9)]
+        candidates += [numpy.float32([1e-8, -1e-8, 65519.996, 65520.0, 1e30, -1e30, 2.0**-25, 3e-8])]
+        values = numpy.concatenate(candidates).astype(numpy.float32)
+        values = numpy.resize(values, -(-len(values) // 16) * 16)
+        expected = values.astype(numpy.float16)
+
+    def call(name, source, target):
+        function = getattr(library, name)
+        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long]
+        function(source.ctypes.data, target.ctypes.data, len(source))
+        return target
+
+    for suffix in ("", "_by_vectors"):
+        numpy.testing.assert_array_equal(
+            call("to_float" + suffix, halves, numpy.empty(65536, numpy.float32)), floats
+        )
+        found = call("to_half" + suffix, values, numpy.empty(len(values), numpy.uint16)).view(numpy.float16)
+        numpy.testing.assert_array_equal(found, expected)
+
+
+def test_the_kernel_is_the_same_without_this_processors_instructions(has_compiler, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(build, "CPU_FLAGS", ("-O1",))
+    cpu._library.cache_clear()
+    try:
+        for dtype, tolerance in ((torch.float32, 2e-5), (torch.float16, 6e-3)):
+            x, parameters, grad = reference.problem((2, 8, 5, 5), dtype)
+            actual = reference.gradients(
+                lambda x, *p: cpu.norm_proxy_norm_act(x, 2, *p, activation="silu"), x, parameters, grad
+            )
+            expected = reference.truth(x, parameters, grad, 2, activation="silu")
+            assert all(reference.error(a, e) < tolerance for a, e in zip(actual, expected))
+    finally:
+        cpu._library.cache_clear()
