@@ -36,7 +36,9 @@ def layers_of(row):
     if row["tool"] == "oct_conv":
         alpha = r.get("alpha", default="0")
         return L.octave_layers(
-            L.conv_params(r), float(r.get("alpha-in", default=alpha)), float(r.get("alpha-out", default=alpha))
+            L.conv_params(r),
+            float(r.get("alpha-in", default=alpha)),
+            float(r.get("alpha-out", default=alpha)),
         )
     if row["tool"] == "fc":
         size = r.whole("batch-size")
@@ -63,7 +65,12 @@ def features(row):
             temporary, copies = max((temporary, copies), (size, acts))
             state += plan.tiles * _vertex_state_bytes(plan)
             used = max(used, plan.tiles)
-    return base, [steps, weights / target.tiles, operands], tensors, [used, weights, state, temporary, copies, moved]
+    return (
+        base,
+        [1.0, steps, weights / target.tiles, operands],
+        tensors,
+        [used, weights, state, temporary, copies, moved],
+    )
 
 
 def report(name, rows, actual, predicted):
@@ -92,7 +99,9 @@ def fit(rows):
     base = np.array([f[0] for f in found])
     a = np.array([f[1] for f in found])
     x, _ = nnls(a / cycles[:, None], (cycles - base) / cycles)
-    for name, value in zip(("CONV_STEP_CYCLES", "WEIGHT_MOVE_CYCLES", "OPERAND_MOVE_CYCLES"), x):
+    for name, value in zip(
+        ("CONV_PROGRAM_CYCLES", "CONV_STEP_CYCLES", "WEIGHT_MOVE_CYCLES", "OPERAND_MOVE_CYCLES"), x
+    ):
         print(f"{name:24s} {value:10.3f}   in use {float(getattr(k, name)):10.3f}")
     tensors = np.array([f[2] for f in found])
     a = np.array([f[3] for f in found])
@@ -121,7 +130,10 @@ def plot(done, path):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 5))
-    columns = (("cycles", "cycles_sdk2.0", "cycles"), ("total_bytes", "total_bytes_sdk2.0", "bytes over all tiles"))
+    columns = (
+        ("cycles", "cycles_sdk2.0", "cycles"),
+        ("total_bytes", "total_bytes_sdk2.0", "bytes over all tiles"),
+    )
     for axis, (mine, theirs, label) in zip(axes, columns):
         for chip, colour in (("Mk1", "tab:orange"), ("Mk2", "tab:blue")):
             for aside, marker in ((False, "o"), (True, "x")):
@@ -133,7 +145,9 @@ def plot(done, path):
         low = max(low, min(float(r[theirs]) for r, _ in done) * 0.8)
         for factor, style in ((1, "-"), (1.1, ":"), (1 / 1.1, ":")):
             axis.plot([low, high], [low * factor, high * factor], style, color="grey", linewidth=1)
-        axis.set(xscale="log", yscale="log", xlabel=f"IPUModel, SDK 2.0: {label}", ylabel=f"predicted: {label}")
+        axis.set(
+            xscale="log", yscale="log", xlabel=f"IPUModel, SDK 2.0: {label}", ylabel=f"predicted: {label}"
+        )
         axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -162,7 +176,9 @@ def main():
         off = sorted(done, key=lambda d: -abs(getattr(d[1], mine) / float(d[0][mine + "_sdk2.0"]) - 1))
         for r, p in off[: options.worst]:
             ratio = getattr(p, mine) / float(r[mine + "_sdk2.0"])
-            print(f"{mine:12s} {ratio:5.2f} {r['chip']} {r['benchmark']} {'(aside)' if kept_aside(r) else ''}")
+            print(
+                f"{mine:12s} {ratio:5.2f} {r['chip']} {r['benchmark']} {'(aside)' if kept_aside(r) else ''}"
+            )
     if options.output:
         folder = Path(options.output)
         folder.mkdir(parents=True, exist_ok=True)

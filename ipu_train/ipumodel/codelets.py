@@ -37,7 +37,9 @@ def _amp_row(width, core_cycles, first):
     return np.where(width < 3, short, first + (width - 3) * core_cycles)
 
 
-def amp_1x1(rows, width, conv_groups, in_groups, out_groups, passes, units, load_bytes_per_cycle, half_partials):
+def amp_1x1(
+    rows, width, conv_groups, in_groups, out_groups, passes, units, load_bytes_per_cycle, half_partials
+):
     """The one-tap codelet: every output position once for each input group; zeroing is part of the first pass."""
     positions = ceil_div(rows * width, WORKERS)
     core = 2.0 if units == 4 else 4.0
@@ -78,7 +80,9 @@ def zero_partials(elements, half_partials):
     return WORKERS * (ceil_div(ceil_div(elements, WORKERS), vector) + 5)
 
 
-def slic(rows, width, kernel_y, kernel_x, conv_group_groups, stride_x, units, half_partials, groups_per_group):
+def slic(
+    rows, width, kernel_y, kernel_x, conv_group_groups, stride_x, units, half_partials, groups_per_group
+):
     """The sliding-window codelet: four conv groups (or channels) at once, the kernel row in pieces of four taps."""
     eight_half = units == 8 and half_partials
     blocks = kernel_y * ceil_div(kernel_x, 4)
@@ -89,15 +93,26 @@ def slic(rows, width, kernel_y, kernel_x, conv_group_groups, stride_x, units, ha
             cycles = np.where(n < 5, 14.0, 15 + (n - 5))
         else:
             cycles = np.where(n < 3, 14.0, 15 + 2 * (n - 3))
-        return (cycles - (0 if half_partials else 1)) * (1 if units == 16 else 2) + (0 if half_partials else 3) + 10
+        return (
+            (cycles - (0 if half_partials else 1)) * (1 if units == 16 else 2)
+            + (0 if half_partials else 3)
+            + 10
+        )
 
     worker = 18.0 + whole * row(width) + np.where(part > 0, row(part), 0.0)
     load = 16 + (18 if groups_per_group == 1 else 21 + WORKERS * 11)
     merge = 2 + 2 * rows * width if eight_half else 0.0
-    return 28 + conv_group_groups * 21 + blocks * (load + 25) + conv_group_groups * (WORKERS * worker * blocks + merge)
+    return (
+        28
+        + conv_group_groups * 21
+        + blocks * (load + 25)
+        + conv_group_groups * (WORKERS * worker * blocks + merge)
+    )
 
 
-def horizontal_mac(rows, width, taps, conv_groups, in_groups, out_groups, in_per_group, out_per_group, float_inputs):
+def horizontal_mac(
+    rows, width, taps, conv_groups, in_groups, out_groups, in_per_group, out_per_group, float_inputs
+):
     """Dot products over input channels, one output at a time: 4 half or 2 float multiplies a cycle."""
     size = float(in_per_group)
     if float_inputs:
@@ -115,7 +130,9 @@ def horizontal_mac(rows, width, taps, conv_groups, in_groups, out_groups, in_per
 def vertical_mac(outputs, kernel_y, kernel_x, conv_group_groups, in_groups):
     """Four (or more) conv groups side by side, one tap at a time (poplibs from SDK 2.1 on)."""
     whole, part = _row_list(outputs, kernel_x)
-    list_length = kernel_y * (whole * (15 + 5 + 2 * (kernel_x - 1)) + np.where(part > 0, 15 + 5 + 2 * part, 0.0))
+    list_length = kernel_y * (
+        whole * (15 + 5 + 2 * (kernel_x - 1)) + np.where(part > 0, 15 + 5 + 2 * part, 0.0)
+    )
     reduce = 10 + (9 + 2 * (WORKERS - 1)) * ceil_div(outputs * 4, WORKERS) / 4
     per_group = 4 + outputs * 4 + 32 + in_groups * (24 + WORKERS * (6 + list_length)) + WORKERS * reduce
     return 100 + per_group * conv_group_groups

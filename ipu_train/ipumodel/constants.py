@@ -22,42 +22,54 @@ def _origin(name):
 fitted, published, assumed = _origin("fitted"), _origin("published"), _origin("assumed")
 
 # --- convolutions: cycles -----------------------------------------------------------------------------------------
+CONV_PROGRAM_CYCLES = fitted(
+    5200.0, "cycles per layer program",
+    "what a layer's program does once: start, weight update compute set, final sync",
+)  # fmt: skip
 CONV_STEP_CYCLES = fitted(
-    1300.0, "cycles per pass",
+    280.0, "cycles per pass",
     "compute sets, syncs and copies around the planned steps of one pass: zeroing, padding, final layout",
 )  # fmt: skip
 WEIGHT_MOVE_CYCLES = fitted(
-    3.0, "cycles per byte of weights on a tile",
+    3.1, "cycles per byte of weights on a tile",
     "transposing the weights for the backward pass and adding the weight gradient; ideal would be 1/4 + 1/4 + 1/8",
 )  # fmt: skip
 OPERAND_MOVE_CYCLES = fitted(
-    0.3, "cycles per byte of a pass's input and output on a tile",
+    0.24, "cycles per byte of a pass's input and output on a tile",
     "bringing activations from the layout in which they lie into the one the plan reads; ideal exchange is 1/4",
 )  # fmt: skip
 
 # --- convolutions: bytes ------------------------------------------------------------------------------------------
 TEMPORARY_SHARE = fitted(
-    0.8, "bytes per estimated temporary byte",
+    0.67, "bytes per estimated temporary byte",
     "the planner's bound on the busiest tile, as the mean over the tiles used",
 )  # fmt: skip
 OPERAND_COPY_SHARE = fitted(
-    0.4, "bytes per byte of a pass's operands",
+    0.92, "bytes per byte of a pass's operands",
     "rearranged copies of activations that live beside the originals while a pass runs",
 )  # fmt: skip
 EXCHANGE_CODE_SHARE = fitted(
-    0.1, "bytes of exchange code per temporary byte",
+    0.114, "bytes of exchange code per temporary byte",
     "one four-byte instruction for each forty bytes or so that a tile receives or sends",
 )  # fmt: skip
 VERTEX_STATE_SCALE = fitted(
-    3.0, "bytes per byte of work lists and pointers",
+    4.4, "bytes per byte of work lists and pointers",
     "edge pointers, alignment and the vertices of the reductions and copies beside the partial-sum vertex",
 )  # fmt: skip
 CONV_PROGRAM_BYTES = fitted(
-    2000.0, "bytes per tile",
+    1860.0, "bytes per tile",
     "vertex code of the codelets of one convolution layer's training program and its control code",
 )  # fmt: skip
+FC_PROGRAM_BYTES = fitted(
+    100.0, "bytes per tile",
+    "what a fully connected layer needs beyond its planned steps: its three passes share one layout",
+)  # fmt: skip
+FC_PROGRAM_CYCLES = fitted(
+    7000.0, "cycles per layer program",
+    "as CONV_PROGRAM_CYCLES, with the copies between the two-dimensional tensors and the planned layout",
+)  # fmt: skip
 WEIGHT_COPIES = fitted(
-    3.5, "copies of the weights",
+    3.8, "copies of the weights",
     "weights, their transposed copy for the backward pass, the weight gradient, padding to channel groups",
 )  # fmt: skip
 

@@ -61,7 +61,9 @@ class ConvParams:
     def check(self):
         """Raises ValueError when the layer has no output."""
         if min(self.out_field) < 1:
-            raise ValueError(f"convolution: a kernel of {self.kernel} has no output on a field of {self.field}")
+            raise ValueError(
+                f"convolution: a kernel of {self.kernel} has no output on a field of {self.field}"
+            )
         return self
 
 
@@ -120,7 +122,9 @@ def problem_of(params, pass_):
         field = list(params.field)
         stride = list(params.stride)
         for i in range(2):
-            if params.kernel[i] == 1 and stride[i] > 1:  # only the positions that the forward pass read matter
+            if (
+                params.kernel[i] == 1 and stride[i] > 1
+            ):  # only the positions that the forward pass read matter
                 field[i], stride[i] = params.out_field[i], 1
         return Problem(
             pass_, params.groups, params.in_channels, params.kernel[0], params.kernel[1], oy, ox, params.batch,

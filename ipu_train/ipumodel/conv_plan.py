@@ -91,7 +91,9 @@ def _codelets_for(problem, target, options):
                 if og % u == 0 and used % ig == 0 and (og == u or problem.co > u):
                     found.append(Codelet("amp", ig, og, 1, u, half))
     grain = 1 if options.float_inputs else 2
-    if problem.co <= 4 or problem.ci <= 4:  # dot products: only where a convolution unit would stand mostly idle
+    if (
+        problem.co <= 4 or problem.ci <= 4
+    ):  # dot products: only where a convolution unit would stand mostly idle
         for size in sorted({min(problem.ci, 1 << bits) for bits in (2, 4, 6, 8, 10)}):
             found.append(Codelet("hmac", -(-size // grain) * grain, 2 if half else 1, 1, 0, half))
     if (
@@ -101,12 +103,18 @@ def _codelets_for(problem, target, options):
         and problem.ci == problem.co
         and problem.ci in (1, 2, 4)
         and problem.sx <= 2
-        and problem.dy == problem.dx == problem.kdy == problem.kdx == 1
+        and problem.kdy == problem.kdx == 1
+        and not problem.expanded
         and problem.pass_ != "weights"
     ):
         for u in {target.half_float_conv_units if not half else target.half_half_conv_units}:
             found.append(Codelet("slic", problem.ci, problem.co, 4 // problem.ci, u, half))
-    if options.vertical_mac and not options.float_inputs and problem.ci == problem.co == 1 and problem.groups >= 4:
+    if (
+        options.vertical_mac
+        and not options.float_inputs
+        and problem.ci == problem.co == 1
+        and problem.groups >= 4
+    ):
         found.append(Codelet("vmac", 1, 1, 4, 0, half))
     if problem.ci == 1 and is_matrix_product(problem):
         found.append(Codelet("outer", 1, min(problem.co, 16), 1, 0, True))
@@ -151,7 +159,9 @@ def transformed(problem):
 def _distinct_splits(size, limit):
     """Split counts that give different tile sizes: about 2 sqrt(size) of them."""
     size = int(max(size, 1))
-    sizes = {-(-size // s) for s in range(1, min(size, int(size**0.5) + 1) + 1)} | set(range(1, int(size**0.5) + 1))
+    sizes = {-(-size // s) for s in range(1, min(size, int(size**0.5) + 1) + 1)} | set(
+        range(1, int(size**0.5) + 1)
+    )
     return np.array(sorted({-(-size // s) for s in sizes if -(-size // s) <= limit}), dtype=np.float64)
 
 
@@ -192,8 +202,10 @@ def _compute(problem, codelet, tile, target, options):
     """Cycles of the partial-sum codelet for each candidate."""
     rows = tile["batch"] * tile["oy"]
     # A strided backward pass (dilated input) computes only the outputs each tap reaches.
-    rows = np.maximum(1.0, ceil_div(rows, problem.dy))
-    width = ceil_div(tile["ox"], problem.dx)
+    # The sliding window is the exception: it runs over an input whose gaps have been filled with zeros.
+    sliding = codelet.method == "slic"
+    rows = np.maximum(1.0, ceil_div(rows, 1 if sliding else problem.dy))
+    width = ceil_div(tile["ox"], 1 if sliding else problem.dx)
     in_groups = ceil_div(tile["ci"], codelet.in_per_group)
     out_groups = ceil_div(tile["co"], codelet.out_per_group)
     if codelet.method == "amp":
@@ -206,7 +218,13 @@ def _compute(problem, codelet, tile, target, options):
             rows, width, tile["ky"], problem.kx, tile["groups"], in_groups, out_groups, passes, codelet.units,
             height, load, codelet.half_partials,
         )  # fmt: skip
-        if height != 1 or problem.kx != 1 or problem.sx != 1 or problem.sy != 1 or problem.dx * problem.dy != 1:
+        if (
+            height != 1
+            or problem.kx != 1
+            or problem.sx != 1
+            or problem.sy != 1
+            or problem.dx * problem.dy != 1
+        ):
             cycles = general
         else:
             single = codelets.amp_1x1(
@@ -228,7 +246,9 @@ def _compute(problem, codelet, tile, target, options):
         )  # fmt: skip
     if codelet.method == "vmac":
         return codelets.vertical_mac(rows * width, tile["ky"], problem.kx, group_groups, in_groups)
-    return codelets.outer_product(tile["ox"], tile["co"] * tile["groups"], codelet.out_per_group, options.float_inputs)
+    return codelets.outer_product(
+        tile["ox"], tile["co"] * tile["groups"], codelet.out_per_group, options.float_inputs
+    )
 
 
 def _evaluate(problem, codelet, target, options, serial):
@@ -259,22 +279,31 @@ def _evaluate(problem, codelet, target, options, serial):
     # Tiles that share an exchange bus receive one stream at twice the rate: neighbours hold consecutive out channels.
     in_rate = np.where(split["co"] % target.tiles_per_exchange_bus == 0, 2 * rate, rate)
     in_exchange = (inputs - np.floor(inputs / split["co"])) * in_bytes / in_rate
-    weight_exchange = (weights - np.floor(weights / (split["oy"] * split["ox"] * split["batch"]))) * in_bytes / rate
+    weight_exchange = (
+        (weights - np.floor(weights / (split["oy"] * split["ox"] * split["batch"]))) * in_bytes / rate
+    )
     first, second = codelets.reduction_stages(depth)
     after_first = ceil_div(partials, first)
     reduce_exchange = np.where(depth > 1, (partials - outputs) * partial_bytes / rate, 0.0)
     reduce_exchange = reduce_exchange + np.where(second > 1, after_first * partial_bytes / rate, 0.0)
     compute = _compute(p, c, tile, target, options)
-    reduce = codelets.reduce_partials(after_first, first, c.half_partials, np.where(second <= 1, out_half, c.half_partials))
+    reduce = codelets.reduce_partials(
+        after_first, first, c.half_partials, np.where(second <= 1, out_half, c.half_partials)
+    )
     reduce = reduce + np.where(
         second > 1, codelets.reduce_partials(outputs, second, c.half_partials, out_half), 0.0
     )
-    transform, transform_bytes = _transform(
-        p, c, target, inputs, weights, outputs, partials, used, in_bytes, partial_bytes
-    )
+    transform, transform_bytes = _transform(p, c, target, outputs, used, in_bytes)
     conv_bytes = (inputs + weights) * in_bytes + partials * partial_bytes
     if c.method == "slic":
-        conv_bytes = conv_bytes + partials * partial_bytes / ceil_div(tile["groups"], c.groups_per_group) + 200
+        conv_bytes = (
+            conv_bytes + partials * partial_bytes / ceil_div(tile["groups"], c.groups_per_group) + 200
+        )
+        window_y = (tile["oy"] - 1) * p.sy + 1 + (tile["ky"] - 1) * p.kdy
+        window_x = (tile["ox"] - 1) * p.sx + 1 + (p.kx - 1) * p.kdx
+        zeros = tile["groups"] * tile["batch"] * tile["ci"] * window_y * window_x - inputs
+        transform = transform + np.maximum(zeros, 0.0) * in_bytes / rate
+        conv_bytes = conv_bytes + np.maximum(zeros, 0.0) * in_bytes
     reduce_bytes = np.where(depth > 1, outputs * depth * partial_bytes, 0.0)
     temporary = np.maximum(np.maximum(transform_bytes, conv_bytes), reduce_bytes)
     cycles = {
@@ -299,7 +328,7 @@ def _evaluate(problem, codelet, target, options, serial):
     return cycles, temporary, columns, used, sizes
 
 
-def _transform(p, c, target, inputs, weights, outputs, partials, used, in_bytes, partial_bytes):
+def _transform(p, c, target, outputs, used, in_bytes):
     """Cycles and bytes of moving operands into the planned layout (poplibs ``addTransformCycleEstimate``)."""
     is_weights = p.pass_ == "weights"
     pad_in = p.ci % c.in_per_group != 0
@@ -309,11 +338,9 @@ def _transform(p, c, target, inputs, weights, outputs, partials, used, in_bytes,
     move_weights = move_input or pad_out
     move_output = (is_weights != p.swapped) or combined or pad_out
     copy_in = float(min(target.memcpy_bytes_per_cycle, in_bytes))
-    elements = (inputs if move_input else 0.0) + (weights if move_weights else 0.0)
-    # ConvModel charges what a tile gathers, on the tiles used; the scale 5/4 (5/3 when channels are not in fours).
-    size = ceil_div(elements, 1.0) * in_bytes
+    # The scale is poplibs' own: 5/4, or 5/3 when channels are not in fours.
     scale = 1.25 if (p.ci * p.co) % 4 == 0 else 5.0 / 3.0
-    share = _whole(p, inputs, weights, move_input, move_weights) / used * in_bytes
+    share = _whole(p, move_input, move_weights) / used * in_bytes
     cycles = share / target.exchange_bytes_per_cycle + share * scale / copy_in
     out_bytes = outputs * 2
     out_scale = 1.25 if p.co % 4 == 0 else 5.0 / 3.0
@@ -322,10 +349,10 @@ def _transform(p, c, target, inputs, weights, outputs, partials, used, in_bytes,
     elif c.out_per_group != 16:
         rate = min(target.memcpy_bytes_per_cycle, c.out_per_group * 2)
         cycles = cycles + out_bytes * out_scale / rate
-    return cycles, 2.0 * np.maximum(share, out_bytes if move_output else 0.0) + 0.0 * size
+    return cycles, 2.0 * np.maximum(share, out_bytes if move_output else 0.0)
 
 
-def _whole(p, inputs, weights, move_input, move_weights):
+def _whole(p, move_input, move_weights):
     """Elements of the whole operands, after expansion, that a transform has to write."""
     total = 0.0
     if move_input:
@@ -349,7 +376,9 @@ def plan_problem(problem, target, options):
                 if serial > 1 and form.co % serial:
                     continue
                 for codelet in _codelets_for(form, target, options):
-                    cycles, temporary, columns, used, sizes = _evaluate(form, codelet, target, options, serial)
+                    cycles, temporary, columns, used, sizes = _evaluate(
+                        form, codelet, target, options, serial
+                    )
                     total = sum(cycles.values())
                     unbounded = min(unbounded, float(total.min()))
                     total = np.where(temporary <= bound, total, np.inf)

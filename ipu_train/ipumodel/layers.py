@@ -84,7 +84,9 @@ class _Reader:
             return default
         numbers = _numbers(value)
         if len(numbers) not in (1, 2):
-            raise Unsupported(f"parameter {names[0]}: only one- and two-dimensional layers are modelled, not {value}")
+            raise Unsupported(
+                f"parameter {names[0]}: only one- and two-dimensional layers are modelled, not {value}"
+            )
         return (numbers[0], numbers[-1]) if len(numbers) == 2 else (numbers[0], numbers[0])
 
     def flag(self, *names):
@@ -138,7 +140,14 @@ def conv_params(r):
     ).check()
 
 
-def conv_program(layers, target, options, passes=PASSES):
+def conv_program(
+    layers,
+    target,
+    options,
+    passes=PASSES,
+    program_cycles=k.CONV_PROGRAM_CYCLES,
+    program_bytes=k.CONV_PROGRAM_BYTES,
+):
     """(cycles, total bytes, worst tile bytes) of one program that trains ``layers`` (several: one after the other)."""
     element_bytes = 4 if options.float_inputs else 2
     costs = [conv_cost(p, pass_, target, options) for p in layers for pass_ in passes]
@@ -149,7 +158,7 @@ def conv_program(layers, target, options, passes=PASSES):
         tensors += (p.input_elements + p.output_elements) * element_bytes * (2 if len(passes) > 1 else 1)
         tensors += k.WEIGHT_COPIES * copies * p.weight_elements * element_bytes
     used = max(c.tiles for c in costs)
-    total = tensors + whole.temporary_bytes + whole.code_bytes + k.CONV_PROGRAM_BYTES * used
+    total = tensors + whole.temporary_bytes + whole.code_bytes + program_bytes * used
     partials = max(
         plan_pass(p, pass_, target, options).sizes["partials"] * (2 if options.half_partials else 4)
         for p in layers
@@ -159,7 +168,7 @@ def conv_program(layers, target, options, passes=PASSES):
         target.interleaved_region_starts_at + partials + k.INTERLEAVED_HEADER_BYTES,
         k.WORST_TILE_SHARE * total / target.tiles,
     )
-    return whole.total_cycles, total, worst
+    return whole.total_cycles + program_cycles * copies, total, worst
 
 
 def octave_layers(params, share_in, share_out):
@@ -194,7 +203,9 @@ def _fully_connected(r, target):
         field=(1, r.whole("batch-size", default=1)),
         kernel=(1, 1),
     )
-    return conv_program([layer], target, _plan_options(r), _phases(r))
+    return conv_program(
+        [layer], target, _plan_options(r), _phases(r), k.FC_PROGRAM_CYCLES, k.FC_PROGRAM_BYTES
+    )
 
 
 def _pooling(r, target):
@@ -215,7 +226,9 @@ def _pooling(r, target):
     cost = pool_cost(batch, channels, field, kernel, stride, out, target, element_bytes, passes, grouped)
     elements = batch * channels * (math.prod(field) + math.prod(out))
     total = passes * elements * element_bytes + cost.temporary_bytes + cost.code_bytes
-    worst = max(k.MEMORY_ELEMENT_BYTES + 0.5 * total / target.tiles, k.WORST_TILE_SHARE * total / target.tiles)
+    worst = max(
+        k.MEMORY_ELEMENT_BYTES + 0.5 * total / target.tiles, k.WORST_TILE_SHARE * total / target.tiles
+    )
     return cost.total_cycles, total, worst
 
 

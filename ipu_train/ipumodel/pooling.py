@@ -12,7 +12,9 @@ from ipu_train.ipumodel.costs import OpCost
 _GROUP = 8
 
 
-def pool_cost(batch, channels, field, kernel, stride, out_field, target, element_bytes=2, passes=1, grouped=True):
+def pool_cost(
+    batch, channels, field, kernel, stride, out_field, target, element_bytes=2, passes=1, grouped=True
+):
     """:class:`OpCost` of pooling [batch, channels, *field] (elements) into ``out_field``; ``passes`` 2 in training."""
     inputs = batch * channels * math.prod(field)
     outputs = batch * channels * math.prod(out_field)

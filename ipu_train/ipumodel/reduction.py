@@ -19,14 +19,21 @@ def reduce_cost(inputs, outputs, inner, target, element_bytes=2, strided=False, 
     on_tile = math.ceil(inputs / tiles)
     vectors = math.ceil(on_tile * element_bytes / target.load_bytes_per_cycle)
     # Tiles that end up with a partial of the same output.
-    holders = max(1.0, min(float(tiles), tiles * max(1, min(inner, outputs)) / max(1, outputs), inputs / outputs))
+    holders = max(
+        1.0, min(float(tiles), tiles * max(1, min(inner, outputs)) / max(1, outputs), inputs / outputs)
+    )
     compute = k.REDUCE_VECTOR_CYCLES * vectors
     stages = k.REDUCE_STAGE_CYCLES * math.log2(holders) if holders > 1 else 0.0
     step = k.REDUCE_STEP_CYCLES if holders > 1 else k.REDUCE_STEP_CYCLES / 4
     program = (k.REDUCE_PROGRAM_BYTES + (k.REDUCE_STRIDED_BYTES if strided else 0.0)) * target.tiles
     partials = outputs * holders * 4.0 if holders > 1 else 0.0
     return OpCost(
-        cycles={"compute": compute + stages / 2, "exchange": stages / 2 + step / 2, "rearrange": 0.0, "sync": step / 2},
+        cycles={
+            "compute": compute + stages / 2,
+            "exchange": stages / 2 + step / 2,
+            "rearrange": 0.0,
+            "sync": step / 2,
+        },
         temporary_bytes=partials,
         vertex_state_bytes=program * 0.4,
         exchange_code_bytes=program * 0.3,

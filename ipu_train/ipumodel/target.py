@@ -42,7 +42,9 @@ class Target:
         key = str(name).strip().lower().replace(" ", "")
         key = _ALIASES.get(key, key)
         if key not in TARGETS:
-            raise ValueError(f"target: there is no chip called {name!r}; known chips are {', '.join(sorted(TARGETS))}")
+            raise ValueError(
+                f"target: there is no chip called {name!r}; known chips are {', '.join(sorted(TARGETS))}"
+            )
         return Target(**TARGETS[key])
 
     @property
