@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ipu_train.ipumodel import constants as k
+from ipu_train.ipumodel import conv_cost
 from ipu_train.ipumodel import layers as L
-from ipu_train.ipumodel.conv_cost import _vertex_state_bytes
 from ipu_train.ipumodel.conv_params import PASSES, ConvParams
 from ipu_train.ipumodel.conv_plan import plan_pass
 from ipu_train.ipumodel.tables import read_rows
@@ -47,30 +47,27 @@ def layers_of(row):
 
 
 def features(row):
-    """(planned cycles, cycle features, byte features) of a convolution-like row."""
+    """(planned cycles, cycle features, known bytes, byte features) of a convolution-like row."""
     target = Target.named(row["chip"])
-    base, steps, weights, operands = 0.0, 0.0, 0.0, 0.0
-    tensors, copies, temporary, moved, state, used = 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    base, weights, operands, known = 0.0, 0.0, 0.0, 0.0
+    temporary, copies, used = 0.0, 0.0, 0
+    messages = np.zeros(2)
     for p in layers_of(row):
         acts = (p.input_elements + p.output_elements) * 2.0
         weights += p.weight_elements * 2.0
-        tensors += 2 * acts
+        known += 2 * acts
         for name in PASSES:
             plan = plan_pass(p, name, target)
             base += plan.total_cycles
-            steps += 1
             operands += acts * 2 / 3 / target.tiles
-            size = float(plan.temporary_bytes) * plan.tiles
-            moved += size
-            temporary, copies = max((temporary, copies), (size, acts))
-            state += plan.tiles * _vertex_state_bytes(plan)
+            temporary, copies = max((temporary, copies), (plan.typical_temporary_bytes, acts))
+            known += plan.tiles * (k.VERTEX_STATE_SCALE * conv_cost.vertex_state_bytes(plan) + k.CONV_PASS_BYTES)
             used = max(used, plan.tiles)
-    return (
-        base,
-        [1.0, steps, weights / target.tiles, operands],
-        tensors,
-        [used, weights, state, temporary, copies, moved],
-    )
+            a, b, c = conv_cost.messages(plan, target, 2)
+            messages += plan.tiles * np.array([a + b, c])
+    steps = 3.0 * len(layers_of(row))
+    cycles = [1.0, steps, weights / target.tiles, operands]
+    return base, cycles, known + temporary, [used, weights, copies] + list(messages)
 
 
 def report(name, rows, actual, predicted):
@@ -92,7 +89,7 @@ def fit(rows):
     """Prints the least relative squares values of the convolution constants on the fitting rows."""
     from scipy.optimize import nnls
 
-    chosen = [r for r in rows if not kept_aside(r) and layers_of(r)]
+    chosen = [r for r in rows if not kept_aside(r) and r["tool"] != "fc" and layers_of(r)]
     found = [features(r) for r in chosen]
     cycles = np.array([float(r["cycles_sdk2.0"]) for r in chosen])
     size = np.array([float(r["total_bytes_sdk2.0"]) for r in chosen])
@@ -106,8 +103,7 @@ def fit(rows):
     tensors = np.array([f[2] for f in found])
     a = np.array([f[3] for f in found])
     x, _ = nnls(a / size[:, None], (size - tensors) / size)
-    names = ("CONV_PROGRAM_BYTES", "WEIGHT_COPIES", "VERTEX_STATE_SCALE", "TEMPORARY_SHARE", "OPERAND_COPY_SHARE",
-             "EXCHANGE_CODE_SHARE")  # fmt: skip
+    names = ("LAYER_PROGRAM_BYTES", "WEIGHT_COPIES", "OPERAND_COPY_SHARE", "MESSAGE_BYTES", "PARTIAL_MESSAGE_BYTES")  # fmt: skip
     for name, value in zip(names, x):
         print(f"{name:24s} {value:10.3f}   in use {float(getattr(k, name)):10.3f}")
 

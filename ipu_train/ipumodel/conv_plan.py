@@ -29,6 +29,8 @@ AXES = ("groups", "batch", "oy", "ox", "ky", "ci", "co")
 _FILL = 0.5
 # Serial splits are tried while the bound costs more than this factor in cycles.
 _SERIAL_GAIN = 1.02
+# Plans within about this share of the best one's cycles are taken as equally likely.
+_TIE = 0.01
 _SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -41,6 +43,9 @@ class PlanOptions:
     float_inputs: bool = False
     slic: bool = True
     vertical_mac: bool = False
+
+
+DEFAULT_OPTIONS = PlanOptions()
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,11 @@ class Codelet:
 
 @dataclass(frozen=True)
 class ConvPlan:
-    """The chosen plan of one pass. Cycles on the busiest tile by step; ``temporary_bytes`` on that tile."""
+    """The chosen plan of one pass. Cycles on the busiest tile by step; ``temporary_bytes`` on that tile.
+
+    ``typical_temporary_bytes`` is over all tiles and over plans that are as good within a per cent: which of those the
+    real planner takes hangs on details no estimate reaches, so their weighted geometric mean is the better prediction.
+    """
 
     problem: Problem
     codelet: Codelet
@@ -67,6 +76,7 @@ class ConvPlan:
     cycles: Dict[str, float]
     temporary_bytes: int
     sizes: Dict[str, float]
+    typical_temporary_bytes: float = 0.0
 
     @property
     def total_cycles(self):
@@ -362,12 +372,20 @@ def _whole(p, move_input, move_weights):
     return total
 
 
+def _typical(candidates, best):
+    """Weighted geometric mean of the temporary bytes of plans within a few _TIE of the best."""
+    total = np.concatenate([c[0] for c in candidates])
+    size = np.concatenate([c[1] for c in candidates])
+    weight = np.exp(-(total / best - 1.0) / _TIE)
+    return float(np.exp(np.sum(weight * np.log(np.maximum(size, 1.0))) / np.sum(weight)))
+
+
 def plan_problem(problem, target, options):
     """The best :class:`ConvPlan` of one pass."""
     bound = target.bytes_per_tile * options.available_memory_proportion
     forms = transformed(problem)
     while True:
-        best, unbounded = None, float("inf")
+        best, unbounded, candidates = None, float("inf"), []
         for serial in _SERIAL_SPLITS:
             # A loop over output channels only pays where the whole convolution does not fit the bound.
             if best is not None and best.total_cycles <= _SERIAL_GAIN * unbounded:
@@ -376,28 +394,27 @@ def plan_problem(problem, target, options):
                 if serial > 1 and form.co % serial:
                     continue
                 for codelet in _codelets_for(form, target, options):
-                    cycles, temporary, columns, used, sizes = _evaluate(
-                        form, codelet, target, options, serial
-                    )
+                    cycles, temporary, columns, used, sizes = _evaluate(form, codelet, target, options, serial)
                     total = sum(cycles.values())
                     unbounded = min(unbounded, float(total.min()))
                     total = np.where(temporary <= bound, total, np.inf)
                     i = int(np.argmin(total))
-                    if np.isfinite(total[i]) and (best is None or total[i] < best.total_cycles):
+                    if not np.isfinite(total[i]):
+                        continue
+                    if best is None or total[i] < best.total_cycles:
                         best = ConvPlan(
                             form, codelet, tuple(int(c[i]) for c in columns), serial, int(used[i]),
                             {k: float(v[i]) if np.ndim(v) else float(v) for k, v in cycles.items()},
                             int(temporary[i]), {k: float(v[i]) for k, v in sizes.items()},
                         )  # fmt: skip
+                    near = total <= best.total_cycles * (1 + 5 * _TIE)
+                    candidates.append((total[near], (temporary * used)[near]))
         if best is not None:
-            return best
-        if bound > 2 * target.bytes_per_tile:
-            bound = float("inf")
-        else:
-            bound = bound * 2
+            return replace(best, typical_temporary_bytes=_typical(candidates, best.total_cycles))
+        bound = float("inf") if bound > 2 * target.bytes_per_tile else bound * 2
 
 
 @lru_cache(maxsize=4096)
-def plan_pass(params, pass_, target, options=PlanOptions()):
+def plan_pass(params, pass_, target, options=DEFAULT_OPTIONS):
     """Plans one pass ("forward", "backward" or "weights") of a layer; cached by shape."""
     return plan_problem(problem_of(params.check(), pass_), target, options)

@@ -146,7 +146,7 @@ def conv_program(
     options,
     passes=PASSES,
     program_cycles=k.CONV_PROGRAM_CYCLES,
-    program_bytes=k.CONV_PROGRAM_BYTES,
+    program_bytes=k.LAYER_PROGRAM_BYTES,
 ):
     """(cycles, total bytes, worst tile bytes) of one program that trains ``layers`` (several: one after the other)."""
     element_bytes = 4 if options.float_inputs else 2
