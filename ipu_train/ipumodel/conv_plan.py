@@ -175,6 +175,7 @@ def _distinct_splits(size, limit):
     return np.array(sorted({-(-size // s) for s in sizes if -(-size // s) <= limit}), dtype=np.float64)
 
 
+@lru_cache(maxsize=2048)
 def _all_splits(grains, tiles):
     """Every combination of splits over the axes that uses at most ``tiles`` and not far too few."""
     per_axis = [_distinct_splits(g, tiles) for g in grains]
@@ -372,6 +373,19 @@ def _whole(p, move_input, move_weights):
     return total
 
 
+def _fewest_cycles(p, c, target):
+    """A bound from below on the compute cycles of a form with a codelet: its inner loops, perfectly spread."""
+    outputs = p.groups * p.batch * p.oy * p.ox / (p.dy * p.dx) / target.tiles
+    if c.method == "amp":
+        weights_per_unit = target.conv_unit_weight_bytes // 2
+        height = max(1, weights_per_unit // c.in_per_group)
+        passes = -(-p.co // c.out_per_group) * c.out_per_group / c.units
+        return outputs * -(-p.ky // height) * p.kx * -(-p.ci // c.in_per_group) * passes * 4.0
+    if c.method == "hmac":
+        return outputs * p.ky * p.kx * -(-p.ci // c.in_per_group) * p.co * (7 + c.in_per_group / 4.0)
+    return 0.0
+
+
 def _typical(candidates, best):
     """Weighted geometric mean of the temporary bytes of plans within a few _TIE of the best."""
     total = np.concatenate([c[0] for c in candidates])
@@ -383,32 +397,34 @@ def _typical(candidates, best):
 def plan_problem(problem, target, options):
     """The best :class:`ConvPlan` of one pass."""
     bound = target.bytes_per_tile * options.available_memory_proportion
-    forms = transformed(problem)
+    pairs = [(form, codelet) for form in transformed(problem) for codelet in _codelets_for(form, target, options)]
+    pairs = sorted(((_fewest_cycles(f, c, target), f, c) for f, c in pairs), key=lambda pair: pair[0])
     while True:
         best, unbounded, candidates = None, float("inf"), []
         for serial in _SERIAL_SPLITS:
             # A loop over output channels only pays where the whole convolution does not fit the bound.
             if best is not None and best.total_cycles <= _SERIAL_GAIN * unbounded:
                 break
-            for form in forms:
+            for least, form, codelet in pairs:
+                if best is not None and least > best.total_cycles * (1 + 5 * _TIE):
+                    break
                 if serial > 1 and form.co % serial:
                     continue
-                for codelet in _codelets_for(form, target, options):
-                    cycles, temporary, columns, used, sizes = _evaluate(form, codelet, target, options, serial)
-                    total = sum(cycles.values())
-                    unbounded = min(unbounded, float(total.min()))
-                    total = np.where(temporary <= bound, total, np.inf)
-                    i = int(np.argmin(total))
-                    if not np.isfinite(total[i]):
-                        continue
-                    if best is None or total[i] < best.total_cycles:
-                        best = ConvPlan(
-                            form, codelet, tuple(int(c[i]) for c in columns), serial, int(used[i]),
-                            {k: float(v[i]) if np.ndim(v) else float(v) for k, v in cycles.items()},
-                            int(temporary[i]), {k: float(v[i]) for k, v in sizes.items()},
-                        )  # fmt: skip
-                    near = total <= best.total_cycles * (1 + 5 * _TIE)
-                    candidates.append((total[near], (temporary * used)[near]))
+                cycles, temporary, columns, used, sizes = _evaluate(form, codelet, target, options, serial)
+                total = sum(cycles.values())
+                unbounded = min(unbounded, float(total.min()))
+                total = np.where(temporary <= bound, total, np.inf)
+                i = int(np.argmin(total))
+                if not np.isfinite(total[i]):
+                    continue
+                if best is None or total[i] < best.total_cycles:
+                    best = ConvPlan(
+                        form, codelet, tuple(int(c[i]) for c in columns), serial, int(used[i]),
+                        {k: float(v[i]) if np.ndim(v) else float(v) for k, v in cycles.items()},
+                        int(temporary[i]), {k: float(v[i]) for k, v in sizes.items()},
+                    )  # fmt: skip
+                near = total <= best.total_cycles * (1 + 5 * _TIE)
+                candidates.append((total[near], (temporary * used)[near]))
         if best is not None:
             return replace(best, typical_temporary_bytes=_typical(candidates, best.total_cycles))
         bound = float("inf") if bound > 2 * target.bytes_per_tile else bound * 2
