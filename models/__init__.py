@@ -1,0 +1,139 @@
+"""The networks, their norms and Proxy Norm, in plain torch. ``build`` makes any of them by name.
+
+Importing this module imports no torch; the first ``build`` does.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import List, Optional
+
+__all__ = [
+    "build",
+    "describe",
+    "is_batch_independent",
+    "load_checkpoint",
+    "names",
+    "needs_stacked_replicas",
+    "norm_names",
+    "set_sync_groups",
+    "weight_decay_exempt",
+]
+
+# Defaults of the norm, by family (see ``norms.make_norms``).
+_IMAGENET = {"default_groups": 32}
+_CIFAR = {"default_groups": 16}
+# Graphcore's public code: 4 groups, epsilon 1e-3, batch-norm momentum 0.97 (0.03 in torch's sense)
+_EFFICIENTNET = {"default_groups": 4, "default_eps": 1e-3, "momentum": 0.03, "cap_groups": True}
+
+
+def _models():
+    """name -> (module, function, fixed arguments, defaults of the norm)"""
+    table = {}
+    for depth in (18, 34, 50, 101, 152):
+        table[f"resnet{depth}"] = ("resnet", "imagenet_resnet", {"depth": depth}, _IMAGENET)
+    for depth in (50, 101, 152):
+        table[f"resnet{depth}v2"] = ("resnet", "imagenet_resnet_v2", {"depth": depth}, _IMAGENET)
+    for depth in (50, 101):
+        fixed = {"depth": depth, "groups": 32, "group_width": 4}
+        table[f"resnext{depth}_32x4d"] = ("resnet", "imagenet_resnet", fixed, _IMAGENET)
+    for depth in (8, 20, 56, 110):
+        table[f"resnet{depth}"] = ("resnet", "cifar_resnet", {"depth": depth}, _CIFAR)
+    for suffix, group_size in (("", 1), ("_g16", 16)):
+        for size in ("b0", "b1", "b2", "b3", "b4", "b5", "cifar"):
+            fixed = {"size": size, "group_size": group_size}
+            name = f"efficientnet_{size}{suffix}"
+            table[name] = ("efficientnet", "efficientnet", fixed, _EFFICIENTNET)
+    return table
+
+
+MODELS = _models()
+_LAZY = {
+    "describe": "inspection",
+    "is_batch_independent": "properties",
+    "load_checkpoint": "checkpoints",
+    "needs_stacked_replicas": "sync_batch_norm",
+    "set_sync_groups": "sync_batch_norm",
+    "weight_decay_exempt": "properties",
+}
+
+
+def names() -> List[str]:
+    """The names that ``build`` knows."""
+    return list(MODELS)
+
+
+def norm_names() -> List[str]:
+    """The norms that ``build`` knows."""
+    from .norms import NORMS
+
+    return list(NORMS)
+
+
+def build(
+    name: str,
+    num_classes: int = 1000,
+    norm: str = "group",
+    norm_groups: Optional[int] = None,
+    norm_eps: Optional[float] = None,
+    proxy_norm: bool = True,
+    proxy_norm_eps: float = 0.03,
+    proxy_norm_expectation: str = "quantiles",
+    proxy_norm_quantiles: int = 200,
+    in_channels: int = 3,
+    weight_standardisation: bool = False,
+    **options,
+):
+    """The network of that name, freshly initialised from torch's global generator, as an ``nn.Module``.
+
+    It maps images [N, in_channels, H, W] to logits [N, num_classes].
+
+    Args:
+        name: one of ``names()``.
+        norm: one of ``norm_names()``.
+        norm_groups: groups of group norm; None for the model's own (32 for ImageNet ResNets, 16 for CIFAR
+            ones, 4 for EfficientNets).
+        norm_eps: None for the model's own (1e-5 for ResNets, 1e-3 for EfficientNets).
+        proxy_norm: whether Proxy Norm surrounds every activation that follows a norm.
+        proxy_norm_eps, proxy_norm_expectation, proxy_norm_quantiles: see ``ProxyNorm``.
+        weight_standardisation: standardise the weights of each convolution that a norm follows.
+        options: further keyword arguments of the model, such as ``width``.
+
+    Raises ValueError, with the valid names, for anything that no network or norm knows.
+    """
+    if name not in MODELS:
+        raise ValueError(_unknown("model", name, names()))
+    module, function, fixed, norm_defaults = MODELS[name]
+    make = getattr(import_module("." + module, __name__), function)
+    known = [option for option in _keywords(make) if option not in fixed]
+    for option in options:
+        if option not in known:
+            raise ValueError(_unknown(f"option of model {name!r}:", option, known))
+    from .norms import make_norms
+
+    proxy = None
+    if proxy_norm:
+        proxy = {
+            "eps": proxy_norm_eps,
+            "expectation": proxy_norm_expectation,
+            "quantiles": proxy_norm_quantiles,
+        }
+    norms = make_norms(norm, norm_groups, norm_eps, proxy, weight_standardisation, **norm_defaults)
+    return make(norms, num_classes, in_channels, **fixed, **options)
+
+
+def _keywords(function) -> List[str]:
+    from inspect import Parameter, signature
+
+    return [p.name for p in signature(function).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]
+
+
+def _unknown(what: str, name: str, valid: List[str]) -> str:
+    near = get_close_matches(str(name), valid, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Valid: {', '.join(valid)}"
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module("." + _LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,45 @@
+"""Filter Response Normalization (Singh and Krishnan 2019, arXiv 1911.09737) and its activation, TLU."""
+
+import torch
+from torch import nn
+
+from .norm_layers import ChannelAffine
+from .proxy_norm import broadcastable
+
+
+class FilterResponseNorm(ChannelAffine, nn.Module):
+    """x / sqrt(mean_{H,W}(x^2) + eps) * weight + bias on [N, C, H, W], for each image and channel.
+
+    No mean is subtracted. With eps fixed it needs more than one pixel: on 1x1 maps it gives the sign of x.
+    Keeps for backward: its input, the normalised input, and the inverse root mean square [N, C].
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-6, scale: bool = True, shift: bool = True):
+        nn.Module.__init__(self)
+        self.eps = eps
+        self.set_affine(num_channels, scale, shift)
+
+    def forward(self, x, weight=None, bias=None):
+        weight, bias = self.affine_in(x.dtype, weight, bias)
+        # A sum, as torch 2.0's mean keeps its argument for backward.
+        mean_square = torch.sum(x * x, dim=(2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+        normalised = x * torch.rsqrt(mean_square + self.eps)
+        if weight is None:
+            return normalised
+        return (normalised * broadcastable(weight, x.dim())).add_(broadcastable(bias, x.dim()))
+
+
+class FilterResponseNormTLU(nn.Module):
+    """FRN and the thresholded linear unit max(y, tau), tau [C] learnt and initially 0, on [N, C, H, W].
+
+    Keeps for backward: what FRN keeps, and its output before the threshold.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-6):
+        super().__init__()
+        self.norm = FilterResponseNorm(num_channels, eps)
+        self.tau = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(x)
+        return torch.maximum(y, broadcastable(self.tau.to(y.dtype), y.dim()))

@@ -1,0 +1,99 @@
+"""What a network is made of: layers, shapes, parameters, multiply-accumulates, places of Proxy Norm."""
+
+import re
+from typing import List, NamedTuple, Tuple
+
+import torch
+from torch import nn
+
+from .norm_layers import NormActivation
+
+
+class LayerRow(NamedTuple):
+    """One layer.
+
+    Attributes:
+        name: of the module within the model.
+        kind: such as "conv 3x3/2 groups 32", "group norm + relu + proxy norm", "linear".
+        shape: of the output for one image: (C, H, W), or (C,) for a linear layer.
+        parameters: number of trainable values in it.
+        macs: multiply-accumulates of convolutions and linear layers for one image, forward; 0 for others.
+        proxy_norm: whether Proxy Norm sits here.
+    """
+
+    name: str
+    kind: str
+    shape: Tuple[int, ...]
+    parameters: int
+    macs: int
+    proxy_norm: bool
+
+
+def describe(model: nn.Module, image_size: int, in_channels: int = 3) -> List[LayerRow]:
+    """One row for each layer, in the order of execution, for one [in_channels, image_size, image_size] image.
+
+    Nothing is computed: the network runs on meta tensors, in evaluation mode. What papers on EfficientNet
+    call FLOPs is the sum of ``macs``.
+    """
+    rows: List[LayerRow] = []
+    hooks = []
+    inside_sites = {
+        id(child) for m in model.modules() if isinstance(m, NormActivation) for child in m.modules()
+    } - {id(m) for m in model.modules() if isinstance(m, NormActivation)}
+    for name, module in model.named_modules():
+        is_layer = isinstance(module, NormActivation) or not list(module.children())
+        has_own = any(True for _ in module.parameters()) or isinstance(module, nn.MaxPool2d)
+        if is_layer and has_own and id(module) not in inside_sites:
+            hooks.append(module.register_forward_hook(_recorder(name, rows)))
+    tensors = list(model.named_parameters()) + list(model.named_buffers())
+    on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            image = torch.empty(1, in_channels, image_size, image_size, device="meta")
+            torch.func.functional_call(model, on_meta, (image,))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    return rows
+
+
+def _recorder(name: str, rows: List[LayerRow]):
+    def record(module, inputs, output):
+        output = output[0] if isinstance(output, tuple) else output
+        shape = tuple(output.shape[1:])
+        parameters = sum(p.numel() for p in module.parameters())
+        has_proxy = getattr(module, "proxy", None) is not None
+        rows.append(LayerRow(name, _kind(module), shape, parameters, _macs(module, shape), has_proxy))
+
+    return record
+
+
+def _macs(module: nn.Module, shape: Tuple[int, ...]) -> int:
+    """Multiply-accumulates for one image: output values times the inputs that each one sums."""
+    if isinstance(module, nn.Conv2d):
+        channels, height, width = shape
+        kernel_height, kernel_width = module.kernel_size
+        inputs = module.in_channels // module.groups * kernel_height * kernel_width
+        return channels * height * width * inputs
+    if isinstance(module, nn.Linear):
+        return module.in_features * module.out_features
+    return 0
+
+
+def _kind(module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d):
+        text = f"conv {module.kernel_size[0]}x{module.kernel_size[1]}"
+        text += f"/{module.stride[0]}" if module.stride[0] != 1 else ""
+        return text + (f" groups {module.groups}" if module.groups != 1 else "")
+    if isinstance(module, NormActivation):
+        text = f"{_kind(module.norm)} + {module.activation}"
+        return text + (" + proxy norm" if module.proxy is not None else "")
+    return _spaced(type(module).__name__)
+
+
+def _spaced(name: str) -> str:
+    """GroupNorm -> group norm, MaxPool2d -> max pool."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.replace("2d", "")).lower()

@@ -1,0 +1,38 @@
+"""What a trainer asks a finished model: may micro-batches be merged, which parameters decay."""
+
+import torch
+from torch import nn
+
+# Proxy Norm's two proxy parameters are vectors that do decay (Graphcore's public code for Labatie et al.
+# 2021).
+DECAYED_VECTORS = ("proxy_beta", "proxy_gamma")
+
+
+def is_batch_independent(model: nn.Module) -> bool:
+    """Whether each image's output, in training, is a function of that image alone.
+
+    False as soon as one module mixes the images of a batch: batch norm of any make (whatever subclasses
+    torch's, has running statistics, or says ``batch_independent = False``), and stochastic depth that drops
+    whole batches. Random layers (dropout) are independent in this sense although each call draws anew.
+    """
+    return not any(_mixes_images(module) for module in model.modules())
+
+
+def _mixes_images(module: nn.Module) -> bool:
+    if not getattr(module, "batch_independent", True):
+        return True
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return True
+    if any(name in ("running_mean", "running_var") and b is not None for name, b in module._buffers.items()):
+        return True
+    return type(module).__name__ == "StochasticDepth" and getattr(module, "mode", "row") == "batch"
+
+
+def weight_decay_exempt(name: str, parameter: torch.Tensor) -> bool:
+    """Whether weight decay leaves this parameter alone: vectors and scalars, except Proxy Norm's proxy
+    parameters.
+
+    Args:
+        name: as in ``model.named_parameters()``.
+    """
+    return parameter.dim() <= 1 and name.rsplit(".", 1)[-1] not in DECAYED_VECTORS

@@ -1,0 +1,302 @@
+"""Proxy Norm (Labatie et al. 2021, arXiv 2106.03743): batch-independent normalisation of activations.
+
+A batch-independent norm leaves every image with unit power, but the affine step and the non-linearity after
+it shift and scale each channel again. Proxy Norm undoes this on average, with statistics of a *proxy* of
+the pre-activation instead of statistics of the batch:
+
+    Y    = proxy_beta + (1 + proxy_gamma) * n,   n standard normal      (the proxy, one per channel)
+    m    = E[phi(gamma * Y + beta)]
+    s    = 1 / sqrt(Var[phi(gamma * Y + beta)] + eps)
+    out  = (phi(gamma * y + beta) - m) * s
+
+m and s depend on the four parameter vectors alone, so an image's output never depends on the other images
+of the batch and training and evaluation compute the same function. Gradients flow through m and s. The
+formulas, the 200 quantile points, eps = 0.03 and the initial values are those of Graphcore's public code
+for the paper.
+"""
+
+import math
+from typing import Optional, Tuple
+
+import torch
+from torch import nn
+
+from .activations import Activation
+from .activations import activation as find_activation
+
+EXPECTATIONS = ("quantiles", "exact")
+HERMITE_POINTS = 128
+HELD = ("held_mean", "held_scale")
+
+
+def quantile_points(count: int) -> torch.Tensor:
+    """The mid-point quantiles of the standard normal distribution: [count], float64, ascending, equal
+    weights.
+
+    Their mean is 0; their variance is slightly below 1 (0.993596 for 200 points), which is part of the
+    method.
+    """
+    if count < 1:
+        raise ValueError(f"proxy_norm_quantiles is {count}; it must be at least 1 (the paper's code has 200)")
+    u = (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5) * (2.0 / count) - 1.0
+    return torch.erfinv(u) * math.sqrt(2.0)
+
+
+def hermite_points(count: int = HERMITE_POINTS) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Gauss-Hermite points and weights for expectations over a standard normal variable: two [count],
+    float64.
+
+    Exact for polynomials of degree 2 * count - 1. Computed as the eigenvalues, and the squared first
+    components of the eigenvectors, of the Jacobi matrix of the Hermite polynomials (Golub and Welsch 1969).
+    """
+    off_diagonal = torch.sqrt(torch.arange(1, count, dtype=torch.float64, device="cpu"))
+    jacobi = torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1)
+    points, vectors = torch.linalg.eigh(jacobi)
+    return points, vectors[0].square()
+
+
+def proxy_pre_activation(
+    beta: torch.Tensor, gamma: torch.Tensor, proxy_beta: torch.Tensor, proxy_gamma: torch.Tensor
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Mean and (signed) standard deviation [C] of the Gaussian gamma * Y + beta; four [C] in, two [C] out."""
+    return torch.addcmul(beta, gamma, proxy_beta), torch.addcmul(gamma, gamma, proxy_gamma)
+
+
+def sampled_moments(
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    phi: Activation,
+    points: torch.Tensor,
+    weights: Optional[torch.Tensor] = None,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Mean and population variance [C] of phi(mean + std * n) over the points n [Q] with their weights [Q].
+
+    Without weights all points count alike. Autograd keeps one [C, Q] tensor for ReLU and two for the other
+    activations.
+    """
+    sample = phi.function(torch.addcmul(mean.unsqueeze(1), std.unsqueeze(1), points))
+    if weights is None:
+        variance, average = torch.var_mean(sample, dim=1, unbiased=False)
+        return average, variance
+    average = torch.sum(sample * weights, dim=1)
+    centred = sample - average.unsqueeze(1)
+    return average, torch.sum(centred * centred * weights, dim=1)
+
+
+def relu_moments(mean: torch.Tensor, std: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance [C] of relu(mean + std * n), n standard normal, in closed form.
+
+    With a = mean / |std|, Phi and p the normal distribution and density, and L(a) = p(a) - a * Phi(-a):
+    E = |std| * (a + L(a)) and Var = std^2 * (Phi(a) - L(a) * (a + L(a))); the usual E[x^2] - E[x]^2 would
+    cancel for channels that ReLU hardly cuts. The sign of std does not matter, since n is symmetric; std = 0
+    gives relu(mean) and 0, with a zero gradient for std.
+    """
+    size = torch.clamp_min(torch.abs(std), 1e-12)
+    a = mean / size
+    density = torch.exp(-0.5 * a * a) * (1.0 / math.sqrt(2.0 * math.pi))
+    above = 0.5 * torch.erfc(a * -math.sqrt(0.5))  # Phi(a)
+    below = 0.5 * torch.erfc(a * math.sqrt(0.5))  # Phi(-a)
+    loss = density - a * below
+    gain = density + a * above
+    return size * gain, size * size * (above - loss * gain)
+
+
+def proxy_statistics(
+    beta: torch.Tensor,
+    gamma: torch.Tensor,
+    proxy_beta: torch.Tensor,
+    proxy_gamma: torch.Tensor,
+    phi: Activation,
+    eps: float,
+    points: Optional[torch.Tensor] = None,
+    weights: Optional[torch.Tensor] = None,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """The proxy's mean m and inverse standard deviation s = 1 / sqrt(v + eps): four [C] in, two [C] out.
+
+    Without points the expectation is ReLU's closed form; see ``sampled_moments`` for points and weights.
+    """
+    mean, std = proxy_pre_activation(beta, gamma, proxy_beta, proxy_gamma)
+    if points is None:
+        average, variance = relu_moments(mean, std)
+    else:
+        average, variance = sampled_moments(mean, std, phi, points, weights)
+    return average, torch.rsqrt(variance + eps)
+
+
+def broadcastable(vector: torch.Tensor, dims: int) -> torch.Tensor:
+    """A [C] vector viewed so that it broadcasts over the channels of a tensor with ``dims`` dimensions."""
+    return vector.reshape((-1,) + (1,) * (dims - 2))
+
+
+class ProxyNorm(nn.Module):
+    """The affine step, the activation and Proxy Norm, on the output of a norm *without* affine parameters.
+
+    Shape: ``[N, C, *]`` to the same shape and dtype. The statistics are computed in float32 (float64 when
+    the parameters are float64) whatever the dtype of the activations; only the resulting scale and shift
+    are cast.
+
+    A positively homogeneous activation (ReLU) needs no multiplication by s: s * phi(z) = phi(s * z), so s
+    goes into gamma and beta, and into the norm before them. What then remains over the plain norm and
+    activation is one addition of a [C] vector. For other activations it is one multiplication and one
+    addition.
+
+    Memory: beside what the norm and the activation keep for backward (input of the norm; output of ReLU,
+    input of SiLU), ReLU keeps nothing of full size, others keep the activation's output for the gradient of
+    s. The next layer keeps this module's output, as it would the activation's. The statistics need [C,
+    quantiles] temporaries (float32; one is kept for backward for ReLU, two for others) with "quantiles", a
+    few [C] with "exact" and ReLU.
+
+    Args:
+        num_channels: C.
+        activation: name of phi: relu, silu (swish), gelu, tanh, identity.
+        eps: added to the proxy's variance. 0.03 in the paper's code, large on purpose.
+        expectation: "quantiles", the paper's code: the mean over fixed mid-point quantiles; or "exact": in
+            closed form for ReLU, Gauss-Hermite quadrature with 128 points for others (error below 1e-6 in m
+            and s for SiLU and a proxy pre-activation with a standard deviation up to 3).
+        quantiles: number of points of "quantiles".
+
+    Parameters: beta and gamma (the affine step, initially 0 and 1), proxy_beta and proxy_gamma (both
+    initially 0: the proxy is N(0, 1)), each of shape [C]. The paper's code decays the proxy parameters and
+    not the affine ones.
+
+    Raises ValueError for an unknown activation or expectation, and for inputs without C channels.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        activation: str = "relu",
+        eps: float = 0.03,
+        expectation: str = "quantiles",
+        quantiles: int = 200,
+    ):
+        super().__init__()
+        if expectation not in EXPECTATIONS:
+            raise ValueError(
+                f"proxy_norm_expectation is {expectation!r}; valid values: {', '.join(EXPECTATIONS)}"
+            )
+        if not eps > 0:
+            raise ValueError(f"proxy_norm_eps is {eps}; it must be positive (the paper's code has 0.03)")
+        self.num_channels = num_channels
+        self.activation = activation
+        self.eps = eps
+        self.expectation = expectation
+        self.quantiles = quantiles
+        self.phi = find_activation(activation)
+        self.beta = nn.Parameter(torch.zeros(num_channels))
+        self.gamma = nn.Parameter(torch.ones(num_channels))
+        self.proxy_beta = nn.Parameter(torch.zeros(num_channels))
+        self.proxy_gamma = nn.Parameter(torch.zeros(num_channels))
+        # Buffers, so that they are on the device, but constants, so that no checkpoint holds them.
+        self.register_buffer("points", None, persistent=False)
+        self.register_buffer("weights", None, persistent=False)
+        self._set_points()
+        self.register_parameter("held_mean", None)
+        self.register_parameter("held_scale", None)
+
+    def _set_points(self) -> None:
+        dtype = torch.promote_types(self.beta.dtype, torch.float32)
+        points, weights = None, None
+        if self.expectation == "quantiles":
+            points = quantile_points(self.quantiles)
+        elif self.activation != "relu":
+            points, weights = hermite_points()
+        self.points = None if points is None else points.to(self.beta.device, dtype)
+        self.weights = None if weights is None else weights.to(self.beta.device, dtype)
+
+    def _apply(self, fn, *args, **kwargs):
+        # .half() must not round points and statistics, and .double() must give points of full precision.
+        super()._apply(fn, *args, **kwargs)
+        self._set_points()
+        for held in (self.held_mean, self.held_scale):
+            if held is not None:
+                held.data = held.data.to(torch.promote_types(self.beta.dtype, torch.float32))
+        return self
+
+    def vectors(self) -> Tuple[torch.Tensor, ...]:
+        """beta, gamma, proxy_beta, proxy_gamma in the dtype of the statistics: float32 or float64."""
+        dtype = torch.promote_types(self.beta.dtype, torch.float32)
+        return tuple(p.to(dtype) for p in (self.beta, self.gamma, self.proxy_beta, self.proxy_gamma))
+
+    def computed_statistics(self) -> Tuple[torch.Tensor, torch.Tensor]:
+        """``proxy_statistics`` of the parameters as they are now: two [C], float32 or float64."""
+        return proxy_statistics(*self.vectors(), self.phi, self.eps, self.points, self.weights)
+
+    def statistics(self) -> Tuple[torch.Tensor, torch.Tensor]:
+        """m and s as forward uses them: computed here, unless held between weight updates (``hold``)."""
+        if self.held_mean is not None:
+            return self.held_mean, self.held_scale
+        return self.computed_statistics()
+
+    def hold(self) -> None:
+        """From now on take m and s from two parameters, ``held_mean`` and ``held_scale``, filled here.
+
+        They stay as they are until ``HeldStatistics`` refreshes them, and collect dL/dm and dL/ds as
+        gradients. No checkpoint holds them: they follow from the other four parameters.
+        """
+        m, s = self.computed_statistics()
+        self.held_mean = nn.Parameter(m.detach().clone())
+        self.held_scale = nn.Parameter(s.detach().clone())
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in HELD:
+            destination.pop(prefix + name, None)
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        missing[:] = [name for name in missing if name not in (prefix + HELD[0], prefix + HELD[1])]
+        if self.held_mean is not None:
+            with torch.no_grad():
+                m, s = self.computed_statistics()
+                self.held_mean.copy_(m)
+                self.held_scale.copy_(s)
+
+    def coefficients(self, dtype: torch.dtype):
+        """What turns a norm into a proxy-normalised one: (weight, bias, scale, shift), each [C] in ``dtype``.
+
+        out = phi(weight * y + bias) * scale + shift. The scale is None where it is already within weight
+        and bias.
+        """
+        m, s = self.statistics()
+        if self.phi.positively_homogeneous:
+            weight, bias, scale = self.gamma * s, self.beta * s, None
+        else:
+            weight, bias, scale = self.gamma, self.beta, s.to(dtype)
+        return weight.to(dtype), bias.to(dtype), scale, (-m * s).to(dtype)
+
+    def delayed_coefficients(self, dtype: torch.dtype):
+        """(weight, bias, scale, shift), each [C] in ``dtype``, of the form whose scale is applied later.
+
+        out = (phi(weight * y + bias) + shift) * scale.
+        """
+        m, s = self.statistics()
+        return self.gamma.to(dtype), self.beta.to(dtype), s.to(dtype), (-m).to(dtype)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        if y.dim() < 2 or y.shape[1] != self.num_channels:
+            raise ValueError(
+                f"Proxy Norm for {self.num_channels} channels got a tensor of shape {tuple(y.shape)}; "
+                f"it takes [N, {self.num_channels}, ...]"
+            )
+        weight, bias, scale, shift = self.coefficients(y.dtype)
+        z = y * broadcastable(weight, y.dim()) + broadcastable(bias, y.dim())
+        return renormalise(self.phi.function(z), scale, shift)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_channels}, activation={self.activation}, eps={self.eps}, "
+            f"expectation={self.expectation}"
+        )
+
+
+def renormalise(activated: torch.Tensor, scale: Optional[torch.Tensor], shift: torch.Tensor) -> torch.Tensor:
+    """activated * scale + shift for [N, C, *] and [C] vectors (scale None: 1), with one full-size
+    temporary.
+    """
+    shift = broadcastable(shift, activated.dim())
+    if scale is None:
+        return activated + shift
+    # In place: the product is not needed for backward, and a second full-size tensor costs more than the
+    # addition.
+    return (activated * broadcastable(scale, activated.dim())).add_(shift)

@@ -1,0 +1,177 @@
+"""ResNets (He et al. 2015), v1.5 and v2 (He et al. 2016), and ResNeXts (Xie et al. 2016)."""
+
+from functools import partial
+from typing import Callable, List, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .blocks import BasicBlock, Bottleneck, PreActivationBottleneck, ProjectionShortcut, ResidualBlock
+from .norms import Norms
+
+IMAGENET_BLOCKS = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+IMAGENET_WIDTHS = (64, 128, 256, 512)
+
+
+class ResNet(nn.Module):
+    """Stem, stages ``layer1``, ``layer2``, ..., global average pool, linear classifier.
+
+    Args:
+        block: (in_channels, width, stride) to a residual block.
+        expansion: a block gives ``width * expansion`` channels.
+        counts: blocks of each stage; every stage but the first halves the image.
+        widths: width of each stage.
+        norms: the norm of every layer.
+        imagenet_stem: 7x7 convolution with stride 2 and a 3x3 max pool with stride 2, else a 3x3
+            convolution.
+        pre_activation: blocks start with a norm (v2): the stem then has none, and one follows the last block.
+
+    Shape: [N, in_channels, H, W] to logits [N, num_classes].
+    """
+
+    def __init__(
+        self,
+        block: Callable[[int, int, int], nn.Module],
+        expansion: int,
+        counts: Sequence[int],
+        widths: Sequence[int],
+        norms: Norms,
+        num_classes: int,
+        in_channels: int = 3,
+        imagenet_stem: bool = True,
+        pre_activation: bool = False,
+    ):
+        super().__init__()
+        channels = widths[0]
+        kernel, stride = (7, 2) if imagenet_stem else (3, 1)
+        self.conv1 = norms.convolution(in_channels, channels, kernel, stride)
+        self.norm1 = None if pre_activation else norms.activated(channels)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if imagenet_stem else None
+        self.stage_names: List[str] = []
+        for index, (count, width) in enumerate(zip(counts, widths), start=1):
+            blocks = []
+            for position in range(count):
+                blocks.append(block(channels, width, 2 if index > 1 and position == 0 else 1))
+                channels = width * expansion
+            self.stage_names.append(f"layer{index}")
+            self.add_module(f"layer{index}", nn.Sequential(*blocks))
+        self.last_norm = norms.activated(channels) if pre_activation else None
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(x)
+        if self.norm1 is not None:
+            x = self.norm1(x)
+        if self.maxpool is not None:
+            x = self.maxpool(x)
+        for name in self.stage_names:
+            x = getattr(self, name)(x)
+        if self.last_norm is not None:
+            x = self.last_norm(x)
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
+def initialise(model: nn.Module, zero_init: bool) -> nn.Module:
+    """Initial weights of a ResNet, in place.
+
+    He's normal initialisation over fan-out for convolutions (He et al. 2015) and N(0, 0.01^2) for the
+    classifier (Goyal et al. 2017). With ``zero_init`` every block without a projection starts as the
+    identity: the scale of its last norm is zero (Goyal et al. 2017; without projection as in Graphcore's
+    public code), or the weights of its last convolution where no norm follows that (v2).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+    if zero_init:
+        for module in model.modules():
+            if isinstance(module, ResidualBlock) and not isinstance(module.shortcut, ProjectionShortcut):
+                nn.init.zeros_(module.last_norm.weight)
+            elif isinstance(module, PreActivationBottleneck) and module.shortcut is None:
+                nn.init.zeros_(module.conv3.weight)
+    return model
+
+
+def scaled(widths: Sequence[int], width: float) -> List[int]:
+    """The widths times a multiplier, rounded; ValueError when nothing would be left."""
+    result = [round(w * width) for w in widths]
+    if min(result) < 1:
+        raise ValueError(
+            f"width is {width}; it must leave at least one channel (the widths are {list(widths)})"
+        )
+    return result
+
+
+def imagenet_resnet(
+    norms: Norms,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    *,
+    depth: int,
+    groups: int = 1,
+    group_width: int = 64,
+    width: float = 1.0,
+    zero_init: bool = True,
+) -> ResNet:
+    """ResNet-18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
+
+    ``width`` scales all widths.
+    """
+    block, counts = IMAGENET_BLOCKS[depth]
+    options = {"groups": groups, "group_width": group_width} if block is Bottleneck else {}
+    make = partial(block, norms=norms, **options)
+    widths = scaled(IMAGENET_WIDTHS, width)
+    return initialise(
+        ResNet(make, block.expansion, counts, widths, norms, num_classes, in_channels), zero_init
+    )
+
+
+def imagenet_resnet_v2(
+    norms: Norms,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    *,
+    depth: int,
+    width: float = 1.0,
+    zero_init: bool = False,
+) -> ResNet:
+    """ResNet-50/101/152 v2 (pre-activation), with the stride of a bottleneck on its 3x3 convolution.
+
+    ``width`` scales all widths. With norm "none" blocks always start as the identity (``zero_init``), without
+    which the signal would double in every block.
+    """
+    counts = IMAGENET_BLOCKS[depth][1]
+    make = partial(PreActivationBottleneck, norms=norms)
+    model = ResNet(
+        make, 4, counts, scaled(IMAGENET_WIDTHS, width), norms, num_classes, in_channels, pre_activation=True
+    )
+    return initialise(model, zero_init or norms.kind == "none")
+
+
+def cifar_resnet(
+    norms: Norms,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    *,
+    depth: int,
+    width: float = 1.0,
+    zero_init: bool = True,
+) -> ResNet:
+    """The 6n + 2 layer ResNet for 32x32 images (He et al. 2015, section 4.2): widths 16, 32, 64, shortcut A.
+
+    ``width`` scales all widths.
+    """
+    n = (depth - 2) // 6
+    make = partial(BasicBlock, norms=norms, shortcut="A")
+    widths = scaled((16, 32, 64), width)
+    model = ResNet(make, 1, (n, n, n), widths, norms, num_classes, in_channels, imagenet_stem=False)
+    return initialise(model, zero_init)

@@ -1,0 +1,48 @@
+import torch
+import torchvision
+from torch import nn
+
+from ipu_train import models
+
+
+def test_rows_follow_the_execution_and_sum_to_the_model():
+    model = models.build("resnet8", num_classes=10, in_channels=1)
+    rows = models.describe(model, 8, in_channels=1)
+    assert [row.name for row in rows][:6] == [
+        "conv1",
+        "norm1",
+        "layer1.0.conv1",
+        "layer1.0.norm1",
+        "layer1.0.conv2",
+        "layer1.0.norm2",
+    ]
+    assert rows[0].kind == "conv 3x3" and rows[0].shape == (16, 8, 8)
+    assert rows[0].macs == 16 * 8 * 8 * 9
+    assert rows[1].kind == "group norm + relu + proxy norm" and rows[1].proxy_norm
+    assert rows[5].kind == "group norm" and not rows[5].proxy_norm
+    assert rows[6].kind == "conv 3x3/2"
+    assert rows[-1] == ("fc", "linear", (10,), 650, 640, False)
+    assert sum(row.parameters for row in rows) == sum(p.numel() for p in model.parameters())
+
+
+def test_macs_of_grouped_convolutions_count_each_group_alone():
+    model = nn.Sequential(nn.Conv2d(8, 16, (3, 5), stride=2, padding=(1, 2), groups=4))
+    row = models.describe(model, 10, in_channels=8)[0]
+    assert row.shape == (16, 5, 5)
+    assert row.macs == 16 * 5 * 5 * (8 // 4) * 15
+
+
+def test_resnet50_has_the_published_number_of_macs():
+    with torch.device("meta"):
+        theirs, ours = torchvision.models.resnet50(), models.build("resnet50")
+    assert round(sum(row.macs for row in models.describe(theirs, 224)) / 1e9, 2) == 4.09
+    assert round(sum(row.macs for row in models.describe(ours, 224)) / 1e9, 2) == 4.09
+
+
+def test_describing_leaves_the_model_as_it_was():
+    model = models.build("resnet8", norm="batch")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    models.describe(model, 32)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any(m._forward_hooks for m in model.modules())

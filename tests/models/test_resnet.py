@@ -1,0 +1,174 @@
+import pytest
+import torch
+import torchvision
+
+from ipu_train import models
+from ipu_train.models.norms import NormActivation
+from ipu_train.models.proxy_norm import ProxyNorm
+
+IMAGENET = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+
+
+def on_meta(name, **options):
+    with torch.device("meta"):
+        return models.build(name, **options)
+
+
+def count(model, cls):
+    return sum(isinstance(m, cls) for m in model.modules())
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_imagenet_resnets_have_the_sizes_of_torchvisions(name):
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)()
+    assert parameters(on_meta(name, norm="batch", proxy_norm=False)) == parameters(theirs)
+    assert parameters(on_meta(name, norm="group", proxy_norm=False)) == parameters(theirs)
+
+
+def test_resnexts_have_the_published_sizes():
+    with torch.device("meta"):
+        theirs = torchvision.models.resnext50_32x4d()
+    assert parameters(on_meta("resnext50_32x4d", proxy_norm=False)) == parameters(theirs)
+    # Xie et al. 2016, table 7: 44.3 M parameters (the convolutions, norms and classifier)
+    assert round(parameters(on_meta("resnext101_32x4d", proxy_norm=False)) / 1e6, 1) in (44.2, 44.3)
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_v2_has_a_norm_for_each_activation_and_proxy_norm_in_all_of_them(depth):
+    model = on_meta(f"resnet{depth}v2")
+    blocks = {50: 16, 101: 33, 152: 50}[depth]
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert count(model, ProxyNorm) == count(model, NormActivation) == len(norms) == 3 * blocks + 1
+    assert [n for n, p in model.named_parameters() if p.dim() == 1 and "proxy" not in n] == ["fc.bias"]
+
+
+def test_v2_shortcuts_carry_the_input_or_the_projected_first_activation():
+    torch.manual_seed(0)
+    model = models.build("resnet50v2", width=0.25, norm_groups=4).double()
+    x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
+    block = model.layer1[0]
+    inner = block.norm1(x)
+    out = block.conv3(block.norm3(block.conv2(block.norm2(block.conv1(inner)))))
+    torch.testing.assert_close(block(x), out + block.shortcut(inner))
+    block = model.layer1[1]
+    assert block.shortcut is None
+    with torch.no_grad():
+        block.conv3.weight.zero_()
+    x = torch.randn(2, 64, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(block(x), x)
+
+
+def test_the_convolutions_of_resnext_have_32_groups_of_the_published_widths():
+    model = on_meta("resnext50_32x4d")
+    for stage, width in ((1, 4), (2, 8), (3, 16), (4, 32)):
+        conv = getattr(model, f"layer{stage}")[0].conv2
+        assert (conv.groups, conv.out_channels // conv.groups) == (32, width)
+
+
+@pytest.mark.parametrize("name, millions", [("resnet20", 0.27), ("resnet56", 0.85), ("resnet110", 1.7)])
+def test_cifar_resnets_have_the_sizes_of_he_et_al(name, millions):
+    model = on_meta(name, num_classes=10, norm="batch", proxy_norm=False)
+    assert round(parameters(model) / 1e6, 2 if millions < 1 else 1) == millions
+
+
+@pytest.mark.parametrize(
+    "name, sites, additions",
+    [("resnet50", 1 + 2 * 16, 16 + 4), ("resnet18", 1 + 8, 8 + 3), ("resnet20", 1 + 9, 9)],
+)
+def test_proxy_norm_surrounds_each_activation_after_a_norm_and_no_other(name, sites, additions):
+    model = on_meta(name)
+    assert count(model, ProxyNorm) == count(model, NormActivation) == sites
+    bare = [
+        m
+        for n, m in model.named_modules()
+        if isinstance(m, torch.nn.GroupNorm) and not n.endswith(".norm.norm")
+    ]
+    shifts = [n for n, _ in model.named_parameters() if n.endswith(".bias") and not n.startswith("fc")]
+    scales = [n for n, p in model.named_parameters() if n.endswith(".weight") and p.dim() == 1]
+    assert len(bare) == sites + additions
+    assert len(scales) == additions
+    assert shifts == []
+    plain = on_meta(name, proxy_norm=False)
+    assert count(plain, ProxyNorm) == 0
+    assert sum(n.endswith(".bias") for n, _ in plain.named_parameters()) == sites + additions + 1
+
+
+def test_proxy_norm_adds_two_vectors_a_site_and_takes_one_from_each_norm_before_an_addition():
+    plain, proxied = (on_meta("resnet20", num_classes=10, proxy_norm=pn) for pn in (False, True))
+    at_sites = 16 + 3 * (16 + 32 + 64)
+    before_additions = 3 * (16 + 32 + 64)
+    assert parameters(proxied) - parameters(plain) == 2 * at_sites - before_additions
+
+
+def test_the_stride_of_a_bottleneck_sits_on_its_3x3_convolution():
+    block = on_meta("resnet50").layer2[0]
+    assert (block.conv1.stride, block.conv2.stride) == ((1, 1), (2, 2))
+
+
+def test_blocks_without_projection_start_as_the_identity():
+    model = models.build("resnet18", width=0.5, norm_groups=8)
+    with_projection = model.layer2[0].norm2.weight
+    assert model.layer1[0].norm2.weight.abs().max() == 0 and with_projection.min() == 1
+    x = torch.rand(2, 32, 8, 8)  # not negative, so the ReLU after the addition changes nothing
+    torch.testing.assert_close(model.layer1[0](x), x)
+    assert models.build("resnet8", zero_init=False).layer1[0].norm2.weight.min() == 1
+
+
+def test_shortcut_a_takes_every_second_pixel_and_pads_channels_with_zeros():
+    shortcut = models.build("resnet8").layer2[0].shortcut
+    x = torch.randn(2, 16, 8, 8)
+    out = shortcut(x)
+    assert out.shape == (2, 32, 4, 4)
+    torch.testing.assert_close(out[:, 8:24], x[:, :, ::2, ::2])
+    assert out[:, :8].abs().max() == 0 and out[:, 24:].abs().max() == 0
+
+
+@pytest.mark.parametrize("norm", models.norm_names())
+def test_a_small_resnet_takes_8x8_images_of_one_channel_and_every_parameter_gets_a_gradient(norm):
+    torch.manual_seed(0)
+    proxy_norm = not norm.startswith(("evonorm", "frn"))
+    model = models.build(
+        "resnet8", num_classes=10, norm=norm, proxy_norm=proxy_norm, in_channels=1, zero_init=False
+    )
+    logits = model(torch.randn(4, 1, 8, 8))
+    assert logits.shape == (4, 10)
+    logits.square().sum().backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None and p.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(
+    "name, size", [("resnet18", 224), ("resnet50", 224), ("resnet50v2", 224), ("resnet20", 32)]
+)
+def test_nothing_in_forward_depends_on_the_values_of_a_tensor(name, size):
+    # meta tensors have no values: .item() or a branch on data would raise
+    assert on_meta(name)(torch.empty(2, 3, size, size, device="meta")).shape == (2, 1000)
+    assert on_meta(name, proxy_norm_expectation="exact")(
+        torch.empty(2, 3, size, size, device="meta")
+    ).shape == (2, 1000)
+
+
+def test_one_image_alone_equals_the_same_image_in_any_batch_except_with_batch_norm():
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 32, 32, dtype=torch.float64)
+    for norm in ("group", "layer", "instance", "none", "batch"):
+        model = models.build("resnet8", num_classes=10, norm=norm, zero_init=False).double()
+        together, alone = model(x), torch.cat([model(image[None]) for image in x])
+        error = ((together - alone).abs().max() / together.abs().max()).item()
+        assert (error < 1e-10) == (norm != "batch"), (norm, error)
+        assert models.is_batch_independent(model) == (norm != "batch")
+
+
+@pytest.mark.parametrize("name, size", [("resnet56", 32), ("resnet50v2", 64)])
+def test_an_unnormalised_deep_resnet_starts_with_activations_of_moderate_size(name, size):
+    torch.manual_seed(0)
+    model = models.build(name, num_classes=10, norm="none", proxy_norm=False)
+    features = []
+    model.fc.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    model(torch.randn(4, 3, size, size))
+    assert 1e-2 < features[0].std().item() < 1e2
