@@ -119,12 +119,11 @@ class _Hooks:
             handle.remove()
 
 
-def _fake(mode, value):
+def _fake(value):
+    """A tensor like ``value`` without memory, on the CPU wherever the original is; under a fake tensor mode only."""
     if not isinstance(value, torch.Tensor):
         return value
-    if value.device.type == "meta":
-        value = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-    return mode.from_tensor(value.detach())
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
 
 
 def cross_entropy(output, labels):
@@ -132,7 +131,7 @@ def cross_entropy(output, labels):
     return torch.nn.functional.cross_entropy(output.float(), labels)
 
 
-def _loss_of(module, fake_inputs, loss, labels, mode):
+def _loss_of(module, fake_inputs, loss, labels):
     output = module(*fake_inputs)
     tensors = [v for v in tree_flatten(output)[0] if isinstance(v, torch.Tensor)]
     if loss is None:
@@ -178,21 +177,21 @@ def trace(
     was_training = module.training
     module.train(training)
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode, contextlib.ExitStack() as stack:
+        with FakeTensorMode(allow_non_fake_inputs=True), contextlib.ExitStack() as stack:
             state = {}
             for name, value in module.named_parameters():
-                fake = _fake(mode, value).requires_grad_(training and value.requires_grad)
+                fake = _fake(value).requires_grad_(training and value.requires_grad)
                 state[name] = fake
                 index = recorder.tensor(fake, PARAMETER, name)
                 recorder.tensors[index].requires_grad = fake.requires_grad
             for name, value in module.named_buffers():
-                state[name] = _fake(mode, value)
+                state[name] = _fake(value)
                 recorder.tensor(state[name], BUFFER, name)
-            fake_inputs = tree_map(lambda v: _fake(mode, v), tuple(inputs))
+            fake_inputs = tree_map(lambda v: _fake(v), tuple(inputs))
             for position, value in enumerate(tree_flatten(fake_inputs)[0]):
                 if isinstance(value, torch.Tensor):
                     recorder.tensor(value, INPUT, f"input {position}")
-            fake_labels = _fake(mode, labels) if labels is not None else None
+            fake_labels = _fake(labels) if labels is not None else None
 
             def pack(value):
                 saved.append(value)
@@ -207,7 +206,7 @@ def trace(
                 return torch.func.functional_call(module, state, args)
 
             if training:
-                value, outputs = _loss_of(run, fake_inputs, loss, fake_labels, mode)
+                value, outputs = _loss_of(run, fake_inputs, loss, fake_labels)
                 outputs = outputs + [value]
             else:
                 outputs = [v for v in tree_flatten(run(*fake_inputs))[0] if isinstance(v, torch.Tensor)]
