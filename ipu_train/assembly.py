@@ -81,6 +81,7 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     activations, weights = PRECISIONS[config.training.precision]
     network = build_network(resolved, source.num_classes, source.channels).to(weights)
     device.place_on_ipus(poptorch, network, config.device.pipeline_splits)
+    device.mark_checkpoints(poptorch, network, config.device.recompute_checkpoints)
     normalise = Normalise(source.mean, source.std, activations)
 
     rate = base_learning_rate(config.optimizer, config.global_batch_size)
