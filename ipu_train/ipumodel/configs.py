@@ -6,7 +6,7 @@ application's default; what was assumed is said in the note.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import List, Optional, Tuple
 
 from ipu_train.ipumodel.settings import Settings
@@ -39,6 +39,7 @@ class Config:
     settings: Settings
     chips: Tuple[str, ...]
     hold_statistics: bool = False
+    recompute_proxy: bool = False
     notes: List[str] = field(default_factory=list, compare=False)
 
 
@@ -187,7 +188,7 @@ def read_config(row):
     options = dict(norm, num_classes=10 if "cifar" in row["dataset_image_size"].lower() else 1000)
     return Config(
         model, tuple(sorted(options.items())), int(size), int(batch), training, splits, stages, settings, chips,
-        norm["proxy_norm"], notes,
+        norm["proxy_norm"], norm["proxy_norm"] and row.get("framework") == "TF1", notes,
     )  # fmt: skip
 
 
@@ -212,6 +213,14 @@ class Predictor:
                         module.hold()
             self.models = {key: model}  # one at a time
         return self.models[key]
+
+    def _settings(self, config):
+        """Graphcore's TensorFlow code keeps only the inputs of Proxy Norm and runs it again in the backward pass."""
+        if not config.recompute_proxy:
+            return config.settings
+        modules = self.model(config).named_modules()
+        again = tuple(name for name, module in modules if getattr(module, "proxy", None) is not None)
+        return replace(config.settings, run_again=again)
 
     def program(self, config):
         import torch
@@ -243,7 +252,7 @@ class Predictor:
             key = (chip, config.model, config.model_options, config.image_size, config.micro_batch, config.training,
                    config.split_names, config.stages, config.settings)  # fmt: skip
             if key not in self.reports:
-                self.reports[key] = plan(self.program(config), Target.named(chip), config.settings)
+                self.reports[key] = plan(self.program(config), Target.named(chip), self._settings(config))
             report = self.reports[key]
             if report.fits:
                 break

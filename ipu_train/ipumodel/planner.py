@@ -1,10 +1,10 @@
 """``plan``: a traced program, a chip and the settings of a run in, a report of memory, cycles and images/s out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ipu_train.ipumodel import constants as k
 from ipu_train.ipumodel.conv_plan import PlanOptions
-from ipu_train.ipumodel.costs import CYCLE_KINDS
+from ipu_train.ipumodel.costs import CYCLE_KINDS, add
 from ipu_train.ipumodel.estimators import estimate
 from ipu_train.ipumodel.memory import ipu_memory, stash_depth, weights_of
 from ipu_train.ipumodel.report import IpuReport, Report
@@ -37,6 +37,7 @@ def _options(settings, proportion):
 def _step_costs(program, settings, target, schedule, proportion):
     """The cost of each step of a schedule; equal operations are estimated once."""
     options = _options(settings, proportion)
+    again = set(settings.run_again)
     costs = []
     for step in schedule.steps:
         op = step.op
@@ -45,7 +46,11 @@ def _step_costs(program, settings, target, schedule, proportion):
         needs_input = first in op.differentiable
         if op.kind == "matmul" and op.operator.endswith("addmm"):
             needs_input = len(op.reads) > 1 and op.reads[1] in op.differentiable
-        costs.append(estimate(op, target, options, settings.activation_bytes, backward, needs_input))
+        cost = estimate(op, target, options, settings.activation_bytes, backward, needs_input)
+        if backward and op.layer in again:
+            once_more = estimate(op, target, options, settings.activation_bytes)
+            cost = replace(cost, cycles=add([cost, once_more]).cycles)
+        costs.append(cost)
     return costs
 
 

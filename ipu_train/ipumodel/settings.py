@@ -1,6 +1,6 @@
 """What a run sets beside the network and the micro-batch, in PopTorch's words."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional, Sequence, Tuple, Union
 
 RECOMPUTE = ("none", "pipeline", "standard", "checkpoints", "stages")
@@ -40,6 +40,9 @@ class Settings:
         replicated_tensor_sharding: each replica keeps its share of the optimizer state.
         input_bytes_per_element: 1 for 8-bit images, 2 for half, 4 for float.
         all_reduce_buffer_bytes: largest buffer of the gradients' all-reduce; None for all gradients at once.
+        run_again: paths of modules whose own operations run forward once more in the backward pass, because they keep
+            only their inputs (Graphcore's TensorFlow Proxy Norm does). Counted in cycles; what it saves in memory is
+            not counted, so the memory figure is a bound from above.
         stochastic_rounding: costs nothing (stated by Graphcore's documentation); here for completeness.
     """
 
@@ -58,7 +61,7 @@ class Settings:
     input_bytes_per_element: int = 2
     all_reduce_buffer_bytes: Optional[int] = None
     stochastic_rounding: bool = False
-    labels: Tuple[str, ...] = field(default=())
+    run_again: Tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, value, allowed in (
