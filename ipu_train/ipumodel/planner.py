@@ -1,4 +1,6 @@
-"""``plan``: a traced program, a chip and the settings of a run in, a report of memory, cycles and images/s out."""
+"""``plan``: a traced program, a chip and the settings of a run in, a report of memory, cycles and images/s
+out.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -96,7 +98,9 @@ def plan(program, target, settings=None):
         stage_costs.append((cycles, trainable))
         ipus.append(IpuReport(position, stage, memory, cycles, schedule))
     rate = throughput(program, settings, target, [c for c, _ in stage_costs], [t for _, t in stage_costs])
-    return Report(program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names)
+    return Report(
+        program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names
+    )
 
 
 def _schedule(program, settings, stage, mode, last, flush):
@@ -106,19 +110,23 @@ def _schedule(program, settings, stage, mode, last, flush):
 
 
 def _sequential_schedule(program, settings):
-    """All stages on one IPU: what crosses a stage boundary is kept, the rest of each stage is computed again."""
+    """All stages on one IPU: what crosses a stage boundary is kept, the rest of each stage is computed
+    again.
+    """
     crossing = {}
     for op in program.forward():
         for index in op.writes:
             crossing.setdefault(index, op.stage)
-    kept = tuple(sorted({
-        i for op in program.forward() for i in op.reads if i in crossing and crossing[i] != op.stage
-    }))  # fmt: skip
+    kept = tuple(
+        sorted({i for op in program.forward() for i in op.reads if i in crossing and crossing[i] != op.stage})
+    )
     return stage_schedule(program, settings, None, "kept", True, False, kept)
 
 
 def _update_bytes(program, settings, trainable):
-    """Temporary bytes of a weight update: gradients on their way through the all-reduce, optimizer arithmetic."""
+    """Temporary bytes of a weight update: gradients on their way through the all-reduce, optimizer
+    arithmetic.
+    """
     if not program.training:
         return 0.0
     gradients = trainable * settings.state_bytes
