@@ -86,5 +86,14 @@ def _config(arguments: List[str]) -> int:
     return DONE
 
 
-COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config}
-COMMAND_HELP = {"config": "print the resolved configuration and the origin of each value"}
+def _models(arguments: List[str]) -> int:
+    from .models_command import main as models
+
+    return models(arguments)
+
+
+COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config, "models": _models}
+COMMAND_HELP = {
+    "config": "print the resolved configuration and the origin of each value",
+    "models": "list models and norms; show the layers of one",
+}
