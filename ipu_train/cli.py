@@ -19,6 +19,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     command = COMMANDS.get(name)
+    if command is None and name and not name.startswith("-") and "=" not in name:
+        print(f"ipu-train: unknown command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        print("To train: ipu-train --config X [section.key=value ...]", file=sys.stderr)
+        return BAD_INPUT
     try:
         return command(arguments[1:]) if command else _train(arguments)
     except KeyboardInterrupt:
