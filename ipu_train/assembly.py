@@ -5,8 +5,8 @@ from typing import Any, List, NamedTuple, Optional
 import torch
 
 from . import device
-from .config import Config, Resolved
-from .models import build, is_batch_independent, weight_decay_exempt
+from .config import Config, Resolved, nearest
+from .models import build, is_batch_independent, norm_names, weight_decay_exempt
 from .optim import WeightAverage, base_learning_rate, build_average, build_optimizer
 from .program import Normalise, TrainingProgram, ValidationProgram
 
@@ -47,6 +47,12 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
     Raises:
         ConfigError: a model, norm or option that the zoo does not know.
     """
+    norm = resolved.config.model.norm
+    if norm not in norm_names():
+        near = nearest(norm, norm_names())
+        hint = f'; did you mean "{near}"?' if near else ""
+        message = f"no norm is called {norm}{hint} (norms: {', '.join(norm_names())})"
+        raise resolved.error("model.norm", message)
     torch.manual_seed(resolved.config.training.seed)
     try:
         return _build(resolved.config, num_classes, channels)
