@@ -9,7 +9,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 import torch
 
 from . import checkpoint, device, run_folder
-from .assembly import Assembly, assemble, example_batch, learnable_parameters
+from .assembly import Assembly, assemble, example_batch
 from .config import Config, Resolved
 from .data import IGNORED_LABEL, EpochSampler, PaddedDataset, loader, open_data
 from .optim import learning_rate
@@ -89,7 +89,9 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
             if epoch_is_over:
                 position = position.next_epoch()
                 run.average.update(run.network, position.epoch)
-                if config.validation.every_epochs and _due(config.validation.every_epochs, position.epoch, config):
+                if config.validation.every_epochs and _due(
+                    config.validation.every_epochs, position.epoch, config
+                ):
                     accuracy = _validate(run, config, poptorch, source, position, tracker)
                 if stop.requested or _due(config.checkpoint.every_epochs, position.epoch, config):
                     _save(run, folder, config, position, tracker)

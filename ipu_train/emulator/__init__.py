@@ -11,10 +11,21 @@ from typing import Optional as _Optional
 
 import torch as _torch
 
-from . import _impl, _logging, ops, optim, options, poptorch_core, profiling, testing  # noqa: F401
+from . import (  # noqa: F401
+    _impl,
+    _logging,
+    _torch_library,
+    ops,
+    optim,
+    options,
+    poptorch_core,
+    profiling,
+    testing,
+)  # fmt: skip
 from ._args_parser import ICustomArgParser, registerCustomArgParser  # noqa: F401
 from ._async_accessor import AsynchronousDataAccessor  # noqa: F401
 from ._blocks import Attribute, BeginBlock, Block, BlockFunction, NameScope, removeBlocks  # noqa: F401
+from ._custom_ops import registerCustomOp  # noqa: F401
 from ._dataloader import DataLoader  # noqa: F401
 from ._hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
 from ._impl import createPoptorchError, isRunningOnIpu  # noqa: F401
@@ -35,6 +46,7 @@ from .poptorch_core import (  # noqa: F401
 __version__ = "3.4.0+emulator"
 
 _os.environ.setdefault("RDMAV_FORK_SAFE", "1")
+_torch_library.register()
 
 
 def _user_model(model: _Any) -> _torch.nn.Module:

@@ -11,6 +11,7 @@ from ._dtypes import upload
 from ._graph import Graph, Ref, map_structure
 from ._impl import createPoptorchError
 from ._logging import logger
+from ._overlap import check_overlap
 from ._precision import make_rounding
 from ._program import Program
 from .enums import CommGroupType, OutputMode
@@ -152,7 +153,9 @@ def compile_model(
     fused = fused_micro_batches(options, batching, max(sizes)) if training and sizes else 1
 
     rounding = make_rounding(options.Precision.stochastic_rounding, rounding_generator)
-    recorder = Recorder(device, rounding, options._execution_strategy, fused, options._Emulator.permissive)
+    recorder = Recorder(
+        device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training
+    )
     storages = {}
     for name, host in named_state(user_model):
         storage, half = upload(plain(host), device)
@@ -184,6 +187,7 @@ def compile_model(
             "micro-batch."
         )
     _check_buffers(user_model, executable, options)
+    check_overlap(graph, options)
     recorder.stages.validate(options, training, hardware=False)
     executable.build_replicas(options.replication_factor)
     return executable
@@ -218,10 +222,16 @@ def _capture(
         with torch.set_grad_enabled(training), recorder:
             result = arguments.call(model.forward)
         problem = _reassigned(before)
+    except Exception as error:
+        recorder.refusals.check(
+            error
+        )  # what was refused before explains the error better than the error itself
+        raise
     finally:
         for module, parameters, buffers in before:
             module._parameters.update(parameters)
             module._buffers.update(buffers)
+    recorder.refusals.check()
     if problem:
         raise createPoptorchError(problem)
     graph = recorder.graph

@@ -7,22 +7,7 @@ from torch import nn
 
 import ipu_train.emulator as poptorch
 
-from .networks import Convolutional, images
-
-
-class FromFunction(nn.Module):
-    """A module whose forward is the function given."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args, **kwargs):
-        return self.function(*args, **kwargs)
-
-
-def run(function, *args, **kwargs):
-    return poptorch.inferenceModel(FromFunction(function))(*args, **kwargs)
+from .networks import Convolutional, FromFunction, images, run
 
 
 def test_python_side_effects_happen_once_for_each_compilation():
