@@ -226,6 +226,9 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         node = Node(
             function, name, args, kwargs, list(results), grad_enabled, place.ipu, place.stage, location
         )
+        node.scope = "/".join(self.name_scopes)
+        for attributes in self.attributes:
+            node.attributes.update(attributes)
         self.graph.nodes.append(node)
         return node
 
