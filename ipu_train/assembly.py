@@ -1,13 +1,13 @@
 """From a configuration to the objects that the training loop works with."""
 
-from typing import Any, List, NamedTuple
+from typing import Any, List, NamedTuple, Optional
 
 import torch
 
 from . import device
-from .config import Config
+from .config import Config, Resolved
 from .models import build, is_batch_independent, weight_decay_exempt
-from .optim import base_learning_rate, build_optimizer
+from .optim import WeightAverage, base_learning_rate, build_average, build_optimizer
 from .program import Normalise, TrainingProgram, ValidationProgram
 
 PRECISIONS = {  # precision: (dtype of activations, dtype of weights)
@@ -27,6 +27,7 @@ class Assembly(NamedTuple):
         training_options, validation_options: frozen, for the data loaders.
         base_learning_rate: highest learning rate, scaled to the global batch size.
         fused: whether the emulator runs micro-batches of one weight update together.
+        average: of the weights over the epochs; None when none is asked for.
     """
 
     network: torch.nn.Module
@@ -37,16 +38,24 @@ class Assembly(NamedTuple):
     validation_options: Any
     base_learning_rate: float
     fused: bool
+    average: Optional[WeightAverage]
 
 
-def build_network(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
+def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.nn.Module:
     """The network, initialised from ``training.seed``.
 
     Raises:
-        ValueError: a model, norm or option that the zoo does not know.
+        ConfigError: a model, norm or option that the zoo does not know.
     """
+    torch.manual_seed(resolved.config.training.seed)
+    try:
+        return _build(resolved.config, num_classes, channels)
+    except (ValueError, TypeError) as error:
+        raise resolved.error("model.name", str(error)) from error
+
+
+def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
     model = config.model
-    torch.manual_seed(config.training.seed)
     return build(
         model.name,
         num_classes=model.num_classes or num_classes,
@@ -62,15 +71,17 @@ def build_network(config: Config, num_classes: int, channels: int) -> torch.nn.M
     )
 
 
-def assemble(config: Config, poptorch: Any, source: Any) -> Assembly:
+def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     """Build network, optimizer and executors for the images of ``source``.
 
     Raises:
         ValueError: the configuration asks for what the zoo or the device does not have.
     """
+    config = resolved.config
     activations, weights = PRECISIONS[config.training.precision]
-    network = build_network(config, source.num_classes, source.channels).to(weights)
+    network = build_network(resolved, source.num_classes, source.channels).to(weights)
     device.place_on_ipus(poptorch, network, config.device.pipeline_splits)
+    device.mark_checkpoints(poptorch, network, config.device.recompute_checkpoints)
     normalise = Normalise(source.mean, source.std, activations)
 
     rate = base_learning_rate(config.optimizer, config.global_batch_size)
@@ -91,6 +102,7 @@ def assemble(config: Config, poptorch: Any, source: Any) -> Assembly:
         validation_options,
         rate,
         fused,
+        build_average(config.averaging),
     )
 
 
@@ -98,10 +110,6 @@ def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module)
     """Whether running several micro-batches as one batch computes the same: no image may look at another."""
     wanted = config.device.fuse_micro_batches == "auto" and device.is_emulated(poptorch)
     return wanted and is_batch_independent(network)
-
-
-def learnable_parameters(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def example_batch(config: Config, source: Any) -> List[torch.Tensor]:

@@ -19,6 +19,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     command = COMMANDS.get(name)
+    if command is None and name and not name.startswith("-") and "=" not in name:
+        print(f"ipu-train: unknown command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        print("To train: ipu-train --config X [section.key=value ...]", file=sys.stderr)
+        return BAD_INPUT
     try:
         return command(arguments[1:]) if command else _train(arguments)
     except KeyboardInterrupt:
@@ -31,7 +35,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         if not _is_for_the_user(error):
             raise
         print(f"ipu-train: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return getattr(error, "exit_status", BAD_INPUT)
 
 
 def _is_for_the_user(error: BaseException) -> bool:
@@ -86,5 +90,30 @@ def _config(arguments: List[str]) -> int:
     return DONE
 
 
-COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config}
-COMMAND_HELP = {"config": "print the resolved configuration and the origin of each value"}
+def _plan(arguments: List[str]) -> int:
+    parser = _parser("plan", "Predict memory per tile and cycles of a training step on an IPU, without one.")
+    parser.add_argument("--json", action="store_true", help="print the prediction as JSON")
+    parser.add_argument("--plot", metavar="PATH", help="draw memory over the schedule to this picture")
+    options = parser.parse_intermixed_args(arguments)
+
+    import json
+
+    from . import planning
+    from .config import load
+
+    resolved = load(options.config, options.overrides)
+    report = planning.predict(resolved)
+    print(json.dumps(report.to_json(), indent=1) if options.json else planning.describe(resolved, report))
+    if options.plot:
+        report.plot(options.plot)
+        print(f"picture  {options.plot}", file=sys.stderr)
+    if not report.fits:
+        raise planning.refuse(report, resolved)
+    return DONE
+
+
+COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config, "plan": _plan}
+COMMAND_HELP = {
+    "config": "print the resolved configuration and the origin of each value",
+    "plan": "predict memory per tile and cycles on an IPU",
+}

@@ -10,6 +10,7 @@ from .config import Resolved, load
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
+PLAN_FILE = "plan.json"
 
 # What may differ between a run and its resumption without changing what is computed.
 _MAY_DIFFER = ("logging.", "checkpoint.", "run_dir", "validation.", "device.")
@@ -38,6 +39,10 @@ class RunFolder:
         return self.path / METRICS_FILE
 
     @property
+    def plan(self) -> Path:
+        return self.path / PLAN_FILE
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -46,7 +51,7 @@ class RunFolder:
 
 
 def parent_of_runs(resolved: Resolved) -> Path:
-    return Path("runs") / Path(resolved.source).stem
+    return Path("runs") / resolved.name
 
 
 def create(resolved: Resolved) -> RunFolder:
@@ -84,12 +89,13 @@ def _unused(path: Path) -> Path:
 
 
 def find_to_resume(resolved: Resolved) -> RunFolder:
-    """The run that ``--resume`` goes on with: ``run_dir``, else the newest one of this configuration.
+    """The run that ``--resume`` goes on with: ``checkpoint.resume`` or ``run_dir``, else this configuration's newest.
 
     Raises:
         RunFolderError: there is none with a checkpoint, or its configuration computes something else.
     """
-    chosen = resolved.config.run_dir
+    asked = resolved.config.checkpoint.resume
+    chosen = asked if asked not in (None, "latest") else resolved.config.run_dir
     if chosen is not None:
         candidates = [Path(chosen)]
     else:

@@ -4,39 +4,29 @@ One *call* of the training model makes ``device_iterations`` weight updates; one
 batch (micro-batch size x gradient accumulation x replicas). A *step* is a weight update.
 """
 
-from typing import Any, Dict, NamedTuple, Tuple
+import json
+from typing import NamedTuple, Tuple
 
 import torch
 
-from . import checkpoint, device, run_folder
+from . import device, planning, run_folder, run_state
 from .assembly import Assembly, assemble, example_batch
 from .config import Config, Resolved
-from .data import IGNORED_LABEL, EpochSampler, PaddedDataset, loader, open_data
+from .data import DataSource, EpochSampler, loader, open_data
+from .ipumodel.report import Report
 from .optim import learning_rate
+from .reporter import Reporter
+from .run_state import Position
 from .signals import StopRequest
-from .tracking import Tracker
+from .validation import validate
 
 
 class TrainingError(ValueError):
     """A run that cannot start or go on; the message says why and what to do."""
 
 
-class Position(NamedTuple):
-    """Where a run is: ``call`` training calls of ``epoch`` are done, ``step`` weight updates in all."""
-
-    epoch: int = 0
-    call: int = 0
-    step: int = 0
-
-    def after_call(self, device_iterations: int) -> "Position":
-        return Position(self.epoch, self.call + 1, self.step + device_iterations)
-
-    def next_epoch(self) -> "Position":
-        return Position(self.epoch + 1, 0, self.step)
-
-
 class Outcome(NamedTuple):
-    """How a run ended: the exit status, its folder and the last validation accuracy (0..1)."""
+    """How a run ended: the exit status, its folder and the last validation accuracy (0..1, 0 without one)."""
 
     status: int
     folder: run_folder.RunFolder
@@ -54,10 +44,14 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
         torch.set_num_threads(config.device.threads)
     poptorch, running_on = device.choose(config)
     source = open_data(config.data, config.training.seed)
+    calls_per_epoch = _calls_per_epoch(config, len(source.train))
     run = assemble(resolved, poptorch, source)
-    calls_per_epoch = _calls_per_epoch(config, source)
+    report = _plan(resolved, source, device.is_emulated(poptorch))
+    resume = resume or config.checkpoint.resume is not None
     folder = run_folder.find_to_resume(resolved) if resume else run_folder.create(resolved)
-    position, tracked = _start(run, config, source, folder, resume)
+    _write_plan(report, folder)
+    with device.errors_of(poptorch):
+        position, reported = run_state.start(run, folder, resume, example_batch(config, source))
 
     sampler = EpochSampler(len(source.train), config.training.seed, _images_per_call(config))
     training_data = loader(
@@ -68,34 +62,44 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
         config.training.micro_batch_size,
         config.data.workers,
     )
-    tracker = Tracker(resolved, folder.path, calls_per_epoch * config.training.device_iterations, tracked)
-    tracker.announce(running_on, run, source)
+    steps_per_epoch = calls_per_epoch * config.training.device_iterations
+    reporter = Reporter(resolved, folder, steps_per_epoch, reported)
+    reporter.announce(running_on, run, source, position.step)
 
     accuracy = 0.0
-    with StopRequest() as stop, tracker:
+    with StopRequest() as stop, reporter:
         while position.epoch < config.training.epochs and not stop.requested:
             sampler.set_position(position.epoch, position.call * _images_per_call(config))
+            reporter.restart_clock()
             for images, labels in training_data:
-                rate = _learning_rate(config, run, position, calls_per_epoch)
+                rate = learning_rate(
+                    config.schedule,
+                    run.base_learning_rate,
+                    position.step,
+                    steps_per_epoch,
+                    config.training.epochs,
+                )
                 _set_learning_rate(run, rate)
                 loss, correct = run.training_model(images, labels)
                 position = position.after_call(config.training.device_iterations)
-                tracker.training(position.epoch, position.step, rate, *_means(config, loss, correct))
+                reporter.training(position.epoch, position.step, rate, *_means(config, loss, correct))
                 epoch_is_over = position.call == calls_per_epoch
                 if not epoch_is_over and (stop.requested or _saves_after(position.step, config)):
-                    _save(run, folder, config, position, tracker)
+                    _save(run, folder, config, position, reporter)
                 if epoch_is_over or stop.requested:
                     break
             if epoch_is_over:
                 position = position.next_epoch()
-                run.average.update(run.network, position.epoch)
+                _average(run, config, position.epoch)
                 if config.validation.every_epochs and _due(
                     config.validation.every_epochs, position.epoch, config
                 ):
-                    accuracy = _validate(run, config, poptorch, source, position, tracker)
+                    measured = validate(run, config, poptorch, source)
+                    accuracy = measured["accuracy"]
+                    reporter.validation(position.epoch, position.step, measured)
                 if stop.requested or _due(config.checkpoint.every_epochs, position.epoch, config):
-                    _save(run, folder, config, position, tracker)
-    tracker.finish(stopped=stop.requested)
+                    _save(run, folder, config, position, reporter)
+    reporter.finish(stopped=stop.requested)
     return Outcome(stop.exit_status, folder, accuracy)
 
 
@@ -106,23 +110,34 @@ def _images_per_call(config: Config) -> int:
     return config.global_batch_size * config.training.device_iterations
 
 
-def _calls_per_epoch(config: Config, source: Any) -> int:
-    calls = len(source.train) // _images_per_call(config)
+def _calls_per_epoch(config: Config, images: int) -> int:
+    calls = images // _images_per_call(config)
     if calls == 0:
+        training = config.training
         raise TrainingError(
-            f"The {len(source.train)} training images do not fill one call of the device, which takes "
-            f"{_images_per_call(config)}: micro_batch_size {config.training.micro_batch_size} x gradient_accumulation "
-            f"{config.training.gradient_accumulation} x replicas {config.training.replicas} x device_iterations "
-            f"{config.training.device_iterations}. Lower one of them in the section training."
+            f"The {images} training images do not fill one call of the device, which takes "
+            f"{_images_per_call(config)}: micro_batch_size {training.micro_batch_size} x gradient_accumulation "
+            f"{training.gradient_accumulation} x replicas {training.replicas} x device_iterations "
+            f"{training.device_iterations}. Lower one of them in the section training."
         )
     return calls
 
 
-def _learning_rate(config: Config, run: Assembly, position: Position, calls_per_epoch: int) -> float:
-    steps_per_epoch = calls_per_epoch * config.training.device_iterations
-    return learning_rate(
-        config.schedule, run.base_learning_rate, position.step, steps_per_epoch, config.training.epochs
-    )
+def _plan(resolved: Resolved, source: DataSource, emulated: bool) -> Report:
+    """Predict memory and cycles; on the emulator, refuse what would not fit on IPUs.
+
+    Raises:
+        DoesNotFit: the emulator is asked for a program that no IPU could hold.
+    """
+    images = planning.Images(source.channels, source.image_size, source.num_classes)
+    report = planning.predict(resolved, images)
+    if emulated and not report.fits and not resolved.config.device.allow_out_of_memory:
+        raise planning.refuse(report, resolved, images)
+    return report
+
+
+def _write_plan(report: Report, folder: run_folder.RunFolder) -> None:
+    folder.plan.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def _set_learning_rate(run: Assembly, rate: float) -> None:
@@ -135,11 +150,17 @@ def _set_learning_rate(run: Assembly, rate: float) -> None:
 
 def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[float, float]:
     """Mean loss and accuracy of a call from OutputMode.Sum: sums over device iterations and accumulation."""
-    training = config.training
-    micro_batches = training.device_iterations * training.gradient_accumulation * training.replicas
+    micro_batches = _images_per_call(config) // config.training.micro_batch_size
     return loss.double().sum().item() / micro_batches, correct.double().sum().item() / _images_per_call(
         config
     )
+
+
+def _average(run: Assembly, config: Config, epoch: int) -> None:
+    """Let the weights enter their average at the end of an epoch."""
+    if run.average is not None and epoch > (config.averaging.start_epoch or 0):
+        run.training_model.copyWeightsToHost()
+        run.average.update(run.network.state_dict())
 
 
 def _saves_after(step: int, config: Config) -> bool:
@@ -149,94 +170,11 @@ def _saves_after(step: int, config: Config) -> bool:
 
 
 def _due(every_epochs: int, epoch: int, config: Config) -> bool:
-    """Whether something that happens every so many epochs (0: never), and at the end, is due after ``epoch`` epochs."""
+    """Whether what happens every so many epochs (0: only then) and at the end is due after ``epoch`` epochs."""
     return epoch == config.training.epochs or (every_epochs > 0 and epoch % every_epochs == 0)
 
 
-def _validate(
-    run: Assembly, config: Config, poptorch: Any, source: Any, position: Position, tracker: Tracker
-) -> float:
-    """Loss and accuracy over the whole validation set; both programs take turns on the IPUs."""
-    run.training_model.detachFromDevice()
-    images_per_call = _validation_images_per_call(config)
-    padded = PaddedDataset(source.validation, images_per_call)
-    batches = loader(
-        poptorch,
-        run.validation_options,
-        padded,
-        EpochSampler(len(padded), batch_multiple=images_per_call, shuffle=False),
-        config.validation_micro_batch_size,
-        config.data.workers,
-    )
-    training = run.network.training
-    run.validation_model.model.eval()  # read when the program is compiled
-    loss = correct = images = 0.0
-    for inputs, labels in batches:
-        losses, hits = run.validation_model(inputs, labels)
-        loss += losses.double().sum().item()
-        correct += hits.double().sum().item()
-        images += (labels != IGNORED_LABEL).sum().item()
-    run.network.train(training)
-    run.validation_model.detachFromDevice()
-    tracker.validation(position.epoch, position.step, loss / images, correct / images)
-    return correct / images
-
-
-def _validation_images_per_call(config: Config) -> int:
-    """Images of one call of the validation program."""
-    return (
-        config.validation_micro_batch_size
-        * device.validation_device_iterations(config)
-        * config.training.replicas
-    )
-
-
-# -- checkpoints -------------------------------------------------------------------------------------------------
-
-
 def _save(
-    run: Assembly, folder: run_folder.RunFolder, config: Config, position: Position, tracker: Tracker
+    run: Assembly, folder: run_folder.RunFolder, config: Config, position: Position, reporter: Reporter
 ) -> None:
-    run.training_model.copyWeightsToHost()
-    optimizer = run.optimizer.state_dict()
-    tensors = {
-        f"{part}/{name}": value
-        for part in ("ipu_state", "ipu_param")
-        for name, value in optimizer[part].items()
-    }
-    tensors["host_random_state"] = torch.get_rng_state()
-    state: Dict[str, Any] = {
-        "epoch": position.epoch,
-        "call": position.call,
-        "step": position.step,
-        "device_random_state": list(run.training_model.rng_state),
-        "loss_scaling": float(run.optimizer.loss_scaling),
-        "tracker": tracker.state(),
-    }
-    checkpoint.save(
-        folder.checkpoints,
-        checkpoint.Checkpoint(run.network.state_dict(), tensors, state),
-        config.checkpoint.keep,
-    )
-
-
-def _start(
-    run: Assembly, config: Config, source: Any, folder: run_folder.RunFolder, resume: bool
-) -> Position:
-    """Compile the training program, with the state of the newest checkpoint when resuming."""
-    newest = folder.newest_checkpoint() if resume else None
-    if newest is None:
-        run.training_model.compile(*example_batch(config, source))
-        return Position()
-    saved = checkpoint.load(newest)
-    run.network.load_state_dict(saved.weights)
-    state = run.optimizer.state_dict()
-    for part in ("ipu_state", "ipu_param"):
-        prefix = part + "/"
-        state[part] = {n[len(prefix) :]: t for n, t in saved.optimizer.items() if n.startswith(prefix)}
-    run.optimizer.load_state_dict(state)
-    run.optimizer.loss_scaling = saved.state["loss_scaling"]
-    run.training_model.compile(*example_batch(config, source))
-    run.training_model.rng_state = saved.state["device_random_state"]
-    torch.set_rng_state(saved.optimizer["host_random_state"])
-    return Position(saved.state["epoch"], saved.state["call"], saved.state["step"])
+    run_state.save(run, folder, config.checkpoint.keep, position, reporter.state())

@@ -15,7 +15,7 @@ class EvoNormS0(nn.Module):
     """x * sigmoid(v * x) / sqrt(var_group(x) + eps) * weight + bias on [N, C, H, W]; batch-independent.
 
     The variance is over one image, H, W and the channels of a group. Keeps for backward: its input, the
-    sigmoid and the product of both (three tensors of full size), and the inverse standard deviation.
+    sigmoid and the product of both (three tensors of full size), and the inverse standard deviations.
     Raises ValueError when the groups do not divide the channels.
     """
 
@@ -40,9 +40,9 @@ class EvoNormS0(nn.Module):
 class EvoNormB0(nn.Module):
     """x / max(sqrt(var_batch(x) + eps), v * x + sqrt(var_image(x) + eps)) * weight + bias on [N, C, H, W].
 
-    var_batch is over N, H, W (its running average in evaluation), var_image over H, W. Mixes the images of
-    a batch. Keeps for backward: its input, the second argument of the maximum and the maximum (three tensors
-    of full size), and the two standard deviations.
+    var_batch is over N, H, W (its running average in evaluation), var_image over H, W. Mixes the images of a
+    batch. Keeps for backward: its input, the second argument of the maximum, the maximum and the quotient
+    (four tensors of full size), and the two standard deviations.
     """
 
     batch_independent = False

@@ -21,7 +21,9 @@ class FilterResponseNorm(ChannelAffine, nn.Module):
 
     def forward(self, x, weight=None, bias=None):
         weight, bias = self.affine_in(x.dtype, weight, bias)
-        normalised = x * torch.rsqrt(torch.mean(x * x, dim=(2, 3), keepdim=True) + self.eps)
+        # A sum, as torch 2.0's mean keeps its argument for backward.
+        mean_square = torch.sum(x * x, dim=(2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+        normalised = x * torch.rsqrt(mean_square + self.eps)
         if weight is None:
             return normalised
         return (normalised * broadcastable(weight, x.dim())).add_(broadcastable(bias, x.dim()))

@@ -7,7 +7,13 @@ from typing_extensions import Annotated, Literal
 
 from .base import Complaint, Defaults, Flag, FloatType, Precision, Section, Text
 
-NORMS = ("batch", "layer", "group", "instance", "none")
+# Settings of Proxy Norm (eps and the number of quantiles are those of Labatie et al. 2021).
+_PROXY_NORM_USUAL = {
+    "proxy_norm_eps": 0.03,
+    "proxy_norm_expectation": "quantiles",
+    "proxy_norm_quantiles": 200,
+    "proxy_norm_kernel": "auto",
+}
 
 
 class ModelConfig(Section):
@@ -63,6 +69,10 @@ class ModelConfig(Section):
                 "proxy_norm",
                 "needs a norm before the activation, and norm is none; set one of them otherwise",
             )
+        if not self.proxy_norm:
+            for key, usual in _PROXY_NORM_USUAL.items():
+                if getattr(self, key) not in (None, usual):
+                    yield key, "set, but proxy_norm is false; remove it or set proxy_norm to true"
         if self.proxy_norm_expectation == "quantiles":
             if self.proxy_norm_quantiles is None:
                 self.fill("proxy_norm_quantiles", 200)
@@ -220,7 +230,7 @@ class ScheduleConfig(Section):
         0.0, ge=0, description="Epochs during which the learning rate rises linearly from nearly 0."
     )
     final_learning_rate: Optional[float] = Field(
-        None, ge=0, description="Learning rate at the end of cosine, scaled like learning_rate. null: 0."
+        None, ge=0, description="Learning rate at the end of cosine, not scaled with the batch size. null: 0."
     )
     milestones: Optional[List[Annotated[float, Field(gt=0)]]] = Field(
         None,

@@ -72,7 +72,7 @@ def _schedule_fits_the_run(schedule: ScheduleConfig, training: TrainingConfig) -
 
 def _final_rate_is_lower(schedule: ScheduleConfig, optimizer: OptimizerConfig) -> Iterator[Complaint]:
     final, rate = schedule.final_learning_rate, optimizer.learning_rate
-    if final is not None and rate is not None and final > rate:
+    if optimizer.learning_rate_batch_size is None and final is not None and rate is not None and final > rate:
         yield "schedule.final_learning_rate", f"is above optimizer.learning_rate ({rate:g})"
 
 

@@ -3,6 +3,7 @@
 import signal
 from typing import Any, Sequence
 
+import torch
 from torch.utils.data import Dataset
 
 from .datasets import ImageDataset, Item, Key
@@ -67,6 +68,8 @@ def loader(
         persistent_workers=workers > 0,
         auto_distributed_partitioning=False,
         collate_fn=keys.collate,
+        # a torch loader draws a number each time it is iterated; not from the state that a resumed run restores
+        generator=torch.Generator(),
         worker_init_fn=_leave_interrupts_to_the_main_process if workers else None,
         **more,
     )

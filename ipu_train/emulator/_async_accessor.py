@@ -59,7 +59,8 @@ class AsynchronousDataAccessor:
         self._rebatched_size = rebatched_size
         self._load_indefinitely = load_indefinitely
         self._epoch_started = False  # an epoch was asked for
-        self._within_epoch = False  # and some of it was taken, but not its end
+        self._within_epoch = False  # and its end was not seen yet
+        self._untouched = False  # nor anything of it taken
         self._held = False  # the user works with the buffer under the read position
         self._worker = AsyncWorker(
             dataset, buffer_size, load_indefinitely, early_preload, sharing_strategy, rebatched_size
@@ -84,19 +85,21 @@ class AsynchronousDataAccessor:
             raise createPoptorchError("This AsynchronousDataAccessor was terminated and cannot load any more")
         self._release()
         if self._within_epoch:
-            self._worker.abandonEpoch()
+            if not self._untouched:  # iter() of an iterator that was just made must not change anything
+                self._worker.abandonEpoch()
         elif self._epoch_started and not self._load_indefinitely:
             self._worker.requestEpoch()
         elif not self._epoch_started:
             self._worker.start()
         self._epoch_started = True
-        self._within_epoch = True
+        self._within_epoch = self._untouched = True
         return self
 
     def __next__(self) -> Any:
         if not self._within_epoch:
             raise StopIteration
         self._release()
+        self._untouched = False
         kind, rows = self._worker.waitForItem()
         if kind == END:
             self._worker.freeItem()

@@ -234,6 +234,13 @@ class _Task(NamedTuple):
     start_method: str
 
 
+def _items(dataset: Any) -> Iterator[Any]:
+    """One epoch of a data set; a map data set ends at its length even if it has an item for every index."""
+    if hasattr(dataset, "__iter__") or not hasattr(dataset, "__len__"):
+        return iter(dataset)
+    return (dataset[index] for index in range(len(dataset)))
+
+
 class _Exit(Exception):
     """The consumer wants no more."""
 
@@ -300,7 +307,7 @@ class _Producer:
     def _epoch(self) -> None:
         self._generation = int(self._signals.control[0])
         self._rows_filled = 0
-        for item in self._task.dataset:
+        for item in _items(self._task.dataset):
             template, tensors = takeApart(item)
             if self._buffers is None:
                 self._handOverBuffers(template, tensors)

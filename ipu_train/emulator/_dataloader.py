@@ -1,5 +1,6 @@
 """``poptorch.DataLoader``: torch's loader, with batches large enough for a whole call of a model."""
 
+import weakref
 from typing import Any, Dict, Iterator, Optional
 
 import torch
@@ -189,7 +190,9 @@ class DataLoader(torch.utils.data.DataLoader):
         )
         if self._rebatched_size is not None:
             async_options["rebatched_size"] = self._rebatched_size
-        return AsynchronousDataAccessor(self, **async_options)
+        accessor = AsynchronousDataAccessor(self, **async_options)
+        accessor._dataset = weakref.proxy(self)  # no cycle, so that forgetting the loader ends its process
+        return accessor
 
     # -- what the user sees
 
@@ -216,7 +219,11 @@ class DataLoader(torch.utils.data.DataLoader):
         return length // size if self._rebatched_drop_last else -(-length // size)
 
     def __iter__(self) -> Iterator[Any]:
-        return super().__iter__() if self._accessor is None else iter(self._accessor)
+        return super().__iter__() if self._accessor is None else self._loop(iter(self._accessor))
+
+    def _loop(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The items; as long as somebody takes them the loader, and with it the worker, stays alive."""
+        yield from items
 
     def terminate(self) -> None:
         """Stop the process of an asynchronous loader."""

@@ -150,6 +150,10 @@ def test_settings_that_contradict_each_other(text, message):
     "model, message",
     [
         ("{name: a, norm: none, proxy_norm: true}", "model.proxy_norm: needs a norm"),
+        (
+            "{name: a, proxy_norm: off, proxy_norm_eps: 0.1}",
+            "model.proxy_norm_eps: set, but proxy_norm is false",
+        ),
         ("{name: a, norm: layer, norm_groups: 4}", "model.norm_groups: read by norm group only"),
         (
             "{name: a, proxy_norm_expectation: exact, proxy_norm_quantiles: 9}",

@@ -1,12 +1,14 @@
 """Batches through a DataLoader: whole, ordered, counted once, and the same with and without workers."""
 
+import pickle
 import types
 
 import numpy as np
 import pytest
 import torch
 
-from ipu_train.data import IGNORED_LABEL, DataError, EpochSampler, PaddedDataset, loader
+from ipu_train.config import DataConfig
+from ipu_train.data import IGNORED_LABEL, DataError, EpochSampler, PaddedDataset, loader, open_data
 from ipu_train.data.augment import Shift
 from ipu_train.data.datasets import ArrayImages, ImageDataset
 
@@ -85,3 +87,13 @@ def test_an_error_in_a_worker_is_one_line_too(workers):
     with pytest.raises(DataError) as caught:
         next(iter(loader(plain, 1, broken, EpochSampler(8, batch_multiple=4), 4, workers=workers)))
     assert str(caught.value) == "cat/7.jpg: not a readable image (truncated); replace or delete it"
+
+
+@pytest.mark.parametrize("name", ["digits", "generated", "synthetic"])
+def test_data_sets_can_be_sent_to_another_process(name):
+    """PopTorch's asynchronous loading starts its process afresh (fork server) and pickles the data set."""
+    source = open_data(DataConfig(name=name))
+    for part in (source.train, PaddedDataset(source.validation, 7)):
+        images, labels = pickle.loads(pickle.dumps(part)).batch([(2, 5), (0, 1)])
+        expected = part.batch([(2, 5), (0, 1)])
+        assert torch.equal(images, expected[0]) and torch.equal(labels, expected[1])

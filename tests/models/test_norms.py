@@ -10,6 +10,12 @@ from ipu_train.models.sync_batch_norm import SyncBatchNorm
 
 NAMES = list(NORMS)
 PROXY = {"eps": 0.03, "expectation": "quantiles", "quantiles": 200}
+WITH_AND_WITHOUT_PROXY = [
+    pytest.param(name, proxy, id=name + ("+pn" if proxy else ""))
+    for name in NAMES
+    for proxy in (None, PROXY)
+    if proxy is None or NORMS[name].takes_proxy_norm
+]
 
 
 def by_definition(kind, x, eps, groups=2):
@@ -53,32 +59,23 @@ def test_with_proxy_norm_a_site_is_the_bare_norm_then_proxy_norm(kind, activatio
     torch.testing.assert_close(site(x), site.proxy(by_definition(kind, x, 1e-3)), rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind", [name for name in NAMES if NORMS[name].takes_proxy_norm])
 def test_before_an_addition_proxy_norm_leaves_the_scale_and_drops_the_shift(kind):
-    if NORMS[kind].takes_proxy_norm:
-        names = [n for n, _ in Norms(kind, groups=2, proxy=PROXY).before_addition(4).named_parameters()]
-        assert names == ["weight"]
-        site = Norms(kind, groups=2, proxy=PROXY).activated(4)
-        assert [n for n, _ in site.named_parameters()] == [
-            "proxy.beta",
-            "proxy.gamma",
-            "proxy.proxy_beta",
-            "proxy.proxy_gamma",
-        ]
+    names = [n for n, _ in Norms(kind, groups=2, proxy=PROXY).before_addition(4).named_parameters()]
+    assert names == ["weight"]
+    names = [n for n, _ in Norms(kind, groups=2, proxy=PROXY).activated(4).named_parameters()]
+    assert names == ["proxy.beta", "proxy.gamma", "proxy.proxy_beta", "proxy.proxy_gamma"]
 
 
-@pytest.mark.parametrize("proxy", [None, PROXY], ids=["plain", "pn"])
 @pytest.mark.parametrize("place", ["activated", "before_addition"])
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind, proxy", WITH_AND_WITHOUT_PROXY)
 def test_gradients_of_every_norm_equal_finite_differences(kind, place, proxy):
-    if proxy and not NORMS[kind].takes_proxy_norm:
-        pytest.skip("takes no Proxy Norm")
     torch.manual_seed(1)
     proxy = proxy and dict(proxy, quantiles=20)
     module = getattr(Norms(kind, groups=2, eps=1e-3, proxy=proxy), place)(4)
     module = randomise(module.double(), seed=2)
     names = [name for name, _ in module.named_parameters()]
-    x = torch.randn(3, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
     values = [p.detach().requires_grad_() for p in module.parameters()]
     buffers = {name: b.clone() for name, b in module.named_buffers()}
 
@@ -89,17 +86,44 @@ def test_gradients_of_every_norm_equal_finite_differences(kind, place, proxy):
     assert torch.autograd.gradcheck(run, (x, *values))
 
 
-@pytest.mark.parametrize("proxy", [None, PROXY], ids=["plain", "pn"])
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind, proxy", WITH_AND_WITHOUT_PROXY)
 def test_an_image_alone_gives_what_it_gives_in_any_batch_exactly_when_the_norm_says_so(kind, proxy):
-    if proxy and not NORMS[kind].takes_proxy_norm:
-        pytest.skip("takes no Proxy Norm")
     torch.manual_seed(0)
     site = randomise(Norms(kind, groups=2, proxy=proxy).activated(4).double()).train()
     x = torch.randn(6, 4, 3, 3, dtype=torch.float64)
     together, alone = site(x), torch.cat([site(image[None]) for image in x])
     same = torch.allclose(together, alone, rtol=1e-10, atol=1e-12)
     assert same == models.is_batch_independent(site)
+
+
+# Tensors of the size of the activation that a site keeps for backward, as its docstring says.
+KEPT = {
+    ("relu", None): 2,  # the norm's input, the activation's output
+    ("relu", "pn"): 2,
+    ("silu", None): 2,  # the norm's input, the activation's input
+    ("silu", "pn"): 3,  # and the activation's output, for the gradient of the scale
+    "evonorm_s0": 3,
+    "evonorm_b0": 4,
+    "frn": 3,
+}
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("kind, proxy", WITH_AND_WITHOUT_PROXY)
+def test_a_site_keeps_for_backward_what_its_docstring_says(kind, proxy, activation):
+    site = Norms(kind, groups=4, proxy=proxy).activated(8, activation)
+    x = torch.randn(4, 8, 8, 8, requires_grad=True)
+    kept = set()
+
+    def remember(tensor):
+        if tensor.numel() == x.numel():
+            kept.add(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        out = site(x)
+    assert out.shape == x.shape
+    assert len(kept) == (KEPT[kind] if kind in KEPT else KEPT[activation, proxy and "pn"])
 
 
 def test_evonorm_s0_equals_its_definition():

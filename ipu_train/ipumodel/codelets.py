@@ -1,0 +1,164 @@
+"""Cycles of the convolution and reduction codelets on one tile, for many splits at once.
+
+Every argument may be a numpy array; results are float64 arrays of tile cycles. The loop structure and its overheads
+(a supervisor thread that loads weights and starts six workers, each with a list of rows) are those of Graphcore's
+public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a worker issues one instruction every six cycles, hence
+the factor of six on everything a worker does.
+"""
+
+import numpy as np
+
+WORKERS = 6
+
+# Cycles a worker saves on every row after the first because it keeps its state between calls.
+_NX1_RETENTION = 6
+
+
+def ceil_div(a, b):
+    return np.ceil(np.asarray(a, dtype=np.float64) / b)
+
+
+def _row_list(rows, width):
+    """Splits ``rows`` of ``width`` over the workers as poplibs does: whole rows, then a part of one.
+
+    Returns (whole rows of the busiest worker, width of its partial row, which is 0 where there is none).
+    """
+    rows = np.asarray(rows, dtype=np.float64)
+    factor = WORKERS / np.gcd(WORKERS, rows.astype(np.int64))
+    longest = ceil_div(rows * factor, WORKERS)
+    whole = np.floor(longest / factor)
+    rest = longest - whole * factor
+    return whole, ceil_div(rest * width, factor)
+
+
+def _amp_row(width, core_cycles, first):
+    """Worker cycles for one row of ``width`` outputs in the convolution unit loop."""
+    short = np.where(width < 1, 0.0, np.where(width < 2, first - 5, first - 1))
+    return np.where(width < 3, short, first + (width - 3) * core_cycles)
+
+
+def amp_1x1(
+    rows, width, conv_groups, in_groups, out_groups, passes, units, load_bytes_per_cycle, half_partials
+):
+    """The one-tap codelet: every output position once for each input group; zeroing is part of the first pass."""
+    positions = ceil_div(rows * width, WORKERS)
+    core = 2.0 if units == 4 else 4.0
+    worker = _amp_row(positions, core, 41.0 if half_partials else 40.0) - (0 if half_partials else 10)
+    zeroing = (2 + 2 * positions) if half_partials else -2.0
+    loads = units * 32.0 / load_bytes_per_cycle
+    inner = WORKERS * worker
+    rest = (in_groups - 1) * (16 + out_groups * (19 + passes * (6 + loads + inner)))
+    first = 11 + out_groups * (19 + passes * (7 + loads + inner + WORKERS * zeroing))
+    retention = 0 if half_partials else WORKERS * (10 + 2 * (in_groups * conv_groups - 1))
+    return 50 + retention + conv_groups * (12 + rest + first)
+
+
+def amp_nx1(
+    rows, width, kernel_y, kernel_x, conv_groups, in_groups, out_groups, passes, units, height, load_bytes_per_cycle,
+    half_partials,
+):  # fmt: skip
+    """The general codelet: ``height`` kernel rows at once, one pass for each other tap."""
+    core = 2.0 if units == 4 else 4.0
+    whole, part = _row_list(rows, width)
+    worker = 17.0 + (1 if half_partials else 0)
+    worker = worker + whole * (_amp_row(width, core, 34.0) - _NX1_RETENTION)
+    worker = worker + np.where(part > 0, _amp_row(part, core, 34.0) - _NX1_RETENTION, 0.0)
+    # Four kernel rows at once need their weights shuffled: the wide load cannot be used.
+    load = min(load_bytes_per_cycle, 8) if height == 4 else load_bytes_per_cycle
+    overhead = {1: 15.0, 2: 46.0, 4: 60.0}[height] + 3 + units * 32.0 / load
+    taps = ceil_div(kernel_y, height)
+    inner = taps * (14 + kernel_x * (12 + passes * (overhead + WORKERS * worker)))
+    zero = zero_partials(rows * width * passes * units, half_partials) * out_groups * conv_groups
+    loops = conv_groups * (16 + in_groups * (14 + out_groups * (14 + inner)))
+    fixed = 103 + WORKERS * (_NX1_RETENTION + 9) + conv_groups * (out_groups * 23 + 1)
+    return fixed + loops + zero
+
+
+def zero_partials(elements, half_partials):
+    """Setting ``elements`` partials to zero, eight bytes a store."""
+    vector = 4 if half_partials else 2
+    return WORKERS * (ceil_div(ceil_div(elements, WORKERS), vector) + 5)
+
+
+def slic(
+    rows, width, kernel_y, kernel_x, conv_group_groups, stride_x, units, half_partials, groups_per_group
+):
+    """The sliding-window codelet: four conv groups (or channels) at once, the kernel row in pieces of four taps."""
+    eight_half = units == 8 and half_partials
+    blocks = kernel_y * ceil_div(kernel_x, 4)
+    whole, part = _row_list(rows, width)
+
+    def row(n):
+        if stride_x == 1:
+            cycles = np.where(n < 5, 14.0, 15 + (n - 5))
+        else:
+            cycles = np.where(n < 3, 14.0, 15 + 2 * (n - 3))
+        return (
+            (cycles - (0 if half_partials else 1)) * (1 if units == 16 else 2)
+            + (0 if half_partials else 3)
+            + 10
+        )
+
+    worker = 18.0 + whole * row(width) + np.where(part > 0, row(part), 0.0)
+    load = 16 + (18 if groups_per_group == 1 else 21 + WORKERS * 11)
+    merge = 2 + 2 * rows * width if eight_half else 0.0
+    return (
+        28
+        + conv_group_groups * 21
+        + blocks * (load + 25)
+        + conv_group_groups * (WORKERS * worker * blocks + merge)
+    )
+
+
+def horizontal_mac(
+    rows, width, taps, conv_groups, in_groups, out_groups, in_per_group, out_per_group, float_inputs
+):
+    """Dot products over input channels, one output at a time: 4 half or 2 float multiplies a cycle."""
+    size = float(in_per_group)
+    if float_inputs:
+        dot = 7 + (size if in_per_group % 2 == 0 else 2 * size)
+    else:
+        dot = 7 + (size / 4 if in_per_group % 4 == 0 else size)
+    whole, part = _row_list(rows, width)
+    each = 7 + out_per_group * dot
+    worker = taps * (16 + whole * (19 + width * each) + np.where(part > 0, 19 + part * each, 0.0)) + 16
+    inner = WORKERS * worker
+    zero = zero_partials(rows * width * out_per_group, False) * out_groups * conv_groups
+    return 63 + 54 + conv_groups * (23 + in_groups * (15 + out_groups * (10 + inner))) + zero
+
+
+def vertical_mac(outputs, kernel_y, kernel_x, conv_group_groups, in_groups):
+    """Four (or more) conv groups side by side, one tap at a time (poplibs from SDK 2.1 on)."""
+    whole, part = _row_list(outputs, kernel_x)
+    list_length = kernel_y * (
+        whole * (15 + 5 + 2 * (kernel_x - 1)) + np.where(part > 0, 15 + 5 + 2 * part, 0.0)
+    )
+    reduce = 10 + (9 + 2 * (WORKERS - 1)) * ceil_div(outputs * 4, WORKERS) / 4
+    per_group = 4 + outputs * 4 + 32 + in_groups * (24 + WORKERS * (6 + list_length)) + WORKERS * reduce
+    return 100 + per_group * conv_group_groups
+
+
+def outer_product(width, channels, channels_per_group, float_inputs):
+    """One input channel: every output is one multiply."""
+    per_worker = ceil_div(width, WORKERS)
+    groups = ceil_div(channels, channels_per_group)
+    step = 2 if float_inputs else 4
+    return WORKERS * (25 + groups * (11 + per_worker * (6 + channels_per_group / step)))
+
+
+def reduce_partials(outputs, depth, half_partials, half_outputs):
+    """Sums ``depth`` partials for each of ``outputs`` on a tile; a cast where the depth is one."""
+    vector = 8 if half_partials else 4
+    loops = ceil_div(ceil_div(outputs, vector), WORKERS)
+    summed = WORKERS * (32 + (3 * depth + (8 if half_partials else 6)) * loops)
+    cast = WORKERS * (26 + ceil_div(ceil_div(outputs, WORKERS), 2))
+    needs_cast = half_outputs != half_partials
+    return np.where(depth > 1, summed, np.where(needs_cast, cast, 0.0))
+
+
+def reduction_stages(depth):
+    """How a reduction is cut into stages: about equal factors once it is deep (poplibs ``ConvReducePlan.cpp``)."""
+    depth = np.asarray(depth, dtype=np.float64)
+    two = depth >= 16  # below, one stage wins
+    first = np.where(two, np.ceil(np.sqrt(depth)), depth)
+    return first, ceil_div(depth, first)

@@ -1,0 +1,70 @@
+"""From a convolution's plan to what it costs: cycles by kind, temporaries, vertex state, exchange code."""
+
+from functools import lru_cache
+
+from ipu_train.ipumodel import constants as k
+from ipu_train.ipumodel.conv_plan import DEFAULT_OPTIONS, plan_pass
+from ipu_train.ipumodel.costs import OpCost
+
+_SMALLEST_RUN_BYTES = 128.0
+
+
+def vertex_state_bytes(plan):
+    """Work lists (three 16-bit numbers a row and tap) and one pointer for each channel group, per tile."""
+    s = plan.sizes
+    rows = max(1.0, s["worker_rows"] / 6.0)
+    work_lists = s["taps"] * 6 * 6 * rows
+    pointers = 4 * (s["in_groups"] + s["out_groups"] + s["in_groups"] * s["out_groups"]) * s["conv_groups"]
+    return work_lists + pointers
+
+
+def messages(plan, target, element_bytes):
+    """How many source tiles a tile hears: (for activations, for weights, for partials).
+
+    Exchange code grows with the number of pieces, not with the bytes moved. A tensor lies evenly over the tiles, in
+    runs of at least 128 bytes (poplibs ``mapTensorLinearly``), so a tile that reads a share of a tensor hears that
+    share of the tiles that hold it.
+    """
+    p, s = plan.problem, plan.sizes
+    inputs = float(p.groups * p.batch * p.ci * p.iy * p.ix)
+    weights = float(p.groups * p.ci * p.co * p.ky * p.kx)
+
+    def heard(read, whole):
+        holders = min(target.tiles, max(1.0, whole * element_bytes / _SMALLEST_RUN_BYTES))
+        return holders * min(1.0, read / whole)
+
+    return heard(s["inputs"], inputs), heard(s["weights"], weights), s["depth"] if s["depth"] > 1 else 0.0
+
+
+def _message_bytes(plan, target, element_bytes):
+    from_inputs, from_weights, partials = messages(plan, target, element_bytes)
+    return k.MESSAGE_BYTES * (from_inputs + from_weights) + k.PARTIAL_MESSAGE_BYTES * partials
+
+
+@lru_cache(maxsize=8192)
+def conv_cost(params, pass_, target, options=DEFAULT_OPTIONS):
+    """The :class:`OpCost` of one pass ("forward", "backward", "weights") of a layer on one IPU, cached by shape."""
+    plan = plan_pass(params, pass_, target, options)
+    element_bytes = 4 if options.float_inputs else 2
+    activation_bytes = (params.input_elements + params.output_elements) * element_bytes
+    weight_bytes = params.weight_elements * element_bytes
+    c = plan.cycles
+    # The weights are transposed before the backward pass and updated after the weights pass: half of it each.
+    weight_share = 0.0 if pass_ == "forward" else 0.5
+    moved = k.OPERAND_MOVE_CYCLES * activation_bytes / target.tiles * 2.0 / 3.0
+    moved += k.WEIGHT_MOVE_CYCLES * weight_share * weight_bytes / target.tiles
+    return OpCost(
+        cycles={
+            "compute": c["compute"] + c["reduce"],
+            "exchange": c["input_exchange"] + c["weight_exchange"] + c["reduce_exchange"],
+            "rearrange": c["transform"] + moved + k.CONV_STEP_CYCLES,
+            "sync": 0.0,
+        },
+        temporary_bytes=plan.typical_temporary_bytes + k.OPERAND_COPY_SHARE * activation_bytes,
+        vertex_state_bytes=k.VERTEX_STATE_SCALE * plan.tiles * vertex_state_bytes(plan),
+        exchange_code_bytes=plan.tiles * _message_bytes(plan, target, element_bytes),
+        control_code_bytes=k.CONV_PASS_BYTES * plan.tiles,
+        codelets=frozenset({"conv_" + plan.codelet.method, "conv_reduce", "conv_copy"}),
+        tiles=plan.tiles,
+        flops=2.0 * params.macs,
+    )

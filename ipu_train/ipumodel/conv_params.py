@@ -1,0 +1,178 @@
+"""A convolution and its two gradient convolutions, in the planner's own terms.
+
+All three passes of a layer are convolutions: the gradient of the input convolves the output's gradient with the
+flipped kernel; the gradient of the weights convolves the input (batch and input channels exchanged) with the output's
+gradient as a kernel (Graphcore's public poplibs code, ``lib/poplin/ConvUtil.cpp``).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Tuple
+
+PASSES = ("forward", "backward", "weights")
+
+
+@dataclass(frozen=True)
+class ConvParams:
+    """Channels are per convolution group; ``field`` is the input (y, x); all of y, x order; sizes in elements."""
+
+    batch: int
+    groups: int
+    in_channels: int
+    out_channels: int
+    field: Tuple[int, int]
+    kernel: Tuple[int, int]
+    stride: Tuple[int, int] = (1, 1)
+    padding_lower: Tuple[int, int] = (0, 0)
+    padding_upper: Tuple[int, int] = (0, 0)
+    dilation: Tuple[int, int] = (1, 1)
+    input_dilation: Tuple[int, int] = (1, 1)
+    kind: str = "forward"
+
+    @property
+    def out_field(self):
+        """Output (y, x): the usual formula on the dilated, padded input."""
+        sizes = []
+        for i in range(2):
+            extent = (self.field[i] - 1) * self.input_dilation[i] + 1
+            extent += self.padding_lower[i] + self.padding_upper[i]
+            sizes.append((extent - (self.kernel[i] - 1) * self.dilation[i] - 1) // self.stride[i] + 1)
+        return tuple(sizes)
+
+    @property
+    def macs(self):
+        """Multiply-accumulates of the forward convolution, zero padding included."""
+        oy, ox = self.out_field
+        taps = self.kernel[0] * self.kernel[1]
+        return self.batch * self.groups * self.in_channels * self.out_channels * oy * ox * taps
+
+    @property
+    def input_elements(self):
+        return self.batch * self.groups * self.in_channels * self.field[0] * self.field[1]
+
+    @property
+    def output_elements(self):
+        oy, ox = self.out_field
+        return self.batch * self.groups * self.out_channels * oy * ox
+
+    @property
+    def weight_elements(self):
+        return self.groups * self.in_channels * self.out_channels * self.kernel[0] * self.kernel[1]
+
+    def check(self):
+        """Raises ValueError when the layer has no output."""
+        if min(self.out_field) < 1:
+            raise ValueError(
+                f"convolution: a kernel of {self.kernel} has no output on a field of {self.field}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One pass as the planner splits it: sum over ``ky * kx * ci`` for each of ``groups * batch * oy * ox * co``.
+
+    ``iy, ix`` bound what a tile can need of the input; ``sy, sx`` output stride; ``dy, dx`` input dilation;
+    ``kdy, kdx`` kernel dilation. ``pass_`` is forward, backward or weights; ``rearranged`` names what a transform has
+    to move first.
+    """
+
+    pass_: str
+    groups: int
+    batch: int
+    oy: int
+    ox: int
+    ky: int
+    kx: int
+    ci: int
+    co: int
+    iy: int
+    ix: int
+    sy: int = 1
+    sx: int = 1
+    dy: int = 1
+    dx: int = 1
+    kdy: int = 1
+    kdx: int = 1
+    swapped: bool = False
+    expanded: bool = False
+    combined: int = 1
+
+
+def problem_of(params, pass_):
+    """The :class:`Problem` of one pass of a layer."""
+    oy, ox = params.out_field
+    if pass_ == "forward":
+        return Problem(
+            pass_, params.groups, params.batch, oy, ox, params.kernel[0], params.kernel[1], params.in_channels,
+            params.out_channels, params.field[0], params.field[1], params.stride[0], params.stride[1],
+            params.input_dilation[0], params.input_dilation[1], params.dilation[0], params.dilation[1],
+        )  # fmt: skip
+    if pass_ == "backward":
+        out, stride, inside = list(params.field), list(params.stride), [oy, ox]
+        for i in range(2):
+            # A one-tap kernel leaves gaps that are filled with zeros afterwards: no dilated input is ever made.
+            if params.kernel[i] == 1 and stride[i] > 1:
+                out[i], stride[i] = inside[i], 1
+        return Problem(
+            pass_, params.groups, params.batch, out[0], out[1], params.kernel[0], params.kernel[1],
+            params.out_channels, params.in_channels, oy, ox, 1, 1, stride[0], stride[1],
+            params.dilation[0], params.dilation[1],
+        )  # fmt: skip
+    if pass_ == "weights":
+        field = list(params.field)
+        stride = list(params.stride)
+        for i in range(2):
+            if (
+                params.kernel[i] == 1 and stride[i] > 1
+            ):  # only the positions that the forward pass read matter
+                field[i], stride[i] = params.out_field[i], 1
+        return Problem(
+            pass_, params.groups, params.in_channels, params.kernel[0], params.kernel[1], oy, ox, params.batch,
+            params.out_channels, field[0], field[1], params.dilation[0], params.dilation[1], 1, 1,
+            stride[0], stride[1],
+        )  # fmt: skip
+    raise ValueError(f"convolution pass {pass_!r} is none of {', '.join(PASSES)}")
+
+
+def expand(problem, y, x):
+    """Turns kernel rows and/or columns into input channels; then merges what has become one long field."""
+    p = problem
+    if y:
+        p = replace(p, ci=p.ci * p.ky, ky=1, iy=p.oy, sy=1, dy=1, kdy=1, expanded=True)
+    if x:
+        p = replace(p, ci=p.ci * p.kx, kx=1, ix=p.ox, sx=1, dx=1, kdx=1, expanded=True)
+    return p
+
+
+def flatten(problem):
+    """Merges batch and every field dimension that a one-tap, stride-one kernel leaves alone into the innermost."""
+    p = problem
+    free_y = p.ky == 1 and p.sy == 1 and p.dy == 1 and p.iy == p.oy
+    free_x = p.kx == 1 and p.sx == 1 and p.dx == 1 and p.ix == p.ox
+    if free_x:
+        wide = p.ox * p.batch * (p.oy if free_y else 1)
+        p = replace(p, batch=1, ox=wide, ix=wide)
+        if free_y:
+            p = replace(p, oy=1, iy=1)
+    elif free_y:
+        tall = p.oy * p.batch
+        p = replace(p, batch=1, oy=tall, iy=tall)
+    return p
+
+
+def is_matrix_product(problem):
+    p = problem
+    return p.batch == 1 and p.oy == 1 and p.ky == 1 and p.kx == 1 and p.sx == 1 and p.dx == 1
+
+
+def swap(problem):
+    """Exchanges the operands of a matrix product: rows become output channels."""
+    p = problem
+    return replace(p, ox=p.co, ix=p.co, co=p.ox, swapped=not p.swapped)
+
+
+def combine_groups(problem, factor):
+    """Runs ``factor`` convolution groups as one dense convolution whose other blocks are zero."""
+    p = problem
+    groups = -(-p.groups // factor)
+    return replace(p, groups=groups, ci=p.ci * factor, co=p.co * factor, combined=factor)

@@ -1,0 +1,436 @@
+"""Plans a convolution: which codelet, and how it is split over tiles, to take the fewest cycles within a memory bound.
+
+The search follows what Graphcore's public poplibs planner minimises (``lib/poplin/ConvModel.cpp``): cycles of exchange,
+rearrangement, partial sums and reduction on the busiest tile, subject to temporary bytes <= bytes per tile x available
+memory proportion. A bound nobody can meet is doubled up to twice the tile and then dropped (``ConvPlan.cpp``), so too
+low a proportion costs cycles, never an error.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Dict, Tuple
+
+import numpy as np
+
+from ipu_train.ipumodel import codelets
+from ipu_train.ipumodel.codelets import ceil_div
+from ipu_train.ipumodel.conv_params import (
+    Problem,
+    combine_groups,
+    expand,
+    flatten,
+    is_matrix_product,
+    problem_of,
+    swap,
+)
+
+AXES = ("groups", "batch", "oy", "ox", "ky", "ci", "co")
+# Splits that leave more tiles idle than this share of the best filling are not looked at.
+_FILL = 0.5
+# Serial splits are tried while the bound costs more than this factor in cycles.
+_SERIAL_GAIN = 1.02
+# Plans within about this share of the best one's cycles are taken as equally likely.
+_TIE = 0.01
+_SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a caller may set of a plan (PopTorch's and poplibs' names)."""
+
+    available_memory_proportion: float = 0.6
+    half_partials: bool = False
+    float_inputs: bool = False
+    slic: bool = True
+    vertical_mac: bool = False
+
+
+DEFAULT_OPTIONS = PlanOptions()
+
+
+@dataclass(frozen=True)
+class Codelet:
+    """A convolution vertex: method and the channels (and conv groups) that one inner loop takes."""
+
+    method: str
+    in_per_group: int
+    out_per_group: int
+    groups_per_group: int = 1
+    units: int = 0
+    half_partials: bool = False
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """The chosen plan of one pass. Cycles on the busiest tile by step; ``temporary_bytes`` on that tile.
+
+    ``typical_temporary_bytes`` is over all tiles and over plans that are as good within a per cent: which of those the
+    real planner takes hangs on details no estimate reaches, so their weighted geometric mean is the better prediction.
+    """
+
+    problem: Problem
+    codelet: Codelet
+    splits: Tuple[int, ...]
+    serial: int
+    tiles: int
+    cycles: Dict[str, float]
+    temporary_bytes: int
+    sizes: Dict[str, float]
+    typical_temporary_bytes: float = 0.0
+
+    @property
+    def total_cycles(self):
+        return sum(self.cycles.values())
+
+
+def _codelets_for(problem, target, options):
+    """Vertices that can run the problem (poplibs ``ConvVertexType.cpp``)."""
+    half = options.half_partials and not options.float_inputs
+    found = []
+    units = target.conv_units(options.float_inputs, not half)
+    weights_per_unit = target.conv_unit_weight_bytes // (4 if options.float_inputs else 2)
+    step = 2 if options.float_inputs else 4
+    for ig in (weights_per_unit, weights_per_unit // 2, weights_per_unit // 4):
+        if ig < step:
+            continue
+        if ig > step and ig // 2 >= problem.ci:  # a smaller group already holds all channels
+            continue
+        for u in {units, 8} if units > 8 else {units}:
+            for og in sorted({u, 16}):
+                used = weights_per_unit * u // units
+                if og % u == 0 and used % ig == 0 and (og == u or problem.co > u):
+                    found.append(Codelet("amp", ig, og, 1, u, half))
+    grain = 1 if options.float_inputs else 2
+    if (
+        problem.co <= 4 or problem.ci <= 4
+    ):  # dot products: only where a convolution unit would stand mostly idle
+        for size in sorted({min(problem.ci, 1 << bits) for bits in (2, 4, 6, 8, 10)}):
+            found.append(Codelet("hmac", -(-size // grain) * grain, 2 if half else 1, 1, 0, half))
+    if (
+        options.slic
+        and not options.float_inputs
+        and problem.groups > 1
+        and problem.ci == problem.co
+        and problem.ci in (1, 2, 4)
+        and problem.sx <= 2
+        and problem.kdy == problem.kdx == 1
+        and not problem.expanded
+        and problem.pass_ != "weights"
+    ):
+        for u in {target.half_float_conv_units if not half else target.half_half_conv_units}:
+            found.append(Codelet("slic", problem.ci, problem.co, 4 // problem.ci, u, half))
+    if (
+        options.vertical_mac
+        and not options.float_inputs
+        and problem.ci == problem.co == 1
+        and problem.groups >= 4
+    ):
+        found.append(Codelet("vmac", 1, 1, 4, 0, half))
+    if problem.ci == 1 and is_matrix_product(problem):
+        found.append(Codelet("outer", 1, min(problem.co, 16), 1, 0, True))
+    return found
+
+
+def _can_expand(problem, dim):
+    """Whether turning a kernel dimension into channels changes anything (poplibs ``expandingDimChangesParams``)."""
+    p = problem
+    k, i, s, d = (p.ky, p.iy, p.sy, p.dy) if dim == "y" else (p.kx, p.ix, p.sx, p.dx)
+    return k <= i and (k > 1 or s > 1 or d > 1)
+
+
+def transformed(problem):
+    """The forms a pass may take before it is split: dimensions expanded, operands swapped, groups combined."""
+    forms = []
+    for y in (False, True):
+        for x in (False, True):
+            if (y and not _can_expand(problem, "y")) or (x and not _can_expand(problem, "x")):
+                continue
+            form = flatten(expand(problem, y, x))
+            forms.append(form)
+            if is_matrix_product(form):
+                forms.append(swap(form))
+            elif problem.pass_ == "weights" and problem.groups == 1:
+                other = replace(problem, batch=problem.co, co=problem.batch, swapped=True)
+                forms.append(flatten(expand(other, y, x)))
+    if problem.groups > 1:
+        for wanted in (4, 8, 16):
+            factor = wanted // problem.ci
+            if factor > 1 and problem.groups >= factor:
+                for form in [f for f in forms if f.combined == 1]:
+                    if form.groups == problem.groups:
+                        forms.append(combine_groups(form, factor))
+    unique = []
+    for form in forms:
+        if form not in unique:
+            unique.append(form)
+    return unique
+
+
+def _distinct_splits(size, limit):
+    """Split counts that give different tile sizes: about 2 sqrt(size) of them."""
+    size = int(max(size, 1))
+    sizes = {-(-size // s) for s in range(1, min(size, int(size**0.5) + 1) + 1)} | set(
+        range(1, int(size**0.5) + 1)
+    )
+    return np.array(sorted({-(-size // s) for s in sizes if -(-size // s) <= limit}), dtype=np.float64)
+
+
+@lru_cache(maxsize=2048)
+def _all_splits(grains, tiles):
+    """Every combination of splits over the axes that uses at most ``tiles`` and not far too few."""
+    per_axis = [_distinct_splits(g, tiles) for g in grains]
+    most = 1.0
+    for s in per_axis:
+        most *= s[-1]
+    floor = _FILL * min(float(tiles), most)
+    # What the axes still to come can multiply a partial product by: lets hopeless starts be dropped at once.
+    reach = [1.0]
+    for s in reversed(per_axis[1:]):
+        reach.append(reach[-1] * s[-1])
+    reach = reach[::-1]
+    columns = [per_axis[0]]
+    product = per_axis[0]
+    for axis in range(len(per_axis)):
+        if axis:
+            s = per_axis[axis]
+            grid = product[:, None] * s[None, :]
+            keep = (grid <= tiles) & (grid * reach[axis] >= floor)
+            first, second = np.nonzero(keep)
+            columns = [c[first] for c in columns] + [s[second]]
+            product = grid[first, second]
+    return columns, product
+
+
+def _input_range(out, kernel, stride, kernel_dilation, input_dilation, whole_out, whole_kernel, whole_in):
+    """Input elements one dimension of a tile needs (poplibs ``getMaxInputRangeSize``)."""
+    span = (out - 1) * stride + (kernel - 1) * kernel_dilation
+    need = np.floor(span / input_dilation) + 1
+    everything = (out == whole_out) & (kernel == whole_kernel)
+    return np.where(everything, whole_in, np.minimum(need, whole_in))
+
+
+def _compute(problem, codelet, tile, target, options):
+    """Cycles of the partial-sum codelet for each candidate."""
+    rows = tile["batch"] * tile["oy"]
+    # A strided backward pass (dilated input) computes only the outputs each tap reaches.
+    # The sliding window is the exception: it runs over an input whose gaps have been filled with zeros.
+    sliding = codelet.method == "slic"
+    rows = np.maximum(1.0, ceil_div(rows, 1 if sliding else problem.dy))
+    width = ceil_div(tile["ox"], 1 if sliding else problem.dx)
+    in_groups = ceil_div(tile["ci"], codelet.in_per_group)
+    out_groups = ceil_div(tile["co"], codelet.out_per_group)
+    if codelet.method == "amp":
+        full_units = target.conv_units(options.float_inputs, not codelet.half_partials)
+        weights_per_unit = target.conv_unit_weight_bytes // (4 if options.float_inputs else 2)
+        height = max(1, weights_per_unit * codelet.units // full_units // codelet.in_per_group)
+        passes = codelet.out_per_group / codelet.units
+        load = target.conv_unit_load_bytes_per_cycle
+        general = codelets.amp_nx1(
+            rows, width, tile["ky"], problem.kx, tile["groups"], in_groups, out_groups, passes, codelet.units,
+            height, load, codelet.half_partials,
+        )  # fmt: skip
+        if (
+            height != 1
+            or problem.kx != 1
+            or problem.sx != 1
+            or problem.sy != 1
+            or problem.dx * problem.dy != 1
+        ):
+            cycles = general
+        else:
+            single = codelets.amp_1x1(
+                rows, width, tile["groups"], in_groups, out_groups, passes, codelet.units, load,
+                codelet.half_partials,
+            )  # fmt: skip
+            cycles = np.where((tile["ky"] == 1) & (tile["batch"] * tile["oy"] == 1), single, general)
+        return cycles * (2 if options.float_inputs else 1)
+    if codelet.method == "hmac":
+        return codelets.horizontal_mac(
+            rows, width, tile["ky"] * problem.kx, tile["groups"], in_groups, out_groups, codelet.in_per_group,
+            codelet.out_per_group, options.float_inputs,
+        )  # fmt: skip
+    group_groups = ceil_div(tile["groups"], codelet.groups_per_group)
+    if codelet.method == "slic":
+        return codelets.slic(
+            rows, width, tile["ky"], problem.kx, group_groups, problem.sx, codelet.units, codelet.half_partials,
+            codelet.groups_per_group,
+        )  # fmt: skip
+    if codelet.method == "vmac":
+        return codelets.vertical_mac(rows * width, tile["ky"], problem.kx, group_groups, in_groups)
+    return codelets.outer_product(
+        tile["ox"], tile["co"] * tile["groups"], codelet.out_per_group, options.float_inputs
+    )
+
+
+def _evaluate(problem, codelet, target, options, serial):
+    """All candidate splits of one form with one codelet: cycles by step, temporary bytes, sizes (arrays)."""
+    p, c = problem, codelet
+    co_serial = -(-p.co // serial)
+    grains = (
+        -(-p.groups // c.groups_per_group), p.batch, p.oy, p.ox, p.ky, -(-p.ci // c.in_per_group),
+        -(-co_serial // c.out_per_group),
+    )  # fmt: skip
+    columns, used = _all_splits(grains, target.tiles)
+    per_grain = (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
+    tile = {a: ceil_div(g, s) * k for a, g, s, k in zip(AXES, grains, columns, per_grain)}
+    split = dict(zip(AXES, columns))
+    in_bytes = 4 if options.float_inputs else 2
+    partial_bytes = 2 if c.half_partials else 4
+    out_half = not options.float_inputs
+
+    iy = _input_range(tile["oy"], tile["ky"], p.sy, p.kdy, p.dy, p.oy, p.ky, p.iy)
+    ix = _input_range(tile["ox"], p.kx, p.sx, p.kdx, p.dx, p.ox, p.kx, p.ix)
+    inputs = tile["groups"] * tile["batch"] * tile["ci"] * iy * ix
+    weights = tile["groups"] * tile["ci"] * tile["co"] * tile["ky"] * p.kx
+    partials = tile["groups"] * tile["batch"] * tile["co"] * tile["oy"] * tile["ox"]
+    depth = split["ky"] * split["ci"]
+    outputs = ceil_div(partials, depth)
+
+    rate = float(target.exchange_bytes_per_cycle)
+    # Tiles that share an exchange bus receive one stream at twice the rate: neighbours hold consecutive out channels.
+    in_rate = np.where(split["co"] % target.tiles_per_exchange_bus == 0, 2 * rate, rate)
+    in_exchange = (inputs - np.floor(inputs / split["co"])) * in_bytes / in_rate
+    weight_exchange = (
+        (weights - np.floor(weights / (split["oy"] * split["ox"] * split["batch"]))) * in_bytes / rate
+    )
+    first, second = codelets.reduction_stages(depth)
+    after_first = ceil_div(partials, first)
+    reduce_exchange = np.where(depth > 1, (partials - outputs) * partial_bytes / rate, 0.0)
+    reduce_exchange = reduce_exchange + np.where(second > 1, after_first * partial_bytes / rate, 0.0)
+    compute = _compute(p, c, tile, target, options)
+    reduce = codelets.reduce_partials(
+        after_first, first, c.half_partials, np.where(second <= 1, out_half, c.half_partials)
+    )
+    reduce = reduce + np.where(
+        second > 1, codelets.reduce_partials(outputs, second, c.half_partials, out_half), 0.0
+    )
+    transform, transform_bytes = _transform(p, c, target, outputs, used, in_bytes)
+    conv_bytes = (inputs + weights) * in_bytes + partials * partial_bytes
+    if c.method == "slic":
+        conv_bytes = (
+            conv_bytes + partials * partial_bytes / ceil_div(tile["groups"], c.groups_per_group) + 200
+        )
+        window_y = (tile["oy"] - 1) * p.sy + 1 + (tile["ky"] - 1) * p.kdy
+        window_x = (tile["ox"] - 1) * p.sx + 1 + (p.kx - 1) * p.kdx
+        zeros = tile["groups"] * tile["batch"] * tile["ci"] * window_y * window_x - inputs
+        transform = transform + np.maximum(zeros, 0.0) * in_bytes / rate
+        conv_bytes = conv_bytes + np.maximum(zeros, 0.0) * in_bytes
+    reduce_bytes = np.where(depth > 1, outputs * depth * partial_bytes, 0.0)
+    temporary = np.maximum(np.maximum(transform_bytes, conv_bytes), reduce_bytes)
+    cycles = {
+        "compute": compute,
+        "input_exchange": in_exchange,
+        "weight_exchange": weight_exchange,
+        "reduce_exchange": reduce_exchange,
+        "reduce": reduce,
+        "transform": transform,
+    }
+    slicing = 30.0 + weights * in_bytes / target.memcpy_bytes_per_cycle if serial > 1 else 0.0
+    cycles = {k: (v + (slicing if k == "transform" else 0.0)) * serial for k, v in cycles.items()}
+    sizes = {
+        "inputs": inputs, "weights": weights, "partials": partials, "outputs": outputs, "depth": depth,
+        "input_rows": tile["groups"] * tile["batch"] * iy * ceil_div(tile["ci"], 16),
+        "weight_blocks": tile["groups"] * ceil_div(tile["ci"], 16) * ceil_div(tile["co"], 8) * tile["ky"] * p.kx,
+        "out_rows": tile["groups"] * tile["batch"] * tile["oy"] * ceil_div(tile["co"], c.out_per_group),
+        "in_groups": ceil_div(tile["ci"], c.in_per_group), "out_groups": ceil_div(tile["co"], c.out_per_group),
+        "taps": tile["ky"] * p.kx, "conv_groups": ceil_div(tile["groups"], c.groups_per_group),
+        "worker_rows": tile["batch"] * tile["oy"],
+    }  # fmt: skip
+    return cycles, temporary, columns, used, sizes
+
+
+def _transform(p, c, target, outputs, used, in_bytes):
+    """Cycles and bytes of moving operands into the planned layout (poplibs ``addTransformCycleEstimate``)."""
+    is_weights = p.pass_ == "weights"
+    pad_in = p.ci % c.in_per_group != 0
+    pad_out = p.co % c.out_per_group != 0
+    combined = p.combined > 1
+    move_input = is_weights or p.expanded or p.swapped or combined or pad_in
+    move_weights = move_input or pad_out
+    move_output = (is_weights != p.swapped) or combined or pad_out
+    copy_in = float(min(target.memcpy_bytes_per_cycle, in_bytes))
+    # The scale is poplibs' own: 5/4, or 5/3 when channels are not in fours.
+    scale = 1.25 if (p.ci * p.co) % 4 == 0 else 5.0 / 3.0
+    share = _whole(p, move_input, move_weights) / used * in_bytes
+    cycles = share / target.exchange_bytes_per_cycle + share * scale / copy_in
+    out_bytes = outputs * 2
+    out_scale = 1.25 if p.co % 4 == 0 else 5.0 / 3.0
+    if move_output:
+        cycles = cycles + out_bytes / target.exchange_bytes_per_cycle + out_bytes * out_scale / copy_in
+    elif c.out_per_group != 16:
+        rate = min(target.memcpy_bytes_per_cycle, c.out_per_group * 2)
+        cycles = cycles + out_bytes * out_scale / rate
+    return cycles, 2.0 * np.maximum(share, out_bytes if move_output else 0.0)
+
+
+def _whole(p, move_input, move_weights):
+    """Elements of the whole operands, after expansion, that a transform has to write."""
+    total = 0.0
+    if move_input:
+        total += float(p.groups) * p.batch * p.ci * p.iy * p.ix
+    if move_weights:
+        total += float(p.groups) * p.ci * p.co * p.ky * p.kx
+    return total
+
+
+def _fewest_cycles(p, c, target):
+    """A bound from below on the compute cycles of a form with a codelet: its inner loops, perfectly spread."""
+    outputs = p.groups * p.batch * p.oy * p.ox / (p.dy * p.dx) / target.tiles
+    if c.method == "amp":
+        weights_per_unit = target.conv_unit_weight_bytes // 2
+        height = max(1, weights_per_unit // c.in_per_group)
+        passes = -(-p.co // c.out_per_group) * c.out_per_group / c.units
+        return outputs * -(-p.ky // height) * p.kx * -(-p.ci // c.in_per_group) * passes * 4.0
+    if c.method == "hmac":
+        return outputs * p.ky * p.kx * -(-p.ci // c.in_per_group) * p.co * (7 + c.in_per_group / 4.0)
+    return 0.0
+
+
+def _typical(candidates, best):
+    """Weighted geometric mean of the temporary bytes of plans within a few _TIE of the best."""
+    total = np.concatenate([c[0] for c in candidates])
+    size = np.concatenate([c[1] for c in candidates])
+    weight = np.exp(-(total / best - 1.0) / _TIE)
+    return float(np.exp(np.sum(weight * np.log(np.maximum(size, 1.0))) / np.sum(weight)))
+
+
+def plan_problem(problem, target, options):
+    """The best :class:`ConvPlan` of one pass."""
+    bound = target.bytes_per_tile * options.available_memory_proportion
+    pairs = [(form, codelet) for form in transformed(problem) for codelet in _codelets_for(form, target, options)]
+    pairs = sorted(((_fewest_cycles(f, c, target), f, c) for f, c in pairs), key=lambda pair: pair[0])
+    while True:
+        best, unbounded, candidates = None, float("inf"), []
+        for serial in _SERIAL_SPLITS:
+            # A loop over output channels only pays where the whole convolution does not fit the bound.
+            if best is not None and best.total_cycles <= _SERIAL_GAIN * unbounded:
+                break
+            for least, form, codelet in pairs:
+                if best is not None and least > best.total_cycles * (1 + 5 * _TIE):
+                    break
+                if serial > 1 and form.co % serial:
+                    continue
+                cycles, temporary, columns, used, sizes = _evaluate(form, codelet, target, options, serial)
+                total = sum(cycles.values())
+                unbounded = min(unbounded, float(total.min()))
+                total = np.where(temporary <= bound, total, np.inf)
+                i = int(np.argmin(total))
+                if not np.isfinite(total[i]):
+                    continue
+                if best is None or total[i] < best.total_cycles:
+                    best = ConvPlan(
+                        form, codelet, tuple(int(c[i]) for c in columns), serial, int(used[i]),
+                        {k: float(v[i]) if np.ndim(v) else float(v) for k, v in cycles.items()},
+                        int(temporary[i]), {k: float(v[i]) for k, v in sizes.items()},
+                    )  # fmt: skip
+                near = total <= best.total_cycles * (1 + 5 * _TIE)
+                candidates.append((total[near], (temporary * used)[near]))
+        if best is not None:
+            return replace(best, typical_temporary_bytes=_typical(candidates, best.total_cycles))
+        bound = float("inf") if bound > 2 * target.bytes_per_tile else bound * 2
+
+
+@lru_cache(maxsize=4096)
+def plan_pass(params, pass_, target, options=DEFAULT_OPTIONS):
+    """Plans one pass ("forward", "backward" or "weights") of a layer; cached by shape."""
+    return plan_problem(problem_of(params.check(), pass_), target, options)

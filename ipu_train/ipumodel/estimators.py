@@ -1,0 +1,200 @@
+"""What each traced operation costs on an IPU, forward and backward."""
+
+import math
+
+from ipu_train.ipumodel import constants as k
+from ipu_train.ipumodel.conv_cost import conv_cost
+from ipu_train.ipumodel.conv_params import ConvParams
+from ipu_train.ipumodel.costs import OpCost, add
+from ipu_train.ipumodel.pooling import pool_cost
+from ipu_train.ipumodel.reduction import reduce_cost
+
+_CHEAP = {"relu", "relu_", "neg", "neg_", "abs", "clamp", "clamp_", "clamp_min", "clamp_max", "hardtanh", "hardtanh_",
+          "leaky_relu", "leaky_relu_", "round", "floor", "sign", "threshold", "square"}  # fmt: skip
+
+
+def conv_params_of(attributes):
+    """:class:`ConvParams` of a traced convolution of one, two or three dimensions, transposed or not."""
+    x, w = attributes["input"], attributes["weight"]
+    groups = attributes["groups"]
+    field, kernel = list(x[2:]), list(w[2:])
+    stride, padding = list(attributes["stride"]), list(attributes["padding"])
+    dilation = list(attributes["dilation"])
+    batch, in_channels, out_channels = x[0], w[1], w[0] // groups
+    input_dilation = [1] * len(field)
+    if attributes["transposed"]:
+        in_channels, out_channels = w[0] // groups, w[1]
+        padding = [dilation[i] * (kernel[i] - 1) - padding[i] for i in range(len(field))]
+        input_dilation, stride = stride, [1] * len(field)
+    if len(field) == 3:  # depth becomes batch and its taps become channels: the same multiplications
+        depth = (field[0] + 2 * padding[0] - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
+        batch, in_channels = batch * max(depth, 1), in_channels * kernel[0]
+        field, kernel, stride, padding = field[1:], kernel[1:], stride[1:], padding[1:]
+        dilation, input_dilation = dilation[1:], input_dilation[1:]
+    if len(field) == 1:
+        field, kernel, stride, padding = [1] + field, [1] + kernel, [1] + stride, [0] + padding
+        dilation, input_dilation = [1] + dilation, [1] + input_dilation
+    return ConvParams(
+        batch, groups, in_channels, out_channels, tuple(field), tuple(kernel), tuple(stride), tuple(padding),
+        tuple(padding), tuple(dilation), tuple(input_dilation),
+    )  # fmt: skip
+
+
+def matmul_params_of(attributes):
+    """A matrix product as a one-tap convolution over its rows."""
+    a = attributes
+    return ConvParams(1, a["groups"], a["inner"], a["columns"], (1, a["rows"]), (1, 1))
+
+
+def _vectors(elements, element_bytes, target):
+    return math.ceil(math.ceil(elements / target.tiles) * element_bytes / 8)
+
+
+def _map(elements, element_bytes, target, cycles, codelet, scale=1.0):
+    """An elementwise step: every tile works on what it holds."""
+    tiles = target.tiles
+    unary = codelet == "unary"
+    return OpCost(
+        cycles={
+            "compute": k.STEP_CYCLES + cycles * _vectors(elements, element_bytes, target),
+            "exchange": 0.0, "rearrange": 0.0, "sync": 0.0,
+        },
+        vertex_state_bytes=scale * (k.UNARY_STATE_BYTES if unary else k.BINARY_STATE_BYTES) * tiles,
+        exchange_code_bytes=0.0 if unary else scale * k.BINARY_EXCHANGE_BYTES * tiles,
+        control_code_bytes=scale * (k.UNARY_CONTROL_BYTES if unary else k.BINARY_CONTROL_BYTES) * tiles,
+        codelets=frozenset({codelet}),
+        tiles=tiles,
+        flops=float(elements),
+    )  # fmt: skip
+
+
+def _copy(elements, element_bytes, target):
+    per_tile = elements * element_bytes / target.tiles
+    return OpCost(
+        cycles={"compute": 0.0, "exchange": per_tile / 4, "rearrange": k.STEP_CYCLES + per_tile / 6, "sync": 0.0},
+        temporary_bytes=0.0,
+        exchange_code_bytes=k.COPY_EXCHANGE_BYTES * target.tiles,
+        control_code_bytes=k.UNARY_CONTROL_BYTES * target.tiles,
+        codelets=frozenset({"copy"}),
+        tiles=target.tiles,
+    )
+
+
+def _norm(attributes, target, element_bytes, backward):
+    shape = attributes["in_shape"]
+    elements = math.prod(shape)
+    rate = k.NORM_BACKWARD_CYCLES if backward else k.NORM_FORWARD_CYCLES
+    name = attributes["operator"]
+    if "batch" in name:
+        statistics = attributes["channels"]
+    elif "group" in name:
+        statistics = shape[0] * attributes["groups"]
+    else:
+        statistics = max(1, elements // max(1, shape[-1]))
+    reduction = reduce_cost(elements, max(1, statistics), min(statistics, 8), target, element_bytes)
+    # Statistics of instances still need the sums over channels for the affine parameters' gradients.
+    rounds = 2.0 if not backward else 2.0
+    cycles = {
+        "compute": 6 * k.STEP_CYCLES + rate * _vectors(elements, element_bytes, target),
+        "exchange": rounds * reduction.cycles["exchange"],
+        "rearrange": 0.0,
+        "sync": rounds * reduction.cycles["sync"],
+    }
+    # The product of gradient and whitened activation (backward), and the whitened activation itself, exist for a while.
+    return OpCost(
+        cycles=cycles,
+        temporary_bytes=(elements * element_bytes if backward else 0.0) + reduction.temporary_bytes,
+        vertex_state_bytes=k.NORM_STATE_BYTES * target.tiles,
+        exchange_code_bytes=k.NORM_EXCHANGE_BYTES * target.tiles,
+        control_code_bytes=k.NORM_CONTROL_BYTES * target.tiles,
+        codelets=frozenset({"norm", "reduce", "binary"}),
+        tiles=target.tiles,
+        flops=8.0 * elements,
+    )
+
+
+def _elementwise(op, target, element_bytes, backward):
+    a = op.attributes
+    elements = max(a["out_elements"], 1)
+    short = op.operator.split("::")[-1]
+    if op.kind == "unary":
+        rate = k.RECTIFIER_CYCLES if short in _CHEAP else k.TRANSCENDENTAL_CYCLES
+        codelet = "unary"
+        if backward:  # gradients read two tensors, and evaluate the function again unless the output was kept
+            rate = k.BINARY_CYCLES if short in _CHEAP else k.BINARY_CYCLES + k.TRANSCENDENTAL_CYCLES
+    else:
+        rate, codelet = k.BINARY_CYCLES, "binary"
+        if backward:
+            if short in ("add", "add_", "sub", "sub_", "rsub"):
+                return _broadcast_gradient(op, target, element_bytes, OpCost(cycles={"compute": 0.0}))
+            cost = _map(elements, element_bytes, target, rate * max(1, len(op.differentiable)), codelet)
+            return _broadcast_gradient(op, target, element_bytes, cost)
+    return _map(elements, element_bytes, target, rate, codelet)
+
+
+def _broadcast_gradient(op, target, element_bytes, cost):
+    """A factor or summand smaller than the result collects its gradient by a reduction."""
+    a = op.attributes
+    small = a["in_elements"] < 2 * a["out_elements"] and len(op.differentiable) > 1
+    if not small:
+        return cost
+    outputs = max(1, a["in_elements"] - a["out_elements"])
+    return add([cost, reduce_cost(a["out_elements"], outputs, min(outputs, 8), target, element_bytes)])
+
+
+def _pool(a, target, element_bytes, backward):
+    shape, out = a["in_shape"], a["shape"]
+    dims = len(a["kernel"])
+    field, out_field = shape[-dims:], out[-dims:]
+    batch = math.prod(shape[: len(shape) - dims - 1]) or 1
+    cost = pool_cost(batch, shape[-dims - 1], field, a["kernel"], a["stride"], out_field, target, element_bytes)
+    return cost
+
+
+def estimate(op, target, options, element_bytes, backward=False, input_gradient=True):
+    """:class:`OpCost` of one traced operation, forward or backward.
+
+    Args:
+        op: the operation; its kind decides the estimator, unknown kinds count as elementwise over all operands.
+        options: the planner's options (:class:`~ipu_train.ipumodel.conv_plan.PlanOptions`).
+        element_bytes: width of activations.
+        backward: the gradient operation instead of the operation.
+        input_gradient: False where the first operand needs no gradient (first layer): no backward-data pass.
+    """
+    a = op.attributes
+    if op.kind in ("conv", "matmul"):
+        params = conv_params_of(a) if op.kind == "conv" else matmul_params_of(a)
+        if not backward:
+            passes = ["forward"]
+        else:
+            passes = (["backward"] if input_gradient else []) + ["weights"]
+        return add(conv_cost(params, p, target, options) for p in passes)
+    if op.kind == "norm":
+        return _norm(a, target, element_bytes, backward)
+    if op.kind == "pool":
+        return _pool(a, target, element_bytes, backward)
+    if op.kind == "reduce":
+        if backward:
+            return _copy(a["in_elements"], element_bytes, target)
+        outputs = max(1, a["out_elements"])
+        return reduce_cost(max(a["in_elements"], 1), outputs, min(outputs, 8), target, element_bytes)
+    if op.kind in ("softmax", "loss"):
+        cost = _map(max(a["in_elements"], 1), 4, target, 4 * k.TRANSCENDENTAL_CYCLES, "softmax")
+        return add([cost, reduce_cost(max(a["in_elements"], 1), max(1, a["shape"][0] if a["shape"] else 1), 1, target, 4)])
+    if op.kind == "dropout":
+        return _map(a["out_elements"], element_bytes, target, k.TRANSCENDENTAL_CYCLES, "unary")
+    if op.kind == "copy":
+        return _copy(a["out_elements"], element_bytes, target)
+    if op.kind == "fill":
+        return _map(a["out_elements"] if not backward else 0, element_bytes, target, 1.0, "unary")
+    if op.kind == "unknown":
+        return _map(a["in_elements"] + a["out_elements"], element_bytes, target, k.TRANSCENDENTAL_CYCLES, "binary")
+    return _elementwise(op, target, element_bytes, backward)
+
+
+def signature(op, backward):
+    """What makes two operations the same code for the compiler: it outlines equal ones."""
+    a = op.attributes
+    parts = [op.kind, op.operator, backward, a.get("in_shape"), a.get("shape"), len(op.differentiable)]
+    parts += [a.get(n) for n in ("weight", "stride", "padding", "dilation", "groups", "rows", "inner", "columns", "kernel")]
+    return tuple(parts)

@@ -1,0 +1,218 @@
+"""Memory of one IPU: always-live categories, the peak of what comes and goes, and what is responsible for it."""
+
+from dataclasses import dataclass
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+from ipu_train.ipumodel import constants as k
+from ipu_train.ipumodel.estimators import signature
+from ipu_train.ipumodel.liveness import live_at, live_bytes
+from ipu_train.ipumodel.program import PARAMETER
+from ipu_train.ipumodel.schedule import BACKWARD
+from ipu_train.ipumodel.settings import OPTIMIZERS
+
+# Always live, in the order of the table; "not_always_live" is the peak over the schedule.
+ALWAYS_LIVE = ("weights", "master_weights", "optimizer_state", "gradient_accumulators", "stash", "input_buffers",
+               "vertex_code", "vertex_state", "exchange_code", "control_code")  # fmt: skip
+PEAK = ("activations", "gradients", "temporaries")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The step of the schedule at which most bytes are live."""
+
+    step: int
+    steps: int
+    phase: str
+    operator: str
+    layer: str
+    responsible: Tuple[Tuple[str, str, int], ...]  # (layer, what, bytes), largest first
+
+
+@dataclass
+class IpuMemory:
+    """Bytes of one IPU over all its tiles. ``categories`` sum to ``total_bytes``."""
+
+    categories: Dict[str, int]
+    total_bytes: int
+    worst_tile_bytes: int
+    bytes_per_tile: int
+    moment: Moment
+    activation_peak_bytes: int
+    live: np.ndarray
+
+    @property
+    def fits(self):
+        return self.worst_tile_bytes <= self.bytes_per_tile
+
+    @property
+    def missing_bytes(self):
+        """By how many bytes the worst tile is over; 0 when it fits."""
+        return max(0, self.worst_tile_bytes - self.bytes_per_tile)
+
+
+def stash_depth(settings, stage, stages):
+    """Micro-batches in flight between the forward and the backward pass of a stage.
+
+    PopART and grouped pipelines: 2 (stages to the end) + 1, none for the last stage (PopART ``pipeline.cpp``);
+    interleaved: as many as there are stages to the end.
+    """
+    if settings.schedule in ("sequential", "sharded") or stages == 1:
+        return 0
+    to_end = stages - 1 - stage
+    if to_end == 0:
+        return 0
+    return to_end + 1 if settings.schedule == "interleaved" else 2 * to_end + 1
+
+
+def weights_of(program, operations):
+    """Trainable parameters and other state that the operations read: (trainable elements, constant bytes)."""
+    indices = {i for op in operations for i in op.reads if program.tensors[i].kind in (PARAMETER, "buffer")}
+    trainable = sum(program.tensors[i].elements for i in indices if program.tensors[i].requires_grad)
+    frozen = sum(
+        program.tensors[i].elements * (2 if program.tensors[i].floating else 4)
+        for i in indices
+        if not program.tensors[i].requires_grad
+    )
+    return trainable, frozen
+
+
+def state_bytes(program, settings, trainable, frozen):
+    """Bytes of weights, master weights, optimizer state and accumulators on one IPU (of one replica)."""
+    slots, combined = OPTIMIZERS[settings.optimizer]
+    width = settings.state_bytes
+    found = {
+        "weights": trainable * settings.activation_bytes + frozen,
+        "master_weights": trainable * 4 if settings.precision == "16.32" else 0,
+        "optimizer_state": 0,
+        "gradient_accumulators": 0,
+    }
+    if not program.training:
+        found["master_weights"] = 0
+        return found
+    state = trainable * slots * width
+    accumulate = settings.gradient_accumulation > 1
+    found["gradient_accumulators"] = 0 if combined or not accumulate else trainable * width
+    if settings.optimizer_offload:
+        state = 0
+    elif settings.replicated_tensor_sharding:
+        state = -(-state // settings.replicas)
+    found["optimizer_state"] = state
+    if settings.weights_offload:
+        found["master_weights"] = 0
+    elif settings.replicated_tensor_sharding:
+        found["master_weights"] = -(-found["master_weights"] // settings.replicas)
+    return found
+
+
+def code_bytes(costs, target):
+    """Code and state of the operations of an IPU, each distinct one once (the compiler outlines equal ones).
+
+    ``costs`` are (signature, OpCost) pairs. Vertex code is there once per vertex type and tile.
+    """
+    unique = dict(costs)
+    codelets = frozenset().union(*[c.codelets for c in unique.values()]) | {"runtime"} if unique else {"runtime"}
+    code = sum(k.CODELET_BYTES.get(name, k.CODELET_BYTES["binary"]) for name in codelets)
+    return {
+        "vertex_code": code * target.tiles,
+        "vertex_state": sum(c.vertex_state_bytes for c in unique.values()),
+        "exchange_code": sum(c.exchange_code_bytes for c in unique.values()),
+        "control_code": sum(c.control_code_bytes for c in unique.values()) + k.OTHER_PROGRAM_BYTES * target.tiles,
+    }
+
+
+def ipu_memory(program, settings, target, schedule, costs, operations, depth, update_bytes):
+    """:class:`IpuMemory` of the IPU that runs ``operations`` by ``schedule``.
+
+    Args:
+        costs: the :class:`OpCost` of each step of the schedule, in order.
+        depth: micro-batches in the stash (0: none).
+        update_bytes: temporaries of the weight update (all-reduce buffers, optimizer arithmetic).
+    """
+    trainable, frozen = weights_of(program, operations)
+    categories = {name: 0.0 for name in ALWAYS_LIVE + PEAK}
+    categories.update(state_bytes(program, settings, trainable, frozen))
+    categories["stash"] = depth * sum(schedule.stored.values())
+    categories["input_buffers"] = sum(
+        program.tensors[i].elements * settings.input_bytes_per_element
+        for op in operations
+        for i in op.reads
+        if program.tensors[i].kind == "input" and program.tensors[i].floating
+    )
+    update = [] if not program.training else [(("update",), _update_cost(target))]
+    signatures = [(signature(s.op, s.phase == BACKWARD), c) for s, c in zip(schedule.steps, costs)]
+    categories.update(code_bytes(signatures + update, target))
+    during = [c.temporary_bytes + _weight_gradient(program, settings, s) for s, c in zip(schedule.steps, costs)]
+    steps = len(schedule.steps)
+    live = live_bytes(schedule.intervals, steps, during) if steps else np.zeros(0)
+    at = int(np.argmax(live)) if steps else 0
+    highest = float(live[at]) if steps else 0.0
+    tensor_peak = live_bytes(schedule.intervals, steps) if steps else np.zeros(0)
+    moment = _moment(program, schedule, during, at)
+    if update_bytes > highest:
+        categories["temporaries"] = update_bytes
+        moment = Moment(steps, steps, "weight update", "update", "", (("", "all-reduce and update", int(update_bytes)),))
+    elif steps:
+        alive = live_at(schedule.intervals, at)
+        categories["gradients"] = sum(i.bytes for i in alive if i.label.startswith("gradient"))
+        categories["activations"] = sum(i.bytes for i in alive if not i.label.startswith("gradient"))
+        categories["temporaries"] = during[at]
+    rounded = {name: int(round(float(value))) for name, value in categories.items()}
+    total = sum(rounded.values())
+    worst = int(round(k.WORST_TILE_SHARE * total / target.tiles))
+    return IpuMemory(
+        rounded, total, worst, target.bytes_per_tile, moment,
+        int(_activation_peak(schedule, steps)), np.append(live, update_bytes) if len(tensor_peak) else live,
+    )  # fmt: skip
+
+
+def _activation_peak(schedule, steps):
+    """Peak of activations alone: neither gradients nor temporaries."""
+    kept = [i for i in schedule.intervals if not i.label.startswith("gradient")]
+    live = live_bytes(kept, steps) if steps else np.zeros(0)
+    return float(live.max()) if len(live) else 0.0
+
+
+def _weight_gradient(program, settings, step):
+    """A weight gradient exists until it is added to the accumulator or the weights."""
+    if step.phase != BACKWARD:
+        return 0.0
+    return float(sum(
+        program.tensors[i].elements * settings.activation_bytes
+        for i in step.op.differentiable if program.tensors[i].kind == PARAMETER
+    ))  # fmt: skip
+
+
+def _update_cost(target):
+    from ipu_train.ipumodel.costs import OpCost
+
+    return OpCost(
+        vertex_state_bytes=k.BINARY_STATE_BYTES * target.tiles * 4,
+        control_code_bytes=k.BINARY_CONTROL_BYTES * target.tiles * 8,
+        exchange_code_bytes=k.BINARY_EXCHANGE_BYTES * target.tiles * 4,
+        codelets=frozenset({"update", "binary"}),
+    )
+
+
+def _moment(program, schedule, during, at):
+    """What is live at the peak step, grouped by the layer that made it."""
+    if not schedule.steps:
+        return Moment(0, 0, "", "", "", ())
+    made = {}
+    for step in schedule.steps:
+        for index in step.op.writes:
+            made.setdefault(index, step.op.layer)
+    grouped: Dict[Tuple[str, str], float] = {}
+    for interval in live_at(schedule.intervals, at):
+        what = "gradient" if interval.label.startswith("gradient") else "activation"
+        key = (made.get(interval.tensor, "") or interval.label, what)
+        grouped[key] = grouped.get(key, 0.0) + interval.bytes
+    step = schedule.steps[at]
+    key = (step.op.layer, "temporaries")
+    grouped[key] = grouped.get(key, 0.0) + during[at]
+    largest: List = sorted(grouped.items(), key=lambda item: -item[1])[:10]
+    return Moment(
+        at, len(schedule.steps), step.phase, step.op.operator, step.op.layer,
+        tuple((layer, what, int(size)) for (layer, what), size in largest if size > 0),
+    )  # fmt: skip

@@ -1,0 +1,126 @@
+"""``plan``: a traced program, a chip and the settings of a run in, a report of memory, cycles and images/s out."""
+
+from dataclasses import dataclass
+
+from ipu_train.ipumodel import constants as k
+from ipu_train.ipumodel.conv_plan import PlanOptions
+from ipu_train.ipumodel.costs import CYCLE_KINDS
+from ipu_train.ipumodel.estimators import estimate
+from ipu_train.ipumodel.memory import ipu_memory, stash_depth, weights_of
+from ipu_train.ipumodel.report import IpuReport, Report
+from ipu_train.ipumodel.schedule import BACKWARD, stage_schedule
+from ipu_train.ipumodel.settings import Settings
+from ipu_train.ipumodel.throughput import throughput
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Cycles of one micro-batch on one IPU: by phase, by kind and by kind of layer."""
+
+    by_phase: dict
+    by_kind: dict
+    by_layer_kind: dict
+
+    @property
+    def total(self):
+        return sum(self.by_phase.values())
+
+
+def _options(settings, proportion):
+    return PlanOptions(
+        available_memory_proportion=proportion,
+        half_partials=settings.half_partials and settings.half,
+        float_inputs=not settings.half,
+    )
+
+
+def _step_costs(program, settings, target, schedule, proportion):
+    """The cost of each step of a schedule; equal operations are estimated once."""
+    options = _options(settings, proportion)
+    costs = []
+    for step in schedule.steps:
+        op = step.op
+        backward = step.phase == BACKWARD
+        first = op.reads[0] if op.reads else -1
+        needs_input = first in op.differentiable
+        if op.kind == "matmul" and op.operator.endswith("addmm"):
+            needs_input = len(op.reads) > 1 and op.reads[1] in op.differentiable
+        costs.append(estimate(op, target, options, settings.activation_bytes, backward, needs_input))
+    return costs
+
+
+def _cycles(schedule, costs):
+    by_phase, by_kind, by_layer = {}, dict.fromkeys(CYCLE_KINDS, 0.0), {}
+    for step, cost in zip(schedule.steps, costs):
+        total = cost.total_cycles
+        by_phase[step.phase] = by_phase.get(step.phase, 0.0) + total
+        by_layer[step.op.kind] = by_layer.get(step.op.kind, 0.0) + total
+        for kind in CYCLE_KINDS:
+            by_kind[kind] += cost.cycles.get(kind, 0.0)
+    return StageCost(by_phase, by_kind, by_layer)
+
+
+def plan(program, target, settings=None):
+    """Plans a traced program on a chip.
+
+    Args:
+        program: from :func:`~ipu_train.ipumodel.trace.trace`; its batch is the micro-batch size.
+        target: :class:`~ipu_train.ipumodel.target.Target`.
+        settings: :class:`~ipu_train.ipumodel.settings.Settings`; default settings when left out.
+
+    Returns:
+        :class:`~ipu_train.ipumodel.report.Report`.
+    """
+    settings = settings or Settings()
+    stages = program.stages
+    mode = settings.recompute_for(stages)
+    sequential = settings.schedule == "sequential" or stages == 1
+    groups = [None] if sequential else list(range(stages))
+    proportions = settings.proportions(len(groups))
+    ipus, stage_costs = [], []
+    for position, stage in enumerate(groups):
+        last = stage is None or stage == stages - 1
+        depth = 0 if stage is None else stash_depth(settings, stage, stages)
+        operations = [op for op in program.forward() if stage is None or op.stage == stage]
+        schedule = _schedule(program, settings, stage, mode, last, depth > 0)
+        costs = _step_costs(program, settings, target, schedule, proportions[position])
+        trainable, _ = weights_of(program, operations)
+        update_bytes = _update_bytes(program, settings, trainable)
+        memory = ipu_memory(program, settings, target, schedule, costs, operations, depth, update_bytes)
+        cycles = _cycles(schedule, costs)
+        stage_costs.append((cycles, trainable))
+        ipus.append(IpuReport(position, stage, memory, cycles, schedule))
+    rate = throughput(program, settings, target, [c for c, _ in stage_costs], [t for _, t in stage_costs])
+    return Report(program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names)
+
+
+def _schedule(program, settings, stage, mode, last, flush):
+    if stage is None and program.stages > 1 and mode in ("pipeline", "standard"):
+        return _sequential_schedule(program, settings)
+    return stage_schedule(program, settings, stage, mode, last, flush)
+
+
+def _sequential_schedule(program, settings):
+    """All stages on one IPU: what crosses a stage boundary is kept, the rest of each stage is computed again."""
+    crossing = {}
+    for op in program.forward():
+        for index in op.writes:
+            crossing.setdefault(index, op.stage)
+    kept = tuple(sorted({
+        i for op in program.forward() for i in op.reads if i in crossing and crossing[i] != op.stage
+    }))  # fmt: skip
+    return stage_schedule(program, settings, None, "kept", True, False, kept)
+
+
+def _update_bytes(program, settings, trainable):
+    """Temporary bytes of a weight update: gradients on their way through the all-reduce, optimizer arithmetic."""
+    if not program.training:
+        return 0.0
+    gradients = trainable * settings.state_bytes
+    reduce = 0.0
+    if settings.replicas > 1:
+        reduce = float(gradients)
+        if settings.all_reduce_buffer_bytes is not None:
+            reduce = min(reduce, float(settings.all_reduce_buffer_bytes))
+    # Updates run tensor by tensor: a share of the weights is in flight in float at once.
+    return reduce + k.UPDATE_SHARE * trainable * 4.0

@@ -1,0 +1,105 @@
+"""What a run sets beside the network and the micro-batch, in PopTorch's words."""
+
+from dataclasses import dataclass, field
+from typing import Optional, Sequence, Tuple, Union
+
+RECOMPUTE = ("none", "pipeline", "standard", "checkpoints", "stages")
+SCHEDULES = ("pipelined", "grouped", "interleaved", "sequential", "sharded")
+PRECISIONS = ("16.16", "16.32", "32.32")
+# Weight-shaped tensors of state beside the weights, and whether momentum and gradient accumulator are one tensor.
+OPTIMIZERS = {
+    "sgd": (0, False),
+    "momentum": (1, False),  # SGD with momentum, separate accumulator (PopART SGD2, TF1 momentum)
+    "sgd_combined": (1, True),  # PopART SGD1: accumulator and momentum are one tensor
+    "rmsprop": (2, False),  # mean square and momentum
+    "adam": (2, False),
+    "adamw": (2, False),
+    "lamb": (2, False),
+    "lars": (1, False),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the traced program runs.
+
+    Attributes:
+        precision: "16.16" (half weights), "16.32" (half arithmetic, float master weights), "32.32".
+        optimizer: a name of ``OPTIMIZERS``; ``momentum=False`` in ``sgd``.
+        gradient_accumulation, replicas: as in PopTorch; 1 accumulates nothing.
+        schedule: "pipelined" (PopART; every stage on its own IPU, forward and backward of a stage together),
+            "grouped" (the same order), "interleaved" (shorter stashes), "sequential" (all stages one after the other
+            on one IPU), "sharded" (every stage on its own IPU, no overlap).
+        recompute: "none"; "pipeline" (only stage inputs are kept); "standard" (about the square root of the number
+            of cut points is kept); "checkpoints" (the outputs of the modules in ``checkpoints``, and stage inputs, are
+            kept); "stages" (as "pipeline"; the word of the TensorFlow applications).
+        available_memory_proportion: one number, or one per IPU.
+        half_partials: float16 partial sums in convolutions and matrix products.
+        optimizer_offload: optimizer state lives in streaming memory.
+        weights_offload: float master weights do too.
+        replicated_tensor_sharding: each replica keeps its share of the optimizer state.
+        input_bytes_per_element: 1 for 8-bit images, 2 for half, 4 for float.
+        all_reduce_buffer_bytes: largest buffer of the gradients' all-reduce; None for all gradients at once.
+        stochastic_rounding: costs nothing (stated by Graphcore's documentation); here for completeness.
+    """
+
+    precision: str = "16.16"
+    optimizer: str = "momentum"
+    gradient_accumulation: int = 1
+    replicas: int = 1
+    schedule: str = "pipelined"
+    recompute: Optional[str] = None
+    checkpoints: Tuple[str, ...] = ()
+    available_memory_proportion: Union[float, Sequence[float]] = 0.6
+    half_partials: bool = False
+    optimizer_offload: bool = False
+    weights_offload: bool = False
+    replicated_tensor_sharding: bool = False
+    input_bytes_per_element: int = 2
+    all_reduce_buffer_bytes: Optional[int] = None
+    stochastic_rounding: bool = False
+    labels: Tuple[str, ...] = field(default=())
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("precision", self.precision, PRECISIONS),
+            ("optimizer", self.optimizer, tuple(OPTIMIZERS)),
+            ("schedule", self.schedule, SCHEDULES),
+            ("recompute", self.recompute, (None,) + RECOMPUTE),
+        ):
+            if value not in allowed:
+                valid = ", ".join(str(v) for v in allowed if v is not None)
+                raise ValueError(f"{name} is {value!r}; valid values: {valid}")
+        for name in ("gradient_accumulation", "replicas"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for value in self.proportions(1):
+            if not 0 <= value <= 1:
+                raise ValueError(f"available_memory_proportion is {value}; it must lie between 0 and 1")
+
+    def proportions(self, ipus):
+        """The available memory proportion of each of ``ipus`` IPUs; the last one given serves those beyond."""
+        value = self.available_memory_proportion
+        values = list(value) if isinstance(value, (list, tuple)) else [float(value)]
+        values = values or [0.6]
+        return [float(values[min(i, len(values) - 1)]) for i in range(max(ipus, 1))]
+
+    @property
+    def half(self):
+        """Whether activations and arithmetic are float16."""
+        return self.precision != "32.32"
+
+    @property
+    def activation_bytes(self):
+        return 2 if self.half else 4
+
+    @property
+    def state_bytes(self):
+        """Width of optimizer state and gradient accumulators: that of the master weights."""
+        return 2 if self.precision == "16.16" else 4
+
+    def recompute_for(self, stages):
+        """The recompute mode in force; PopTorch's default is pipeline recompute from two IPUs on, else none."""
+        if self.recompute is not None:
+            return "pipeline" if self.recompute == "stages" else self.recompute
+        return "pipeline" if stages > 1 and self.schedule in ("pipelined", "grouped", "interleaved") else "none"

@@ -1,0 +1,234 @@
+"""Records the training program of a module on fake tensors: every operation, its shapes, its stage.
+
+Nothing is computed and no memory of the network's size is touched: parameters, buffers and inputs are replaced by fake
+ones, the forward pass runs once under a dispatch mode that writes down each ATen operation below autograd, and, where
+asked, the backward pass too.
+"""
+
+import contextlib
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from ipu_train.ipumodel import operators
+from ipu_train.ipumodel.program import ACTIVATION, BUFFER, INPUT, PARAMETER, Operation, Program, Tensor
+
+
+def _storage_key(tensor):
+    return tensor.untyped_storage()._cdata
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down every operation that reaches the dispatcher."""
+
+    def __init__(self, current_stage=None):
+        super().__init__()
+        self.tensors, self.index_of, self.keep = [], {}, []
+        self.operations, self.unknown = [], {}
+        self.phase, self.stage, self.layers = "forward", 0, [""]
+        self.current_stage = current_stage
+
+    def tensor(self, value, kind=ACTIVATION, name=""):
+        """Index of the storage behind ``value``, new where it was not seen before."""
+        key = _storage_key(value)
+        if key not in self.index_of:
+            storage = value.untyped_storage()
+            size = value.element_size()
+            # The storage, so that no address is used twice; not the tensor, or autograd would copy gradients that it
+            # may otherwise hand over.
+            self.keep.append(storage)
+            self.index_of[key] = len(self.tensors)
+            self.tensors.append(
+                Tensor(
+                    len(self.tensors), kind, tuple(value.shape), max(storage.nbytes() // size, value.numel()),
+                    max(storage.nbytes(), 0), value.dtype.is_floating_point, name,
+                )
+            )  # fmt: skip
+        return self.index_of[key]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = func._schema.name
+        if operators.is_free(name):
+            return result
+        inputs = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
+        outputs = [v for v in tree_flatten(result)[0] if isinstance(v, torch.Tensor)]
+        reads = tuple(self.tensor(v) for v in inputs)
+        fresh = len(self.tensors)
+        writes = tuple(self.tensor(v) for v in outputs)
+        if all(w < fresh for w in writes) and not func._schema.is_mutable:
+            return result  # a view: no work on an IPU, no new storage
+        stage = self.stage
+        if self.current_stage is not None and self.phase == "forward":
+            found = self.current_stage()
+            stage = self.stage = found if found is not None else stage
+        kind, attributes, saves, known = operators.describe(name, args, kwargs, inputs, outputs, reads, writes)
+        if not known and self.phase == "forward":
+            self.unknown[name] = self.unknown.get(name, 0) + 1
+        differentiable = tuple(
+            i for i, v in zip(reads, inputs) if v.dtype.is_floating_point and self.tensors[i].requires_grad
+        )
+        for value, index in zip(outputs, writes):
+            if differentiable and value.dtype.is_floating_point:
+                self.tensors[index].requires_grad = True
+        self.operations.append(
+            Operation(name, kind, self.layers[-1], stage, self.phase, reads, writes, attributes, saves, differentiable)
+        )
+        return result
+
+
+class _Hooks:
+    """Forward hooks on every submodule that keep the recorder's layer path and stage up to date."""
+
+    def __init__(self, module, recorder, splits, stage_at):
+        names = dict(module.named_modules())
+        missing = [s for s in splits if s not in names]
+        if missing:
+            near = [n for n in names if n.startswith(missing[0].split(".")[0])][:5]
+            raise ValueError(
+                f"pipeline split {missing[0]!r}: the model has no such module; near it are {', '.join(near) or 'none'}"
+            )
+        starts = {name: position + 1 for position, name in enumerate(splits)}
+        self.handles = []
+        for name, child in names.items():
+            before = self._before(recorder, name, starts.get(name), stage_at)
+            self.handles.append(child.register_forward_pre_hook(before))
+            self.handles.append(child.register_forward_hook(lambda *_: self._after(recorder)))
+
+    @staticmethod
+    def _before(recorder, name, start, stage_at):
+        def hook(module, _):
+            recorder.layers.append(name)
+            stage = stage_at(name, module) if stage_at is not None else None
+            if start is not None:
+                stage = max(recorder.stage, start)
+            if stage is not None:
+                recorder.stage = stage
+
+        return hook
+
+    @staticmethod
+    def _after(recorder):
+        recorder.layers.pop()
+
+    def remove(self):
+        for handle in self.handles:
+            handle.remove()
+
+
+def _fake(value):
+    """A tensor like ``value`` without memory, on the CPU wherever the original is; under a fake tensor mode only."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
+
+
+def cross_entropy(output, labels):
+    """The default loss of ``trace``: softmax cross entropy of logits [N, K] with class indices [N]."""
+    return torch.nn.functional.cross_entropy(output.float(), labels)
+
+
+def _loss_of(module, fake_inputs, loss, labels):
+    output = module(*fake_inputs)
+    tensors = [v for v in tree_flatten(output)[0] if isinstance(v, torch.Tensor)]
+    if loss is None:
+        scalars = [v for v in tensors if v.numel() == 1 and v.dtype.is_floating_point]
+        return (scalars[-1] if scalars else tensors[0].float().sum()), tensors
+    if labels is None:
+        labels = torch.zeros(tensors[0].shape[0], dtype=torch.int64, device="cpu")
+    return loss(tensors[0], labels), tensors
+
+
+def trace(
+    module,
+    example_inputs,
+    loss=cross_entropy,
+    labels=None,
+    training=True,
+    splits=(),
+    stage_at=None,
+    current_stage=None,
+    record_backward=False,
+):
+    """Records a module's program; returns a :class:`~ipu_train.ipumodel.program.Program`.
+
+    Args:
+        module: any ``nn.Module``; left as it was.
+        example_inputs: the positional inputs of one micro-batch (tensors; their values are never read).
+        loss: function (first output, labels) -> scalar; None when the module itself returns its loss (its last scalar
+            output, as PopTorch models do; else the sum of the first output).
+        labels: example labels; by default class indices [N].
+        training: whether to record a training step (else the forward pass alone, without gradients).
+        splits: names of modules with which a new pipeline stage begins, in order of execution.
+        stage_at: function (module name, module) -> stage or None, asked whenever a module begins.
+        current_stage: function () -> stage or None, asked at every operation (for block scopes).
+        record_backward: also record torch's own backward pass and saved tensors (see ``plain_torch.py``). The IPU's
+            backward pass does not need it: it follows from the forward operations.
+
+    Raises ValueError for a split that names no module.
+    """
+    inputs = example_inputs if isinstance(example_inputs, (list, tuple)) else (example_inputs,)
+    recorder = _Recorder(current_stage)
+    hooks = _Hooks(module, recorder, tuple(splits), stage_at)
+    saved = []
+    was_training = module.training
+    module.train(training)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), contextlib.ExitStack() as stack:
+            state = {}
+            for name, value in module.named_parameters():
+                fake = _fake(value).requires_grad_(training and value.requires_grad)
+                state[name] = fake
+                index = recorder.tensor(fake, PARAMETER, name)
+                recorder.tensors[index].requires_grad = fake.requires_grad
+            for name, value in module.named_buffers():
+                state[name] = _fake(value)
+                recorder.tensor(state[name], BUFFER, name)
+            fake_inputs = tree_map(lambda v: _fake(v), tuple(inputs))
+            for position, value in enumerate(tree_flatten(fake_inputs)[0]):
+                if isinstance(value, torch.Tensor):
+                    recorder.tensor(value, INPUT, f"input {position}")
+            fake_labels = _fake(labels) if labels is not None else None
+
+            def pack(value):
+                saved.append(value)
+                return value
+
+            stack.enter_context(torch.set_grad_enabled(training))
+            if record_backward:
+                stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value))
+            stack.enter_context(recorder)
+
+            def run(*args):
+                return torch.func.functional_call(module, state, args)
+
+            if training:
+                value, outputs = _loss_of(run, fake_inputs, loss, fake_labels)
+                outputs = outputs + [value]
+            else:
+                outputs = [v for v in tree_flatten(run(*fake_inputs))[0] if isinstance(v, torch.Tensor)]
+            if training and record_backward:
+                recorder.phase = "backward"
+                value.backward()
+                for fake in state.values():
+                    if fake.grad is not None:
+                        recorder.tensors[recorder.tensor(fake.grad)].is_gradient = True
+            kept = tuple(sorted({recorder.tensor(v) for v in saved}))
+            held = tuple(sorted({recorder.tensor(v) for v in outputs}))
+    finally:
+        hooks.remove()
+        module.train(was_training)
+    first = next((v for v in tree_flatten(tuple(inputs))[0] if isinstance(v, torch.Tensor)), None)
+    return Program(
+        recorder.tensors,
+        recorder.operations,
+        batch=int(first.shape[0]) if first is not None and first.dim() else 1,
+        training=training,
+        outputs=held,
+        unknown=recorder.unknown,
+        saved_by_torch=kept,
+        stage_names=("",) + tuple(splits),
+    )

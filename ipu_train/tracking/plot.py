@@ -1,0 +1,127 @@
+"""``curves.png``: loss and accuracy of a run, training and validation, in one picture."""
+
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple
+
+from .metrics import TRAIN, VALIDATION, PathLike, Record, read_metrics
+from .progress import tell
+
+# Okabe and Ito's colours, told apart with every kind of colour vision.
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#555555"
+_SMOOTHED_LINES = 40  # a training curve is averaged over about its length / 40
+
+
+def plot_run(run_dir: PathLike, title: Optional[str] = None) -> Optional[Path]:
+    """Draw the metrics of a run folder.
+
+    Args:
+        run_dir: run folder with ``metrics.jsonl``.
+        title: above the picture; None: the folder's name.
+
+    Returns:
+        Path of the picture; None when there is nothing to draw, or no matplotlib (said in one line).
+
+    Raises:
+        MetricsError: the metrics cannot be read.
+    """
+    folder = Path(run_dir)
+    records = read_metrics(folder / "metrics.jsonl")
+    if not any(record.get("split") in (TRAIN, VALIDATION) for record in records):
+        return None
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, PercentFormatter, StrMethodFormatter
+    except ImportError:
+        tell("curves.png needs matplotlib; install ipu-train[plots] (the metrics are in metrics.jsonl)")
+        return None
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    per_epoch = steps_per_epoch(records)
+    for axes, key in ((left, "loss"), (right, "accuracy")):
+        _draw(axes, records, key, per_epoch)
+        axes.set_xlabel("epoch" if per_epoch else "weight update")
+        axes.set_ylabel(key)
+        axes.grid(True, color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlim(left=0)
+    if _loss_axis(left) == "log":
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        left.yaxis.set_minor_locator(LogLocator(subs="auto"))
+        left.yaxis.set_minor_formatter("")
+    _accuracy_axis(right)
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    figure.suptitle(title if title is not None else folder.resolve().name, fontsize=11, color=_GREY)
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def steps_per_epoch(records: Sequence[Record]) -> Optional[float]:
+    """Weight updates of an epoch, from the last validation, which ends one; None when there is none."""
+    for record in reversed(records):
+        if record.get("split") == VALIDATION and record.get("epoch") and record.get("step"):
+            return record["step"] / record["epoch"]
+    return None
+
+
+def points(records: Sequence[Record], split: str, key: str) -> Tuple[List[float], List[float]]:
+    """Weight updates and values of one curve; lines without the value are left out."""
+    found = [
+        r for r in records if r.get("split") == split and r.get(key) is not None and r.get("step") is not None
+    ]
+    return [r["step"] for r in found], [r[key] for r in found]
+
+
+def smooth(values: Sequence[float], window: int) -> List[float]:
+    """Mean over a centred window that shrinks towards both ends."""
+    half = window // 2
+    result = []
+    for i in range(len(values)):
+        reach = min(half, i, len(values) - 1 - i)
+        part = values[i - reach : i + reach + 1]
+        result.append(sum(part) / len(part))
+    return result
+
+
+def _draw(axes: Any, records: Sequence[Record], key: str, per_epoch: Optional[float]) -> None:
+    steps, values = points(records, TRAIN, key)
+    x = [step / (per_epoch or 1) for step in steps]
+    window = max(1, len(values) // _SMOOTHED_LINES)
+    if window > 1:
+        axes.plot(x, values, color=_BLUE, alpha=0.25, linewidth=0.8)
+    if values:
+        axes.plot(x, smooth(values, window), color=_BLUE, linewidth=1.8, label="train")
+    steps, values = points(records, VALIDATION, key)
+    if values:
+        x = [step / (per_epoch or 1) for step in steps]
+        marker = "o" if len(values) <= 60 else None
+        axes.plot(x, values, color=_ORANGE, linewidth=1.8, marker=marker, markersize=3.5, label="validation")
+        text = f"{values[-1]:.2%}" if key == "accuracy" else f"{values[-1]:.3g}"
+        axes.annotate(
+            text,
+            (x[-1], values[-1]),
+            xytext=(0, 7 if key == "loss" else -14),
+            textcoords="offset points",
+            ha="right",
+            color=_ORANGE,
+            fontsize=9,
+        )
+    if axes.lines:
+        axes.legend(frameon=False)
+
+
+def _loss_axis(axes: Any) -> str:
+    """Makes the axis logarithmic where the losses span more than a factor of ten."""
+    values = [y for line in axes.lines for y in line.get_ydata()]
+    if values and min(values) > 0 and max(values) > 10 * min(values):
+        axes.set_yscale("log")
+    elif values:
+        axes.set_ylim(bottom=min(0, min(values)))
+    return axes.get_yscale()
+
+
+def _accuracy_axis(axes: Any) -> None:
+    values = [y for line in axes.lines for y in line.get_ydata()]
+    if values:
+        axes.set_ylim(max(0.0, min(values) - 0.05), 1.0 if max(values) > 0.8 else max(values) * 1.1 or 1.0)

@@ -1,0 +1,61 @@
+"""The progress bar of a run, and short messages that do not tear it."""
+
+import sys
+from typing import Any, Optional
+
+from tqdm import tqdm
+
+_FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {rate_noinv_fmt}{postfix}, {remaining} left"
+
+
+def tell(message: str) -> None:
+    """One line on standard error, above a progress bar if there is one."""
+    tqdm.write(message, file=sys.stderr)
+
+
+class Progress:
+    """One bar over the whole run, counted in images: epoch, loss, accuracy, images per second, time left.
+
+    Args:
+        images: of all epochs of the run.
+        epochs: of the run.
+        done: images that an interrupted run had seen already.
+        show: true, false, or "auto": when standard error is a terminal.
+    """
+
+    def __init__(self, images: int, epochs: int, done: int = 0, show: Any = "auto"):
+        self.epochs = epochs
+        visible = sys.stderr.isatty() if show == "auto" else bool(show)
+        self.bar = tqdm(
+            total=images,
+            initial=done,
+            unit=" images",
+            unit_scale=True,
+            bar_format=_FORMAT,
+            disable=not visible,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+
+    @property
+    def visible(self) -> bool:
+        return not self.bar.disable
+
+    def update(
+        self, images: int, epoch: int, loss: Optional[float] = None, accuracy: Optional[float] = None
+    ) -> None:
+        """Move on by ``images`` in ``epoch`` (from 1); loss and accuracy (0..1) are shown when given."""
+        self.bar.set_description_str(f"epoch {epoch}/{self.epochs}", refresh=False)
+        if loss is not None:
+            shown = f"loss {loss:.4f}" + (f", accuracy {accuracy:.2%}" if accuracy is not None else "")
+            self.bar.set_postfix_str(shown, refresh=False)
+        self.bar.update(images)
+
+    def close(self) -> None:
+        self.bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()

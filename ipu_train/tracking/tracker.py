@@ -1,0 +1,109 @@
+"""Everything a run tells, in one place: the metrics file and, when asked, Weights & Biases."""
+
+from pathlib import Path
+from typing import Any, List, Mapping, Optional
+
+from ..config import LoggingConfig
+from .metrics import TRAIN, VALIDATION, MetricsFile, PathLike, Record, read_metrics
+from .weights_and_biases import WandbRun
+
+
+class Tracker:
+    """Writes metrics of a run.
+
+    Args:
+        run_dir: run folder; ``metrics.jsonl`` is in it.
+        logging: the logging section of the configuration.
+        config: the whole configuration as plain values, for Weights & Biases.
+        name: of the run there.
+        resume_step: weight update of the checkpoint that the run goes on from; later lines are dropped.
+            None: a new run.
+
+    Raises:
+        MetricsError: the metrics to go on with cannot be read.
+    """
+
+    def __init__(
+        self,
+        run_dir: PathLike,
+        logging: LoggingConfig,
+        config: Mapping[str, Any],
+        name: Optional[str] = None,
+        resume_step: Optional[int] = None,
+    ):
+        folder = Path(run_dir)
+        self.path = folder / "metrics.jsonl"
+        self._file = MetricsFile(self.path, resume_step)
+        self._wandb: Optional[WandbRun] = None
+        if logging.wandb:
+            self._wandb = WandbRun(folder, config, logging.wandb_project, logging.wandb_entity, name)
+
+    def train(
+        self,
+        epoch: float,
+        step: int,
+        loss: float,
+        accuracy: float,
+        learning_rate: float,
+        images_per_second: float,
+        **more: Any,
+    ) -> Record:
+        """Means over the weight updates since the last training line.
+
+        Args:
+            epoch: number of the epoch, from 1 (a fraction is allowed).
+            step: weight updates done.
+            loss, accuracy: means; accuracy in 0..1.
+            learning_rate: of the last weight update.
+            images_per_second: training images in a second.
+            more: further values, as numbers or text.
+        """
+        values = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "learning_rate": learning_rate,
+            "images_per_second": images_per_second,
+        }
+        return self._write(TRAIN, epoch, step, {**values, **more})
+
+    def validation(
+        self,
+        epoch: float,
+        step: int,
+        loss: float,
+        accuracy: float,
+        images_per_second: Optional[float] = None,
+        learning_rate: Optional[float] = None,
+        **more: Any,
+    ) -> Record:
+        """Means over all validation images after ``step`` weight updates; ``epoch`` counts epochs done."""
+        values = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "learning_rate": learning_rate,
+            "images_per_second": images_per_second,
+        }
+        given = {key: value for key, value in values.items() if value is not None}
+        return self._write(VALIDATION, epoch, step, {**given, **more})
+
+    def _write(self, split: str, epoch: float, step: int, values: Mapping[str, Any]) -> Record:
+        record = {"split": split, "epoch": epoch, "step": step, **values}
+        self._file.write(**record)
+        if self._wandb is not None:
+            self._wandb.log(split, step, {"epoch": epoch, **values})
+        return record
+
+    def records(self) -> List[Record]:
+        """All lines written so far, by an interrupted run too."""
+        return read_metrics(self.path)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._wandb is not None:
+            self._wandb.close()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()

@@ -1,0 +1,80 @@
+"""The command line: one clear message and exit status 2 for bad input, and quick answers."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ipu_train import cli
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--config", "quickstrat"], 'did you mean "quickstart"'),
+        (["--config", "quickstart", "model.nmae=x"], 'did you mean "name"'),
+        (["--config", "quickstart", "training.epochs=none"], "training.epochs"),
+        (["--config", "quickstart", "extra"], "section.key=value"),
+        (["--config", "quickstart", "model.name=resnet9"], "Did you mean 'resnet8'"),
+        (["--config", "quickstart", "model.norm_groups=5"], "cannot split 16 channels into 5 groups"),
+        (
+            ["--config", "quickstart", "data.name=imagefolder", "data.path=nowhere", "data.image_size=8"],
+            "nowhere: there is no such folder",
+        ),
+        (["--config", "quickstart", "run_dir=nothing_here", "--resume"], "Nothing to resume"),
+        (["frobnicate"], "unknown command 'frobnicate'"),
+        (["config", "--config", "nothing_here.yaml"], "no such file"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.startswith("ipu-train: ")
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+def test_an_unwritable_run_folder_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["--config", "quickstart", f"run_dir={tmp_path / 'file' / 'run'}"]) == 2
+    assert "Cannot make the run folder" in capsys.readouterr().err
+
+
+def test_config_prints_every_value_with_its_origin(capsys):
+    assert cli.main(["config", "--config", "quickstart", "training.epochs=3"]) == 0
+    out = capsys.readouterr().out
+    assert any("epochs: 3" in line and "override" in line for line in out.splitlines())
+    assert any("micro_batch_size: 8" in line and "quickstart.yaml:" in line for line in out.splitlines())
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(arguments):
+        raise ValueError("a programming error")
+
+    monkeypatch.setitem(cli.COMMANDS, "config", broken)
+    with pytest.raises(ValueError, match="programming error"):
+        cli.main(["config"])
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import sys; from ipu_train.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'sklearn', 'matplotlib', 'wandb'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_answers_sooner_than_torch_is_imported():
+    def seconds(*command):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    ratios = [seconds("-m", "ipu_train", "--help") / seconds("-c", "import torch") for _ in range(3)]
+    assert min(ratios) < 0.5
