@@ -172,5 +172,5 @@ def _validateOptions(options: Any) -> None:
     settings = options if isinstance(options, dict) else options._Popart.options
     checkPopartOptions(settings)
     if settings is not options:
-        logSettings(options.toDict())
+        logSettings(options._values if options.defaultOutputMode() else options.toDict())
         logSettings(settings)
