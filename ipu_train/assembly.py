@@ -86,6 +86,7 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     config = resolved.config
     activations, weights = PRECISIONS[config.training.precision]
     network = build_network(resolved, source.num_classes, source.channels).to(weights)
+    device.use_proxy_norm_kernel(poptorch, network, config)
     device.place_on_ipus(poptorch, network, config.device.pipeline_splits)
     device.mark_checkpoints(poptorch, network, config.device.recompute_checkpoints)
     normalise = Normalise(source.mean, source.std, activations)

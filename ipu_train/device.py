@@ -9,10 +9,11 @@ import importlib
 import importlib.util
 import os
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import torch
 
+from . import models
 from .config import Config
 
 
@@ -163,6 +164,45 @@ def _common_options(poptorch: Any, config: Config, device_iterations: int) -> An
     options.randomSeed(config.training.seed)
     torch.set_rng_state(host_random)
     return options
+
+
+def use_proxy_norm_kernel(poptorch: Any, network: torch.nn.Module, config: Config) -> None:
+    """Choose what computes a group-wise norm with Proxy Norm, as ``model.proxy_norm_kernel`` asks.
+
+    auto is the C++ kernel of ``ipu_train.kernels`` where the emulator computes on a CPU and there is a compiler, else
+    plain torch. Normalisation, activation and Proxy Norm are then one operation that keeps no more than its input.
+
+    Raises:
+        DeviceError: the PopART operator is asked for and cannot be had.
+    """
+    wanted = config.model.proxy_norm_kernel
+    if wanted == "torch" or not config.model.proxy_norm:
+        return
+    if wanted == "popart":
+        kernel = popart_kernel(poptorch)
+    elif is_emulated(poptorch) and config.device.compute == "cpu":
+        from .kernels import cpu
+
+        if not cpu.available()[0]:
+            return
+        kernel = cpu.norm_proxy_norm_act
+    else:
+        return
+    models.use_proxy_norm_kernel(network, kernel)
+
+
+def popart_kernel(poptorch: Any) -> Callable[..., torch.Tensor]:
+    """The PopART operator through ``poptorch.custom_op``; the emulator runs the same sources on this host.
+
+    Raises:
+        DeviceError: there is no built operator, and why.
+    """
+    from .kernels import op
+
+    available, reason = op.available(poptorch)
+    if not available:
+        raise DeviceError(f"model.proxy_norm_kernel is popart, but {reason}. Use auto or torch.")
+    return op.norm_proxy_norm_act(poptorch)
 
 
 def place_on_ipus(poptorch: Any, network: torch.nn.Module, splits: List[str]) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "needs_stacked_replicas",
     "norm_names",
     "set_sync_groups",
+    "use_proxy_norm_kernel",
     "weight_decay_exempt",
 ]
 
@@ -56,6 +57,7 @@ _LAZY = {
     "load_checkpoint": "checkpoints",
     "needs_stacked_replicas": "sync_batch_norm",
     "set_sync_groups": "sync_batch_norm",
+    "use_proxy_norm_kernel": "norm_layers",
     "weight_decay_exempt": "properties",
 }
 
