@@ -146,6 +146,7 @@ def _common_options(poptorch: Any, config: Config, device_iterations: int) -> An
     options = poptorch.Options()
     options.deviceIterations(device_iterations)
     options.replicationFactor(config.training.replicas)
+    options.autoRoundNumIPUs(True)  # a machine hands out powers of two; idle IPUs are better than a refusal
     device = config.device
     if device.available_memory_proportion is not None:
         ipus = config.ipus_per_replica

@@ -158,7 +158,7 @@ def test_the_kernel_and_plain_torch_are_the_same_network(emulator):
     x = torch.randn(4, 3, 8, 8)
     a, b = plain(x), kernel(x)
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    for out, net in ((a, plain), (b, kernel)):
+    for out in (a, b):
         out.square().sum().backward()
     for (name, p), q in zip(plain.named_parameters(), kernel.parameters()):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4, msg=name)
