@@ -81,6 +81,8 @@ def training_options(poptorch: Any, config: Config, fuse_micro_batches: bool) ->
     reduction = poptorch.ReductionType.Mean if training.reduction == "mean" else poptorch.ReductionType.Sum
     options.Training.accumulationAndReplicationReductionType(reduction)
     options.outputMode(poptorch.OutputMode.Sum)
+    if config.optimizer.automatic_loss_scaling:
+        options.Training.setAutomaticLossScaling(True)
     options.Precision.enableStochasticRounding(training.stochastic_rounding)
     if fuse_micro_batches:
         options._Emulator.fuseMicroBatches(True, max_images=FUSED_IMAGES)
