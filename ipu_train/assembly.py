@@ -4,11 +4,18 @@ from typing import Any, List, NamedTuple, Optional
 
 import torch
 
-from . import device
+from . import device, initial_weights
 from .config import Config, Resolved, nearest
 from .data.mixing import COLUMNS, MixingDraws
 from .mixing import Mixing
-from .models import build, is_batch_independent, norm_names, weight_decay_exempt
+from .models import (
+    build,
+    is_batch_independent,
+    needs_stacked_replicas,
+    norm_names,
+    set_sync_groups,
+    weight_decay_exempt,
+)
 from .optim import (
     HostUpdate,
     WeightAverage,
@@ -66,9 +73,11 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
         raise resolved.error("model.norm", message)
     torch.manual_seed(resolved.config.training.seed)
     try:
-        return _build(resolved.config, num_classes, channels)
+        network = _build(resolved.config, num_classes, channels)
     except (ValueError, TypeError) as error:
         raise resolved.error("model.name", str(error)) from error
+    initial_weights.freeze(resolved, network)
+    return network
 
 
 def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
@@ -98,6 +107,7 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     activations, weights = PRECISIONS[config.training.precision]
     network = build_network(resolved, source.num_classes, source.channels).to(weights)
     device.place_on_ipus(poptorch, network, config.device.pipeline_splits)
+    device.mark_checkpoints(poptorch, network, config.device.recompute_checkpoints)
     normalise = Normalise(source.mean, source.std, activations)
 
     rate = base_learning_rate(config.optimizer, config.global_batch_size)
@@ -111,8 +121,10 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
         weight_decay_exempt,
         read_out=host_update.parameters.values() if host_update is not None else (),
     )
+    _check_sync_batch_norm(resolved, poptorch, network)
     fused = fuses_micro_batches(config, poptorch, network)
-    training_options = device.training_options(poptorch, config, fused)
+    stacked = needs_stacked_replicas(network) and config.training.replicas > 1
+    training_options = device.training_options(poptorch, config, fused, stacked)
     validation_options = device.validation_options(poptorch, config)
     mixing = Mixing(config.training, source.image_size) if mixes_images(config) else None
     training_program = TrainingProgram(poptorch, normalise, network, config.training.label_smoothing, mixing)
@@ -144,6 +156,27 @@ def mixing_draws(config: Config, image_size: int) -> Optional[MixingDraws]:
 def mixes_images(config: Config) -> bool:
     """Whether the training images are mixed with each other (mixup, CutMix)."""
     return config.training.mixup_alpha > 0 or config.training.cutmix_lambda < 1
+
+
+def _check_sync_batch_norm(resolved: Resolved, poptorch: Any, network: torch.nn.Module) -> None:
+    """Tell synchronised batch norm its groups of replicas.
+
+    Raises:
+        ConfigError: on a device where replicas cannot share statistics.
+    """
+    if not needs_stacked_replicas(network):
+        return
+    config = resolved.config
+    replicas = config.training.replicas
+    together = config.model.norm_replicas or replicas
+    if together > 1 and not device.is_emulated(poptorch):
+        raise resolved.error(
+            "model.norm",
+            "sync_batch runs on the embedded emulator only: PopTorch gives batch norm the statistics of one replica's "
+            "micro-batch, and has no all-reduce with a gradient to exchange them. Use a batch-independent norm, or "
+            "device.target=emulator.",
+        )
+    set_sync_groups(network, replicas // together)
 
 
 def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module) -> bool:

@@ -35,7 +35,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         if not _is_for_the_user(error):
             raise
         print(f"ipu-train: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return getattr(error, "exit_status", BAD_INPUT)
 
 
 def _is_for_the_user(error: BaseException) -> bool:
@@ -90,14 +90,37 @@ def _config(arguments: List[str]) -> int:
     return DONE
 
 
+def _plan(arguments: List[str]) -> int:
+    parser = _parser("plan", "Predict memory per tile and cycles of a training step on an IPU, without one.")
+    parser.add_argument("--json", action="store_true", help="print the prediction as JSON")
+    parser.add_argument("--plot", metavar="PATH", help="draw memory over the schedule to this picture")
+    options = parser.parse_intermixed_args(arguments)
+
+    import json
+
+    from . import planning
+    from .config import load
+
+    resolved = load(options.config, options.overrides)
+    report = planning.predict(resolved)
+    print(json.dumps(report.to_json(), indent=1) if options.json else planning.describe(resolved, report))
+    if options.plot:
+        report.plot(options.plot)
+        print(f"picture  {options.plot}", file=sys.stderr)
+    if not report.fits:
+        raise planning.refuse(report, resolved)
+    return DONE
+
+
 def _models(arguments: List[str]) -> int:
     from .models_command import main as models
 
     return models(arguments)
 
 
-COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config, "models": _models}
+COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config, "models": _models, "plan": _plan}
 COMMAND_HELP = {
     "config": "print the resolved configuration and the origin of each value",
     "models": "list models and norms; show the layers of one",
+    "plan": "predict memory per tile and cycles on an IPU",
 }

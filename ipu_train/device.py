@@ -4,11 +4,12 @@ The only place that decides between the Poplar SDK's PopTorch and the embedded e
 once, against the PopTorch API.
 """
 
+import difflib
 import importlib
 import importlib.util
 import os
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import torch
 
@@ -73,8 +74,15 @@ def is_emulated(poptorch: Any) -> bool:
     return poptorch.__name__ == "ipu_train.emulator"
 
 
-def training_options(poptorch: Any, config: Config, fuse_micro_batches: bool) -> Any:
-    """``poptorch.Options`` of the training program."""
+def training_options(
+    poptorch: Any, config: Config, fuse_micro_batches: bool, stack_replicas: bool = False
+) -> Any:
+    """``poptorch.Options`` of the training program.
+
+    Args:
+        fuse_micro_batches: the emulator runs micro-batches of a weight update together.
+        stack_replicas: the emulator runs the replicas' micro-batches as one batch, and nothing else together.
+    """
     training = config.training
     options = _common_options(poptorch, config, training.device_iterations)
     options.Training.gradientAccumulation(training.gradient_accumulation)
@@ -84,9 +92,48 @@ def training_options(poptorch: Any, config: Config, fuse_micro_batches: bool) ->
     if config.optimizer.automatic_loss_scaling:
         options.Training.setAutomaticLossScaling(True)
     options.Precision.enableStochasticRounding(training.stochastic_rounding)
+    _memory_options(poptorch, options, config)
     if fuse_micro_batches:
         options._Emulator.fuseMicroBatches(True, max_images=FUSED_IMAGES)
+    if stack_replicas:
+        options._Emulator.stackReplicas(True)
     return options
+
+
+# popart.RecomputationType; "checkpoints" is PopTorch's standard mode with the points marked in the model
+_RECOMPUTATION = {"none": 0, "standard": 1, "checkpoints": 1, "pipeline": 3}
+
+
+def _memory_options(poptorch: Any, options: Any, config: Config) -> None:
+    """What trades time for memory on the device; the emulator takes these options and computes the same."""
+    device = config.device
+    if device.recompute is not None:
+        options._Popart.set("autoRecomputation", _RECOMPUTATION[device.recompute])
+    if device.optimizer_offload or device.replicated_tensor_sharding:
+        location = poptorch.TensorLocationSettings()
+        location.useOnChipStorage(not device.optimizer_offload)
+        location.useReplicatedTensorSharding(device.replicated_tensor_sharding)
+        options.TensorLocations.setOptimizerLocation(location)
+
+
+def mark_checkpoints(poptorch: Any, network: torch.nn.Module, names: List[str]) -> None:
+    """Keep the outputs of the named modules for backward, so that recomputation starts from them.
+
+    Raises:
+        DeviceError: a name that is no module of the network.
+    """
+    modules = dict(network.named_modules())
+    for name in names:
+        if name not in modules:
+            raise DeviceError(f"device.recompute_checkpoints names {name}, {_no_module(name, modules)}")
+        modules[name].register_forward_hook(
+            lambda module, inputs, output: poptorch.recomputationCheckpoint(output)
+        )
+
+
+def _no_module(name: str, modules: Dict[str, torch.nn.Module]) -> str:
+    near = difflib.get_close_matches(name, [m for m in modules if m], n=3)
+    return "which is no module of the model." + (f" Did you mean {', '.join(near)}?" if near else "")
 
 
 # Enough for efficient CPU kernels; more only costs memory.
@@ -140,11 +187,7 @@ def place_on_ipus(poptorch: Any, network: torch.nn.Module, splits: List[str]) ->
     modules = dict(network.named_modules())
     for name in splits:
         if name not in modules:
-            import difflib
-
-            near = difflib.get_close_matches(name, [m for m in modules if m], n=3)
-            hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise DeviceError(f"device.pipeline_splits names {name}, which is no module of the model.{hint}")
+            raise DeviceError(f"device.pipeline_splits names {name}, {_no_module(name, modules)}")
     # the very first leaf opens IPU 0, since every operation of a pipelined model must be in a block
     poptorch.BeginBlock(
         next(m for m in network.modules() if not list(m.children())), user_id="ipu0", ipu_id=0

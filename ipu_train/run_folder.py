@@ -10,6 +10,7 @@ from .config import Resolved, load
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
+PLAN_FILE = "plan.json"
 
 # What may differ between a run and its resumption without changing what is computed.
 _MAY_DIFFER = ("logging.", "checkpoint.", "run_dir", "validation.", "device.")
@@ -36,6 +37,10 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / METRICS_FILE
+
+    @property
+    def plan(self) -> Path:
+        return self.path / PLAN_FILE
 
     @property
     def checkpoints(self) -> Path:

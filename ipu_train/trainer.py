@@ -4,14 +4,16 @@ One *call* of the training model makes ``device_iterations`` weight updates; one
 batch (micro-batch size x gradient accumulation x replicas). A *step* is a weight update.
 """
 
+import json
 from typing import Any, NamedTuple, Sequence, Tuple
 
 import torch
 
-from . import device, run_folder, run_state
+from . import device, initial_weights, planning, run_folder, run_state
 from .assembly import Assembly, assemble, example_batch, mixing_draws
 from .config import Config, Resolved
-from .data import EpochSampler, loader, open_data
+from .data import DataSource, EpochSampler, loader, open_data
+from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
 from .reporter import Reporter
 from .run_state import Position
@@ -44,8 +46,12 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
     source = open_data(config.data, config.training.seed)
     calls_per_epoch = _calls_per_epoch(config, len(source.train))
     run = assemble(resolved, poptorch, source)
+    report = _plan(resolved, source, device.is_emulated(poptorch))
     resume = resume or config.checkpoint.resume is not None
+    if not resume:
+        initial_weights.load(resolved, run.network)
     folder = run_folder.find_to_resume(resolved) if resume else run_folder.create(resolved)
+    _write_plan(report, folder)
     with device.errors_of(poptorch):
         position, reported = run_state.start(run, folder, resume, example_batch(config, source))
 
@@ -119,6 +125,23 @@ def _calls_per_epoch(config: Config, images: int) -> int:
             f"{training.device_iterations}. Lower one of them in the section training."
         )
     return calls
+
+
+def _plan(resolved: Resolved, source: DataSource, emulated: bool) -> Report:
+    """Predict memory and cycles; on the emulator, refuse what would not fit on IPUs.
+
+    Raises:
+        DoesNotFit: the emulator is asked for a program that no IPU could hold.
+    """
+    images = planning.Images(source.channels, source.image_size, source.num_classes)
+    report = planning.predict(resolved, images)
+    if emulated and not report.fits and not resolved.config.device.allow_out_of_memory:
+        raise planning.refuse(report, resolved, images)
+    return report
+
+
+def _write_plan(report: Report, folder: run_folder.RunFolder) -> None:
+    folder.plan.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def _set_optimizer(run: Assembly, config: Config, rate: float, scaling: float) -> None:

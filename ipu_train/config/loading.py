@@ -22,11 +22,15 @@ class Resolved(NamedTuple):
         config: the configuration; every default is filled in.
         origins: dotted path of each value -> ``resnet.yaml:12``, ``override`` or ``default``.
         source: the YAML file.
+        text: what it holds.
+        overrides: what was changed beside it.
     """
 
     config: Config
     origins: Dict[str, str]
     source: Path
+    text: str
+    overrides: Tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -40,6 +44,14 @@ class Resolved(NamedTuple):
     def explain(self) -> str:
         """The same YAML with the origin of each value beside it."""
         return explain(self.config, self.origins)
+
+    def changed(self, overrides: Iterable[str]) -> "Resolved":
+        """The configuration with further overrides; defaults that depend on them are filled in anew.
+
+        Raises:
+            ConfigError: the overrides do not fit.
+        """
+        return load_text(self.text, self.source, (*self.overrides, *overrides))
 
     def error(self, path: str, message: str) -> ConfigError:
         """An error about one value that only another part of the program can judge (a model's name, say).
@@ -132,7 +144,7 @@ def load(name_or_path: Union[str, "os.PathLike[str]"], overrides: Iterable[str] 
 
 def load_text(text: str, source: Path, overrides: Iterable[str] = ()) -> Resolved:
     """:func:`load` of a text that is already read; ``source`` is its name in messages."""
-    place = str(source)
+    place, overrides = str(source), tuple(overrides)
     parsed, problems = parse_overrides(overrides)
     try:
         values, lines, found = parse(text, place)
@@ -157,7 +169,7 @@ def load_text(text: str, source: Path, overrides: Iterable[str] = ()) -> Resolve
     if problems:
         raise ConfigError(problems)
     config = Config.model_validate(values)
-    return Resolved(config, dict(_origins(config, source, lines, by_path)), source)
+    return Resolved(config, dict(_origins(config, source, lines, by_path)), source, text, overrides)
 
 
 def _above(path: str) -> Iterator[str]:

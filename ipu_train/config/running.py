@@ -167,6 +167,24 @@ class DeviceConfig(Section):
     partials: Literal["float", "half"] = Field(
         "float", description="Type of the partial sums of convolutions."
     )
+    recompute: Optional[Literal["none", "pipeline", "standard", "checkpoints"]] = Field(
+        None,
+        description="What the backward pass computes again instead of keeping: nothing, all but the inputs of pipeline "
+        "stages, what PopART chooses, or all but recompute_checkpoints. null: pipeline with splits, else none.",
+    )
+    recompute_checkpoints: List[Text] = Field(
+        default_factory=list,
+        description="Names of the model's modules whose outputs recompute checkpoints keeps.",
+    )
+    optimizer_offload: Flag = Field(
+        False, description="Keep the optimizer state in streaming memory, off the IPU."
+    )
+    replicated_tensor_sharding: Flag = Field(
+        False, description="Each replica keeps its share of the optimizer state instead of all of it."
+    )
+    chip: Literal["mk1", "mk2", "bow"] = Field(
+        "mk2", description="IPU whose memory and cycles are predicted: GC2, GC200 or Bow."
+    )
     threads: Optional[int] = Field(
         None, ge=1, description="CPU threads of the emulator. null: torch's own number."
     )
@@ -196,6 +214,8 @@ class DeviceConfig(Section):
                 f"has {len(given)} numbers for {ipus} IPU{'s' if ipus > 1 else ''} (pipeline_splits + 1); "
                 "give one number, or one for each IPU",
             )
+        if (self.recompute == "checkpoints") != bool(self.recompute_checkpoints):
+            yield "recompute_checkpoints", "names what recompute: checkpoints keeps; give both or neither"
         if self.target in ("ipu", "ipu_model"):
             for key, usual in (("compute", "cpu"), ("threads", None), ("fuse_micro_batches", "auto")):
                 if getattr(self, key) != usual:

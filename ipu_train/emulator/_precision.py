@@ -96,6 +96,7 @@ EXACT = frozenset(
         "zeros_like", "ones_like", "new_zeros", "new_ones", "zero_", "tril", "triu", "diagonal", "unfold", "as_strided",
         "requires_grad_", "nop", "recomputationCheckpoint", "set_available_memory", "set_overlap_for_input",
         "set_overlap_for_output", "ipu_print_tensor", "floor", "ceil", "round", "trunc", "identity", "embedding",
+        "dynamic_slice", "dynamic_update", "masked_select", "scatter", "index_copy",
     ]
 )  # fmt: skip
 

@@ -1,16 +1,17 @@
 """The chips, as data: one entry a chip, one source beside each number.
 
 Sources in short: ``jia`` = Jia et al. 2019 (arXiv 1912.03413); ``poplibs`` = Graphcore's public poplibs code
-(``lib/poplin/PerformanceEstimation.hpp``, ``ConvModel.cpp``, ``lib/poplibs_test/Util.cpp``); ``popart`` = Graphcore's
-public PopART tests; ``bow`` = the Bow-2000 data sheet; ``toolkit`` = IPUToolkit.jl's documentation; ``stack`` =
-osmarks/ipu-stack, which printed a real Poplar ``Target``. "assumed" marks a number nobody has published.
+(``lib/poplin/PerformanceEstimation.hpp``, ``ConvModel.cpp``, ``lib/poplibs_test/Util.cpp``); ``popart`` =
+Graphcore's public PopART tests; ``bow`` = the Bow-2000 data sheet; ``toolkit`` = IPUToolkit.jl's
+documentation; ``stack`` = osmarks/ipu-stack, which printed a real Poplar ``Target``. "assumed" marks a number
+nobody has published.
 """
 
 # Everything that Mk1, Mk2 and Bow share.
 _COMMON = {
     "workers_per_tile": 6,  # jia
     "exchange_bytes_per_cycle": 4,  # poplibs (PoolPlan), stack
-    "tiles_per_exchange_bus": 2,  # poplibs (ExchangeEstimator): neighbours may receive one stream at twice the width
+    "tiles_per_exchange_bus": 2,  # poplibs (ExchangeEstimator): neighbours may share a stream
     "memcpy_bytes_per_cycle": 8,  # stack
     "load_bytes_per_cycle": 8,  # stack: ordinary load; poplibs' dataPathWidth of 64 bits
     "interleaved_load_bytes_per_cycle": 16,  # stack

@@ -1,7 +1,7 @@
 """Images per second of a run: pipeline, weight update, all-reduce over replicas, host transfers.
 
-Every figure is in seconds or cycles of one IPU. The steps do not overlap: compute and exchange alternate on an IPU
-(bulk-synchronous), and the public applications did not overlap host transfers with compute either.
+Every figure is in seconds or cycles of one IPU. The steps do not overlap: compute and exchange alternate on
+an IPU (bulk-synchronous), and the public applications did not overlap host transfers with compute either.
 """
 
 import math
@@ -72,7 +72,10 @@ def throughput(program, settings, target, stage_cycles, trainable):
     rate = images * settings.replicas / step if step else 0.0
     return Throughput(
         images_per_second=rate,
-        cycles_per_image_per_ipu=step * target.clock_hz * (1 if settings.schedule == "sequential" else stages) / images,
+        cycles_per_image_per_ipu=step
+        * target.clock_hz
+        * (1 if settings.schedule == "sequential" else stages)
+        / images,
         micro_batch_cycles=slowest,
         bubble_share=fill / (accumulation + fill) if accumulation + fill else 0.0,
         update_seconds=update,

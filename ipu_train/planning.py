@@ -1,0 +1,174 @@
+"""From a configuration to a prediction of memory and cycles, before anything runs."""
+
+import os
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+
+from .assembly import build_network
+from .config import Resolved
+from .ipumodel.planner import plan
+from .ipumodel.report import Report
+from .ipumodel.settings import Settings
+from .ipumodel.target import Target
+from .ipumodel.trace import trace
+
+# (channels, side in pixels, classes) of sources whose images need not be there to plan for them
+_IMAGES = {
+    "digits": (1, 8, 10),
+    "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "fashion_mnist": (1, 28, 10),
+}
+_FOLDER_CLASSES = 1000  # ImageNet's, for an imagefolder that is not on this machine
+
+
+class DoesNotFit(ValueError):
+    """The program does not fit in the memory of the IPUs; the message says by how much and what would help."""
+
+    exit_status = 3
+
+
+class Images(NamedTuple):
+    """What a plan must know of the data."""
+
+    channels: int
+    size: int
+    classes: int
+
+
+def images_of(resolved: Resolved) -> Images:
+    """Shape and number of classes of the configured images, without opening them where that can be known."""
+    data = resolved.config.data
+    channels, size, classes = _IMAGES.get(data.name, (data.channels or 3, 32, data.num_classes or 10))
+    if data.name == "imagefolder":
+        classes = _classes_in(data.path) or _FOLDER_CLASSES
+    return Images(channels, data.image_size or size, classes)
+
+
+def _classes_in(path: Optional[str]) -> int:
+    """Number of class folders of an imagefolder, 0 when it is not here."""
+    if path is None or not os.path.isdir(path):
+        return 0
+    for root in (os.path.join(path, "train"), path):
+        if os.path.isdir(root):
+            return sum(1 for entry in os.scandir(root) if entry.is_dir())
+    return 0
+
+
+def settings_of(resolved: Resolved) -> Settings:
+    """The run's settings in the IPU model's words."""
+    config = resolved.config
+    device, optimizer, training = config.device, config.optimizer, config.training
+    kind = optimizer.name
+    if kind == "sgd":
+        kind = "sgd_combined" if optimizer.use_combined_accum else "momentum" if optimizer.momentum else "sgd"
+    elif kind == "lars":  # updates on the host; the device keeps no state
+        kind = "sgd"
+    proportion = device.available_memory_proportion
+    return Settings(
+        precision=training.precision,
+        optimizer=kind,
+        gradient_accumulation=training.gradient_accumulation,
+        replicas=training.replicas,
+        recompute=device.recompute,
+        checkpoints=tuple(device.recompute_checkpoints),
+        available_memory_proportion=0.6 if proportion is None else tuple(proportion),
+        half_partials=device.partials == "half",
+        optimizer_offload=device.optimizer_offload,
+        replicated_tensor_sharding=device.replicated_tensor_sharding,
+        input_bytes_per_element=1,  # images travel as bytes
+        stochastic_rounding=training.stochastic_rounding,
+    )
+
+
+def predict(resolved: Resolved, images: Optional[Images] = None) -> Report:
+    """Memory and cycles of one training step of a configuration, on the chip ``device.chip``.
+
+    Raises:
+        ConfigError, ValueError: the model cannot be built, or a pipeline split names no module.
+    """
+    images = images or images_of(resolved)
+    config = resolved.config
+    network = build_network(resolved, images.classes, images.channels)
+    example = torch.zeros(config.training.micro_batch_size, images.channels, images.size, images.size)
+    program = trace(network, [example], splits=tuple(config.device.pipeline_splits))
+    return plan(program, Target.named(config.device.chip), settings_of(resolved))
+
+
+class Remedy(NamedTuple):
+    """A change of the configuration and the worst tile it would lead to, in bytes."""
+
+    changes: Tuple[str, ...]
+    worst_tile_bytes: int
+    fits: bool
+    images_per_second: float
+
+
+def remedies(resolved: Resolved, images: Optional[Images] = None, count: int = 3) -> List[Remedy]:
+    """The changes that would help memory most, best first, each with its predicted effect."""
+    found = []
+    for changes in _candidates(resolved):
+        try:
+            report = predict(resolved.changed(changes), images)
+        except ValueError:  # a change that this configuration does not allow
+            continue
+        found.append(Remedy(tuple(changes), report.worst_tile_bytes, report.fits, report.images_per_second))
+    return sorted(found, key=lambda remedy: (not remedy.fits, remedy.worst_tile_bytes))[:count]
+
+
+def _candidates(resolved: Resolved) -> List[List[str]]:
+    config = resolved.config
+    training, device = config.training, config.device
+    candidates = []
+    if training.micro_batch_size > 1:
+        smaller = training.micro_batch_size // 2
+        more = training.gradient_accumulation * training.micro_batch_size // smaller
+        candidates.append([f"training.micro_batch_size={smaller}", f"training.gradient_accumulation={more}"])
+    if device.recompute in (None, "none"):
+        candidates.append(["device.recompute=standard"])
+    if training.precision != "16.16":
+        candidates.append([f"training.precision={'16.16' if training.precision == '16.32' else '16.32'}"])
+    if not device.optimizer_offload:
+        candidates.append(["device.optimizer_offload=true"])
+    if device.partials == "float":
+        candidates.append(["device.partials=half"])
+    if device.available_memory_proportion is None:
+        candidates.append(["device.available_memory_proportion=0.2"])
+    return candidates
+
+
+def refuse(report: Report, resolved: Resolved, images: Optional[Images] = None) -> DoesNotFit:
+    """The error for a program that does not fit, with the three changes that would help most."""
+    worst = max(report.ipus, key=lambda ipu: ipu.memory.worst_tile_bytes)
+    lines = [
+        f"Out of memory: IPU {worst.ipu} needs {worst.memory.worst_tile_bytes:,} bytes on its worst tile, and a tile "
+        f"of {report.target.name} has {report.target.bytes_per_tile:,}: {worst.memory.missing_bytes:,} too few "
+        f"({worst.memory.total_bytes / 1e6:,.0f} MB over all tiles; most in the {worst.memory.moment.phase} of "
+        f"{worst.memory.moment.layer or 'the network'}).",
+        "What would help most:",
+    ]
+    for remedy in remedies(resolved, images):
+        verdict = (
+            "fits"
+            if remedy.fits
+            else f"still {remedy.worst_tile_bytes - report.target.bytes_per_tile:,} over"
+        )
+        lines.append(
+            f"  {' '.join(remedy.changes)}: worst tile {remedy.worst_tile_bytes:,} bytes ({verdict}), "
+            f"{remedy.images_per_second / report.images_per_second - 1:+.0%} images/s"
+        )
+    lines.append("To run all the same: device.allow_out_of_memory=true")
+    return DoesNotFit("\n".join(lines))
+
+
+def describe(resolved: Resolved, report: Report) -> str:
+    """The table of a plan under a line that says what was planned."""
+    config = resolved.config
+    model: Dict[str, object] = {
+        "model": config.model.name,
+        "norm": config.model.norm + ("+pn" if config.model.proxy_norm else ""),
+        "global batch size": config.global_batch_size,
+    }
+    head = ", ".join(f"{key} {value}" for key, value in model.items())
+    return f"{resolved.name}: {head}\n{report.table()}"

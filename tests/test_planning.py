@@ -1,0 +1,106 @@
+"""From a configuration to a plan: settings, refusals and the remedies they name."""
+
+import json
+
+import pytest
+
+from ipu_train import cli, config, planning
+
+RECIPE = """
+model: {name: resnet20, norm: group, proxy_norm: true}
+data: {name: cifar10}
+optimizer: {momentum: 0.9}
+training: {micro_batch_size: 4, gradient_accumulation: 4, replicas: 2}
+device: {target: emulator}
+logging: {progress: false, plots: false}
+"""
+# far beyond an IPU: 64 images of ResNet-18 at 224 pixels in float32
+TOO_LARGE = ["model.name=resnet18", "data.image_size=224", "training.micro_batch_size=64"]
+
+
+@pytest.fixture()
+def recipe(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_settings_are_the_configurations(recipe):
+    resolved = config.load(
+        recipe,
+        [
+            "training.precision=16.32",
+            "device.partials=half",
+            "device.recompute=checkpoints",
+            "device.recompute_checkpoints=[layer1.0]",
+            "device.available_memory_proportion=0.3",
+            "device.optimizer_offload=true",
+        ],
+    )
+    settings = planning.settings_of(resolved)
+    assert settings.precision == "16.32"
+    assert settings.optimizer == "momentum"
+    assert settings.half_partials
+    assert settings.checkpoints == ("layer1.0",)
+    assert settings.proportions(1) == [0.3]
+    assert (settings.gradient_accumulation, settings.replicas) == (4, 2)
+
+
+def test_a_data_set_that_is_not_here_can_be_planned_for(recipe):
+    assert planning.images_of(config.load(recipe)) == planning.Images(3, 32, 10)
+    folder = ["data.name=imagefolder", "data.path=nowhere", "data.image_size=224"]
+    assert planning.images_of(config.load(recipe, folder)) == planning.Images(3, 224, 1000)
+
+
+def test_half_precision_needs_less_memory(recipe):
+    full, half = (
+        planning.predict(config.load(recipe, [f"training.precision={p}"])) for p in ("32.32", "16.16")
+    )
+    assert half.worst_tile_bytes < full.worst_tile_bytes
+    assert full.fits
+
+
+def test_plan_prints_json_with_integer_bytes_and_cycles(recipe, capsys):
+    assert cli.main(["plan", "--config", str(recipe), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    for key in ("total_bytes", "worst_tile_bytes", "cycles"):
+        assert isinstance(report[key], int)
+    assert report["fits"] is True
+    assert report["images_per_second"] > 0
+    for ipu in report["ipus"]:
+        assert sum(ipu["categories_bytes"].values()) == ipu["total_bytes"]
+
+
+def test_what_does_not_fit_is_refused_before_training_with_what_would_help(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    images = ["data.name=synthetic", "data.length=64", "training.gradient_accumulation=1"]
+    status = cli.main(["--config", str(recipe), *TOO_LARGE, *images, "training.replicas=1", f"run_dir={run}"])
+    error = capsys.readouterr().err
+    assert status == 3
+    assert "Out of memory: IPU 0 needs" in error
+    assert error.count("worst tile") == 4  # the refusal, and three changes with their effect
+    assert "device.allow_out_of_memory=true" in error
+    assert not run.exists()
+
+
+def test_remedies_are_legal_changes_and_help(recipe):
+    resolved = config.load(recipe, TOO_LARGE)
+    before = planning.predict(resolved).worst_tile_bytes
+    found = planning.remedies(resolved)
+    assert len(found) == 3
+    assert [r.worst_tile_bytes for r in found] == sorted(r.worst_tile_bytes for r in found)
+    for remedy in found:
+        assert planning.predict(resolved.changed(remedy.changes)).worst_tile_bytes == remedy.worst_tile_bytes
+        assert remedy.worst_tile_bytes < before
+        assert resolved.changed(remedy.changes).config.global_batch_size == resolved.config.global_batch_size
+
+
+def test_the_plan_is_in_the_run_folder(recipe, tmp_path):
+    from ipu_train.trainer import train
+
+    images = ["data.name=generated", "data.length=32", "data.image_size=8", "training.epochs=1"]
+    resolved = config.load(
+        recipe, [*images, "model.options.width=0.25", "model.norm_groups=4", f"run_dir={tmp_path / 'run'}"]
+    )
+    folder = train(resolved).folder
+    assert json.loads(folder.plan.read_text())["fits"] is True
