@@ -75,18 +75,29 @@ def is_emulated(poptorch: Any) -> bool:
     return poptorch.__name__ == "ipu_train.emulator"
 
 
-def training_options(poptorch: Any, config: Config, fuse_micro_batches: bool) -> Any:
-    """``poptorch.Options`` of the training program."""
+def training_options(
+    poptorch: Any, config: Config, fuse_micro_batches: bool, stack_replicas: bool = False
+) -> Any:
+    """``poptorch.Options`` of the training program.
+
+    Args:
+        fuse_micro_batches: the emulator runs micro-batches of a weight update together.
+        stack_replicas: the emulator runs the replicas' micro-batches as one batch, and nothing else together.
+    """
     training = config.training
     options = _common_options(poptorch, config, training.device_iterations)
     options.Training.gradientAccumulation(training.gradient_accumulation)
     reduction = poptorch.ReductionType.Mean if training.reduction == "mean" else poptorch.ReductionType.Sum
     options.Training.accumulationAndReplicationReductionType(reduction)
     options.outputMode(poptorch.OutputMode.Sum)
+    if config.optimizer.automatic_loss_scaling:
+        options.Training.setAutomaticLossScaling(True)
     options.Precision.enableStochasticRounding(training.stochastic_rounding)
     _memory_options(poptorch, options, config)
     if fuse_micro_batches:
         options._Emulator.fuseMicroBatches(True, max_images=FUSED_IMAGES)
+    if stack_replicas:
+        options._Emulator.stackReplicas(True)
     return options
 
 

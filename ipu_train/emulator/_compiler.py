@@ -161,6 +161,10 @@ def make_batching(options: Options, training: bool) -> Batching:
 def fused_micro_batches(options: Options, batching: Batching, micro_batch_size: int) -> int:
     """How many micro-batches of a weight update run as one: the largest divisor of A * R within the image limit."""
     emulator = options._Emulator
+    if emulator.stack_replicas:
+        if batching.group_size != 1:
+            raise createPoptorchError("stackReplicas needs an input of its own for each replica.")
+        return batching.replicas
     if not emulator.fuse_micro_batches or batching.group_size != 1 or options.anchored_tensors:
         return 1
     total = batching.gradient_accumulation * batching.replicas
@@ -244,7 +248,7 @@ def compile_model(
     executable.parameter_names = {id(host): name for name, host in named_state(user_model)}
     executable.updated_buffers = recorder.updated_state
     executable.updated_inputs = recorder.updated_inputs
-    if fused > 1 and executable.updated_buffers:
+    if fused > 1 and executable.updated_buffers and not options._Emulator.stack_replicas:
         raise createPoptorchError(
             f"Micro-batches cannot be fused: forward updates {', '.join(executable.updated_buffers)} once for each "
             "micro-batch."
