@@ -63,6 +63,8 @@ def settings_of(resolved: Resolved) -> Settings:
     kind = optimizer.name
     if kind == "sgd":
         kind = "sgd_combined" if optimizer.use_combined_accum else "momentum" if optimizer.momentum else "sgd"
+    elif kind == "lars":  # updates on the host; the device keeps no state
+        kind = "sgd"
     proportion = device.available_memory_proportion
     return Settings(
         precision=training.precision,

@@ -7,15 +7,28 @@ those of the machine it runs on.
 
 import os as _os
 from typing import Any as _Any
+from typing import Callable as _Callable
 from typing import Optional as _Optional
 
 import torch as _torch
 
-from . import _impl, _logging, ops, optim, options, poptorch_core, profiling, testing  # noqa: F401
+from . import (  # noqa: F401
+    _impl,
+    _logging,
+    _torch_library,
+    ops,
+    optim,
+    options,
+    poptorch_core,
+    profiling,
+    testing,
+)  # fmt: skip
 from ._args_parser import ICustomArgParser, registerCustomArgParser  # noqa: F401
 from ._async_accessor import AsynchronousDataAccessor  # noqa: F401
 from ._blocks import Attribute, BeginBlock, Block, BlockFunction, NameScope, removeBlocks  # noqa: F401
+from ._custom_ops import registerCustomOp  # noqa: F401
 from ._dataloader import DataLoader  # noqa: F401
+from ._files import load as _load
 from ._hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
 from ._impl import createPoptorchError, isRunningOnIpu  # noqa: F401
 from ._logging import logger, setLogLevel  # noqa: F401
@@ -35,6 +48,7 @@ from .poptorch_core import (  # noqa: F401
 __version__ = "3.4.0+emulator"
 
 _os.environ.setdefault("RDMAV_FORK_SAFE", "1")
+_torch_library.register()
 
 
 def _user_model(model: _Any) -> _torch.nn.Module:
@@ -60,6 +74,19 @@ def trainingModel(
     if optimizer is None:
         optimizer = optim.SGD(module.parameters(), lr=0.01)
     return PoplarExecutor(module, options, training=True, optimizer=optimizer)
+
+
+def load(filename: str, edit_opts_fn: _Optional[_Callable[[options.Options], None]] = None) -> PoplarExecutor:
+    """A compiled executor from a file that ``executor.save`` or ``compileAndExport`` wrote.
+
+    Args:
+        filename: the file; it must hold the model.
+        edit_opts_fn: gets the options and may change them before they are used.
+
+    Raises:
+        AssertionError: saved with ``export_model=False``, or by another version.
+    """
+    return _load(filename, PoplarExecutor, edit_opts_fn)
 
 
 def inferenceModel(model: _Any, options: _Optional[options.Options] = None) -> PoplarExecutor:

@@ -8,18 +8,21 @@ The recorder keeps three things apart: the tensors that user code holds (for par
 objects), the storage tensors that calls are computed on, and the slots of the graph.
 """
 
-import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, has_torch_function_unary
 
 from . import _state
-from ._dtypes import device_dtype, storage_dtype, upload
+from ._control_flow import ControlFlow
+from ._device_calls import DeviceCalls
+from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
+from ._multi_conv import MultiConvs
 from ._precision import ACTIVATION_DECIDES, EXACT, result_is_half, round_in_place
+from ._refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from ._stages import Annotations
 
 IPU = torch.device("ipu", 0)
@@ -29,24 +32,10 @@ _GETTERS = {
     torch.Tensor.device.__get__: "device",
     torch.Tensor.is_cuda.__get__: "is_cuda",
 }
-_VALUE_NEEDED = frozenset(
-    ["item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__complex__", "__array__"]
-)
-_DATA_DEPENDENT = frozenset(
-    ["nonzero", "masked_select", "unique", "unique_consecutive", "bincount", "argwhere"]
-)
 _SIDE_EFFECTS = frozenset(["__setitem__"])
-_MOVES = frozenset(["cuda", "ipu", "cpu"])
-_CASTS = {
-    "half": torch.float16,
-    "float": torch.float32,
-    "double": torch.float64,
-    "bfloat16": torch.bfloat16,
-}
-_LIKE = frozenset(["to", "type_as", "view_as", "expand_as", "reshape_as"])
 
 
-class Recorder(Annotations, TorchFunctionMode):
+class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionMode):
     """The torch-function mode that fills a :class:`Graph`.
 
     Args:
@@ -55,6 +44,7 @@ class Recorder(Annotations, TorchFunctionMode):
         strategy: the execution strategy, which turns blocks into stages and IPUs.
         fused_micro_batches: number of micro-batches that run as one batch (1: none are fused).
         permissive: refusals become warnings where the operation can run anyway.
+        training: whether the forward is captured for training.
     """
 
     def __init__(
@@ -64,6 +54,7 @@ class Recorder(Annotations, TorchFunctionMode):
         strategy: Any,
         fused_micro_batches: int = 1,
         permissive: bool = False,
+        training: bool = False,
     ) -> None:
         Annotations.__init__(self, strategy)
         TorchFunctionMode.__init__(self)
@@ -71,7 +62,8 @@ class Recorder(Annotations, TorchFunctionMode):
         self.compute_device = compute_device
         self.round_to_half = round_to_half
         self.fused = fused_micro_batches
-        self.permissive = permissive
+        self.training = training
+        self.refusals = Refusals(permissive)
         self._slot_of: Dict[int, int] = {}  # id of a tensor that user code may hold -> slot
         self._values: Dict[int, torch.Tensor] = {}  # slot -> storage tensor
         self._alive: List[Any] = []  # ids stay unique only while their objects live
@@ -113,16 +105,27 @@ class Recorder(Annotations, TorchFunctionMode):
             self.graph.constants[slot] = storage
             self._visible[id(storage)] = tensor
             return slot
-        raise createPoptorchError(
-            f"Expected an IPU tensor but got a CPU tensor of shape {tuple(tensor.shape)} at {caller_location()}. "
-            "Tensors made outside forward must be inputs, parameters, buffers or attributes of the module."
+        self.refusals.add(
+            f"an operation on a CPU tensor of shape {tuple(tensor.shape)}",
+            "cannot be compiled. Expected an IPU tensor: tensors made outside forward must be inputs, parameters, "
+            "buffers or attributes of the module.",
         )
+        self.allow_attribute(tensor)
+        return self._slot(tensor)
 
     def is_recorded(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self._slot_of
 
     def slot_of(self, tensor: torch.Tensor) -> int:
         return self._slot(tensor)
+
+    def dtype_of(self, tensor: torch.Tensor) -> torch.dtype:
+        """The dtype that the device holds a tensor in, or that it would have there."""
+        slot = self._slot_of.get(id(tensor))
+        if slot is None:
+            with torch._C.DisableTorchFunction():
+                return device_dtype(tensor.dtype)
+        return torch.float16 if slot in self.graph.half else device_dtype(self._values[slot].dtype)
 
     def value_of_slot(self, slot: int) -> torch.Tensor:
         return self._values[slot]
@@ -133,23 +136,27 @@ class Recorder(Annotations, TorchFunctionMode):
         self, func: Any, types: Any, args: Tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        captured_by = getattr(func, "captured_by", None)
+        if captured_by is not None:
+            return captured_by(self, *args, **kwargs)
         getter = _GETTERS.get(func)
         if getter is not None:
             return self._property(getter, args[0], func)
-        name = getattr(func, "__name__", type(func).__name__)
-        if name in ("__get__", "__set__"):
-            descriptor = getattr(func, "__self__", None)
-            name = getattr(descriptor, "__name__", name) + ("" if name == "__get__" else "__set__")
-        if name in _VALUE_NEEDED or name in _DATA_DEPENDENT:
-            self._refuse(name)
-        if name == "__getitem__" and _selects_by_mask(args[1]):
-            self._refuse("indexing with a boolean tensor")
+        name = call_name(func)
         if name in ("__repr__", "__str__", "__format__"):
             return self._describe(args[0])
         if name == "backward":
             raise createPoptorchError("backward() cannot be called explicitly inside forward.")
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
+        why = why_refused(name, args, kwargs)
+        if why is not None:
+            self.refusals.add(name, why)
+        if (
+            name in VALUE_NEEDED
+        ):  # go on with the value of the first micro-batch, to find what else is refused
+            args = map_structure(args, lambda t: self._values[self._slot(t)].detach(), (torch.Tensor,))
+            return func(*args, **kwargs)
         return self.record(func, name, args, kwargs)
 
     def _property(self, getter: str, tensor: torch.Tensor, func: Any) -> Any:
@@ -157,8 +164,8 @@ class Recorder(Annotations, TorchFunctionMode):
         if slot is None and id(tensor) not in self._attributes:
             return func(tensor)
         if getter == "dtype":
-            slot = self._slot(tensor)
-            return torch.float16 if slot in self.graph.half else device_dtype(self._values[slot].dtype)
+            self._slot(tensor)  # an attribute becomes a constant now
+            return self.dtype_of(tensor)
         return IPU if getter == "device" else False
 
     def _describe(self, tensor: torch.Tensor) -> str:
@@ -167,17 +174,6 @@ class Recorder(Annotations, TorchFunctionMode):
                 return torch.Tensor.__repr__(tensor)
         dtype = self._property("dtype", tensor, None)
         return f"tensor(..., device='ipu:0', size={tuple(tensor.shape)}, dtype={dtype})"
-
-    def _refuse(self, name: str) -> None:
-        what = (
-            "needs the value of a tensor, which exists only when the compiled graph runs"
-            if name in _VALUE_NEEDED
-            else "has a result whose shape depends on the values of its input"
-        )
-        raise createPoptorchError(
-            f"{name} at {caller_location()} {what}: it cannot be compiled for the IPU. "
-            "Use operations with fixed shapes and return the tensor from forward to read it on the host."
-        )
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -195,11 +191,7 @@ class Recorder(Annotations, TorchFunctionMode):
         found = tensor_paths(result)
         if not found and name not in _SIDE_EFFECTS and not name.endswith("__set__"):
             return result
-        place = self.stages.current()
-        node = Node(
-            func, name, refs[0], refs[1], [], torch.is_grad_enabled(), place.ipu, place.stage, location
-        )
-        self.graph.nodes.append(node)
+        node = self._append(func, name, refs[0], refs[1], torch.is_grad_enabled(), location)
         replaced = {}
         for path, tensor in found:
             half = half_result and tensor.dtype == torch.float32
@@ -219,6 +211,41 @@ class Recorder(Annotations, TorchFunctionMode):
                 replaced[id(tensor)] = self._append_rounding(node, slot, visible if in_place else None)
         return map_structure(result, lambda t: replaced.get(id(t), t), (torch.Tensor,))
 
+    def _append(
+        self,
+        function: Any,
+        name: str,
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        grad_enabled: bool,
+        location: str,
+        results: Sequence[Tuple[Tuple[Any, ...], int]] = (),
+    ) -> Node:
+        """A node at the end of the graph, placed where the active block says."""
+        place = self.stages.current()
+        node = Node(
+            function, name, args, kwargs, list(results), grad_enabled, place.ipu, place.stage, location
+        )
+        node.scope = "/".join(self.name_scopes)
+        for attributes in self.attributes:
+            node.attributes.update(attributes)
+        self.graph.nodes.append(node)
+        return node
+
+    def record_list(
+        self, function: Any, name: str, args: Tuple[Any, ...], halves: Sequence[bool]
+    ) -> List[torch.Tensor]:
+        """Record a call that returns a list of fresh tensors, of which those marked in ``halves`` are float16.
+
+        ``args`` hold :class:`Ref` in the place of tensors. For operations of PopTorch that no dtype rule covers.
+        """
+        values = map_structure(args, lambda ref: self._values[ref.slot], (Ref,))
+        tensors = list(function(*values))
+        node = self._append(function, name, args, {}, torch.is_grad_enabled(), caller_location())
+        for index, (tensor, half) in enumerate(zip(tensors, halves)):
+            node.results.append(((index,), self._new_slot(tensor, tensor, half)))
+        return tensors
+
     def _append_rounding(self, node: Node, slot: int, updated: Optional[torch.Tensor]) -> torch.Tensor:
         """Round the result in ``slot`` to float16 as a node of its own; the rounded tensor replaces it.
 
@@ -230,11 +257,9 @@ class Recorder(Annotations, TorchFunctionMode):
             return updated
         rounded = self.round_to_half(self._values[slot])
         target = self._new_slot(rounded if updated is None else updated, rounded, half=True)
-        self.graph.nodes.append(
-            Node(
-                self.round_to_half, "round_to_half", (Ref(slot),), {}, [((), target)],
-                node.grad_enabled, node.ipu, node.stage, node.location,
-            )
+        self._append(
+            self.round_to_half, "round_to_half", (Ref(slot),), {}, node.grad_enabled, node.location,
+            [((), target)],
         )  # fmt: skip
         if self.graph.losses and self.graph.losses[-1][1] == slot:
             self.graph.losses[-1] = (len(self.graph.nodes) - 1, target)
@@ -261,22 +286,14 @@ class Recorder(Annotations, TorchFunctionMode):
         function = self.round_to_half if half else torch.clone
         result = function(tensor)
         target = self._new_slot(result, result, half)
-        self.graph.nodes.append(
-            Node(
-                function, function.__name__, (Ref(slot),), {}, [((), target)],
-                node.grad_enabled, node.ipu, node.stage, node.location,
-            )
-        )  # fmt: skip
+        self._append(
+            function, function.__name__, (Ref(slot),), {}, node.grad_enabled, node.location, [((), target)]
+        )
         return result
 
     def _append_in_place_rounding(self, node: Node, slot: int) -> None:
         round_in_place(self._values[slot])
-        self.graph.nodes.append(
-            Node(
-                round_in_place, "round_in_place", (Ref(slot),), {}, [], False,
-                node.ipu, node.stage, node.location,
-            )
-        )  # fmt: skip
+        self._append(round_in_place, "round_in_place", (Ref(slot),), {}, False, node.location)
 
     def _half_rules(self, name: str, refs: Any, cast_half: Optional[bool]) -> Tuple[bool, Any]:
         """Whether the result is float16, and the arguments with weights cast to a float16 activation's dtype."""
@@ -300,49 +317,14 @@ class Recorder(Annotations, TorchFunctionMode):
         if ref.slot not in self._rounded_weights:
             rounded = self.round_to_half(value)
             target = self._new_slot(rounded, rounded, half=True)
-            place = self.stages.current()
-            self.graph.nodes.append(
-                Node(
-                    self.round_to_half, "round_to_half", (ref,), {}, [((), target)],
-                    torch.is_grad_enabled(), place.ipu, place.stage, caller_location(),
-                )
+            self._append(
+                self.round_to_half, "round_to_half", (ref,), {}, torch.is_grad_enabled(), caller_location(),
+                [((), target)],
             )  # fmt: skip
             self._rounded_weights[ref.slot] = target
         return Ref(self._rounded_weights[ref.slot])
 
-    # -- devices and dtypes inside calls -------------------------------------------------------------------------
-
-    def _device_call(
-        self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
-    ) -> Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]:
-        """The call as the storage needs it, and whether it explicitly asks for float16 (None: it does not say)."""
-        if name in _MOVES and args and isinstance(args[0], torch.Tensor):
-            return torch.Tensor.view_as, (args[0], args[0]), {}, None
-        if name in _CASTS and args and isinstance(args[0], torch.Tensor):
-            return torch.Tensor.to, (args[0], torch.float32), {}, _CASTS[name] == torch.float16
-        dtypes: List[torch.dtype] = []
-
-        def on_storage(value: Any) -> Any:
-            if isinstance(value, torch.dtype):
-                dtypes.append(value)
-                return storage_dtype(value)
-            return self.compute_device if value.type == "ipu" else value
-
-        args, kwargs = map_structure((args, kwargs), on_storage, (torch.dtype, torch.device))
-        if kwargs.get("device") is not None and str(kwargs["device"]).startswith("ipu"):
-            kwargs = dict(kwargs, device=self.compute_device)
-        if name in ("to", "type") and len(args) > 1 and isinstance(args[1], str):
-            if args[1].startswith("ipu"):
-                args = (args[0], self.compute_device) + tuple(args[2:])
-            elif args[1].endswith("HalfTensor"):
-                args, dtypes = (args[0], torch.float32) + tuple(args[2:]), [torch.float16]
-        if dtypes:
-            return func, args, kwargs, dtypes[0] == torch.float16
-        if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
-            return func, args, kwargs, self._slot(args[1]) in self.graph.half
-        if self.compute_device.type != "cpu" and "device" not in kwargs and name in _FACTORIES:
-            kwargs = dict(kwargs, device=self.compute_device)
-        return func, args, kwargs, None
+    # -- losses of fused micro-batches -----------------------------------------------------------------------------
 
     def _fused_loss(
         self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
@@ -365,45 +347,36 @@ class Recorder(Annotations, TorchFunctionMode):
 
     def __enter__(self) -> "Recorder":
         _state.capture = self
+        _record_functions(self)
         return super().__enter__()
 
     def __exit__(self, *exc_info: Any) -> None:
         _state.capture = None
+        torch.autograd.Function.apply = _apply
         super().__exit__(*exc_info)
 
 
-_FACTORIES = frozenset(
-    [
-        "zeros",
-        "ones",
-        "full",
-        "empty",
-        "rand",
-        "randn",
-        "randint",
-        "arange",
-        "tensor",
-        "eye",
-        "linspace",
-        "randperm",
-    ]
-)
+_apply = torch.autograd.Function.__dict__["apply"]
+_PROBE = torch.empty(0)  # handled by a torch function exactly while a mode is on
 
 
-def _selects_by_mask(index: Any) -> bool:
-    parts = index if isinstance(index, tuple) else (index,)
-    with torch._C.DisableTorchFunction():
-        return any(
-            isinstance(part, torch.Tensor) and part.dtype == torch.bool and part.dim() for part in parts
-        )
+def _record_functions(recorder: Recorder) -> None:
+    """Have ``torch.autograd.Function.apply``, which torch-function modes do not see, recorded as one call."""
+
+    def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        original = _apply.__get__(None, cls)
+        if not has_torch_function_unary(_PROBE):  # inside a recorded call
+            return original(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            return recorder.record(original, cls.__name__, args, kwargs)
+
+    torch.autograd.Function.apply = classmethod(recorded_apply)
 
 
-def caller_location() -> str:
-    """``file:line`` of the innermost frame outside torch and the emulator: where user code made the call."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if not (module == "torch" or module.startswith(("torch.", __package__ + "."))):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "unknown"
+def call_name(func: Any) -> str:
+    """The name that a torch function goes by: attributes of tensors are called like functions."""
+    name = getattr(func, "__name__", type(func).__name__)
+    if name in ("__get__", "__set__"):
+        attribute = getattr(getattr(func, "__self__", None), "__name__", name)
+        return attribute + ("" if name == "__get__" else "__set__")
+    return name

@@ -1,18 +1,26 @@
 """From a module and one call's arguments to an executable: capture, checks, storage for weights."""
 
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+import contextlib
+import warnings
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
+from ._anchors import Anchor, make_anchors
 from ._args_parser import Arguments, signature_only
 from ._batching import Batching
 from ._capture import Recorder
+from ._devices import uses_ipu_model
 from ._dtypes import upload
+from ._float_exceptions import check_node
 from ._graph import Graph, Ref, map_structure
 from ._impl import createPoptorchError
-from ._logging import logger
+from ._overlap import check_overlap
+from ._popart_options import checkPopartOptions
 from ._precision import make_rounding
 from ._program import Program
+from ._random import random_states
+from ._replica_groups import ReplicaGroups, make_groups
 from .enums import CommGroupType, OutputMode
 from .options import Options
 
@@ -29,15 +37,24 @@ class Executable:
         weights: the parameters among them.
         updated_buffers: names of what forward changes; each replica has its own copy.
         half_weights: names of parameters that the device stores as float16.
+        groups: of replicas, for the parameters that differ between them.
     """
 
-    def __init__(self, graph: Graph, batching: Batching, signature: Arguments, training: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        batching: Batching,
+        signature: Arguments,
+        training: bool,
+        keep: Sequence[int] = (),
+        check: Optional[Any] = None,
+    ) -> None:
         self.graph = graph
         self.batching = batching
         self.signature = signature
         self.training = training
         self.loss_slot = _loss_slot(graph) if training else None
-        self.program = Program(graph, keep=[self.loss_slot] if training else [])
+        self.program = Program(graph, list(keep) + ([self.loss_slot] if training else []), check)
         self.fused = 1
         self.state: Dict[str, torch.Tensor] = {}
         self.weights: Dict[str, torch.Tensor] = {}
@@ -46,6 +63,7 @@ class Executable:
         self.updated_inputs: List[int] = []
         self.replica_state: List[List[torch.Tensor]] = []
         self.parameter_names: Dict[int, str] = {}
+        self.groups: Dict[str, ReplicaGroups] = {}
 
     def build_replicas(self, replicas: int) -> None:
         """State lists in the order of the graph; buffers that forward updates are held once per replica."""
@@ -57,12 +75,25 @@ class Executable:
             for replica in range(replicas)
         ]
 
+    def state_of(self, replica: int) -> List[torch.Tensor]:
+        """Parameters and buffers as one replica sees them, in the order of the graph."""
+        values = self.replica_state[replica]
+        if not self.groups:
+            return values
+        return [
+            value[self.groups[name].group_of(replica)] if name in self.groups else value
+            for name, value in zip(self.state, values)
+        ]
+
     def upload_state(self, model: torch.nn.Module, only: Optional[Iterable[str]] = None) -> None:
         """Copy the host's parameters and buffers to every replica."""
         wanted = None if only is None else set(only)
         with torch.no_grad():
             for index, (name, host) in enumerate(named_state(model)):
                 if wanted is None or name in wanted:
+                    if name in self.groups:
+                        self.state[name].copy_(self.groups[name].to_device(plain(host)))
+                        continue
                     for replica in self.replica_state:
                         replica[index].copy_(plain(host))
 
@@ -70,6 +101,13 @@ class Executable:
         """Write the parameters and buffers of replica 0 into the module's own tensors."""
         with torch.no_grad():
             for name, host in named_state(model):
+                if name in self.groups:
+                    value = self.groups[name].to_host(self.state[name].detach())
+                    if value.shape != plain(host).shape:  # AllReplicas: the first time there are more slices
+                        torch.Tensor.data.__set__(host, value.to(plain(host)))
+                        continue
+                    plain(host).copy_(value)
+                    continue
                 plain(host).copy_(self.state[name])
 
     def optimizer_names(self, optimizer: Any) -> List[List[str]]:
@@ -123,7 +161,11 @@ def make_batching(options: Options, training: bool) -> Batching:
 def fused_micro_batches(options: Options, batching: Batching, micro_batch_size: int) -> int:
     """How many micro-batches of a weight update run as one: the largest divisor of A * R within the image limit."""
     emulator = options._Emulator
-    if not emulator.fuse_micro_batches or batching.group_size != 1:
+    if emulator.stack_replicas:
+        if batching.group_size != 1:
+            raise createPoptorchError("stackReplicas needs an input of its own for each replica.")
+        return batching.replicas
+    if not emulator.fuse_micro_batches or batching.group_size != 1 or options.anchored_tensors:
         return 1
     total = batching.gradient_accumulation * batching.replicas
     limit = emulator.max_images or total * micro_batch_size
@@ -138,55 +180,84 @@ def compile_model(
     options: Options,
     training: bool,
     rounding_generator: torch.Generator,
-) -> Executable:
+    grouping: Optional[Dict[str, Any]] = None,
+) -> Tuple[Executable, List[Anchor]]:
     """Capture ``model``'s forward for arguments of a whole call and prepare its storage.
+
+    Args:
+        grouping: (group type, replicas in a group, retrieval mode) by name of a weight that replicas do not share.
+
+    Returns:
+        The executable, and the tensors that it keeps beside the outputs.
 
     Raises:
         poptorch.Error: forward does what cannot be compiled; the message says what and where.
         AssertionError: the leading dimension of an input is no multiple of the number of micro-batches.
     """
+    checkPopartOptions(options._Popart.options)
     batching = make_batching(options, training)
+    groups = make_groups(grouping or {}, dict(user_model.named_parameters()), batching.replicas)
     tensors = arguments.tensors()
     sizes = [batching.micro_batch_size(tensor) for tensor in tensors]
     device = torch.device(options._Emulator.device)
-    fused = fused_micro_batches(options, batching, max(sizes)) if training and sizes else 1
+    fused = fused_micro_batches(options, batching, max(sizes)) if training and sizes and not groups else 1
 
     rounding = make_rounding(options.Precision.stochastic_rounding, rounding_generator)
-    recorder = Recorder(device, rounding, options._execution_strategy, fused, options._Emulator.permissive)
+    recorder = Recorder(
+        device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training
+    )
     storages = {}
     for name, host in named_state(user_model):
         storage, half = upload(plain(host), device)
+        if name in groups:
+            storage = groups[name].to_device(storage).contiguous()
         if isinstance(host, torch.nn.Parameter):
             storage.requires_grad_(training and host.requires_grad and storage.is_floating_point())
         storages[name] = storage
-        recorder.add_state(name, host, storage, half)
+        recorder.add_state(name, host, storage[0] if name in groups else storage, half)
     _allow_attributes(model, recorder)
 
     inputs = []
     for tensor, size in zip(tensors, sizes):
         cut = batching.micro_batch(tensor, 0, 0, 0) if fused == 1 else tensor[: fused * size]
         inputs.append(recorder.add_input(*upload(cut, device)))
-    graph, _outputs = _capture(model, user_model, arguments.with_tensors(inputs), recorder, training)
+    graph, _outputs = _capture(
+        model,
+        user_model,
+        arguments.with_tensors(inputs),
+        recorder,
+        training,
+        options._module_namescope_enabled,
+    )
 
-    executable = Executable(graph, batching, signature_only(arguments), training)
+    weights = {name: storages[name] for name, _ in user_model.named_parameters()}
+    anchors = make_anchors(options, batching, graph, weights)
+    executable = Executable(
+        graph,
+        batching,
+        signature_only(arguments),
+        training,
+        [anchor.slot for anchor in anchors if anchor.slot is not None],
+        check_node if options.Precision.floating_point_exceptions else None,
+    )
     executable.fused = fused
+    executable.groups = groups
     executable.state = storages
-    executable.weights = {
-        name: storages[name] for name, host in named_state(user_model) if isinstance(host, torch.nn.Parameter)
-    }
+    executable.weights = weights
     executable.half_weights = [name for name in executable.weights if graph.state[name] in graph.half]
     executable.parameter_names = {id(host): name for name, host in named_state(user_model)}
     executable.updated_buffers = recorder.updated_state
     executable.updated_inputs = recorder.updated_inputs
-    if fused > 1 and executable.updated_buffers:
+    if fused > 1 and executable.updated_buffers and not options._Emulator.stack_replicas:
         raise createPoptorchError(
             f"Micro-batches cannot be fused: forward updates {', '.join(executable.updated_buffers)} once for each "
             "micro-batch."
         )
     _check_buffers(user_model, executable, options)
-    recorder.stages.validate(options, training, hardware=False)
+    check_overlap(graph, options)
+    recorder.stages.validate(options, training, hardware=not uses_ipu_model(options))
     executable.build_replicas(options.replication_factor)
-    return executable
+    return executable, anchors
 
 
 def _allow_attributes(model: torch.nn.Module, recorder: Recorder) -> None:
@@ -201,6 +272,7 @@ def _capture(
     arguments: Arguments,
     recorder: Recorder,
     training: bool,
+    names: bool,
 ) -> Tuple[Graph, Any]:
     """Run forward once under the recorder; the host's module is as before afterwards, also when forward fails."""
     before = [(module, dict(module._parameters), dict(module._buffers)) for module in user_model.modules()]
@@ -213,19 +285,25 @@ def _capture(
     ]
     inputs = [recorder.value_of_slot(slot) for slot in recorder.graph.inputs]
     input_versions = [storage._version for storage in inputs]
-    random_before = torch.get_rng_state()
+    random_before = random_states()
     try:
-        with torch.set_grad_enabled(training), recorder:
+        with torch.set_grad_enabled(training), module_scopes(model, recorder, names), recorder:
             result = arguments.call(model.forward)
         problem = _reassigned(before)
+    except Exception as error:
+        recorder.refusals.check(
+            error
+        )  # what was refused before explains the error better than the error itself
+        raise
     finally:
         for module, parameters, buffers in before:
             module._parameters.update(parameters)
             module._buffers.update(buffers)
+    recorder.refusals.check()
     if problem:
         raise createPoptorchError(problem)
     graph = recorder.graph
-    graph.uses_random = not torch.equal(random_before, torch.get_rng_state())
+    graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     graph.outputs = map_structure(result, lambda t: _output(t, recorder), (torch.Tensor,))
     recorder.updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
     recorder.updated_state = []
@@ -239,10 +317,41 @@ def _capture(
     return graph, result
 
 
+@contextlib.contextmanager
+def module_scopes(model: torch.nn.Module, recorder: Recorder, enabled: bool) -> Iterator[None]:
+    """Name what is recorded after the modules that it happens in (unless ``Options.disableModuleNamescope``)."""
+    if not enabled:
+        yield
+        return
+    names = {id(module): name for name, module in model.named_modules() if name}
+
+    def enter(module: torch.nn.Module, inputs: Any) -> None:
+        if id(module) in names:
+            recorder.push_name_scope(names[id(module)].rsplit(".", 1)[-1])
+
+    def leave(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if id(module) in names:
+            recorder.pop_name_scope()
+
+    handles = [
+        torch.nn.modules.module.register_module_forward_pre_hook(enter),
+        torch.nn.modules.module.register_module_forward_hook(leave),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _output(tensor: torch.Tensor, recorder: Recorder) -> Any:
     if recorder.is_recorded(tensor):
         return Ref(recorder.slot_of(tensor))
-    logger.warning("Output expected to be on the IPU but is on the CPU: it is returned as it is.")
+    warnings.warn(
+        "Output expected to be on the IPU but is on the CPU: it is returned as it is, and does not change with the "
+        "inputs.",
+        stacklevel=2,
+    )
     return tensor
 
 

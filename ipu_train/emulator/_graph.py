@@ -24,7 +24,10 @@ class Node:
     without results is kept for its side effect (``x[0] = y``).
     """
 
-    __slots__ = ("args", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "results", "stage")
+    __slots__ = (
+        "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "results", "scope",
+        "stage",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +50,8 @@ class Node:
         self.ipu = ipu
         self.stage = stage
         self.location = location
+        self.scope = ""  # names of the modules and name scopes around it
+        self.attributes: Dict[str, Any] = {}  # of the Attribute scopes around it
 
     def inputs(self) -> List[int]:
         """Slots that the node reads."""

@@ -105,8 +105,14 @@ def trace(text: str, *args) -> None:
     logger.log(TRACE, text, *args)
 
 
-try:
-    setLogLevel(os.environ.get("POPTORCH_LOG_LEVEL", "WARN"))
-except ValueError as error:
-    logger.setLevel(logging.WARNING)
-    logger.warning("POPTORCH_LOG_LEVEL: %s", error)
+def _levelFromEnvironment() -> None:
+    """Start with the level ``POPTORCH_LOG_LEVEL`` names, warnings without it."""
+    level = os.environ.get("POPTORCH_LOG_LEVEL", "WARN")
+    try:
+        setLogLevel(int(level) if level.isdigit() else level)
+    except ValueError as error:
+        setLogLevel("WARN")
+        logger.warning("POPTORCH_LOG_LEVEL: %s", error)
+
+
+_levelFromEnvironment()

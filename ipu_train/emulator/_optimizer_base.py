@@ -152,6 +152,11 @@ def accumTypes(**types: Optional[torch.dtype]) -> Dict[str, torch.dtype]:
     return {name: torch.float32 if dtype is None else dtype for name, dtype in types.items()}
 
 
+def given_arguments(arguments: Dict[str, Any]) -> Dict[str, Any]:
+    """A constructor's ``locals()`` without what is no hyper-parameter."""
+    return {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__")}
+
+
 def withoutNone(**arguments: Any) -> Dict[str, Any]:
     """The arguments that were given: None stands for torch's own default."""
     return {name: value for name, value in arguments.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict
 
+from ._logging import logger
 from ._options_base import OptionsDict
 from .poptorch_core import createError
 
@@ -118,3 +119,20 @@ def checkPopartOptions(options: Dict[str, Any]) -> None:
                 raise createError(f"Unknown value type {type(member).__name__} inside option {key}")
         if key not in _KNOWN:
             raise createError(f"Unknown {kind} option '{key}' for value {value!r}")
+
+
+def logSettings(settings: Dict[str, Any]) -> None:
+    """Say at debug level what each setting is, one line for each value."""
+
+    def written(value: Any) -> str:
+        return str(value).lower() if isinstance(value, bool) else str(getattr(value, "value", value))
+
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            for name, item in value.items():
+                logger.debug("poptorch.Options set %s[%s] to %s", key, name, written(item))
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            for item in value:
+                logger.debug("poptorch.Options set %s to value %s", key, written(item))
+        else:
+            logger.debug("poptorch.Options set %s to value %s", key, written(value))

@@ -1,31 +1,32 @@
 """``PoplarExecutor``: compiles a module once and runs it on the emulated device."""
 
 import copy
-import datetime
 import sys
 import time
-import weakref
 from typing import Any, Dict, List, Optional
 
 import torch
 
-from . import _args_parser, _hooks, _wrapping
+from . import _args_parser, _devices, _files, _hooks, _wrapping
 from ._compiler import Executable, compile_model
+from ._device_weights import NOT_COMPILED, DeviceWeights
 from ._dtypes import download
+from ._files import ExecutableFiles
 from ._graph import Ref, map_structure
 from ._impl import createPoptorchError
+from ._inspection import Inspection
 from ._logging import logger
+from ._measurements import CLOCK_HZ, Measurements, Timeline
 from ._random import DeviceRandom, host_random_untouched
+from ._replica_groups import ParameterProxy
 from ._runner import Runner
 from ._update_rules import DeviceOptimizer
-from .enums import ConnectionType, OutputMode
-from .optim import Optimizer, snapshot
+from .enums import ConnectionType, MeanReductionStrategy, OutputMode
+from .optim import AttributeTracker, Optimizer, changedConstants, snapshot
 from .options import Options
 
-_NOT_COMPILED = "The model has not been compiled or has been destroyed: call it (or compile()) first."
 
-
-class PoplarExecutor:
+class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
     """A module together with options, an optimizer when training, and the device's copy of its weights.
 
     Made by ``trainingModel`` and ``inferenceModel``. Attributes it does not have are looked up on the module.
@@ -51,14 +52,15 @@ class PoplarExecutor:
         own._freeze()
         self._options = own
         self._optimizer = optimizer
-        self._sent = snapshot(optimizer) if training else None
+        self._tracker = AttributeTracker(own._relax_optimizer_checks)
+        self._sent = self._take(optimizer) if training else None
         self._parser = _args_parser.ArgsParser(model)
         # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
         self._model = copy.copy(model)
         self._executable: Optional[Executable] = None
         self._runner: Optional[Runner] = None
         self._device_optimizer: Optional[DeviceOptimizer] = None
-        self._rounding_generator = torch.Generator()
+        self._rounding_generator = torch.Generator(own._Emulator.device)
         self._random: Optional[DeviceRandom] = None
         self._random_state: Optional[List[int]] = None
         self._dirty_host_weights = False
@@ -66,6 +68,10 @@ class PoplarExecutor:
         self._weight_updates = 0
         self._refreshed_from: Dict[int, int] = {}
         self._compile_seconds = 0.0
+        self._cycles: Optional[int] = None
+        self._timeline = Timeline()
+        self._anchored: Dict[str, torch.Tensor] = {}
+        self.per_replica_params: Dict[str, Any] = {}
         if training:
             _wrapping.wrap(model, self)
 
@@ -89,19 +95,20 @@ class PoplarExecutor:
     def rng_state(self) -> List[int]:
         """``[seed, state...]`` of the device's random streams; may be set, also before a resumed run."""
         if self._random is None:
-            raise createPoptorchError("Cannot read the random state: " + _NOT_COMPILED)
+            raise createPoptorchError("Cannot read the random state: " + NOT_COMPILED)
         return self._random.state
 
     @rng_state.setter
     def rng_state(self, state: List[int]) -> None:
         if self._random is None:
-            raise createPoptorchError("Cannot set the random state: " + _NOT_COMPILED)
+            raise createPoptorchError("Cannot set the random state: " + NOT_COMPILED)
         self._random.state = list(state)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_user_model" not in self.__dict__:
             raise AttributeError(name)
-        return getattr(self._user_model, name)
+        value = getattr(self._user_model, name)
+        return ParameterProxy(value, name, self) if isinstance(value, torch.nn.Parameter) else value
 
     def __repr__(self) -> str:
         from ._printing import module_repr
@@ -121,6 +128,9 @@ class PoplarExecutor:
 
     def _compile(self, arguments: _args_parser.Arguments) -> None:
         started = time.perf_counter()
+        early = self._options.connection_type == ConnectionType.Always.value
+        if early:
+            _devices.acquire(self, self._options)
         _hooks.run_pre_compile()
         self._refresh_from_training()
         random = DeviceRandom(
@@ -130,18 +140,22 @@ class PoplarExecutor:
         )
         with host_random_untouched():
             random.start_micro_batch(0)
-            self._executable = compile_model(
+            self._executable, anchors = compile_model(
                 self._model,
                 self._user_model,
                 arguments,
                 self._options,
                 self._training,
                 self._rounding_generator,
+                self.per_replica_params,
             )
         self._random = random
-        self._runner = Runner(self._executable, self._options, random)
-        self._upload()
+        self._runner = Runner(self._executable, self._options, random, anchors)
         self._attached = self._options.connection_type != ConnectionType.Never.value
+        if self._attached and not early:
+            _devices.acquire(self, self._options)
+        self._upload()
+        _files.after_compile(self)
         self._compile_seconds = time.perf_counter() - started
         _hooks.run_post_compile()
 
@@ -162,8 +176,16 @@ class PoplarExecutor:
         elif getattr(self._optimizer, "ipu_state_is_dirty", False):  # loaded since the last run
             self._upload()
         tensors = arguments.tensors()
+        started = time.perf_counter()
         with host_random_untouched():
+            if self._runner.synthetic:
+                tensors = [synthetic(tensor) for tensor in tensors]
             outputs, changed_inputs = self._runner.run(tensors, self._device_optimizer)
+        self._cycles = int((time.perf_counter() - started) * CLOCK_HZ)
+        self._timeline = self._runner.timeline
+        self._anchored = {
+            anchor.short_name: download(anchor.value(), False) for anchor in self._runner.anchors
+        }
         for index, value in changed_inputs.items():
             tensors[index].copy_(value)
         if self._training:
@@ -179,120 +201,34 @@ class PoplarExecutor:
         host = download(stored, slot in self._executable.graph.half)
         return _no_backward(host) if self._training else host
 
-    # -- weights -------------------------------------------------------------------------------------------------
-
-    def _upload(self) -> None:
-        """Host weights and buffers, then optimizer hyper-parameters and any state that was loaded, to the device."""
-        self._dirty_host_weights = False
-        self._executable.upload_state(self._user_model)
-        if self._training:
-            if self._device_optimizer is None:
-                self._device_optimizer = DeviceOptimizer(
-                    self._sent, self._executable.optimizer_names(self._optimizer), self._executable.weights,
-                    self._executable.half_weights,
-                )  # fmt: skip
-                self._connect_optimizer()
-            if getattr(self._optimizer, "ipu_state_is_dirty", False):
-                self._device_optimizer.write_state(self._optimizer.get_state_dict()["ipu_state"])
-                self._optimizer.ipu_state_is_dirty = False
-
-    def _connect_optimizer(self) -> None:
-        """From now on the optimizer reads its state from this device."""
-        if not isinstance(self._optimizer, Optimizer) or self._device_optimizer is None:
-            return
-        this = weakref.ref(self)  # an optimizer must not keep an executor alive that the user has dropped
-        self._optimizer._connect(lambda: this() and this()._read_optimizer_state())
-        if not self._optimizer.ipu_state_is_dirty:
-            self._optimizer.host_state_is_dirty = self._options.connection_type != ConnectionType.Never.value
-
-    def _read_optimizer_state(self) -> None:
-        device = self._device_optimizer
-        self._optimizer.set_state_dict(
-            {"ipu_state": device.read_state(), "ipu_param": device.read_parameters()}
-        )
-
-    def _release_optimizer(self, optimizer: Any) -> None:
-        """Bring an optimizer's state home for good."""
-        if isinstance(optimizer, Optimizer):
-            optimizer._refresh()
-            optimizer._connect(None)
-
-    def copyWeightsToDevice(self) -> None:
-        """Overwrite the device's weights and buffers with the host's."""
-        self._require_compiled()
-        self._dirty_host_weights = False
-        self._executable.upload_state(self._user_model)
-        self._weight_updates += 1
-
-    def copyWeightsToHost(self) -> None:
-        """Write the device's weights and buffers into the module's own tensors, in place."""
-        self._require_compiled()
-        self._dirty_host_weights = False
-        self._executable.download_state(self._user_model)
-
-    def copyWeightsToHostIfNeeded(self) -> bool:
-        """Fetch the weights when training has changed them since; tells whether it did."""
-        if not self._dirty_host_weights:
-            return False
-        self._dirty_host_weights = False
-        self.copyWeightsToHost()
-        return True
-
-    def _refresh_host_weights(self) -> None:
-        if self._dirty_host_weights and self.isCompiled():
-            self._dirty_host_weights = False
-            self.copyWeightsToHost()
-
-    def _refresh_from_training(self) -> None:
-        """An inference executor follows the executor that trains the same weights."""
-        if self._training:
-            return
-        changed = False
-        for executor in {
-            id(e): e for e in map(_wrapping.owner_of, self._user_model.parameters()) if e
-        }.values():
-            executor.copyWeightsToHostIfNeeded()
-            if self._refreshed_from.get(id(executor)) != executor._weight_updates:
-                self._refreshed_from[id(executor)] = executor._weight_updates
-                changed = True
-        if changed and self.isCompiled():
-            self._executable.upload_state(self._user_model)
-
-    def copyNamedBuffersToDevice(self) -> None:
-        """Upload the buffers named in ``Options.updatableNamedBuffers``."""
-        self._require_compiled()
-        names = self._options._updatable_named_buffers
-        if not names:
-            raise createPoptorchError(
-                "copyNamedBuffersToDevice() needs Options.updatableNamedBuffers([...]) to name the buffers to update."
-            )
-        self._executable.upload_state(self._user_model, only=names)
-
-    def load_state_dict(self, state_dict: Dict[str, torch.Tensor], strict: bool = True) -> Any:
-        """Load into the module and, when compiled and attached, on to the device."""
-        result = self._user_model.load_state_dict(state_dict, strict)
-        if self.isAttachedToDevice():
-            self.copyWeightsToDevice()
-        return result
-
-    def _require_compiled(self) -> None:
-        if not self.isCompiled():
-            raise createPoptorchError(_NOT_COMPILED)
-
     # -- optimizer -----------------------------------------------------------------------------------------------
 
     def setOptimizer(self, optimizer: Any) -> None:
         """Send the optimizer's present hyper-parameters to the device; its state is kept.
 
         Raises:
-            poptorch.Error: the number of parameter groups differs from the compiled optimizer's.
+            poptorch.Error: the number of parameter groups differs from the compiled optimizer's, or what was compiled
+                in as a constant has changed.
+            ValueError: float16 accumulation is asked for after compilation.
         """
-        taken = snapshot(optimizer)
+        taken = self._take(optimizer)
         if self._sent is not None and len(taken.groups) != len(self._sent.groups):
             raise createPoptorchError(
                 f"setOptimizer: the new optimizer has {len(taken.groups)} parameter groups, the one that the model "
                 f"was wrapped with has {len(self._sent.groups)}."
             )
+        if self.isCompiled() and self._sent is not None:
+            if taken.kind != self._sent.kind:
+                raise createPoptorchError(
+                    f"setOptimizer: the model was compiled for {self._sent.kind} and cannot run {taken.kind}: call "
+                    "destroy() to compile it again."
+                )
+            changed = changedConstants(self._sent, taken)
+            if changed:
+                raise createPoptorchError(
+                    f"setOptimizer: {', '.join(changed)} changed, but was compiled in as a constant. Mark it with "
+                    "optimizer.variable_attrs.markAsVariable() before compiling, or pass it to the constructor."
+                )
         if optimizer is not self._optimizer:
             self._release_optimizer(self._optimizer)
             self._optimizer = optimizer
@@ -300,6 +236,22 @@ class PoplarExecutor:
         self._sent = taken
         if self._device_optimizer is not None:
             self._device_optimizer.set_hyper_parameters(taken)
+
+    def _take(self, optimizer: Any) -> Any:
+        """The optimizer's present hyper-parameters; notices attributes that mean nothing to the device."""
+        taken = snapshot(optimizer)
+        self._tracker.check(optimizer, taken.kind)
+        half = taken.settings["accum_type"] == torch.float16 and not taken.settings["use_combined_accum"]
+        strategy = MeanReductionStrategy.Running if half else MeanReductionStrategy.Post
+        training = self._options.Training
+        if half and training.meanAccumulationAndReplicationReductionStrategy != strategy:
+            if self.__dict__.get("_executable") is not None:
+                raise ValueError(
+                    "float16 accumulation needs the running mean reduction strategy, but the model is already "
+                    "compiled for another"
+                )
+            training._values["meanAccumulationAndReplicationReductionStrategy"] = strategy
+        return taken
 
     # -- device --------------------------------------------------------------------------------------------------
 
@@ -312,6 +264,7 @@ class PoplarExecutor:
         if isinstance(self._optimizer, Optimizer):
             self._optimizer._refresh()
         self._attached = False
+        _devices.release(self)
 
     def attachToDevice(self) -> None:
         """Take the device again and upload what the host now has."""
@@ -321,6 +274,7 @@ class PoplarExecutor:
         )
         if self._attached:
             raise createPoptorchError("The model is already attached to a device")
+        _devices.acquire(self, self._options)
         self._attached = True
         self._upload()
 
@@ -334,6 +288,7 @@ class PoplarExecutor:
         self._release_optimizer(self._optimizer)
         self._executable = self._runner = self._device_optimizer = None
         self._attached = False
+        _devices.release(self)
 
     def __del__(self) -> None:
         # A dropped executor loses nothing: trained weights come home first. At interpreter exit too little may be
@@ -345,17 +300,10 @@ class PoplarExecutor:
         self.copyWeightsToHostIfNeeded()
         _wrapping.unwrap(self._user_model, self)
 
-    # -- measurements --------------------------------------------------------------------------------------------
 
-    def compilationTime(self) -> datetime.timedelta:
-        """How long compiling took."""
-        if not self._options._show_compilation_progress_bar:
-            raise createPoptorchError(
-                "compilationTime() is not available: set showCompilationProgressBar to True"
-            )
-        if not self.isCompiled():
-            raise createPoptorchError("Please compile the model to get its compilation time")
-        return datetime.timedelta(seconds=self._compile_seconds)
+def synthetic(tensor: torch.Tensor) -> torch.Tensor:
+    """Generated data in the place of an input: normally distributed, integers and booleans all zero."""
+    return torch.randn_like(tensor) if tensor.is_floating_point() else torch.zeros_like(tensor)
 
 
 def _no_backward(tensor: torch.Tensor) -> torch.Tensor:

@@ -79,6 +79,7 @@ ACTIVATION_DECIDES = frozenset(
         "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
         "linear", "matmul", "__matmul__", "bmm", "mm", "addmm", "baddbmm", "mv", "dot", "bilinear",
         "batch_norm", "group_norm", "layer_norm", "instance_norm", "prelu", "serializedMatMul",
+        "norm_proxy_norm_act",
     ]
 )  # fmt: skip
 
@@ -96,6 +97,7 @@ EXACT = frozenset(
         "zeros_like", "ones_like", "new_zeros", "new_ones", "zero_", "tril", "triu", "diagonal", "unfold", "as_strided",
         "requires_grad_", "nop", "recomputationCheckpoint", "set_available_memory", "set_overlap_for_input",
         "set_overlap_for_output", "ipu_print_tensor", "floor", "ceil", "round", "trunc", "identity", "embedding",
+        "dynamic_slice", "dynamic_update", "masked_select", "scatter", "index_copy",
     ]
 )  # fmt: skip
 

@@ -1,11 +1,11 @@
 """A captured graph as a Python function without any interpretation: one line for each recorded call."""
 
 import math
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from ._graph import Graph, Ref, last_uses, map_structure, references
+from ._graph import Graph, Node, Ref, last_uses, map_structure, references
 
 _PLAIN = (bool, int, str, type(None))
 
@@ -17,13 +17,18 @@ class Program:
     deleted after their last use, so that nothing outlives its purpose except what autograd saves.
     """
 
-    def __init__(self, graph: Graph, keep: Sequence[int] = ()) -> None:
+    def __init__(
+        self, graph: Graph, keep: Sequence[int] = (), check: Optional[Callable[..., None]] = None
+    ) -> None:
         self.graph = graph
         output_slots = [ref.slot for ref in references(graph.outputs)]
         self.returned = list(dict.fromkeys(output_slots + list(keep)))
-        self.source, scope = _generate(graph, self.returned)
-        exec(compile(self.source, "<captured forward>", "exec"), scope)
-        self._run: Callable[..., Tuple[torch.Tensor, ...]] = scope["run"]
+        groups = [
+            ("inputs", list(graph.inputs)),
+            ("state", list(graph.state.values())),
+            ("constants", list(graph.constants)),
+        ]
+        self.source, self._run = make_function(groups, graph.nodes, self.returned, check)
 
     def run(
         self, inputs: Sequence[torch.Tensor], state: Sequence[torch.Tensor], constants: Sequence[torch.Tensor]
@@ -32,19 +37,28 @@ class Program:
         return dict(zip(self.returned, self._run(inputs, state, constants)))
 
 
-def _generate(graph: Graph, returned: Sequence[int]) -> Tuple[str, Dict[str, Any]]:
+def make_function(
+    groups: Sequence[Tuple[str, Sequence[int]]],
+    nodes: Sequence[Node],
+    returned: Sequence[int],
+    check: Optional[Callable[..., None]] = None,
+) -> Tuple[str, Callable[..., Tuple[torch.Tensor, ...]]]:
+    """Python source of a function that runs ``nodes``, and the function.
+
+    Args:
+        groups: (name, slots) of each parameter, a sequence of tensors in the order of its slots.
+        nodes: what to run, in order.
+        returned: slots of the tuple that it returns.
+        check: called as ``check(node, inputs, outputs)`` after each node, with tensors in the order of its slots.
+    """
     scope: Dict[str, Any] = {"inf": math.inf, "nan": math.nan, "no_grad": torch.no_grad}
-    lines = ["def run(inputs, state, constants):"]
-    for slots, name in (
-        (list(graph.inputs), "inputs"),
-        (list(graph.state.values()), "state"),
-        (list(graph.constants), "constants"),
-    ):
+    lines = [f"def run({', '.join(name for name, _ in groups)}):"]
+    for name, slots in groups:
         if slots:
             lines.append(f"    {', '.join(f'v{slot}' for slot in slots)}, = {name}")
-    release = last_uses(graph.nodes, returned)
+    release = last_uses(nodes, returned)
     in_no_grad = False
-    for index, node in enumerate(graph.nodes):
+    for index, node in enumerate(nodes):
         if node.grad_enabled is in_no_grad:  # the mode changes here
             in_no_grad = not node.grad_enabled
             if in_no_grad:
@@ -52,10 +66,19 @@ def _generate(graph: Graph, returned: Sequence[int]) -> Tuple[str, Dict[str, Any
         indent = "        " if in_no_grad else "    "
         for text in _statements(index, node, scope):
             lines.append(indent + text)
+        if check is not None:
+            scope["check"], scope[f"n{index}"] = check, node
+            lines.append(f"{indent}check(n{index}, [{_names(node.inputs())}], [{_names(node.outputs())}])")
         if release[index]:
             lines.append(indent + "del " + ", ".join(f"v{slot}" for slot in release[index]))
     lines.append(f"    return ({''.join(f'v{slot}, ' for slot in returned)})")
-    return "\n".join(lines) + "\n", scope
+    source = "\n".join(lines) + "\n"
+    exec(compile(source, "<captured forward>", "exec"), scope)
+    return source, scope["run"]
+
+
+def _names(slots: Sequence[int]) -> str:
+    return ", ".join(f"v{slot}" for slot in slots)
 
 
 def _statements(index: int, node: Any, scope: Dict[str, Any]) -> List[str]:

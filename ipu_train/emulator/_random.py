@@ -60,6 +60,12 @@ class DeviceRandom:
         self.counter += 1
 
 
+def random_states() -> List[torch.Tensor]:
+    """The states of all generators that torch functions draw from by default."""
+    states = [torch.get_rng_state()]
+    return states + (torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])
+
+
 @contextmanager
 def host_random_untouched() -> Iterator[None]:
     """Run device code without consuming or disturbing the host's random state."""

@@ -203,6 +203,8 @@ class _EmulatorOptions(OptionsDict):
     Attributes:
         fuse_micro_batches: run several micro-batches of one weight update as one batch. Only right for
             models that treat every sample alone; the framework switches it on where that is so.
+        stack_replicas: run the replicas' micro-batches of each accumulation step as one batch ``[R * B, ...]``, in the
+            order of the replicas, for models that synchronise over replicas by looking at such a batch.
         max_images: at most this many images in one fused batch, 0 for no limit.
         device: torch device that does the arithmetic (``POPTORCH_EMULATOR_DEVICE``, default ``cpu``).
         permissive: warn where PopTorch would refuse an operation (``POPTORCH_EMULATOR_PERMISSIVE``).
@@ -211,6 +213,7 @@ class _EmulatorOptions(OptionsDict):
     def __init__(self) -> None:
         super().__init__(
             fuse_micro_batches=False,
+            stack_replicas=False,
             max_images=0,
             device=os.environ.get("POPTORCH_EMULATOR_DEVICE", "cpu"),
             permissive=os.environ.get("POPTORCH_EMULATOR_PERMISSIVE", "0") not in ("", "0"),
@@ -219,6 +222,12 @@ class _EmulatorOptions(OptionsDict):
     def fuseMicroBatches(self, enabled: bool = True, max_images: Optional[int] = None) -> "_EmulatorOptions":
         """Run micro-batches of one weight update together, at most ``max_images`` images at once."""
         self.set(fuse_micro_batches=enabled, max_images=0 if max_images is None else max_images)
+        return self
+
+    def stackReplicas(self, enabled: bool = True) -> "_EmulatorOptions":
+        """Run the replicas' micro-batches of each accumulation step as one batch, for synchronised batch norm."""
+        self.checkIsFrozen("stack_replicas")
+        self.set(stack_replicas=bool(enabled))
         return self
 
     def computeDevice(self, name: str) -> "_EmulatorOptions":

@@ -6,11 +6,14 @@ the device would hold as float16 is rounded by :class:`DeviceOptimizer` after ea
 """
 
 import math
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 
+from ._loss_scaling import AutomaticLossScaling
 from ._precision import round_in_place
+
+FACTOR = "lossScaleUpdateFactor"  # PopART's name of automatic loss scaling's state
 
 Tensors = List[torch.Tensor]
 Group = Dict[str, Any]
@@ -176,6 +179,7 @@ class DeviceOptimizer:
         names: names of the weights of each group, in the order of the optimizer's ``param_groups``.
         weights: device weights by name.
         half_weights: names of the weights that the device stores as float16.
+        automatic: adapts the loss scaling after each update; None leaves it as the optimizer has it.
     """
 
     def __init__(
@@ -184,12 +188,16 @@ class DeviceOptimizer:
         names: List[List[str]],
         weights: Dict[str, torch.Tensor],
         half_weights: Sequence[str] = (),
+        automatic: Optional[AutomaticLossScaling] = None,
     ) -> None:
         self.names = names
         self.weights = weights
         self.half_weights = set(half_weights)
         self.step = 0
         self.state: Dict[str, torch.Tensor] = {}
+        self.automatic = automatic
+        if automatic is not None:
+            self.state[FACTOR] = torch.ones(())
         self.set_hyper_parameters(snapshot)
 
     def set_hyper_parameters(self, snapshot: Any) -> None:
@@ -203,6 +211,22 @@ class DeviceOptimizer:
                     key = f"{slot}___{name}"
                     if key not in self.state:
                         self.state[key] = torch.full_like(self.weights[name].detach(), start)
+
+    @property
+    def loss_scaling(self) -> float:
+        """What the loss is multiplied by before backward."""
+        scaling = self.settings["loss_scaling"]
+        return scaling if self.automatic is None else scaling * float(self.state[FACTOR])
+
+    def adapt_loss_scaling(self, gradients: Sequence[torch.Tensor], micro_batches: int) -> None:
+        """Let automatic loss scaling see the scaled gradients, summed over that many micro-batches."""
+        if self.automatic is not None:
+            factor = self.automatic.next_factor(
+                float(self.state[FACTOR]),
+                self.settings["loss_scaling"],
+                [g / micro_batches for g in gradients],
+            )
+            self.state[FACTOR].fill_(factor)
 
     def update(self, gradients: Dict[str, torch.Tensor]) -> None:
         """One weight update from reduced gradients by name; weights without a gradient stay as they are."""
@@ -252,7 +276,7 @@ class DeviceOptimizer:
 
     def read_parameters(self) -> Dict[str, torch.Tensor]:
         """The hyper-parameters as the tensors that PopART keeps for them."""
-        scaling = self.settings["loss_scaling"]
+        scaling = self.loss_scaling
         values = {"lossScaling_FLOAT": torch.tensor(float(scaling))}
         for group, names in zip(self.groups, self.names):
             for name in names:

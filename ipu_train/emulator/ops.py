@@ -4,12 +4,46 @@ Each works on CPU tensors as well. While a forward is captured, the torch-functi
 function, which is why they announce themselves through ``handle_torch_function``.
 """
 
-from typing import Any, List, Sequence, Tuple, Union
+from typing import Any
 
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from ._control_flow import cond, for_loop
+from ._ctc_decoder import ctc_beam_search_decoder
+from ._custom_ops import CPU, custom_op
 from ._impl import createPoptorchError
+from ._multi_conv import MultiConv
+from ._point_ops import fps, nearest
+from ._print_tensor import ipu_print_tensor
+from ._tensor_ops import (
+    dynamic_slice,
+    dynamic_update,
+    serializedMatMul,
+    set_overlap_for_input,
+    set_overlap_for_output,
+)
+
+__all__ = [
+    "CPU",
+    "MultiConv",
+    "cond",
+    "ctc_beam_search_decoder",
+    "custom_op",
+    "dynamic_slice",
+    "dynamic_update",
+    "for_loop",
+    "fps",
+    "identity_loss",
+    "ipu_print_tensor",
+    "nearest",
+    "nop",
+    "recomputationCheckpoint",
+    "serializedMatMul",
+    "set_available_memory",
+    "set_overlap_for_input",
+    "set_overlap_for_output",
+]
 
 _REDUCTIONS = ("sum", "mean", "none")
 
@@ -89,6 +123,3 @@ def set_available_memory(tensor: torch.Tensor, available_memory_proportion: floa
     if has_torch_function_unary(tensor):
         return handle_torch_function(set_available_memory, (tensor,), tensor, available_memory_proportion)
     return tensor.view_as(tensor)
-
-
-TensorOrSequence = Union[torch.Tensor, List[torch.Tensor], Tuple[torch.Tensor, ...], Sequence[torch.Tensor]]

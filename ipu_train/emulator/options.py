@@ -1,7 +1,6 @@
 """``poptorch.Options``: everything that can be set about how a model runs (PopTorch 3.4 API reference)."""
 
 import copy
-import json
 import os
 from typing import Any, Dict, List, Optional
 
@@ -9,10 +8,10 @@ import torch
 
 from . import enums
 from ._blocks import Attribute
-from ._logging import logger
 from ._options_base import OptionsDict
 from ._options_text import ConfigFileError, applyJson, loadFromFile
 from ._popart_options import _PopartOptions
+from ._reporting_options import ReportingOptions
 from ._strategies import (
     ParallelPhasedExecution,
     Phase,
@@ -44,10 +43,8 @@ __all__ = [
     "TensorLocationSettings",
 ]
 
-UNLIMITED = 2**64 - 1
 
-
-class Options(OptionsDict):
+class Options(ReportingOptions):
     """How a model runs. Every setter returns the options, so that calls can be chained.
 
     Passing options to a model or a ``DataLoader`` freezes them; :meth:`clone` gives an unfrozen copy.
@@ -324,73 +321,6 @@ class Options(OptionsDict):
     def logCycleCount(self, log_cycle_count: bool) -> "Options":
         """Count cycles, for ``executor.cycleCount()``."""
         self._popart.set("instrumentWithHardwareCycleCounter", log_cycle_count)
-        return self
-
-    # -- names, logs, profiles, caches
-
-    def logDir(self, log_dir: str) -> "Options":
-        """Where logs go."""
-        self.set(log_dir=log_dir)
-        return self
-
-    def maxRepeatLogs(self, max_lines: Optional[int]) -> "Options":
-        """How often one line is logged, None for always."""
-        self.set(max_repeat_logs=UNLIMITED if max_lines is None else max_lines)
-        return self
-
-    def modelName(self, name: str) -> "Options":
-        """The folder of this model's profile, else ``training`` or ``inference``."""
-        self.createOrSet(model_name=name)
-        return self
-
-    def enableExecutableCaching(self, path: Optional[str]) -> "Options":
-        """Keep executables in a folder and reuse them, None not to."""
-        self._popart.set("enableEngineCaching", path is not None)
-        if path is None:
-            self._popart._options.pop("cachePath", None)
-        else:
-            self._popart.set("cachePath", path)
-        return self
-
-    def enableProfiling(self, profile_dir: Optional[str] = None) -> "Options":
-        """Write a profile of compilation and execution below this folder, by default the current one."""
-        self.checkIsFrozen("enableProfiling")
-        directory = "." if profile_dir is None else profile_dir
-        settings = {"autoReport.all": "true", "autoReport.directory": directory}
-        try:
-            outside = json.loads(os.environ.get("POPLAR_ENGINE_OPTIONS") or "{}")
-        except json.JSONDecodeError:
-            outside = {}
-        for key in settings:
-            if key in outside:
-                logger.warning("enableProfiling() overrides %s of POPLAR_ENGINE_OPTIONS", key)
-        self._popart.setEngineOptions(dict(self._popart.options.get("engineOptions", {}), **settings))
-        self._profile_dir = directory
-        return self
-
-    def disableModuleNamescope(self) -> "Options":
-        """Do not name operations after the modules they are in."""
-        self._module_namescope_enabled = False
-        return self
-
-    def showCompilationProgressBar(self, show: bool = True) -> "Options":
-        """Show how far compilation is; needed for ``executor.compilationTime()``."""
-        self._show_compilation_progress_bar = show
-        return self
-
-    def relaxOptimizerAttributesChecks(self, relax: bool = True) -> "Options":
-        """Mention unexpected attributes of optimizers at debug level rather than as warnings."""
-        self._relax_optimizer_checks = relax
-        return self
-
-    def sourceLocationExcludes(self, excludes: List[str]) -> "Options":
-        """Paths not to be named as the source of an operation."""
-        self._source_location_excludes = list(excludes)
-        return self
-
-    def appendToLocationExcludes(self, *excludes: str) -> "Options":
-        """Add to :meth:`sourceLocationExcludes`."""
-        self._source_location_excludes = self._source_location_excludes + list(excludes)
         return self
 
     # -- as text

@@ -159,12 +159,18 @@ def isCompilingWithDispatcher() -> bool:
 def _validateOptions(options: Any) -> None:
     """Check what PopART would refuse at compile time: unknown settings and unsupported value types.
 
+    The settings of an ``Options`` are also logged at debug level, as PopTorch does when it compiles.
+
     Args:
         options: an ``Options``, or the dict of its ``_Popart.options``.
 
     Raises:
         Error: ``Unknown ... option`` or ``Unknown value type``.
     """
-    from ._popart_options import checkPopartOptions
+    from ._popart_options import checkPopartOptions, logSettings
 
-    checkPopartOptions(options if isinstance(options, dict) else options._Popart.options)
+    settings = options if isinstance(options, dict) else options._Popart.options
+    checkPopartOptions(settings)
+    if settings is not options:
+        logSettings(options._values if options.defaultOutputMode() else options.toDict())
+        logSettings(settings)

@@ -32,6 +32,22 @@ class PerImage(Convolutional):
         return poptorch.identity_loss(losses, "mean"), (logits.argmax(1) == labels).float()
 
 
+class FromFunction(nn.Module):
+    """A module whose forward is the function given."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+
+def run(function, *args, **kwargs):
+    """What an inference executor returns for a forward that is ``function``."""
+    return poptorch.inferenceModel(FromFunction(function))(*args, **kwargs)
+
+
 def images(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return (

@@ -231,6 +231,15 @@ class TestRebatching:
         for _ in range(2):
             assert [batch.tolist() for batch in data] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
+    @pytest.mark.parametrize("drop_last", [True, False])
+    def test_batches_of_a_sampler_are_joined(self, drop_last):
+        sampler = torch.utils.data.BatchSampler(
+            torch.utils.data.SequentialSampler(range(10)), 2, drop_last=False
+        )
+        data = loader(Increasing(10), batch_size=1, iterations=3, batch_sampler=sampler, drop_last=drop_last)
+        assert len(data) == (1 if drop_last else 2)
+        assert labels(data) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9]][: 1 if drop_last else 2]
+
     def test_a_break_inside_a_batch_under_construction(self):
         data = loader(
             Increasing(8, labels=False), DataLoaderMode.AsyncRebatched, batch_size=4, rebatched_worker_size=3

@@ -151,6 +151,19 @@ class TestLogging:
                 _logging.setPopartLogLevel(wrong)
         _logging.setPopartLogLevel("WARN")
 
+    @pytest.mark.parametrize(
+        "text, level", [("DEBUG", "DEBUG"), ("2", "INFO"), (None, "WARN"), ("wibble", "WARN")]
+    )
+    def test_the_environment_sets_the_first_level(self, monkeypatch, caplog, text, level):
+        monkeypatch.delenv("POPTORCH_LOG_LEVEL", raising=False)
+        if text is not None:
+            monkeypatch.setenv("POPTORCH_LOG_LEVEL", text)
+        _logging._levelFromEnvironment()
+        found = poptorch.logger.level
+        poptorch.setLogLevel(level)
+        assert poptorch.logger.level == found
+        assert ("Unknown log level: wibble" in caplog.text) == (text == "wibble")
+
     def test_lines_go_to_standard_error_with_time_and_level(self, capsys):
         assert poptorch.logger.name == "poptorch::python"
         poptorch.setLogLevel("TRACE")

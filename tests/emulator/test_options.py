@@ -454,6 +454,7 @@ class TestPopart:
     }
 
     def test_names_and_values_are_checked_when_a_model_is_compiled(self, opts):
+        opts.outputMode(poptorch.OutputMode.All)
         for key, value in self.KNOWN.items():
             opts._Popart.set(key, value)
         _validateOptions(opts)
@@ -466,6 +467,24 @@ class TestPopart:
         opts._Popart.set("engineOptions", value)
         with pytest.raises(poptorch.Error, match="Unknown value type"):
             _validateOptions(opts)
+
+    def test_settings_are_logged_when_a_model_is_compiled(self, opts, caplog):
+        opts.deviceIterations(3).outputMode(poptorch.OutputMode.Sum).setAvailableMemoryProportion(
+            {"IPU0": 0.2}
+        )
+        opts.Precision.setPartialsType(torch.half)
+        opts.Training.setAutomaticLossScaling(True)
+        with caplog.at_level(logging.DEBUG, logger="poptorch::python"):
+            _validateOptions(opts)
+        for line in (
+            "device_iterations to value 3",
+            "output_mode to value 3",
+            "available_memory_proportion[0] to 0.2",
+            "partialsTypeMatMuls to value half",
+            "convolutionOptions[partialsType] to half",
+            "automaticLossScalingSettings.enabled to value true",
+        ):
+            assert "poptorch.Options set " + line in caplog.messages
 
     def test_default_settings(self, opts):
         assert opts._Popart.options == {

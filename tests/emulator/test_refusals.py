@@ -1,0 +1,123 @@
+"""What PopTorch would not compile (PopTorch 3.4 user guide, "IPU supported operations")."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import ipu_train.emulator as poptorch
+
+from .networks import FromFunction, run
+
+
+def test_every_offender_is_named_at_once_with_its_line():
+    def forward(x):
+        a = x.nonzero()
+        if x.sum() > 0:
+            x = x + 1
+        b = torch.linalg.inv(x)
+        return a, b, F.max_pool2d(x[None], 2, return_indices=True)[0]
+
+    with pytest.raises(poptorch.Error) as caught:
+        run(forward, torch.eye(4))
+    text = str(caught.value)
+    for name in ("nonzero", "__bool__", "linalg_inv", "max_pool2d"):
+        assert re.search(rf"- {name}\w* at .*test_refusals\.py:\d+", text), name
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: torch.fft.fft(x),
+        lambda x: torch.linalg.svd(x)[0],
+        lambda x: F.conv_transpose2d(x.view(1, 1, 4, 4), x.view(1, 1, 4, 4), dilation=2),
+        lambda x: torch.multinomial(x.abs() + 1, 2),
+        lambda x: F.grid_sample(x.view(1, 1, 4, 4), torch.zeros(1, 2, 2, 2), align_corners=False),
+        lambda x: torch.bincount(x.flatten().long()),
+        lambda x: x.unique(),
+        lambda x: torch.where(x > 0)[0],
+    ],
+    ids=["fft", "svd", "dilated_transpose", "multinomial", "grid_sample", "bincount", "unique", "where"],
+)
+def test_operations_without_a_place_on_the_ipu(forward):
+    with pytest.raises(poptorch.Error, match="cannot be compiled for the IPU"):
+        run(forward, torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: F.conv_transpose2d(x, x[:, :, :3, :3]),
+        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False),
+        lambda x: F.interpolate(x, scale_factor=2),
+        lambda x: F.adaptive_avg_pool2d(x, 2),
+        lambda x: F.max_pool2d(x, 2),
+        lambda x: torch.where(x > 0, x, 0 * x),
+        lambda x: x.masked_fill(x > 0, 0.0),
+        lambda x: torch.einsum("nchw,nchw->nc", x, x),
+        lambda x: torch.bincount(x.flatten().long().clamp(0, 3), minlength=4).float(),
+        lambda x: x.topk(2).values,
+        lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+        lambda x: F.one_hot(x.long().clamp(0, 1), 2).float(),
+        lambda x: torch.var_mean(x, (2, 3))[0],
+    ],
+)
+def test_what_convolutional_networks_use_is_not_refused(forward):
+    x = torch.randn(2, 2, 4, 4)
+    torch.testing.assert_close(run(forward, x).float(), forward(x).float())
+
+
+def test_a_refusal_explains_an_error_that_follows_from_it():
+    def forward(x):
+        if x.sum() > 0:
+            raise KeyError("a branch that the values of the first micro-batch led to")
+        return x
+
+    with pytest.raises(poptorch.Error, match="__bool__"):
+        run(forward, torch.ones(1))
+
+
+def test_operands_from_the_cpu_are_all_named():
+    first, second = torch.ones(1), torch.ones(2)
+
+    def forward(x):
+        y = x + first
+        return y + second
+
+    with pytest.raises(poptorch.Error, match=r"Expected an IPU tensor") as caught:
+        run(forward, torch.ones(2))
+    assert str(caught.value).count("Expected an IPU tensor") == 2
+
+
+class TestPermissive:
+    @pytest.fixture()
+    def permissive(self):
+        chosen = poptorch.Options()
+        chosen._Emulator.setPermissive(True)
+        return chosen
+
+    def test_refusals_become_warnings_and_the_operation_runs(self, permissive):
+        executor = poptorch.inferenceModel(
+            FromFunction(lambda x: (torch.linalg.inv(x), x[x > 1])), permissive
+        )
+        x = torch.eye(2) * 4
+        with pytest.warns(
+            UserWarning, match="PopTorch would refuse this model: (linalg_inv|__getitem__)"
+        ) as caught:
+            inverse, large = executor(x)
+        assert len(caught) == 2
+        torch.testing.assert_close(inverse, torch.eye(2) / 4)
+        assert large.tolist() == [4.0, 4.0]
+
+    def test_a_value_that_python_reads_is_frozen(self, permissive):
+        executor = poptorch.inferenceModel(FromFunction(lambda x: x * int(x.sum())), permissive)
+        with pytest.warns(UserWarning, match="__int__"):
+            assert executor(torch.ones(2)).tolist() == [2.0, 2.0]
+        assert executor(torch.full((2,), 5.0)).tolist() == [10.0, 10.0]
+
+    def test_the_environment_asks_for_it(self, monkeypatch):
+        monkeypatch.setenv("POPTORCH_EMULATOR_PERMISSIVE", "1")
+        executor = poptorch.inferenceModel(FromFunction(lambda x: x[x > 0]))
+        with pytest.warns(UserWarning, match="boolean tensor"):
+            assert executor(torch.tensor([-1.0, 1.0])).tolist() == [1.0]
