@@ -118,9 +118,21 @@ def _models(arguments: List[str]) -> int:
     return models(arguments)
 
 
-COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config, "models": _models, "plan": _plan}
+def _sweep(arguments: List[str]) -> int:
+    from .sweep.command import main as sweep
+
+    return sweep(arguments)
+
+
+COMMANDS: Dict[str, Callable[[List[str]], int]] = {
+    "config": _config,
+    "models": _models,
+    "plan": _plan,
+    "sweep": _sweep,
+}
 COMMAND_HELP = {
     "config": "print the resolved configuration and the origin of each value",
     "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",
+    "sweep": "memory and speed over micro-batch sizes and norms",
 }

@@ -96,7 +96,9 @@ def at_splits(program: Program, splits: Sequence[str]) -> Program:
     starts = first_operations(program, splits)
     for name in splits:
         if name not in starts:
-            raise ValueError(f"pipeline split {name!r}: no operation of the model runs in a module of that name")
+            raise ValueError(
+                f"pipeline split {name!r}: no operation of the model runs in a module of that name"
+            )
     stage, stages, operations = 0, {starts[name]: n for n, name in reversed(list(enumerate(splits, 1)))}, []
     for index, op in enumerate(program.forward()):
         stage = max(stage, stages.get(index, 0))
