@@ -292,7 +292,7 @@ def _capture(
     random_before = random_states()
     try:
         with torch.set_grad_enabled(training), module_scopes(model, recorder, names), recorder:
-            result = arguments.call(model.forward)
+            result = arguments.call(model)  # with the hooks of the module, if it has any
         problem = _reassigned(before)
     except Exception as error:
         recorder.refusals.check(

@@ -1,9 +1,10 @@
 """``PoplarExecutor``: compiles a module once and runs it on the emulated device."""
 
+import contextlib
 import copy
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import torch
 
@@ -69,6 +70,7 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         self._weight_updates = 0
         self._refreshed_from: Dict[int, int] = {}
         self._compile_seconds = 0.0
+        self._modes: Dict[str, bool] = {}
         self._cycles: Optional[int] = None
         self._timeline = Timeline()
         self._anchored: Dict[str, torch.Tensor] = {}
@@ -127,7 +129,8 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
             return
         self._compile(self._parser.bind(args, kwargs))
 
-    def _compile(self, arguments: _args_parser.Arguments) -> None:
+    def _compile(self, arguments: _args_parser.Arguments, modes: Optional[Dict[str, bool]] = None) -> None:
+        """Capture the forward; ``modes`` are training flags by module name to do it with, rather than the present."""
         started = time.perf_counter()
         early = self._options.connection_type == ConnectionType.Always.value
         if early:
@@ -139,7 +142,8 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
             self._noise,
             self._options.Distributed.processId * self._options.replication_factor,
         )
-        with host_random_untouched():
+        with host_random_untouched(), training_modes(self._model, modes):
+            self._modes = {name: module.training for name, module in self._model.named_modules()}
             random.start_micro_batch(0)
             self._executable, anchors = compile_model(
                 self._model,
@@ -200,7 +204,8 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
 
     def _to_host(self, stored: torch.Tensor, slot: int) -> torch.Tensor:
         host = download(stored, slot in self._executable.graph.half)
-        return _no_backward(host) if self._training else host
+        host.backward = refuse_backward  # type: ignore[method-assign]
+        return host
 
     # -- optimizer -----------------------------------------------------------------------------------------------
 
@@ -302,16 +307,31 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         _wrapping.unwrap(self._user_model, self)
 
 
+@contextlib.contextmanager
+def training_modes(model: torch.nn.Module, modes: Optional[Dict[str, bool]]) -> Iterator[None]:
+    """Set the training flags of a model's modules for a while; modules that are not named keep theirs."""
+    before = [(module, module.training) for module in model.modules()]
+    for name, module in model.named_modules():
+        module.training = (modes or {}).get(name, module.training)
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
 def synthetic(tensor: torch.Tensor) -> torch.Tensor:
     """Generated data in the place of an input: normally distributed, integers and booleans all zero."""
     return torch.randn_like(tensor) if tensor.is_floating_point() else torch.zeros_like(tensor)
 
 
-def _no_backward(tensor: torch.Tensor) -> torch.Tensor:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise createPoptorchError(
-            "backward() cannot be called explicitly outside forward: the training executor has run backward already."
-        )
+def refuse_backward(*args: Any, **kwargs: Any) -> None:
+    """What ``backward`` is on an executor's outputs. Outputs may be pickled, hence a function of the module."""
+    raise createPoptorchError(
+        "backward() cannot be called explicitly on outputs of a PopTorch model: a trainingModel has run the backward "
+        "pass and the weight update already, an inferenceModel computes no gradients."
+    )
 
-    tensor.backward = refuse  # type: ignore[method-assign]
-    return tensor
+
+if hasattr(torch.serialization, "add_safe_globals"):  # torch.load(weights_only=True) may meet it
+    torch.serialization.add_safe_globals([refuse_backward])

@@ -1,5 +1,9 @@
 """forward runs once as Python sees it; afterwards a static graph runs (PopTorch 3.4 user guide, tracing)."""
 
+import copy
+import io
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -385,6 +389,38 @@ def test_dropout_draws_differ_between_calls_and_replicas_and_repeat_with_the_see
     assert not torch.equal(first[0][:32], first[0][32:])
 
 
+def test_hooks_of_the_wrapped_module_itself_run():
+    model = nn.ReLU()
+    poptorch.BeginBlock(model, ipu_id=0)
+    model.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,))
+    model.register_forward_hook(lambda module, inputs, output: output * 10)
+    assert poptorch.inferenceModel(model)(torch.ones(1)).item() == 20.0
+
+
+def test_distributions_draw_on_the_device():
+    def forward(x):
+        normal = torch.distributions.Normal(x, torch.ones_like(x)).sample()
+        return (
+            normal,
+            torch.distributions.Bernoulli(torch.sigmoid(x)).sample(),
+            torch.distributions.Uniform(2.0, 3.0),
+        )
+
+    def sampled(x):
+        normal, coin, uniform = forward(x)
+        return normal, coin, uniform.sample((1000,)) + 0 * x
+
+    validates = torch.distributions.Distribution._validate_args
+    executor = poptorch.inferenceModel(FromFunction(sampled))
+    normal, coin, uniform = executor(torch.zeros(1000))
+    assert abs(normal.mean().item()) < 6 / 1000**0.5
+    assert abs(coin.mean().item() - 0.5) < 3 / 1000**0.5
+    assert uniform.min() >= 2.0
+    assert uniform.max() <= 3.0
+    assert not torch.equal(executor(torch.zeros(1000))[0], normal)
+    assert torch.distributions.Distribution._validate_args is validates
+
+
 def test_the_hosts_random_state_is_not_consumed():
     executor = poptorch.inferenceModel(nn.Sequential(nn.Dropout(0.5)).train())
     torch.manual_seed(3)
@@ -403,6 +439,25 @@ def test_rng_state_restores_the_stream():
     executor.rng_state = state
     assert torch.equal(executor(x), first)
     assert all(isinstance(value, int) for value in state)
+
+
+@pytest.mark.parametrize("kind", ["copy", "pickle", "save"])
+def test_outputs_can_be_copied_and_pickled_and_have_no_backward(kind):
+    out = run(lambda x: x * 2, torch.ones(2))
+    if kind == "copy":
+        again = copy.deepcopy(out)
+    elif kind == "pickle":
+        again = pickle.loads(pickle.dumps(out))
+    else:
+        stream = io.BytesIO()
+        torch.save(out, stream)
+        stream.seek(0)
+        again = torch.load(stream)
+    assert type(again) is torch.Tensor
+    assert torch.equal(again, out)
+    for tensor in (out, again):
+        with pytest.raises(poptorch.Error, match=r"backward\(\) cannot be called explicitly"):
+            tensor.backward()
 
 
 def test_losses_of_a_batch_of_one_are_scalars():
