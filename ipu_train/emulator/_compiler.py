@@ -287,7 +287,8 @@ def _capture(
     input_versions = [storage._version for storage in inputs]
     random_before = random_states()
     try:
-        with torch.set_grad_enabled(training), module_scopes(model, recorder, names), recorder:
+        scopes = module_scopes(model, recorder, names)
+        with torch.set_grad_enabled(training), visible_indexing(), scopes, recorder:
             result = arguments.call(model.forward)
         problem = _reassigned(before)
     except Exception as error:
