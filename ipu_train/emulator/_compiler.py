@@ -15,6 +15,7 @@ from ._dtypes import upload
 from ._float_exceptions import check_node
 from ._graph import Graph, Ref, map_structure
 from ._impl import createPoptorchError
+from ._indexing import visible_indexing
 from ._overlap import check_overlap
 from ._popart_options import checkPopartOptions
 from ._precision import make_rounding
