@@ -18,10 +18,10 @@ from ._impl import createPoptorchError
 from ._indexing import visible_indexing
 from ._overlap import check_overlap
 from ._popart_options import checkPopartOptions
-from ._precision import make_rounding
 from ._program import Program
 from ._random import random_states
 from ._replica_groups import ReplicaGroups, make_groups
+from ._rounding import Noise, make_rounding
 from .enums import CommGroupType, OutputMode
 from .options import Options
 
@@ -38,6 +38,7 @@ class Executable:
         weights: the parameters among them.
         updated_buffers: names of what forward changes; each replica has its own copy.
         half_weights: names of parameters that the device stores as float16.
+        rounding: how results are rounded to float16.
         groups: of replicas, for the parameters that differ between them.
     """
 
@@ -65,6 +66,7 @@ class Executable:
         self.replica_state: List[List[torch.Tensor]] = []
         self.parameter_names: Dict[int, str] = {}
         self.groups: Dict[str, ReplicaGroups] = {}
+        self.rounding = make_rounding(False)
 
     def build_replicas(self, replicas: int) -> None:
         """State lists in the order of the graph; buffers that forward updates are held once per replica."""
@@ -180,7 +182,7 @@ def compile_model(
     arguments: Arguments,
     options: Options,
     training: bool,
-    rounding_generator: torch.Generator,
+    noise: Noise,
     grouping: Optional[Dict[str, Any]] = None,
 ) -> Tuple[Executable, List[Anchor]]:
     """Capture ``model``'s forward for arguments of a whole call and prepare its storage.
@@ -203,7 +205,7 @@ def compile_model(
     device = torch.device(options._Emulator.device)
     fused = fused_micro_batches(options, batching, max(sizes)) if training and sizes and not groups else 1
 
-    rounding = make_rounding(options.Precision.stochastic_rounding, rounding_generator)
+    rounding = make_rounding(options.Precision.stochastic_rounding, noise)
     recorder = Recorder(
         device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training
     )
@@ -214,6 +216,8 @@ def compile_model(
             storage = groups[name].to_device(storage).contiguous()
         if isinstance(host, torch.nn.Parameter):
             storage.requires_grad_(training and host.requires_grad and storage.is_floating_point())
+            if half and storage.requires_grad:  # the gradient of a float16 weight is float16
+                storage.register_hook(rounding.values)
         storages[name] = storage
         recorder.add_state(name, host, storage[0] if name in groups else storage, half)
     _allow_attributes(model, recorder)
@@ -241,6 +245,8 @@ def compile_model(
         [anchor.slot for anchor in anchors if anchor.slot is not None],
         check_node if options.Precision.floating_point_exceptions else None,
     )
+    executable.rounding = rounding
+    rounding.own_gradients = not recorder.mixes_types
     executable.fused = fused
     executable.groups = groups
     executable.state = storages

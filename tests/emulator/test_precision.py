@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import ipu_train.emulator as poptorch
-from ipu_train.emulator._precision import HALF_MAX, make_rounding, round_nearest, round_stochastic
+from ipu_train.emulator._rounding import HALF_MAX, make_rounding, round_nearest, round_stochastic
 
 from .networks import images
 
