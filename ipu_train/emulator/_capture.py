@@ -11,13 +11,14 @@ objects), the storage tensors that calls are computed on, and the slots of the g
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from torch.overrides import TorchFunctionMode, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
 from ._device_calls import DeviceCalls
 from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
+from ._hidden_calls import hide_calls, show_hidden_calls
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
 from ._multi_conv import MultiConvs
@@ -258,7 +259,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             self._append_in_place_rounding(node, slot)
             return updated
         function = self.round_to_half
-        if updated is None and node.name in RESULT_NOT_SAVED and not self._values[slot]._is_view():
+        if node.name in RESULT_NOT_SAVED and not self._values[slot]._is_view():
             function = self.round_to_half.in_place
         rounded = function(self._values[slot])
         target = self._new_slot(rounded if updated is None else updated, rounded, half=True)
@@ -356,30 +357,13 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
 
     def __enter__(self) -> "Recorder":
         _state.capture = self
-        _record_functions(self)
+        show_hidden_calls(self)
         return super().__enter__()
 
     def __exit__(self, *exc_info: Any) -> None:
         _state.capture = None
-        torch.autograd.Function.apply = _apply
+        hide_calls()
         super().__exit__(*exc_info)
-
-
-_apply = torch.autograd.Function.__dict__["apply"]
-_PROBE = torch.empty(0)  # handled by a torch function exactly while a mode is on
-
-
-def _record_functions(recorder: Recorder) -> None:
-    """Have ``torch.autograd.Function.apply``, which torch-function modes do not see, recorded as one call."""
-
-    def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        original = _apply.__get__(None, cls)
-        if not has_torch_function_unary(_PROBE):  # inside a recorded call
-            return original(*args, **kwargs)
-        with torch._C.DisableTorchFunction():
-            return recorder.record(original, cls.__name__, args, kwargs)
-
-    torch.autograd.Function.apply = classmethod(recorded_apply)
 
 
 def call_name(func: Any) -> str:

@@ -206,6 +206,8 @@ def compile_model(
     fused = fused_micro_batches(options, batching, max(sizes)) if training and sizes and not groups else 1
 
     rounding = make_rounding(options.Precision.stochastic_rounding, noise)
+    if options.Precision.floating_point_exceptions:
+        rounding.in_place = rounding  # checking a rounding needs the values before it
     recorder = Recorder(
         device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training
     )

@@ -42,7 +42,7 @@ RESULT_NOT_SAVED = frozenset(
         "__matmul__", "bmm", "mm", "addmm", "baddbmm", "batch_norm", "group_norm", "layer_norm", "instance_norm",
         "add", "__add__", "__radd__", "sub", "__sub__", "__rsub__", "mul", "__mul__", "__rmul__", "mean", "sum",
         "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-        "adaptive_avg_pool3d",
+        "adaptive_avg_pool3d", "__iadd__", "add_", "__isub__", "sub_",
     ]
 )  # fmt: skip
 
