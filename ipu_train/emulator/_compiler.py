@@ -15,7 +15,6 @@ from ._dtypes import upload
 from ._float_exceptions import check_node
 from ._graph import Graph, Ref, map_structure
 from ._impl import createPoptorchError
-from ._indexing import visible_indexing
 from ._overlap import check_overlap
 from ._popart_options import checkPopartOptions
 from ._program import Program
@@ -297,7 +296,7 @@ def _capture(
     random_before = random_states()
     try:
         scopes = module_scopes(model, recorder, names)
-        with torch.set_grad_enabled(training), visible_indexing(), scopes, recorder:
+        with torch.set_grad_enabled(training), scopes, recorder:
             result = arguments.call(model.forward)
         problem = _reassigned(before)
     except Exception as error:
