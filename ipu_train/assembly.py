@@ -4,10 +4,26 @@ from typing import Any, List, NamedTuple, Optional
 
 import torch
 
-from . import device
-from .config import Config, Resolved
-from .models import build, is_batch_independent, weight_decay_exempt
-from .optim import WeightAverage, base_learning_rate, build_average, build_optimizer
+from . import device, initial_weights
+from .config import Config, Resolved, nearest
+from .data.mixing import COLUMNS, MixingDraws
+from .mixing import Mixing
+from .models import (
+    build,
+    is_batch_independent,
+    needs_stacked_replicas,
+    norm_names,
+    set_sync_groups,
+    weight_decay_exempt,
+)
+from .optim import (
+    HostUpdate,
+    WeightAverage,
+    base_learning_rate,
+    build_average,
+    build_host_update,
+    build_optimizer,
+)
 from .program import Normalise, TrainingProgram, ValidationProgram
 
 PRECISIONS = {  # precision: (dtype of activations, dtype of weights)
@@ -28,6 +44,7 @@ class Assembly(NamedTuple):
         base_learning_rate: highest learning rate, scaled to the global batch size.
         fused: whether the emulator runs micro-batches of one weight update together.
         average: of the weights over the epochs; None when none is asked for.
+        host_update: what of each weight update the host does; None when the device does everything.
     """
 
     network: torch.nn.Module
@@ -39,6 +56,7 @@ class Assembly(NamedTuple):
     base_learning_rate: float
     fused: bool
     average: Optional[WeightAverage]
+    host_update: Optional[HostUpdate]
 
 
 def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.nn.Module:
@@ -47,11 +65,19 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
     Raises:
         ConfigError: a model, norm or option that the zoo does not know.
     """
+    norm = resolved.config.model.norm
+    if norm not in norm_names():
+        near = nearest(norm, norm_names())
+        hint = f'; did you mean "{near}"?' if near else ""
+        message = f"no norm is called {norm}{hint} (norms: {', '.join(norm_names())})"
+        raise resolved.error("model.norm", message)
     torch.manual_seed(resolved.config.training.seed)
     try:
-        return _build(resolved.config, num_classes, channels)
+        network = _build(resolved.config, num_classes, channels)
     except (ValueError, TypeError) as error:
         raise resolved.error("model.name", str(error)) from error
+    initial_weights.freeze(resolved, network)
+    return network
 
 
 def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
@@ -80,18 +106,29 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     config = resolved.config
     activations, weights = PRECISIONS[config.training.precision]
     network = build_network(resolved, source.num_classes, source.channels).to(weights)
+    device.use_proxy_norm_kernel(poptorch, network, config)
     device.place_on_ipus(poptorch, network, config.device.pipeline_splits)
     device.mark_checkpoints(poptorch, network, config.device.recompute_checkpoints)
     normalise = Normalise(source.mean, source.std, activations)
 
     rate = base_learning_rate(config.optimizer, config.global_batch_size)
+    per_update = config.model.proxy_norm_statistics == "per_update"
+    host_update = build_host_update(network, config.optimizer, per_update, weight_decay_exempt)
     optimizer = build_optimizer(
-        poptorch, network.named_parameters(), config.optimizer, rate, weight_decay_exempt
+        poptorch,
+        network.named_parameters(),
+        config.optimizer,
+        rate,
+        weight_decay_exempt,
+        read_out=host_update.parameters.values() if host_update is not None else (),
     )
+    _check_sync_batch_norm(resolved, poptorch, network)
     fused = fuses_micro_batches(config, poptorch, network)
-    training_options = device.training_options(poptorch, config, fused)
+    stacked = needs_stacked_replicas(network) and config.training.replicas > 1
+    training_options = device.training_options(poptorch, config, fused, stacked)
     validation_options = device.validation_options(poptorch, config)
-    training_program = TrainingProgram(poptorch, normalise, network, config.training.label_smoothing)
+    mixing = Mixing(config.training, source.image_size) if mixes_images(config) else None
+    training_program = TrainingProgram(poptorch, normalise, network, config.training.label_smoothing, mixing)
     validation_program = ValidationProgram(normalise, network)
     return Assembly(
         network,
@@ -103,7 +140,44 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
         rate,
         fused,
         build_average(config.averaging),
+        host_update,
     )
+
+
+def mixing_draws(config: Config, image_size: int) -> Optional[MixingDraws]:
+    """What draws the coefficients of mixup and CutMix; None without them."""
+    training = config.training
+    if not mixes_images(config):
+        return None
+    return MixingDraws(
+        training.seed, training.micro_batch_size, image_size, training.mixup_alpha, training.cutmix_lambda
+    )
+
+
+def mixes_images(config: Config) -> bool:
+    """Whether the training images are mixed with each other (mixup, CutMix)."""
+    return config.training.mixup_alpha > 0 or config.training.cutmix_lambda < 1
+
+
+def _check_sync_batch_norm(resolved: Resolved, poptorch: Any, network: torch.nn.Module) -> None:
+    """Tell synchronised batch norm its groups of replicas.
+
+    Raises:
+        ConfigError: on a device where replicas cannot share statistics.
+    """
+    if not needs_stacked_replicas(network):
+        return
+    config = resolved.config
+    replicas = config.training.replicas
+    together = config.model.norm_replicas or replicas
+    if together > 1 and not device.is_emulated(poptorch):
+        raise resolved.error(
+            "model.norm",
+            "sync_batch runs on the embedded emulator only: PopTorch gives batch norm the statistics of one replica's "
+            "micro-batch, and has no all-reduce with a gradient to exchange them. Use a batch-independent norm, or "
+            "device.target=emulator.",
+        )
+    set_sync_groups(network, replicas // together)
 
 
 def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module) -> bool:
@@ -116,4 +190,5 @@ def example_batch(config: Config, source: Any) -> List[torch.Tensor]:
     """Zeros in the shapes and dtypes of one training call, to compile with."""
     images = config.global_batch_size * config.training.device_iterations
     shape = (images, source.channels, source.image_size, source.image_size)
-    return [torch.zeros(shape, dtype=torch.uint8), torch.zeros(images, dtype=torch.int64)]
+    example = [torch.zeros(shape, dtype=torch.uint8), torch.zeros(images, dtype=torch.int64)]
+    return example + ([torch.ones(images, COLUMNS)] if mixes_images(config) else [])

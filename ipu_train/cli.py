@@ -112,8 +112,27 @@ def _plan(arguments: List[str]) -> int:
     return DONE
 
 
-COMMANDS: Dict[str, Callable[[List[str]], int]] = {"config": _config, "plan": _plan}
+def _models(arguments: List[str]) -> int:
+    from .models_command import main as models
+
+    return models(arguments)
+
+
+def _average(arguments: List[str]) -> int:
+    from .average_command import main as average
+
+    return average(arguments)
+
+
+COMMANDS: Dict[str, Callable[[List[str]], int]] = {
+    "average": _average,
+    "config": _config,
+    "models": _models,
+    "plan": _plan,
+}
 COMMAND_HELP = {
+    "average": "average the weights of several checkpoints",
     "config": "print the resolved configuration and the origin of each value",
+    "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",
 }

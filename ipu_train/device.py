@@ -9,10 +9,11 @@ import importlib
 import importlib.util
 import os
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import torch
 
+from . import models
 from .config import Config
 
 
@@ -74,18 +75,29 @@ def is_emulated(poptorch: Any) -> bool:
     return poptorch.__name__ == "ipu_train.emulator"
 
 
-def training_options(poptorch: Any, config: Config, fuse_micro_batches: bool) -> Any:
-    """``poptorch.Options`` of the training program."""
+def training_options(
+    poptorch: Any, config: Config, fuse_micro_batches: bool, stack_replicas: bool = False
+) -> Any:
+    """``poptorch.Options`` of the training program.
+
+    Args:
+        fuse_micro_batches: the emulator runs micro-batches of a weight update together.
+        stack_replicas: the emulator runs the replicas' micro-batches as one batch, and nothing else together.
+    """
     training = config.training
     options = _common_options(poptorch, config, training.device_iterations)
     options.Training.gradientAccumulation(training.gradient_accumulation)
     reduction = poptorch.ReductionType.Mean if training.reduction == "mean" else poptorch.ReductionType.Sum
     options.Training.accumulationAndReplicationReductionType(reduction)
     options.outputMode(poptorch.OutputMode.Sum)
+    if config.optimizer.automatic_loss_scaling:
+        options.Training.setAutomaticLossScaling(True)
     options.Precision.enableStochasticRounding(training.stochastic_rounding)
     _memory_options(poptorch, options, config)
     if fuse_micro_batches:
         options._Emulator.fuseMicroBatches(True, max_images=FUSED_IMAGES)
+    if stack_replicas:
+        options._Emulator.stackReplicas(True)
     return options
 
 
@@ -145,6 +157,7 @@ def _common_options(poptorch: Any, config: Config, device_iterations: int) -> An
     options = poptorch.Options()
     options.deviceIterations(device_iterations)
     options.replicationFactor(config.training.replicas)
+    options.autoRoundNumIPUs(True)  # a machine hands out powers of two; idle IPUs are better than a refusal
     device = config.device
     if device.available_memory_proportion is not None:
         ipus = config.ipus_per_replica
@@ -163,6 +176,45 @@ def _common_options(poptorch: Any, config: Config, device_iterations: int) -> An
     options.randomSeed(config.training.seed)
     torch.set_rng_state(host_random)
     return options
+
+
+def use_proxy_norm_kernel(poptorch: Any, network: torch.nn.Module, config: Config) -> None:
+    """Choose what computes a group-wise norm with Proxy Norm, as ``model.proxy_norm_kernel`` asks.
+
+    auto is the C++ kernel of ``ipu_train.kernels`` where the emulator computes on a CPU and there is a compiler, else
+    plain torch. Normalisation, activation and Proxy Norm are then one operation that keeps no more than its input.
+
+    Raises:
+        DeviceError: the PopART operator is asked for and cannot be had.
+    """
+    wanted = config.model.proxy_norm_kernel
+    if wanted == "torch" or not config.model.proxy_norm:
+        return
+    if wanted == "popart":
+        kernel = popart_kernel(poptorch)
+    elif is_emulated(poptorch) and config.device.compute == "cpu":
+        from .kernels import cpu
+
+        if not cpu.available()[0]:
+            return
+        kernel = cpu.norm_proxy_norm_act
+    else:
+        return
+    models.use_proxy_norm_kernel(network, kernel)
+
+
+def popart_kernel(poptorch: Any) -> Callable[..., torch.Tensor]:
+    """The PopART operator through ``poptorch.custom_op``; the emulator runs the same sources on this host.
+
+    Raises:
+        DeviceError: there is no built operator, and why.
+    """
+    from .kernels import op
+
+    available, reason = op.available(poptorch)
+    if not available:
+        raise DeviceError(f"model.proxy_norm_kernel is popart, but {reason}. Use auto or torch.")
+    return op.norm_proxy_norm_act(poptorch)
 
 
 def place_on_ipus(poptorch: Any, network: torch.nn.Module, splits: List[str]) -> None:

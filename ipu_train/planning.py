@@ -11,7 +11,7 @@ from .ipumodel.planner import plan
 from .ipumodel.report import Report
 from .ipumodel.settings import Settings
 from .ipumodel.target import Target
-from .ipumodel.trace import trace
+from .ipumodel.tracer import trace
 
 # (channels, side in pixels, classes) of sources whose images need not be there to plan for them
 _IMAGES = {
@@ -63,6 +63,8 @@ def settings_of(resolved: Resolved) -> Settings:
     kind = optimizer.name
     if kind == "sgd":
         kind = "sgd_combined" if optimizer.use_combined_accum else "momentum" if optimizer.momentum else "sgd"
+    elif kind == "lars":  # updates on the host; the device keeps no state
+        kind = "sgd"
     proportion = device.available_memory_proportion
     return Settings(
         precision=training.precision,

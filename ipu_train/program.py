@@ -1,12 +1,13 @@
 """The programs that run on the device: normalise the images, apply the network, compute the loss."""
 
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .data import IGNORED_LABEL
+from .mixing import Mixing
 
 
 class Normalise(nn.Module):
@@ -30,7 +31,8 @@ class Normalise(nn.Module):
 def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
     """Cross entropy of each image against ``1 - smoothing`` on its label plus ``smoothing / K`` on all K classes.
 
-    Written out because PopTorch 3.4's cross_entropy does not read ``label_smoothing``.
+    Written out because PopTorch 3.4's cross_entropy does not read ``label_smoothing``. Masters et al. 2021 spread e
+    over the K - 1 other classes (as Graphcore's public code does): the same with ``smoothing = e K / (K - 1)``.
 
     Args:
         logits: ``[N, K]``, any floating dtype; the loss is computed in float32.
@@ -47,20 +49,40 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing
 
 
 class TrainingProgram(nn.Module):
-    """Returns (loss of the micro-batch, 1.0 for each correctly classified image)."""
+    """Returns (loss of the micro-batch, 1.0 for each image classified as its own label).
+
+    With ``mixing`` the forward takes its coefficients as a third tensor ``[N, 6]``.
+    """
 
     def __init__(
-        self, poptorch: Any, normalise: Normalise, network: nn.Module, label_smoothing: float
+        self,
+        poptorch: Any,
+        normalise: Normalise,
+        network: nn.Module,
+        label_smoothing: float,
+        mixing: Optional[Mixing] = None,
     ) -> None:
         super().__init__()
         self.identity_loss = poptorch.identity_loss
         self.normalise = normalise
         self.network = network
         self.label_smoothing = label_smoothing
+        self.mixing = mixing
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        logits = self.network(self.normalise(images))
-        loss = self.identity_loss(smoothed_cross_entropy(logits, labels, self.label_smoothing), "mean")
+    def forward(
+        self, images: torch.Tensor, labels: torch.Tensor, coefficients: Optional[torch.Tensor] = None
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        images = self.normalise(images)
+        if self.mixing is None:
+            logits = self.network(images)
+            losses = smoothed_cross_entropy(logits, labels, self.label_smoothing)
+        else:
+            logits = self.network(self.mixing.images(images, coefficients))
+            losses = sum(
+                share * smoothed_cross_entropy(logits, mixed_in, self.label_smoothing)
+                for mixed_in, share in self.mixing.labels(labels, coefficients)
+            )
+        loss = self.identity_loss(losses, "mean")
         return loss, (logits.argmax(dim=1) == labels).float()
 
 

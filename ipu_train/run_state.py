@@ -44,6 +44,8 @@ def save(run: Assembly, folder: RunFolder, keep: int, position: Position, report
     tensors["host_random_state"] = torch.get_rng_state()
     if run.average is not None:
         tensors.update({f"average/{name}": value for name, value in run.average.state_dict().items()})
+    if run.host_update is not None:
+        tensors.update({f"host_update/{name}": value for name, value in run.host_update.state_dict().items()})
     state = {
         **position._asdict(),
         "device_random_state": list(run.training_model.rng_state),
@@ -79,6 +81,8 @@ def start(
     run.optimizer.loss_scaling = saved.state["loss_scaling"]
     if run.average is not None:
         run.average.load_state_dict(_part(saved.optimizer, "average"))
+    if run.host_update is not None:
+        run.host_update.load_state_dict(_part(saved.optimizer, "host_update"))
     run.training_model.compile(*example)
     run.training_model.rng_state = saved.state["device_random_state"]
     torch.set_rng_state(saved.optimizer["host_random_state"])

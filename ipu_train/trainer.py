@@ -5,16 +5,16 @@ batch (micro-batch size x gradient accumulation x replicas). A *step* is a weigh
 """
 
 import json
-from typing import NamedTuple, Tuple
+from typing import Any, NamedTuple, Sequence, Tuple
 
 import torch
 
-from . import device, planning, run_folder, run_state
-from .assembly import Assembly, assemble, example_batch
+from . import device, initial_weights, planning, run_folder, run_state
+from .assembly import Assembly, assemble, example_batch, mixing_draws
 from .config import Config, Resolved
 from .data import DataSource, EpochSampler, loader, open_data
 from .ipumodel.report import Report
-from .optim import learning_rate
+from .optim import learning_rate, loss_scaling
 from .reporter import Reporter
 from .run_state import Position
 from .signals import StopRequest
@@ -48,6 +48,8 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
     run = assemble(resolved, poptorch, source)
     report = _plan(resolved, source, device.is_emulated(poptorch))
     resume = resume or config.checkpoint.resume is not None
+    if not resume:
+        initial_weights.load(resolved, run.network)
     folder = run_folder.find_to_resume(resolved) if resume else run_folder.create(resolved)
     _write_plan(report, folder)
     with device.errors_of(poptorch):
@@ -61,6 +63,7 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
         sampler,
         config.training.micro_batch_size,
         config.data.workers,
+        mixing_draws(config, source.image_size),
     )
     steps_per_epoch = calls_per_epoch * config.training.device_iterations
     reporter = Reporter(resolved, folder, steps_per_epoch, reported)
@@ -71,7 +74,7 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
         while position.epoch < config.training.epochs and not stop.requested:
             sampler.set_position(position.epoch, position.call * _images_per_call(config))
             reporter.restart_clock()
-            for images, labels in training_data:
+            for batch in training_data:
                 rate = learning_rate(
                     config.schedule,
                     run.base_learning_rate,
@@ -79,8 +82,9 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
                     steps_per_epoch,
                     config.training.epochs,
                 )
-                _set_learning_rate(run, rate)
-                loss, correct = run.training_model(images, labels)
+                scaling = loss_scaling(config.optimizer, position.step, steps_per_epoch)
+                _set_optimizer(run, config, rate, scaling)
+                loss, correct = _call(run, batch, rate)
                 position = position.after_call(config.training.device_iterations)
                 reporter.training(position.epoch, position.step, rate, *_means(config, loss, correct))
                 epoch_is_over = position.call == calls_per_epoch
@@ -140,12 +144,26 @@ def _write_plan(report: Report, folder: run_folder.RunFolder) -> None:
     folder.plan.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def _set_learning_rate(run: Assembly, rate: float) -> None:
-    """A changed learning rate reaches the device only through ``setOptimizer``."""
-    if run.optimizer.param_groups[0]["lr"] != rate:
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
+def _set_optimizer(run: Assembly, config: Config, rate: float, scaling: float) -> None:
+    """A changed learning rate or loss scaling reaches the device only through ``setOptimizer``."""
+    groups = run.optimizer.param_groups
+    if run.host_update is not None:
+        groups = groups[:-1]  # the last one hands gradients to the host
+    changed = any(group["lr"] != rate for group in groups)
+    for group in groups:
+        group["lr"] = rate
+    if not config.optimizer.automatic_loss_scaling and run.optimizer.loss_scaling != scaling:
+        run.optimizer.loss_scaling = scaling
+        changed = True
+    if changed:
         run.training_model.setOptimizer(run.optimizer)
+
+
+def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:
+    """One training call: loss and hits as PopTorch returns them."""
+    if run.host_update is not None:
+        return run.host_update.call(run.training_model, batch, rate)
+    return run.training_model(*batch)
 
 
 def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[float, float]:

@@ -13,9 +13,11 @@ __all__ = [
     "is_batch_independent",
     "load_checkpoint",
     "names",
+    "native_image_size",
     "needs_stacked_replicas",
     "norm_names",
     "set_sync_groups",
+    "use_proxy_norm_kernel",
     "weight_decay_exempt",
 ]
 
@@ -47,12 +49,15 @@ def _models():
 
 
 MODELS = _models()
+# Side in pixels that the EfficientNets are trained and tested at (Tan and Le 2019, Masters et al. 2021).
+_EFFICIENTNET_SIDES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "cifar": 32}
 _LAZY = {
     "describe": "inspection",
     "is_batch_independent": "properties",
     "load_checkpoint": "checkpoints",
     "needs_stacked_replicas": "sync_batch_norm",
     "set_sync_groups": "sync_batch_norm",
+    "use_proxy_norm_kernel": "norm_layers",
     "weight_decay_exempt": "properties",
 }
 
@@ -67,6 +72,14 @@ def norm_names() -> List[str]:
     from .norms import NORMS
 
     return list(NORMS)
+
+
+def native_image_size(name: str) -> int:
+    """Side in pixels of the square images that a model is made for; KeyError for a name ``build`` lacks."""
+    _, function, fixed, _ = MODELS[name]
+    if function == "efficientnet":
+        return _EFFICIENTNET_SIDES[fixed["size"]]
+    return 32 if function == "cifar_resnet" else 224
 
 
 def build(

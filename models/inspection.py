@@ -37,11 +37,10 @@ def describe(model: nn.Module, image_size: int, in_channels: int = 3) -> List[La
     """
     rows: List[LayerRow] = []
     hooks = []
-    inside_sites = {
-        id(child) for m in model.modules() if isinstance(m, NormActivation) for child in m.modules()
-    } - {id(m) for m in model.modules() if isinstance(m, NormActivation)}
+    sites = [module for module in model.modules() if _is_site(module)]
+    inside_sites = {id(child) for m in sites for child in m.modules()} - {id(m) for m in sites}
     for name, module in model.named_modules():
-        is_layer = isinstance(module, NormActivation) or not list(module.children())
+        is_layer = _is_site(module) or not list(module.children())
         has_own = any(True for _ in module.parameters()) or isinstance(module, nn.MaxPool2d)
         if is_layer and has_own and id(module) not in inside_sites:
             hooks.append(module.register_forward_hook(_recorder(name, rows)))
@@ -58,6 +57,12 @@ def describe(model: nn.Module, image_size: int, in_channels: int = 3) -> List[La
             hook.remove()
         model.train(training)
     return rows
+
+
+def _is_site(module: nn.Module) -> bool:
+    """A layer made of several modules: a norm with its activation, or what has parameters beside its parts'."""
+    composed = bool(list(module.children()))
+    return isinstance(module, NormActivation) or (composed and any(True for _ in module.parameters(False)))
 
 
 def _recorder(name: str, rows: List[LayerRow]):

@@ -1,6 +1,6 @@
 """The norms that torch has, with affine steps that may be left out or taken over by Proxy Norm."""
 
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -136,8 +136,11 @@ class NormActivation(nn.Module):
         self.phi = find_activation(activation)
         self.proxy = proxy
         self.delay_scale = delay_scale
+        self.kernel: Optional[Callable[..., torch.Tensor]] = None  # see ``use_proxy_norm_kernel``
 
     def forward(self, x: torch.Tensor):
+        if self.kernel is not None:
+            return self._by_kernel(x)
         if self.proxy is None:
             return self.phi.function(self.norm(x))
         if self.delay_scale:
@@ -146,5 +149,38 @@ class NormActivation(nn.Module):
         weight, bias, scale, shift = self.proxy.coefficients(x.dtype)
         return renormalise(self.phi.function(self.norm(x, weight, bias)), scale, shift)
 
+    def _by_kernel(self, x: torch.Tensor) -> torch.Tensor:
+        proxy = self.proxy
+        return self.kernel(
+            x, self.norm.num_groups, proxy.beta, proxy.gamma, proxy.proxy_beta, proxy.proxy_gamma,
+            activation=self.activation, eps=proxy.eps, norm_eps=self.norm.eps, expectation=proxy.expectation,
+            quantiles=proxy.quantiles,
+        )  # fmt: skip
+
     def extra_repr(self) -> str:
         return f"activation={self.activation}" + (", delay_scale=True" if self.delay_scale else "")
+
+
+def use_proxy_norm_kernel(model: nn.Module, kernel: Callable[..., torch.Tensor]) -> int:
+    """Let ``kernel`` compute norm, activation and Proxy Norm in one, wherever a group-wise norm has Proxy Norm.
+
+    Args:
+        model: of this zoo; changed in place.
+        kernel: ``kernel(x, groups, beta, gamma, proxy_beta, proxy_gamma, activation=, eps=, norm_eps=, expectation=,
+            quantiles=)`` gives a tensor like ``x``, differentiable with respect to the five tensors.
+
+    Returns:
+        The number of places. Delayed scales, held statistics and activations other than ReLU and SiLU stay as they are.
+    """
+    places = 0
+    for module in model.modules():
+        if not isinstance(module, NormActivation) or module.proxy is None or module.delay_scale:
+            continue
+        if (
+            isinstance(module.norm, GroupNorm)
+            and module.activation in ("relu", "silu")
+            and module.proxy.held_mean is None
+        ):
+            module.kernel = kernel
+            places += 1
+    return places

@@ -3,8 +3,9 @@
     python scripts/ipumodel_fit.py LAYERS.csv [--output FOLDER]
 
 LAYERS.csv holds ``benchmark,chip,tool,parameters`` and what Graphcore's IPUModel reported
-(``cycles_sdk2.0,total_bytes_sdk2.0,max_tile_bytes_incl_gaps_sdk2.0``). Thirty per cent of the shapes, chosen by a hash
-of tool and parameters, are kept aside: both chips of a shape fall on the same side, and no constant sees them.
+(``cycles_sdk2.0,total_bytes_sdk2.0,max_tile_bytes_incl_gaps_sdk2.0``). Thirty per cent of the shapes, chosen
+by a hash of tool and parameters, are kept aside: both chips of a shape fall on the same side, and no constant
+sees them.
 """
 
 import argparse
@@ -61,7 +62,9 @@ def features(row):
             base += plan.total_cycles
             operands += acts * 2 / 3 / target.tiles
             temporary, copies = max((temporary, copies), (plan.typical_temporary_bytes, acts))
-            known += plan.tiles * (k.VERTEX_STATE_SCALE * conv_cost.vertex_state_bytes(plan) + k.CONV_PASS_BYTES)
+            known += plan.tiles * (
+                k.VERTEX_STATE_SCALE * conv_cost.vertex_state_bytes(plan) + k.CONV_PASS_BYTES
+            )
             used = max(used, plan.tiles)
             a, b, c = conv_cost.messages(plan, target, 2)
             messages += plan.tiles * np.array([a + b, c])
@@ -74,8 +77,10 @@ def report(name, rows, actual, predicted):
     ratio = np.array(predicted, float) / np.array(actual, float)
     error = np.abs(ratio - 1)
     rank = _rank_correlation(np.array(actual, float), np.array(predicted, float))
-    return f"{name:34s} rows {len(ratio):3d}  median {np.median(error):6.1%}  p90 {np.percentile(error, 90):6.1%}  " \
-           f"max {error.max():6.1%}  rank {rank:.4f}"  # fmt: skip
+    return (
+        f"{name:34s} rows {len(ratio):3d}  median {np.median(error):6.1%}  "
+        f"p90 {np.percentile(error, 90):6.1%}  max {error.max():6.1%}  rank {rank:.4f}"
+    )
 
 
 def _rank_correlation(a, b):
@@ -103,7 +108,13 @@ def fit(rows):
     tensors = np.array([f[2] for f in found])
     a = np.array([f[3] for f in found])
     x, _ = nnls(a / size[:, None], (size - tensors) / size)
-    names = ("LAYER_PROGRAM_BYTES", "WEIGHT_COPIES", "OPERAND_COPY_SHARE", "MESSAGE_BYTES", "PARTIAL_MESSAGE_BYTES")  # fmt: skip
+    names = (
+        "LAYER_PROGRAM_BYTES",
+        "WEIGHT_COPIES",
+        "OPERAND_COPY_SHARE",
+        "MESSAGE_BYTES",
+        "PARTIAL_MESSAGE_BYTES",
+    )
     for name, value in zip(names, x):
         print(f"{name:24s} {value:10.3f}   in use {float(getattr(k, name)):10.3f}")
 
@@ -133,8 +144,11 @@ def plot(done, path):
     for axis, (mine, theirs, label) in zip(axes, columns):
         for chip, colour in (("Mk1", "tab:orange"), ("Mk2", "tab:blue")):
             for aside, marker in ((False, "o"), (True, "x")):
-                pairs = [(float(r[theirs]), getattr(p, mine)) for r, p in done
-                         if r["chip"] == chip and kept_aside(r) == aside]  # fmt: skip
+                pairs = [
+                    (float(r[theirs]), getattr(p, mine))
+                    for r, p in done
+                    if r["chip"] == chip and kept_aside(r) == aside
+                ]
                 label_ = f"{chip}, {'kept aside' if aside else 'fitted'}"
                 axis.scatter(*zip(*pairs), s=18, marker=marker, color=colour, alpha=0.7, label=label_)
         low, high = axis.get_xlim()[0], axis.get_xlim()[1]
@@ -162,8 +176,11 @@ def main():
     for chip in ("Mk2", "Mk1"):
         for aside in (False, True):
             part = [(r, p) for r, p in done if r["chip"] == chip and kept_aside(r) == aside]
-            for mine, theirs in (("cycles", "cycles_sdk2.0"), ("total_bytes", "total_bytes_sdk2.0"),
-                                 ("max_tile_bytes", "max_tile_bytes_incl_gaps_sdk2.0")):  # fmt: skip
+            for mine, theirs in (
+                ("cycles", "cycles_sdk2.0"),
+                ("total_bytes", "total_bytes_sdk2.0"),
+                ("max_tile_bytes", "max_tile_bytes_incl_gaps_sdk2.0"),
+            ):
                 actual = [float(r[theirs]) for r, _ in part]
                 name = f"{chip} {mine} {'kept aside' if aside else 'fitted'}"
                 lines.append(report(name, part, actual, [getattr(p, mine) for _, p in part]))

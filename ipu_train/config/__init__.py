@@ -3,13 +3,13 @@
 from .errors import ConfigError, Problem, nearest
 from .learning import (
     AveragingConfig,
-    ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
     TrainingConfig,
     ValidationConfig,
 )
 from .loading import Resolved, builtin_folder, builtin_names, load, load_text
+from .network import ModelConfig
 from .running import CheckpointConfig, DataConfig, DeviceConfig, LoggingConfig
 from .schema import Config
 

@@ -1,84 +1,11 @@
-"""What is learnt and how: the sections model, optimizer, schedule, training, validation and averaging."""
+"""How it is learnt: the sections optimizer, schedule, training, validation and averaging."""
 
-from typing import Any, ClassVar, Dict, Iterator, List, Optional
+from typing import ClassVar, Iterator, List, Optional
 
 from pydantic import Field
 from typing_extensions import Annotated, Literal
 
-from .base import Complaint, Defaults, Flag, FloatType, Precision, Section, Text
-
-# Settings of Proxy Norm (eps and the number of quantiles are those of Labatie et al. 2021).
-_PROXY_NORM_USUAL = {
-    "proxy_norm_eps": 0.03,
-    "proxy_norm_expectation": "quantiles",
-    "proxy_norm_quantiles": 200,
-    "proxy_norm_kernel": "auto",
-}
-
-
-class ModelConfig(Section):
-    """The network."""
-
-    name: Text = Field(description="Name of the model, such as resnet20 or resnet50.")
-    norm: Literal["batch", "layer", "group", "instance", "none"] = Field(
-        "group", description="Normalisation before each activation."
-    )
-    norm_groups: Optional[int] = Field(
-        None, ge=1, description="Groups of channels of norm group. null: the model's own number."
-    )
-    norm_eps: Optional[float] = Field(
-        None, gt=0, description="Added to the variance inside the norm. null: the norm's own value."
-    )
-    proxy_norm: Optional[Flag] = Field(
-        None,
-        description="Proxy Norm after each activation that follows a norm (Labatie et al. 2021). "
-        "null: true for layer, group and instance norm, false for batch and none.",
-    )
-    proxy_norm_eps: float = Field(0.03, gt=0, description="Added to the proxy's variance.")
-    proxy_norm_expectation: Literal["quantiles", "exact"] = Field(
-        "quantiles",
-        description="How the mean and variance of the activated proxy are computed: over quantiles of a "
-        "Gaussian as "
-        "in the paper, or exactly (closed form, or Gauss-Hermite).",
-    )
-    proxy_norm_quantiles: Optional[int] = Field(
-        None, ge=2, description="Number of quantiles of expectation quantiles. null: 200."
-    )
-    proxy_norm_kernel: Literal["auto", "popart", "torch"] = Field(
-        "auto",
-        description="Implementation of Proxy Norm: the PopART custom op, plain torch, or whichever is there.",
-    )
-    num_classes: Optional[int] = Field(
-        None, ge=1, description="Outputs of the classifier. null: the data set's."
-    )
-    options: Dict[str, Any] = Field(
-        default_factory=dict,
-        description="Further keyword arguments of the model, such as dropout, stochastic_depth or width.",
-    )
-
-    def complaints(self) -> Iterator[Complaint]:
-        if self.norm_groups is not None and self.norm != "group":
-            yield (
-                "norm_groups",
-                f"read by norm group only, and norm is {self.norm}; remove it or set it to null",
-            )
-        if self.proxy_norm is None:
-            self.fill("proxy_norm", self.norm in ("layer", "group", "instance"))
-        elif self.proxy_norm and self.norm == "none":
-            yield (
-                "proxy_norm",
-                "needs a norm before the activation, and norm is none; set one of them otherwise",
-            )
-        if not self.proxy_norm:
-            for key, usual in _PROXY_NORM_USUAL.items():
-                if getattr(self, key) not in (None, usual):
-                    yield key, "set, but proxy_norm is false; remove it or set proxy_norm to true"
-        if self.proxy_norm_expectation == "quantiles":
-            if self.proxy_norm_quantiles is None:
-                self.fill("proxy_norm_quantiles", 200)
-        elif self.proxy_norm_quantiles is not None:
-            yield "proxy_norm_quantiles", "not read by expectation exact; remove it or set it to null"
-
+from .base import Complaint, Defaults, Flag, FloatType, Precision, Section
 
 _ACCUM = {"accum_type": "float32"}
 _MOMENTS = {
@@ -89,7 +16,7 @@ _MOMENTS = {
 
 
 class OptimizerConfig(Section):
-    """The optimizer: PopTorch's, with PopTorch's defaults."""
+    """The optimizer: PopTorch's, with PopTorch's defaults; lars, which PopTorch lacks, updates on the host."""
 
     READS: ClassVar[Defaults] = {
         "sgd": {
@@ -138,13 +65,24 @@ class OptimizerConfig(Section):
             "max_weight_norm": 65500.0,
             **_MOMENTS,
         },
+        "lars": {
+            "learning_rate": 1.0,
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+            "trust_coefficient": 1e-3,
+            "eps": 1e-9,
+            **_ACCUM,
+        },
     }
 
-    name: Literal["sgd", "adam", "adamw", "rmsprop", "lamb"] = Field("sgd", description="Update rule.")
+    name: Literal["sgd", "adam", "adamw", "rmsprop", "lamb", "lars"] = Field(
+        "sgd", description="Update rule."
+    )
     learning_rate: Optional[float] = Field(
         None,
         gt=0,
-        description="Highest learning rate, before the schedule. null: sgd 0.1, rmsprop 0.01, others 0.001.",
+        description="Highest learning rate, before the schedule. null: sgd 0.1, rmsprop 0.01, lars 1, others "
+        "0.001.",
     )
     learning_rate_batch_size: Optional[int] = Field(
         None,
@@ -153,7 +91,9 @@ class OptimizerConfig(Section):
         "linearly to the "
         "run's own global batch size. null: learning_rate is used as it is.",
     )
-    momentum: Optional[float] = Field(None, ge=0, lt=1, description="Momentum of sgd and rmsprop. null: 0.")
+    momentum: Optional[float] = Field(
+        None, ge=0, lt=1, description="Momentum of sgd and rmsprop (null: 0) and lars (null: 0.9)."
+    )
     dampening: Optional[float] = Field(None, ge=0, le=1, description="Dampening of sgd's momentum. null: 0.")
     nesterov: Optional[Flag] = Field(None, description="Nesterov's momentum in sgd. null: false.")
     betas: Optional[
@@ -164,7 +104,9 @@ class OptimizerConfig(Section):
     alpha: Optional[float] = Field(
         None, ge=0, lt=1, description="Decay of rmsprop's mean square. null: 0.99."
     )
-    eps: Optional[float] = Field(None, gt=0, description="Added to the denominator. null: 1e-8.")
+    eps: Optional[float] = Field(
+        None, gt=0, description="Added to the denominator. null: 1e-8, for lars 1e-9."
+    )
     centered: Optional[Flag] = Field(
         None, description="rmsprop divides by the centred variance. null: false."
     )
@@ -174,11 +116,14 @@ class OptimizerConfig(Section):
     weight_decay: Optional[float] = Field(
         None,
         ge=0,
-        description="Weight decay of the weights that are not exempt. null: 0, for adamw and lamb 0.01.",
+        description="Weight decay of the weights that are not exempt. null: 0, for adamw and lamb 0.01, for lars 1e-4.",
     )
     bias_correction: Optional[Flag] = Field(None, description="Bias-corrected moments in lamb. null: true.")
     max_weight_norm: Optional[float] = Field(
         None, gt=0, description="Upper limit of the weight norm in lamb's trust ratio. null: 65500."
+    )
+    trust_coefficient: Optional[float] = Field(
+        None, gt=0, description="Factor on lars' ratio of weight norm to gradient norm. null: 0.001."
     )
     max_grad_norm: Optional[float] = Field(
         None,
@@ -187,6 +132,19 @@ class OptimizerConfig(Section):
     )
     loss_scaling: float = Field(
         1.0, gt=0, description="Factor on the loss gradient during the backward pass, for half precision."
+    )
+    loss_scaling_epochs: Optional[List[Annotated[float, Field(gt=0)]]] = Field(
+        None,
+        min_length=1,
+        description="Epochs after which loss_scaling is multiplied by loss_scaling_factor. null: never.",
+    )
+    loss_scaling_factor: Optional[float] = Field(
+        None, gt=0, description="Factor on loss_scaling at each of loss_scaling_epochs. null: 2 with them."
+    )
+    automatic_loss_scaling: Flag = Field(
+        False,
+        description="Let the device choose the loss scaling from the gradients' histograms, beginning with "
+        "loss_scaling.",
     )
     use_combined_accum: Optional[Flag] = Field(
         None, description="sgd accumulates gradients straight into the velocity (saves memory). null: false."
@@ -211,6 +169,16 @@ class OptimizerConfig(Section):
             yield "nesterov", "needs dampening 0"
         if self.dampening and not self.momentum:
             yield "dampening", "acts on the momentum, which is 0; set optimizer.momentum or remove it"
+        if self.loss_scaling_epochs is None:
+            if self.loss_scaling_factor is not None:
+                yield "loss_scaling_factor", "not read without loss_scaling_epochs; remove it"
+        elif self.automatic_loss_scaling:
+            yield "loss_scaling_epochs", "the device chooses the loss scaling (automatic_loss_scaling)"
+        else:
+            if any(b <= a for a, b in zip(self.loss_scaling_epochs, self.loss_scaling_epochs[1:])):
+                yield "loss_scaling_epochs", f"must rise, got {self.loss_scaling_epochs}"
+            if self.loss_scaling_factor is None:
+                self.fill("loss_scaling_factor", 2.0)
 
 
 class ScheduleConfig(Section):
@@ -269,7 +237,26 @@ class TrainingConfig(Section):
     replicas: int = Field(1, ge=1, description="Copies of the model that train side by side on a batch.")
     device_iterations: int = Field(1, ge=1, description="Weight updates between two returns to the host.")
     epochs: int = Field(10, ge=1, description="Passes over the training images.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability taken from the true class.")
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Probability spread evenly over all K classes, as in torch. Papers that spread e over "
+        "the other K - 1 classes mean e K / (K - 1).",
+    )
+    mixup_alpha: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Parameter of the Beta(alpha, alpha) distribution of each image's mixup coefficient; 0: "
+        "no mixup.",
+    )
+    cutmix_lambda: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="How much CutMix leaves of the images, in the sense of Masters et al. 2021; 1: no CutMix.",
+    )
     precision: Precision = Field(
         "32.32", description="Bits of the activations, then of the stored weights (16.32: half activations)."
     )
@@ -286,6 +273,10 @@ class TrainingConfig(Section):
     def complaints(self) -> Iterator[Complaint]:
         if self.stochastic_rounding and self.precision == "32.32":
             yield "stochastic_rounding", "has nothing to round in precision 32.32; choose 16.32 or 16.16"
+        if self.micro_batch_size == 1:
+            for key, off in (("mixup_alpha", 0), ("cutmix_lambda", 1)):
+                if getattr(self, key) != off:
+                    yield key, "mixes images of one micro-batch, and micro_batch_size is 1; make it larger"
 
 
 class ValidationConfig(Section):

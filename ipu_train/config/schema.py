@@ -7,12 +7,12 @@ from pydantic import Field, model_validator
 from .base import Complaint, Section, Text, complain
 from .learning import (
     AveragingConfig,
-    ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
     TrainingConfig,
     ValidationConfig,
 )
+from .network import ModelConfig
 from .running import CheckpointConfig, DataConfig, DeviceConfig, LoggingConfig
 
 
@@ -84,10 +84,49 @@ def _averaging_starts_in_the_run(averaging: AveragingConfig, training: TrainingC
         )
 
 
+def _updates_on_the_host(
+    model: ModelConfig, optimizer: OptimizerConfig, training: TrainingConfig
+) -> Iterator[Complaint]:
+    """What the host computes between two weight updates needs the device to stop there."""
+    if optimizer.name == "lars":
+        who, reason = "optimizer.name", "lars updates the weights on the host"
+    elif model.proxy_norm_statistics == "per_update":
+        who, reason = "model.proxy_norm_statistics", "per_update updates Proxy Norm's parameters on the host"
+    else:
+        return
+    if training.device_iterations != 1:
+        yield who, f"{reason} after each weight update, which needs training.device_iterations 1"
+    if training.precision == "16.16":
+        yield who, f"{reason} from float32 weights; choose training.precision 16.32 or 32.32"
+    if optimizer.max_grad_norm is not None:
+        yield who, f"{reason}, where the gradient norm of all weights is not known; remove max_grad_norm"
+    if optimizer.name == "lamb":
+        yield who, f"{reason}, and lamb does not let the host read gradients; choose another optimizer"
+
+
+def _loss_scaling_changes_in_the_run(
+    optimizer: OptimizerConfig, training: TrainingConfig
+) -> Iterator[Complaint]:
+    late = [epoch for epoch in optimizer.loss_scaling_epochs or [] if epoch >= training.epochs]
+    if late:
+        yield (
+            "optimizer.loss_scaling_epochs",
+            f"{late[0]:g} is not before the end of the run of {training.epochs} epochs (training.epochs)",
+        )
+
+
+def _groups_of_replicas(model: ModelConfig, training: TrainingConfig) -> Iterator[Complaint]:
+    if model.norm_replicas is not None and training.replicas % model.norm_replicas:
+        yield "model.norm_replicas", f"is {model.norm_replicas} and must divide {training.replicas} replicas"
+
+
 BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
     _schedule_fits_the_run,
     _final_rate_is_lower,
     _averaging_starts_in_the_run,
+    _updates_on_the_host,
+    _loss_scaling_changes_in_the_run,
+    _groups_of_replicas,
 ]
 
 

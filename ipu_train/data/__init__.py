@@ -3,6 +3,7 @@
 from .datasets import IGNORED_LABEL, ImageDataset, PaddedDataset
 from .errors import DataError
 from .loader import loader
+from .mixing import MixingDraws
 from .sampler import EpochSampler
 from .sources import DataSource, open_data
 
@@ -12,6 +13,7 @@ __all__ = [
     "DataSource",
     "EpochSampler",
     "ImageDataset",
+    "MixingDraws",
     "PaddedDataset",
     "loader",
     "open_data",

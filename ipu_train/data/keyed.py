@@ -52,4 +52,6 @@ def permutation(seed: int, stream: int, epoch: int, length: int) -> np.ndarray:
 
 
 # Streams: one for each use.
-ORDER, AUGMENT, SPLIT, TEMPLATES, GENERATED_TRAIN, GENERATED_VALIDATION, SYNTHETIC = range(1, 8)
+ORDER, AUGMENT, SPLIT, TEMPLATES, GENERATED_TRAIN, GENERATED_VALIDATION, SYNTHETIC, MIXUP, CUTMIX = range(
+    1, 10
+)

@@ -1,13 +1,15 @@
 """A PopTorch DataLoader over the data sets of this room."""
 
 import signal
-from typing import Any, Sequence
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import torch
 from torch.utils.data import Dataset
 
-from .datasets import ImageDataset, Item, Key
+from .datasets import ImageDataset, Key
 from .sampler import EpochSampler
+
+Coefficients = Callable[[Sequence[Key]], torch.Tensor]
 
 
 class _Keys(Dataset):
@@ -16,8 +18,8 @@ class _Keys(Dataset):
     torch fetches a batch item by item before 2.1, and PopTorch 3.4 comes with 2.0.1.
     """
 
-    def __init__(self, dataset: ImageDataset):
-        self.dataset = dataset
+    def __init__(self, dataset: ImageDataset, coefficients: Optional[Coefficients] = None):
+        self.dataset, self.coefficients = dataset, coefficients
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -25,8 +27,9 @@ class _Keys(Dataset):
     def __getitem__(self, key: Key) -> Key:
         return key
 
-    def collate(self, keys: Sequence[Key]) -> Item:
-        return self.dataset.batch(keys)
+    def collate(self, keys: Sequence[Key]) -> Tuple[torch.Tensor, ...]:
+        item = self.dataset.batch(keys)
+        return item if self.coefficients is None else (*item, self.coefficients(keys))
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:
@@ -40,6 +43,7 @@ def loader(
     sampler: EpochSampler,
     micro_batch_size: int,
     workers: int = 0,
+    coefficients: Optional[Coefficients] = None,
     **more: Any,
 ) -> Any:
     """``poptorch.DataLoader`` in the sampler's order.
@@ -51,13 +55,14 @@ def loader(
         sampler: order and shard of this process.
         micro_batch_size: images of one micro-batch of one replica.
         workers: processes that load beside the main one.
+        coefficients: makes a further tensor ``[B, ...]`` of the keys, such as ``MixingDraws``.
         more: further arguments of the DataLoader, such as ``mode``.
 
     Returns:
-        The loader; its items are images (uint8 ``[B, C, H, W]``) and labels (int64 ``[B]``), B being the
-        combined batch size.
+        The loader; its items are images (uint8 ``[B, C, H, W]``) and labels (int64 ``[B]``), and the coefficients
+        when there are any, B being the combined batch size.
     """
-    keys = _Keys(dataset)
+    keys = _Keys(dataset, coefficients)
     return poptorch.DataLoader(
         options,
         keys,

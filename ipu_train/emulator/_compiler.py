@@ -163,6 +163,10 @@ def make_batching(options: Options, training: bool) -> Batching:
 def fused_micro_batches(options: Options, batching: Batching, micro_batch_size: int) -> int:
     """How many micro-batches of a weight update run as one: the largest divisor of A * R within the image limit."""
     emulator = options._Emulator
+    if emulator.stack_replicas:
+        if batching.group_size != 1:
+            raise createPoptorchError("stackReplicas needs an input of its own for each replica.")
+        return batching.replicas
     if not emulator.fuse_micro_batches or batching.group_size != 1 or options.anchored_tensors:
         return 1
     total = batching.gradient_accumulation * batching.replicas
@@ -252,7 +256,7 @@ def compile_model(
     executable.parameter_names = {id(host): name for name, host in named_state(user_model)}
     executable.updated_buffers = recorder.updated_state
     executable.updated_inputs = recorder.updated_inputs
-    if fused > 1 and executable.updated_buffers:
+    if fused > 1 and executable.updated_buffers and not options._Emulator.stack_replicas:
         raise createPoptorchError(
             f"Micro-batches cannot be fused: forward updates {', '.join(executable.updated_buffers)} once for each "
             "micro-batch."
@@ -291,13 +295,13 @@ def _capture(
     input_versions = [storage._version for storage in inputs]
     random_before = random_states()
     try:
-        with torch.set_grad_enabled(training), module_scopes(model, recorder, names), recorder:
+        scopes = module_scopes(model, recorder, names)
+        with torch.set_grad_enabled(training), scopes, recorder:
             result = arguments.call(model)  # with the hooks of the module, if it has any
         problem = _reassigned(before)
     except Exception as error:
-        recorder.refusals.check(
-            error
-        )  # what was refused before explains the error better than the error itself
+        # what was refused before explains the error better than the error itself
+        recorder.refusals.check(error)
         raise
     finally:
         for module, parameters, buffers in before:

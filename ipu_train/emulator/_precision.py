@@ -13,6 +13,7 @@ ACTIVATION_DECIDES = frozenset(
         "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
         "linear", "matmul", "__matmul__", "bmm", "mm", "addmm", "baddbmm", "mv", "dot", "bilinear",
         "batch_norm", "group_norm", "layer_norm", "instance_norm", "prelu", "serializedMatMul",
+        "norm_proxy_norm_act",
     ]
 )  # fmt: skip
 

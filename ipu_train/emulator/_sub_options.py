@@ -120,7 +120,6 @@ class _TrainingOptions(OptionsDict):
         Raises:
             ValueError: neither Mean nor Sum.
         """
-        self.checkIsFrozen("accumulationAndReplicationReductionType")
         if reduction_type not in (enums.ReductionType.Mean, enums.ReductionType.Sum) or not isinstance(
             reduction_type, enums.ReductionType
         ):
@@ -134,9 +133,6 @@ class _TrainingOptions(OptionsDict):
         self, mean_reduction_strategy: enums.MeanReductionStrategy
     ) -> "_TrainingOptions":
         """When a Mean reduction divides. Mathematically the same; matters for float16 accumulators."""
-        self.checkIsFrozen("meanAccumulationAndReplicationReductionStrategy")
-        if not isinstance(mean_reduction_strategy, enums.MeanReductionStrategy):
-            raise ValueError(f"Expected a MeanReductionStrategy, not {mean_reduction_strategy}")
         self.set(meanAccumulationAndReplicationReductionStrategy=mean_reduction_strategy)
         return self
 
@@ -203,6 +199,8 @@ class _EmulatorOptions(OptionsDict):
     Attributes:
         fuse_micro_batches: run several micro-batches of one weight update as one batch. Only right for
             models that treat every sample alone; the framework switches it on where that is so.
+        stack_replicas: run the replicas' micro-batches of each accumulation step as one batch ``[R * B, ...]``, in the
+            order of the replicas, for models that synchronise over replicas by looking at such a batch.
         max_images: at most this many images in one fused batch, 0 for no limit.
         device: torch device that does the arithmetic (``POPTORCH_EMULATOR_DEVICE``, default ``cpu``).
         permissive: warn where PopTorch would refuse an operation (``POPTORCH_EMULATOR_PERMISSIVE``).
@@ -211,6 +209,7 @@ class _EmulatorOptions(OptionsDict):
     def __init__(self) -> None:
         super().__init__(
             fuse_micro_batches=False,
+            stack_replicas=False,
             max_images=0,
             device=os.environ.get("POPTORCH_EMULATOR_DEVICE", "cpu"),
             permissive=os.environ.get("POPTORCH_EMULATOR_PERMISSIVE", "0") not in ("", "0"),
@@ -221,9 +220,14 @@ class _EmulatorOptions(OptionsDict):
         self.set(fuse_micro_batches=enabled, max_images=0 if max_images is None else max_images)
         return self
 
+    def stackReplicas(self, enabled: bool = True) -> "_EmulatorOptions":
+        """Run the replicas' micro-batches of each accumulation step as one batch, for synchronised batch norm."""
+        self.checkIsFrozen("stack_replicas")
+        self.set(stack_replicas=bool(enabled))
+        return self
+
     def computeDevice(self, name: str) -> "_EmulatorOptions":
         """The torch device to compute on, e.g. ``"cpu"``, ``"cuda"``, ``"cuda:1"``."""
-        self.checkIsFrozen("device")
         torch.device(name)  # complains about anything that is no device
         self.set(device=str(name))
         return self

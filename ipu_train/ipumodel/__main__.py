@@ -22,7 +22,10 @@ def predict_layers(rows):
             row["note"] = f"unsupported: {error}"
             continue
         row.update(
-            cycles=found.cycles, total_bytes=found.total_bytes, max_tile_bytes=found.max_tile_bytes, note=found.note
+            cycles=found.cycles,
+            total_bytes=found.total_bytes,
+            max_tile_bytes=found.max_tile_bytes,
+            note=found.note,
         )
 
 
@@ -54,7 +57,8 @@ def predict_configs(rows):
 def main(arguments=None):
     """The command line; returns the exit code (2 for bad input)."""
     parser = argparse.ArgumentParser(
-        prog="python -m ipu_train.ipumodel", description="Predicts what layers or training configurations cost on an IPU."
+        prog="python -m ipu_train.ipumodel",
+        description="Predicts what layers or training configurations cost on an IPU.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("layers", "single layers"), ("configs", "training configurations")):

@@ -1,9 +1,9 @@
 """Cycles of the convolution and reduction codelets on one tile, for many splits at once.
 
-Every argument may be a numpy array; results are float64 arrays of tile cycles. The loop structure and its overheads
-(a supervisor thread that loads weights and starts six workers, each with a list of rows) are those of Graphcore's
-public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a worker issues one instruction every six cycles, hence
-the factor of six on everything a worker does.
+Every argument may be a numpy array; results are float64 arrays of tile cycles. The loop structure and its
+overheads (a supervisor thread that loads weights and starts six workers, each with a list of rows) are those
+of Graphcore's public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a worker issues one instruction
+every six cycles, hence the factor of six on everything a worker does.
 """
 
 import numpy as np
@@ -40,7 +40,9 @@ def _amp_row(width, core_cycles, first):
 def amp_1x1(
     rows, width, conv_groups, in_groups, out_groups, passes, units, load_bytes_per_cycle, half_partials
 ):
-    """The one-tap codelet: every output position once for each input group; zeroing is part of the first pass."""
+    """The one-tap codelet: every output position once for each input group; zeroing is part of the first
+    pass.
+    """
     positions = ceil_div(rows * width, WORKERS)
     core = 2.0 if units == 4 else 4.0
     worker = _amp_row(positions, core, 41.0 if half_partials else 40.0) - (0 if half_partials else 10)
@@ -54,9 +56,19 @@ def amp_1x1(
 
 
 def amp_nx1(
-    rows, width, kernel_y, kernel_x, conv_groups, in_groups, out_groups, passes, units, height, load_bytes_per_cycle,
+    rows,
+    width,
+    kernel_y,
+    kernel_x,
+    conv_groups,
+    in_groups,
+    out_groups,
+    passes,
+    units,
+    height,
+    load_bytes_per_cycle,
     half_partials,
-):  # fmt: skip
+):
     """The general codelet: ``height`` kernel rows at once, one pass for each other tap."""
     core = 2.0 if units == 4 else 4.0
     whole, part = _row_list(rows, width)
@@ -83,7 +95,9 @@ def zero_partials(elements, half_partials):
 def slic(
     rows, width, kernel_y, kernel_x, conv_group_groups, stride_x, units, half_partials, groups_per_group
 ):
-    """The sliding-window codelet: four conv groups (or channels) at once, the kernel row in pieces of four taps."""
+    """The sliding-window codelet: four conv groups (or channels) at once, the kernel row in pieces of four
+    taps.
+    """
     eight_half = units == 8 and half_partials
     blocks = kernel_y * ceil_div(kernel_x, 4)
     whole, part = _row_list(rows, width)
@@ -157,7 +171,9 @@ def reduce_partials(outputs, depth, half_partials, half_outputs):
 
 
 def reduction_stages(depth):
-    """How a reduction is cut into stages: about equal factors once it is deep (poplibs ``ConvReducePlan.cpp``)."""
+    """How a reduction is cut into stages: about equal factors once it is deep (poplibs
+    ``ConvReducePlan.cpp``).
+    """
     depth = np.asarray(depth, dtype=np.float64)
     two = depth >= 16  # below, one stage wins
     first = np.where(two, np.ceil(np.sqrt(depth)), depth)

@@ -1,12 +1,12 @@
 """Published training configurations: a table row in, fits, bytes and images/s out.
 
-The columns are those of a survey of Graphcore's public applications (model, norm, precision, micro-batch, pipeline
-splits, recomputation, available memory proportion, optimizer, chip, ...). Cells that read "see source" take the
-application's default; what was assumed is said in the note.
+The columns are those of a survey of Graphcore's public applications (model, norm, precision, micro-batch,
+pipeline splits, recomputation, available memory proportion, optimizer, chip, ...). Cells that read "see
+source" take the application's default; what was assumed is said in the note.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import List, Optional, Tuple
 
 from ipu_train.ipumodel.settings import Settings
@@ -19,6 +19,11 @@ _MODELS = (
     (r"cifar_?resnet-?(8|20|56|110)\b", "resnet{0}", 16),
     (r"resnext-?(50|101)\b", "resnext{0}_32x4d", 32),
 )
+
+
+# What published configurations that state a tuned proportion mostly have, and nearly all of them half
+# partials.
+_TYPICAL_PROPORTION = 0.2
 
 
 class Unsupported(ValueError):
@@ -39,6 +44,7 @@ class Config:
     settings: Settings
     chips: Tuple[str, ...]
     hold_statistics: bool = False
+    recompute_proxy: bool = False
     notes: List[str] = field(default_factory=list, compare=False)
 
 
@@ -83,7 +89,9 @@ def _optimizer(row, notes):
     for name in ("sgd_combined", "rmsprop", "lars", "adamw", "adam", "lamb", "momentum"):
         if name in text:
             return name
-    if text.startswith("sgd"):  # PopTorch and Keras give SGD a momentum, the TensorFlow 1 application has another name
+    if text.startswith(
+        "sgd"
+    ):  # PopTorch and Keras give SGD a momentum, the TensorFlow 1 application has another name
         return "sgd" if framework in ("TF1", "PopART") else "momentum"
     if text:
         notes.append(f"optimizer {row['optimizer']!r} taken as momentum")
@@ -129,8 +137,8 @@ def _proportions(row, stages, notes):
     text = row.get("available_memory_proportion", "")
     values = [float(v) for v in re.findall(r"\d+(?:\.\d+)?", text)]
     if not values:
-        notes.append("available memory proportion taken as 0.6")
-        return 0.6
+        notes.append(f"available memory proportion taken as {_TYPICAL_PROPORTION}")
+        return _TYPICAL_PROPORTION
     if len(values) == 2 * stages:  # convolution and matrix product of each stage in turn (TensorFlow 1)
         return tuple(values[0::2])
     return values[0] if len(values) == 1 else tuple(values)
@@ -144,7 +152,9 @@ def read_config(row):
     size = _number(re.sub(r"cifar-?10+", "", row["dataset_image_size"].lower()))
     batch = _number(row["micro_batch_size"])
     if size is None or batch is None:
-        raise Unsupported(f"micro-batch {row['micro_batch_size']!r} or image size {row['dataset_image_size']!r} unknown")
+        raise Unsupported(
+            f"micro-batch {row['micro_batch_size']!r} or image size {row['dataset_image_size']!r} unknown"
+        )
     stages = int(_number(row.get("n_pipeline_stages", ""), 1) or 1)
     ipus = int(_number(row.get("ipus_per_replica", ""), 1) or 1)
     schedule = _schedule(row, max(stages, ipus), ipus)
@@ -161,7 +171,9 @@ def read_config(row):
     remarks = row.get("notes", "").lower()
     buffer = re.search(r"all-reduce buffer (\d+)", remarks)
     offload = row.get("optimizer_offload", "").lower()
-    precision = (re.search(r"(16\.16|16\.32|32\.32)", row["precision"]) or re.search("()", "")).group(1) or "16.16"
+    precision = (re.search(r"(16\.16|16\.32|32\.32)", row["precision"]) or re.search("()", "")).group(
+        1
+    ) or "16.16"
     settings = Settings(
         precision=precision,
         optimizer=_optimizer(row, notes),
@@ -171,7 +183,7 @@ def read_config(row):
         recompute=_recompute(row, stages, schedule),
         checkpoints=_checkpoints(row.get("recompute", "")),
         available_memory_proportion=_proportions(row, stages, notes),
-        half_partials=row.get("half_partials", "").strip().lower() == "true",
+        half_partials=row.get("half_partials", "").strip().lower() in ("true", "see source"),
         optimizer_offload=offload.startswith(("on", "true")),
         weights_offload="offload" in remarks and "weight" in remarks,
         replicated_tensor_sharding=row.get("rts", "").lower() in ("true", "on"),
@@ -186,9 +198,19 @@ def read_config(row):
         notes.append("chip not stated: the first on which it fits")
     options = dict(norm, num_classes=10 if "cifar" in row["dataset_image_size"].lower() else 1000)
     return Config(
-        model, tuple(sorted(options.items())), int(size), int(batch), training, splits, stages, settings, chips,
-        norm["proxy_norm"], notes,
-    )  # fmt: skip
+        model,
+        tuple(sorted(options.items())),
+        int(size),
+        int(batch),
+        training,
+        splits,
+        stages,
+        settings,
+        chips,
+        norm["proxy_norm"],
+        norm["proxy_norm"] and row.get("framework") == "TF1",
+        notes,
+    )
 
 
 class Predictor:
@@ -213,14 +235,31 @@ class Predictor:
             self.models = {key: model}  # one at a time
         return self.models[key]
 
+    def _settings(self, config):
+        """Graphcore's TensorFlow code keeps only the inputs of Proxy Norm and runs it again in the backward
+        pass.
+        """
+        if not config.recompute_proxy:
+            return config.settings
+        modules = self.model(config).named_modules()
+        again = tuple(name for name, module in modules if getattr(module, "proxy", None) is not None)
+        return replace(config.settings, run_again=again)
+
     def program(self, config):
         import torch
 
         from ipu_train.ipumodel.splits import even_splits, module_names, translate
-        from ipu_train.ipumodel.trace import trace
+        from ipu_train.ipumodel.tracer import trace
 
-        key = (config.model, config.model_options, config.image_size, config.micro_batch, config.training,
-               config.split_names, config.stages)  # fmt: skip
+        key = (
+            config.model,
+            config.model_options,
+            config.image_size,
+            config.micro_batch,
+            config.training,
+            config.split_names,
+            config.stages,
+        )
         if key not in self.programs:
             model = self.model(config)
             names = module_names(model)
@@ -234,16 +273,27 @@ class Predictor:
         return self.programs[key]
 
     def predict(self, config):
-        """The :class:`~ipu_train.ipumodel.report.Report` of a configuration, on the first chip on which it fits."""
+        """The :class:`~ipu_train.ipumodel.report.Report` of a configuration, on the first chip on which it
+        fits.
+        """
         from ipu_train.ipumodel.planner import plan
         from ipu_train.ipumodel.target import Target
 
         report: Optional[object] = None
         for chip in config.chips:
-            key = (chip, config.model, config.model_options, config.image_size, config.micro_batch, config.training,
-                   config.split_names, config.stages, config.settings)  # fmt: skip
+            key = (
+                chip,
+                config.model,
+                config.model_options,
+                config.image_size,
+                config.micro_batch,
+                config.training,
+                config.split_names,
+                config.stages,
+                config.settings,
+            )
             if key not in self.reports:
-                self.reports[key] = plan(self.program(config), Target.named(chip), config.settings)
+                self.reports[key] = plan(self.program(config), Target.named(chip), self._settings(config))
             report = self.reports[key]
             if report.fits:
                 break

@@ -1,8 +1,10 @@
 """Every number of the model that is not a chip's or a codelet's own: value, unit, reason, origin.
 
-``fitted`` constants were chosen by ``scripts/ipumodel_fit.py`` on the fitting share of the published single-layer
-results of Graphcore's IPUModel (SDK 2.0), never on the shapes kept aside. ``published`` ones are read off a public
-profile. ``assumed`` ones are nobody's figure; the reason says why the value is plausible.
+``fitted`` constants were chosen by ``scripts/ipumodel_fit.py`` on the fitting share of the published single-
+layer results of Graphcore's IPUModel (SDK 2.0), never on the shapes kept aside. ``published`` ones are read
+off a public profile. ``fitted to throughput`` ones were set on published
+images per second of whole training runs. ``assumed`` ones are nobody's figure; the reason says why the value
+is plausible.
 """
 
 
@@ -20,154 +22,219 @@ def _origin(name):
 
 
 fitted, published, assumed = _origin("fitted"), _origin("published"), _origin("assumed")
+throughput_fitted = _origin("fitted to throughput")
 
-# --- convolutions: cycles -----------------------------------------------------------------------------------------
+# --- convolutions: cycles
+# -----------------------------------------------------------------------------------------
 CONV_PROGRAM_CYCLES = fitted(
-    5050.0, "cycles per layer program",
+    5050.0,
+    "cycles per layer program",
     "what a layer's program does once: start, weight update compute set, final sync",
-)  # fmt: skip
+)
 FC_PROGRAM_CYCLES = fitted(
-    7000.0, "cycles per layer program",
+    7000.0,
+    "cycles per layer program",
     "as CONV_PROGRAM_CYCLES, with the copies between the two-dimensional tensors and the planned layout",
-)  # fmt: skip
+)
 CONV_STEP_CYCLES = fitted(
-    285.0, "cycles per pass",
+    285.0,
+    "cycles per pass",
     "compute sets, syncs and copies around the planned steps of one pass: zeroing, padding, final layout",
-)  # fmt: skip
+)
 WEIGHT_MOVE_CYCLES = fitted(
-    3.15, "cycles per byte of weights on a tile",
-    "transposing the weights for the backward pass and adding the weight gradient; ideal would be 1/4 + 1/4 + 1/8",
-)  # fmt: skip
+    3.15,
+    "cycles per byte of weights on a tile",
+    "transposing the weights for the backward pass and adding the weight gradient; ideal would be "
+    "1/4 + 1/4 + 1/8",
+)
 OPERAND_MOVE_CYCLES = fitted(
-    0.25, "cycles per byte of a pass's input and output on a tile",
-    "bringing activations from the layout in which they lie into the one the plan reads; ideal exchange is 1/4",
-)  # fmt: skip
+    0.25,
+    "cycles per byte of a pass's input and output on a tile",
+    "bringing activations from the layout in which they lie into the one the plan reads; ideal "
+    "exchange is 1/4",
+)
 
 # --- convolutions: bytes ----------------------------------------------------------------------------
 LAYER_PROGRAM_BYTES = fitted(
-    3720.0, "bytes per tile",
+    3720.0,
+    "bytes per tile",
     "vertex code, update and control code of one layer's training program, beyond its passes",
-)  # fmt: skip
+)
 CONV_PASS_BYTES = assumed(
-    300.0, "bytes per tile and pass",
+    300.0,
+    "bytes per tile and pass",
     "control code and vertices of zeroing, padding and copies; fitted together with LAYER_PROGRAM_BYTES as "
     "4,600 bytes for three passes, this share from popliner's rows of single convolutions",
-)  # fmt: skip
+)
 WEIGHT_COPIES = fitted(
-    3.2, "copies of the weights",
+    3.2,
+    "copies of the weights",
     "weights, weight gradient, and partly the transposed copy for the backward pass",
-)  # fmt: skip
+)
 OPERAND_COPY_SHARE = fitted(
-    0.25, "bytes per byte of a pass's operands",
+    0.25,
+    "bytes per byte of a pass's operands",
     "rearranged copies of activations that live beside the originals while a pass runs",
-)  # fmt: skip
+)
 VERTEX_STATE_SCALE = fitted(
-    2.0, "bytes per byte of work lists and pointers",
+    2.0,
+    "bytes per byte of work lists and pointers",
     "edge pointers, alignment and the vertices of reductions beside the partial-sum vertex",
-)  # fmt: skip
+)
 MESSAGE_BYTES = fitted(
-    5.3, "bytes of exchange code per source tile that a tile hears",
+    5.3,
+    "bytes of exchange code per source tile that a tile hears",
     "two to three four-byte exchange instructions for each contiguous piece of activations or weights",
-)  # fmt: skip
+)
 PARTIAL_MESSAGE_BYTES = fitted(
-    5.1, "bytes of exchange code per partial result received",
+    5.1,
+    "bytes of exchange code per partial result received",
     "about two instructions for each of the tiles whose partials are summed",
-)  # fmt: skip
+)
 FC_PROGRAM_BYTES = fitted(
-    0.0, "bytes per tile",
-    "as LAYER_PROGRAM_BYTES for a fully connected layer: its passes share one layout and its codelets are few",
-)  # fmt: skip
+    0.0,
+    "bytes per tile",
+    "as LAYER_PROGRAM_BYTES for a fully connected layer: its passes share one layout and its "
+    "codelets are few",
+)
 
-# --- pooling --------------------------------------------------------------------------------------------------------
+# --- pooling
+# --------------------------------------------------------------------------------------------------------
 POOL_STEP_CYCLES = fitted(
-    3670.0, "cycles per pass",
+    3670.0,
+    "cycles per pass",
     "padding, halo exchange, work lists and syncs of one pooling pass; two passes in training",
-)  # fmt: skip
+)
 POOL_TAP_CYCLES = fitted(
-    14.0, "cycles per vector of eight channels and tap, per pass",
+    14.0,
+    "cycles per vector of eight channels and tap, per pass",
     "six worker slots for load, maximum and store of eight halves, twice that where the gradient compares",
-)  # fmt: skip
+)
 POOL_REGROUP_CYCLES = fitted(
-    2500.0, "cycles per pass", "bringing channels into groups of eight when they do not lie so",
-)  # fmt: skip
+    2500.0,
+    "cycles per pass",
+    "bringing channels into groups of eight when they do not lie so",
+)
 POOL_PROGRAM_BYTES = fitted(
-    560.0, "bytes per tile", "codelets, work lists and control code of the forward and backward pool",
-)  # fmt: skip
+    560.0,
+    "bytes per tile",
+    "codelets, work lists and control code of the forward and backward pool",
+)
 POOL_TENSOR_SHARE = fitted(
-    1.43, "bytes per byte of operand", "pooled tensors and their padded or regrouped copies",
-)  # fmt: skip
+    1.43,
+    "bytes per byte of operand",
+    "pooled tensors and their padded or regrouped copies",
+)
 POOL_WINDOW_SHARE = fitted(
-    0.33, "bytes per byte of all windows", "input halos and exchange code for the overlap of windows",
-)  # fmt: skip
+    0.33,
+    "bytes per byte of all windows",
+    "input halos and exchange code for the overlap of windows",
+)
 
-# --- reductions -----------------------------------------------------------------------------------------------------
+# --- reductions
+# -----------------------------------------------------------------------------------------------------
 REDUCE_STEP_CYCLES = fitted(
-    1350.0, "cycles", "compute sets, exchange set-up and syncs of a reduction over tiles",
-)  # fmt: skip
+    1350.0,
+    "cycles",
+    "compute sets, exchange set-up and syncs of a reduction over tiles",
+)
 REDUCE_VECTOR_CYCLES = fitted(
-    3.0, "cycles per eight-byte vector on a tile", "load and accumulate, six workers in turn",
-)  # fmt: skip
+    3.0,
+    "cycles per eight-byte vector on a tile",
+    "load and accumulate, six workers in turn",
+)
 REDUCE_STAGE_CYCLES = fitted(
-    210.0, "cycles per doubling of the tiles that hold partials", "gathering and summing partials in stages",
-)  # fmt: skip
+    210.0,
+    "cycles per doubling of the tiles that hold partials",
+    "gathering and summing partials in stages",
+)
 REDUCE_PROGRAM_BYTES = fitted(
-    115.0, "bytes per tile", "reduction codelets, pointers and control code",
-)  # fmt: skip
+    115.0,
+    "bytes per tile",
+    "reduction codelets, pointers and control code",
+)
 REDUCE_STRIDED_BYTES = fitted(
-    160.0, "bytes per tile", "pointers of a reduction over more than one dimension, or of squares",
-)  # fmt: skip
+    160.0,
+    "bytes per tile",
+    "pointers of a reduction over more than one dimension, or of squares",
+)
 
-# --- tiles ------------------------------------------------------------------------------------------------------
+# --- tiles
+# ------------------------------------------------------------------------------------------------------
 INTERLEAVED_HEADER_BYTES = fitted(24.0, "bytes", "alignment in front of the partials in interleaved memory")
 WORST_TILE_SHARE = published(
-    1.10, "worst tile / mean tile",
-    "EfficientNet-EdgeTPU-L 194,798 / 175,863 (popliner's test profile); ViT-SO400M 540,950 / 487,748 (ipu-stack)",
-)  # fmt: skip
+    1.10,
+    "worst tile / mean tile",
+    "EfficientNet-EdgeTPU-L 194,798 / 175,863 (popliner's test profile); ViT-SO400M 540,950 / "
+    "487,748 (ipu-stack)",
+)
 MEMORY_ELEMENT_BYTES = published(
-    16384.0, "bytes", "smallest worst tile of pooling and reduction layers: data placed in a second memory element",
-)  # fmt: skip
+    16384.0,
+    "bytes",
+    "smallest worst tile of pooling and reduction layers: data placed in a second memory element",
+)
 
-# --- elementwise work, norms, copies ------------------------------------------------------------------------------
+# --- elementwise work, norms, copies
+# ------------------------------------------------------------------------------
+# The next seven were set together against twelve published training throughputs (ResNet-50 on Mk2 PODs,
+# EfficientNet B0 to B4 with group norm and with Proxy Norm): scripts/results/ipumodel/throughput.txt.
 STEP_CYCLES = assumed(
-    180.0, "cycles per compute set",
+    180.0,
+    "cycles per compute set",
     "starting six workers, loop overheads and one internal sync (90 cycles, poplibs)",
-)  # fmt: skip
-BINARY_CYCLES = assumed(
-    3.0, "cycles per eight-byte vector",
-    "two loads and a store: a worker issues every sixth cycle, six workers share the tile (poplibs binary op)",
-)  # fmt: skip
-RECTIFIER_CYCLES = assumed(2.0, "cycles per eight-byte vector", "load and maximum, store: poplibs' in-place unary op")
-TRANSCENDENTAL_CYCLES = assumed(
-    7.0, "cycles per eight-byte vector",
-    "two float16x2 special function instructions beside load and store (poplibs non-linearity vertices)",
-)  # fmt: skip
-NORM_FORWARD_CYCLES = assumed(
-    16.0, "cycles per eight-byte vector",
-    "sum and sum of squares (4), subtract mean, multiply by 1/std, scale, shift (3 each): poplibs' composed norms",
-)  # fmt: skip
-NORM_BACKWARD_CYCLES = assumed(
-    22.0, "cycles per eight-byte vector",
-    "product with the gradient, two sums, whitened activation again, three terms of the input gradient",
-)  # fmt: skip
-COPY_CYCLES_PER_BYTE = assumed(
-    0.4, "cycles per byte on a tile", "exchange at 4 bytes and on-tile copy at 6 to 8 bytes a cycle, one after the other"
-)  # fmt: skip
+)
+NETWORK_LAYER_CYCLES = throughput_fitted(
+    1500.0,
+    "cycles per layer and forward, backward and weights pass",
+    "CONV_PROGRAM_CYCLES without what a program of one layer does only once",
+)
+BINARY_CYCLES = throughput_fitted(
+    9.0,
+    "cycles per eight-byte vector",
+    "two loads, arithmetic and a store take 3 at best (poplibs binary op; six workers share the tile); "
+    "operands in pieces, broadcast vectors and casts make it three times that",
+)
+RECTIFIER_CYCLES = throughput_fitted(
+    4.0, "cycles per eight-byte vector", "load and maximum, store: poplibs' in-place unary op takes 2 at best"
+)
+TRANSCENDENTAL_CYCLES = throughput_fitted(
+    14.0,
+    "cycles per eight-byte vector",
+    "two float16x2 special function instructions beside load and store take 7 at best",
+)
+NORM_FORWARD_CYCLES = throughput_fitted(
+    22.0,
+    "cycles per eight-byte vector",
+    "sum and sum of squares (4), subtract mean, multiply by 1/std, scale, shift (3 each) make 16 at best",
+)
+NORM_BACKWARD_CYCLES = throughput_fitted(
+    31.0,
+    "cycles per eight-byte vector",
+    "product with the gradient, two sums, whitened activation again, three terms of the input gradient: "
+    "22 at best",
+)
 
-# --- code of other operations: read off popliner's profile of EfficientNet-EdgeTPU-L (one Mk2 IPU, 1,472 tiles) ---
-UNARY_STATE_BYTES = published(40.0, "bytes per tile", "Relu rows: 11 to 71 kB of vertex state over 1,472 tiles")
+# --- code of other operations: read off popliner's profile of EfficientNet-EdgeTPU-L (one Mk2 IPU, 1,472
+# tiles) ---
+UNARY_STATE_BYTES = published(
+    40.0, "bytes per tile", "Relu rows: 11 to 71 kB of vertex state over 1,472 tiles"
+)
 UNARY_CONTROL_BYTES = published(8.0, "bytes per tile", "Relu rows: 11 to 24 kB of control code")
 BINARY_STATE_BYTES = published(80.0, "bytes per tile", "add rows: 22 to 326 kB of vertex state")
 BINARY_CONTROL_BYTES = published(30.0, "bytes per tile", "add rows: 16 to 139 kB of control code")
 BINARY_EXCHANGE_BYTES = published(16.0, "bytes per tile", "add rows: 23.5 kB of exchange code")
 COPY_EXCHANGE_BYTES = assumed(
-    150.0, "bytes per tile", "a rearranging copy hears about as many tiles as a halo exchange: some tens of pieces"
-)  # fmt: skip
+    150.0,
+    "bytes per tile",
+    "a rearranging copy hears about as many tiles as a halo exchange: some tens of pieces",
+)
 NORM_STATE_BYTES = assumed(400.0, "bytes per tile", "five elementwise steps and two reductions of a norm")
 NORM_CONTROL_BYTES = assumed(150.0, "bytes per tile", "as above, five times the elementwise rows")
 NORM_EXCHANGE_BYTES = assumed(300.0, "bytes per tile", "two reductions and two broadcasts of statistics")
-CONV_CONTROL_BYTES = published(90.0, "bytes per tile", "mul_1 rows (convolution and scale): 23 to 135 kB")
 CODELET_BYTES = {
-    "conv_amp": published(1400.0, "bytes", "mul_1 rows: 1.9 to 4.1 MB of vertex code with reduction and copies"),
+    "conv_amp": published(
+        1400.0, "bytes", "mul_1 rows: 1.9 to 4.1 MB of vertex code with reduction and copies"
+    ),
     "conv_slic": assumed(1200.0, "bytes", "as conv_amp"),
     "conv_hmac": assumed(700.0, "bytes", "as conv_amp, without convolution unit set-up"),
     "conv_vmac": assumed(700.0, "bytes", "as conv_hmac"),
@@ -185,16 +252,27 @@ CODELET_BYTES = {
     "runtime": assumed(1500.0, "bytes", "supervisor start-up, host exchange, stacks of six workers"),
 }
 OTHER_PROGRAM_BYTES = published(
-    2500.0, "bytes per tile",
-    "BERT-tiny training and EfficientNet inference: control code beyond their operations; host exchange and messages",
-)  # fmt: skip
+    2500.0,
+    "bytes per tile",
+    "BERT-tiny training and EfficientNet inference: control code beyond their operations; host "
+    "exchange and messages",
+)
 UPDATE_SHARE = assumed(
-    0.25, "share of the weights", "weights in flight in float while updates run tensor by tensor, largest first"
-)  # fmt: skip
+    0.25,
+    "share of the weights",
+    "weights in flight in float while updates run tensor by tensor, largest first",
+)
 
-# --- pods ---------------------------------------------------------------------------------------------------------
+# --- pods
+# ---------------------------------------------------------------------------------------------------------
 ALL_REDUCE_LATENCY_SECONDS = assumed(30e-6, "seconds per all-reduce", "starting a ring over a pod")
+RING_LINKS = throughput_fitted(
+    1.5,
+    "links",
+    "a ring has one or two links in each direction; agrees with the published scaling of ResNet-50 from "
+    "16 IPUs (six micro-batches an update) to 64 (two), which leaves some 5 ms for each update",
+)
 UPDATE_CYCLES = assumed(
     6.0, "cycles per eight-byte vector of weights and optimizer slot", "load, multiply-add, store in float"
-)  # fmt: skip
+)
 STREAM_PASSES = assumed(2.0, "passes", "offloaded state is read and written once each weight update")

@@ -21,9 +21,9 @@ def vertex_state_bytes(plan):
 def messages(plan, target, element_bytes):
     """How many source tiles a tile hears: (for activations, for weights, for partials).
 
-    Exchange code grows with the number of pieces, not with the bytes moved. A tensor lies evenly over the tiles, in
-    runs of at least 128 bytes (poplibs ``mapTensorLinearly``), so a tile that reads a share of a tensor hears that
-    share of the tiles that hold it.
+    Exchange code grows with the number of pieces, not with the bytes moved. A tensor lies evenly over the
+    tiles, in runs of at least 128 bytes (poplibs ``mapTensorLinearly``), so a tile that reads a share of a
+    tensor hears that share of the tiles that hold it.
     """
     p, s = plan.problem, plan.sizes
     inputs = float(p.groups * p.batch * p.ci * p.iy * p.ix)
@@ -43,7 +43,9 @@ def _message_bytes(plan, target, element_bytes):
 
 @lru_cache(maxsize=8192)
 def conv_cost(params, pass_, target, options=DEFAULT_OPTIONS):
-    """The :class:`OpCost` of one pass ("forward", "backward", "weights") of a layer on one IPU, cached by shape."""
+    """The :class:`OpCost` of one pass ("forward", "backward", "weights") of a layer on one IPU, cached by
+    shape.
+    """
     plan = plan_pass(params, pass_, target, options)
     element_bytes = 4 if options.float_inputs else 2
     activation_bytes = (params.input_elements + params.output_elements) * element_bytes

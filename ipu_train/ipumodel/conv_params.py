@@ -1,8 +1,8 @@
 """A convolution and its two gradient convolutions, in the planner's own terms.
 
-All three passes of a layer are convolutions: the gradient of the input convolves the output's gradient with the
-flipped kernel; the gradient of the weights convolves the input (batch and input channels exchanged) with the output's
-gradient as a kernel (Graphcore's public poplibs code, ``lib/poplin/ConvUtil.cpp``).
+All three passes of a layer are convolutions: the gradient of the input convolves the output's gradient with
+the flipped kernel; the gradient of the weights convolves the input (batch and input channels exchanged) with
+the output's gradient as a kernel (Graphcore's public poplibs code, ``lib/poplin/ConvUtil.cpp``).
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,9 @@ PASSES = ("forward", "backward", "weights")
 
 @dataclass(frozen=True)
 class ConvParams:
-    """Channels are per convolution group; ``field`` is the input (y, x); all of y, x order; sizes in elements."""
+    """Channels are per convolution group; ``field`` is the input (y, x); all of y, x order; sizes in
+    elements.
+    """
 
     batch: int
     groups: int
@@ -69,11 +71,12 @@ class ConvParams:
 
 @dataclass(frozen=True)
 class Problem:
-    """One pass as the planner splits it: sum over ``ky * kx * ci`` for each of ``groups * batch * oy * ox * co``.
+    """One pass as the planner splits it: sum over ``ky * kx * ci`` for each of ``groups * batch * oy * ox *
+    co``.
 
     ``iy, ix`` bound what a tile can need of the input; ``sy, sx`` output stride; ``dy, dx`` input dilation;
-    ``kdy, kdx`` kernel dilation. ``pass_`` is forward, backward or weights; ``rearranged`` names what a transform has
-    to move first.
+    ``kdy, kdx`` kernel dilation. ``pass_`` is forward, backward or weights; ``rearranged`` names what a
+    transform has to move first.
     """
 
     pass_: str
@@ -103,21 +106,50 @@ def problem_of(params, pass_):
     oy, ox = params.out_field
     if pass_ == "forward":
         return Problem(
-            pass_, params.groups, params.batch, oy, ox, params.kernel[0], params.kernel[1], params.in_channels,
-            params.out_channels, params.field[0], params.field[1], params.stride[0], params.stride[1],
-            params.input_dilation[0], params.input_dilation[1], params.dilation[0], params.dilation[1],
-        )  # fmt: skip
+            pass_,
+            params.groups,
+            params.batch,
+            oy,
+            ox,
+            params.kernel[0],
+            params.kernel[1],
+            params.in_channels,
+            params.out_channels,
+            params.field[0],
+            params.field[1],
+            params.stride[0],
+            params.stride[1],
+            params.input_dilation[0],
+            params.input_dilation[1],
+            params.dilation[0],
+            params.dilation[1],
+        )
     if pass_ == "backward":
         out, stride, inside = list(params.field), list(params.stride), [oy, ox]
         for i in range(2):
-            # A one-tap kernel leaves gaps that are filled with zeros afterwards: no dilated input is ever made.
+            # A one-tap kernel leaves gaps that are filled with zeros afterwards: no dilated input is ever
+            # made.
             if params.kernel[i] == 1 and stride[i] > 1:
                 out[i], stride[i] = inside[i], 1
         return Problem(
-            pass_, params.groups, params.batch, out[0], out[1], params.kernel[0], params.kernel[1],
-            params.out_channels, params.in_channels, oy, ox, 1, 1, stride[0], stride[1],
-            params.dilation[0], params.dilation[1],
-        )  # fmt: skip
+            pass_,
+            params.groups,
+            params.batch,
+            out[0],
+            out[1],
+            params.kernel[0],
+            params.kernel[1],
+            params.out_channels,
+            params.in_channels,
+            oy,
+            ox,
+            1,
+            1,
+            stride[0],
+            stride[1],
+            params.dilation[0],
+            params.dilation[1],
+        )
     if pass_ == "weights":
         field = list(params.field)
         stride = list(params.stride)
@@ -127,10 +159,24 @@ def problem_of(params, pass_):
             ):  # only the positions that the forward pass read matter
                 field[i], stride[i] = params.out_field[i], 1
         return Problem(
-            pass_, params.groups, params.in_channels, params.kernel[0], params.kernel[1], oy, ox, params.batch,
-            params.out_channels, field[0], field[1], params.dilation[0], params.dilation[1], 1, 1,
-            stride[0], stride[1],
-        )  # fmt: skip
+            pass_,
+            params.groups,
+            params.in_channels,
+            params.kernel[0],
+            params.kernel[1],
+            oy,
+            ox,
+            params.batch,
+            params.out_channels,
+            field[0],
+            field[1],
+            params.dilation[0],
+            params.dilation[1],
+            1,
+            1,
+            stride[0],
+            stride[1],
+        )
     raise ValueError(f"convolution pass {pass_!r} is none of {', '.join(PASSES)}")
 
 
@@ -145,7 +191,9 @@ def expand(problem, y, x):
 
 
 def flatten(problem):
-    """Merges batch and every field dimension that a one-tap, stride-one kernel leaves alone into the innermost."""
+    """Merges batch and every field dimension that a one-tap, stride-one kernel leaves alone into the
+    innermost.
+    """
     p = problem
     free_y = p.ky == 1 and p.sy == 1 and p.dy == 1 and p.iy == p.oy
     free_x = p.kx == 1 and p.sx == 1 and p.dx == 1 and p.ix == p.ox

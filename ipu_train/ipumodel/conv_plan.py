@@ -1,9 +1,10 @@
-"""Plans a convolution: which codelet, and how it is split over tiles, to take the fewest cycles within a memory bound.
+"""Plans a convolution: which codelet, and how it is split over tiles, to take the fewest cycles within a
+memory bound.
 
-The search follows what Graphcore's public poplibs planner minimises (``lib/poplin/ConvModel.cpp``): cycles of exchange,
-rearrangement, partial sums and reduction on the busiest tile, subject to temporary bytes <= bytes per tile x available
-memory proportion. A bound nobody can meet is doubled up to twice the tile and then dropped (``ConvPlan.cpp``), so too
-low a proportion costs cycles, never an error.
+The search follows what Graphcore's public poplibs planner minimises (``lib/poplin/ConvModel.cpp``): cycles of
+exchange, rearrangement, partial sums and reduction on the busiest tile, subject to temporary bytes <= bytes
+per tile x available memory proportion. A bound nobody can meet is doubled up to twice the tile and then
+dropped (``ConvPlan.cpp``), so too low a proportion costs cycles, never an error.
 """
 
 from dataclasses import dataclass, replace
@@ -14,15 +15,17 @@ import numpy as np
 
 from ipu_train.ipumodel import codelets
 from ipu_train.ipumodel.codelets import ceil_div
-from ipu_train.ipumodel.conv_params import (
-    Problem,
-    combine_groups,
-    expand,
-    flatten,
-    is_matrix_product,
-    problem_of,
-    swap,
+from ipu_train.ipumodel.conv_forms import (
+    DEFAULT_OPTIONS,
+    Codelet,
+    PlanOptions,
+    codelets_for,
+    fewest_cycles,
+    transformed,
 )
+from ipu_train.ipumodel.conv_params import Problem, problem_of
+
+__all__ = ["AXES", "DEFAULT_OPTIONS", "ConvPlan", "PlanOptions", "plan_pass", "plan_problem"]
 
 AXES = ("groups", "batch", "oy", "ox", "ky", "ci", "co")
 # Splits that leave more tiles idle than this share of the best filling are not looked at.
@@ -35,37 +38,12 @@ _SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 @dataclass(frozen=True)
-class PlanOptions:
-    """What a caller may set of a plan (PopTorch's and poplibs' names)."""
-
-    available_memory_proportion: float = 0.6
-    half_partials: bool = False
-    float_inputs: bool = False
-    slic: bool = True
-    vertical_mac: bool = False
-
-
-DEFAULT_OPTIONS = PlanOptions()
-
-
-@dataclass(frozen=True)
-class Codelet:
-    """A convolution vertex: method and the channels (and conv groups) that one inner loop takes."""
-
-    method: str
-    in_per_group: int
-    out_per_group: int
-    groups_per_group: int = 1
-    units: int = 0
-    half_partials: bool = False
-
-
-@dataclass(frozen=True)
 class ConvPlan:
     """The chosen plan of one pass. Cycles on the busiest tile by step; ``temporary_bytes`` on that tile.
 
-    ``typical_temporary_bytes`` is over all tiles and over plans that are as good within a per cent: which of those the
-    real planner takes hangs on details no estimate reaches, so their weighted geometric mean is the better prediction.
+    ``typical_temporary_bytes`` is over all tiles and over plans that are as good within a per cent: which of
+    those the real planner takes hangs on details no estimate reaches, so their weighted geometric mean is the
+    better prediction.
     """
 
     problem: Problem
@@ -81,89 +59,6 @@ class ConvPlan:
     @property
     def total_cycles(self):
         return sum(self.cycles.values())
-
-
-def _codelets_for(problem, target, options):
-    """Vertices that can run the problem (poplibs ``ConvVertexType.cpp``)."""
-    half = options.half_partials and not options.float_inputs
-    found = []
-    units = target.conv_units(options.float_inputs, not half)
-    weights_per_unit = target.conv_unit_weight_bytes // (4 if options.float_inputs else 2)
-    step = 2 if options.float_inputs else 4
-    for ig in (weights_per_unit, weights_per_unit // 2, weights_per_unit // 4):
-        if ig < step:
-            continue
-        if ig > step and ig // 2 >= problem.ci:  # a smaller group already holds all channels
-            continue
-        for u in {units, 8} if units > 8 else {units}:
-            for og in sorted({u, 16}):
-                used = weights_per_unit * u // units
-                if og % u == 0 and used % ig == 0 and (og == u or problem.co > u):
-                    found.append(Codelet("amp", ig, og, 1, u, half))
-    grain = 1 if options.float_inputs else 2
-    if (
-        problem.co <= 4 or problem.ci <= 4
-    ):  # dot products: only where a convolution unit would stand mostly idle
-        for size in sorted({min(problem.ci, 1 << bits) for bits in (2, 4, 6, 8, 10)}):
-            found.append(Codelet("hmac", -(-size // grain) * grain, 2 if half else 1, 1, 0, half))
-    if (
-        options.slic
-        and not options.float_inputs
-        and problem.groups > 1
-        and problem.ci == problem.co
-        and problem.ci in (1, 2, 4)
-        and problem.sx <= 2
-        and problem.kdy == problem.kdx == 1
-        and not problem.expanded
-        and problem.pass_ != "weights"
-    ):
-        for u in {target.half_float_conv_units if not half else target.half_half_conv_units}:
-            found.append(Codelet("slic", problem.ci, problem.co, 4 // problem.ci, u, half))
-    if (
-        options.vertical_mac
-        and not options.float_inputs
-        and problem.ci == problem.co == 1
-        and problem.groups >= 4
-    ):
-        found.append(Codelet("vmac", 1, 1, 4, 0, half))
-    if problem.ci == 1 and is_matrix_product(problem):
-        found.append(Codelet("outer", 1, min(problem.co, 16), 1, 0, True))
-    return found
-
-
-def _can_expand(problem, dim):
-    """Whether turning a kernel dimension into channels changes anything (poplibs ``expandingDimChangesParams``)."""
-    p = problem
-    k, i, s, d = (p.ky, p.iy, p.sy, p.dy) if dim == "y" else (p.kx, p.ix, p.sx, p.dx)
-    return k <= i and (k > 1 or s > 1 or d > 1)
-
-
-def transformed(problem):
-    """The forms a pass may take before it is split: dimensions expanded, operands swapped, groups combined."""
-    forms = []
-    for y in (False, True):
-        for x in (False, True):
-            if (y and not _can_expand(problem, "y")) or (x and not _can_expand(problem, "x")):
-                continue
-            form = flatten(expand(problem, y, x))
-            forms.append(form)
-            if is_matrix_product(form):
-                forms.append(swap(form))
-            elif problem.pass_ == "weights" and problem.groups == 1:
-                other = replace(problem, batch=problem.co, co=problem.batch, swapped=True)
-                forms.append(flatten(expand(other, y, x)))
-    if problem.groups > 1:
-        for wanted in (4, 8, 16):
-            factor = wanted // problem.ci
-            if factor > 1 and problem.groups >= factor:
-                for form in [f for f in forms if f.combined == 1]:
-                    if form.groups == problem.groups:
-                        forms.append(combine_groups(form, factor))
-    unique = []
-    for form in forms:
-        if form not in unique:
-            unique.append(form)
-    return unique
 
 
 def _distinct_splits(size, limit):
@@ -226,9 +121,19 @@ def _compute(problem, codelet, tile, target, options):
         passes = codelet.out_per_group / codelet.units
         load = target.conv_unit_load_bytes_per_cycle
         general = codelets.amp_nx1(
-            rows, width, tile["ky"], problem.kx, tile["groups"], in_groups, out_groups, passes, codelet.units,
-            height, load, codelet.half_partials,
-        )  # fmt: skip
+            rows,
+            width,
+            tile["ky"],
+            problem.kx,
+            tile["groups"],
+            in_groups,
+            out_groups,
+            passes,
+            codelet.units,
+            height,
+            load,
+            codelet.half_partials,
+        )
         if (
             height != 1
             or problem.kx != 1
@@ -239,22 +144,43 @@ def _compute(problem, codelet, tile, target, options):
             cycles = general
         else:
             single = codelets.amp_1x1(
-                rows, width, tile["groups"], in_groups, out_groups, passes, codelet.units, load,
+                rows,
+                width,
+                tile["groups"],
+                in_groups,
+                out_groups,
+                passes,
+                codelet.units,
+                load,
                 codelet.half_partials,
-            )  # fmt: skip
+            )
             cycles = np.where((tile["ky"] == 1) & (tile["batch"] * tile["oy"] == 1), single, general)
         return cycles * (2 if options.float_inputs else 1)
     if codelet.method == "hmac":
         return codelets.horizontal_mac(
-            rows, width, tile["ky"] * problem.kx, tile["groups"], in_groups, out_groups, codelet.in_per_group,
-            codelet.out_per_group, options.float_inputs,
-        )  # fmt: skip
+            rows,
+            width,
+            tile["ky"] * problem.kx,
+            tile["groups"],
+            in_groups,
+            out_groups,
+            codelet.in_per_group,
+            codelet.out_per_group,
+            options.float_inputs,
+        )
     group_groups = ceil_div(tile["groups"], codelet.groups_per_group)
     if codelet.method == "slic":
         return codelets.slic(
-            rows, width, tile["ky"], problem.kx, group_groups, problem.sx, codelet.units, codelet.half_partials,
+            rows,
+            width,
+            tile["ky"],
+            problem.kx,
+            group_groups,
+            problem.sx,
+            codelet.units,
+            codelet.half_partials,
             codelet.groups_per_group,
-        )  # fmt: skip
+        )
     if codelet.method == "vmac":
         return codelets.vertical_mac(rows * width, tile["ky"], problem.kx, group_groups, in_groups)
     return codelets.outer_product(
@@ -267,9 +193,14 @@ def _evaluate(problem, codelet, target, options, serial):
     p, c = problem, codelet
     co_serial = -(-p.co // serial)
     grains = (
-        -(-p.groups // c.groups_per_group), p.batch, p.oy, p.ox, p.ky, -(-p.ci // c.in_per_group),
+        -(-p.groups // c.groups_per_group),
+        p.batch,
+        p.oy,
+        p.ox,
+        p.ky,
+        -(-p.ci // c.in_per_group),
         -(-co_serial // c.out_per_group),
-    )  # fmt: skip
+    )
     columns, used = _all_splits(grains, target.tiles)
     per_grain = (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
     tile = {a: ceil_div(g, s) * k for a, g, s, k in zip(AXES, grains, columns, per_grain)}
@@ -287,7 +218,8 @@ def _evaluate(problem, codelet, target, options, serial):
     outputs = ceil_div(partials, depth)
 
     rate = float(target.exchange_bytes_per_cycle)
-    # Tiles that share an exchange bus receive one stream at twice the rate: neighbours hold consecutive out channels.
+    # Tiles that share an exchange bus receive one stream at twice the rate: neighbours hold consecutive out
+    # channels.
     in_rate = np.where(split["co"] % target.tiles_per_exchange_bus == 0, 2 * rate, rate)
     in_exchange = (inputs - np.floor(inputs / split["co"])) * in_bytes / in_rate
     weight_exchange = (
@@ -328,14 +260,17 @@ def _evaluate(problem, codelet, target, options, serial):
     slicing = 30.0 + weights * in_bytes / target.memcpy_bytes_per_cycle if serial > 1 else 0.0
     cycles = {k: (v + (slicing if k == "transform" else 0.0)) * serial for k, v in cycles.items()}
     sizes = {
-        "inputs": inputs, "weights": weights, "partials": partials, "outputs": outputs, "depth": depth,
-        "input_rows": tile["groups"] * tile["batch"] * iy * ceil_div(tile["ci"], 16),
-        "weight_blocks": tile["groups"] * ceil_div(tile["ci"], 16) * ceil_div(tile["co"], 8) * tile["ky"] * p.kx,
-        "out_rows": tile["groups"] * tile["batch"] * tile["oy"] * ceil_div(tile["co"], c.out_per_group),
-        "in_groups": ceil_div(tile["ci"], c.in_per_group), "out_groups": ceil_div(tile["co"], c.out_per_group),
-        "taps": tile["ky"] * p.kx, "conv_groups": ceil_div(tile["groups"], c.groups_per_group),
+        "inputs": inputs,
+        "weights": weights,
+        "partials": partials,
+        "outputs": outputs,
+        "depth": depth,
+        "in_groups": ceil_div(tile["ci"], c.in_per_group),
+        "out_groups": ceil_div(tile["co"], c.out_per_group),
+        "taps": tile["ky"] * p.kx,
+        "conv_groups": ceil_div(tile["groups"], c.groups_per_group),
         "worker_rows": tile["batch"] * tile["oy"],
-    }  # fmt: skip
+    }
     return cycles, temporary, columns, used, sizes
 
 
@@ -373,19 +308,6 @@ def _whole(p, move_input, move_weights):
     return total
 
 
-def _fewest_cycles(p, c, target):
-    """A bound from below on the compute cycles of a form with a codelet: its inner loops, perfectly spread."""
-    outputs = p.groups * p.batch * p.oy * p.ox / (p.dy * p.dx) / target.tiles
-    if c.method == "amp":
-        weights_per_unit = target.conv_unit_weight_bytes // 2
-        height = max(1, weights_per_unit // c.in_per_group)
-        passes = -(-p.co // c.out_per_group) * c.out_per_group / c.units
-        return outputs * -(-p.ky // height) * p.kx * -(-p.ci // c.in_per_group) * passes * 4.0
-    if c.method == "hmac":
-        return outputs * p.ky * p.kx * -(-p.ci // c.in_per_group) * p.co * (7 + c.in_per_group / 4.0)
-    return 0.0
-
-
 def _typical(candidates, best):
     """Weighted geometric mean of the temporary bytes of plans within a few _TIE of the best."""
     total = np.concatenate([c[0] for c in candidates])
@@ -397,8 +319,10 @@ def _typical(candidates, best):
 def plan_problem(problem, target, options):
     """The best :class:`ConvPlan` of one pass."""
     bound = target.bytes_per_tile * options.available_memory_proportion
-    pairs = [(form, codelet) for form in transformed(problem) for codelet in _codelets_for(form, target, options)]
-    pairs = sorted(((_fewest_cycles(f, c, target), f, c) for f, c in pairs), key=lambda pair: pair[0])
+    pairs = [
+        (form, codelet) for form in transformed(problem) for codelet in codelets_for(form, target, options)
+    ]
+    pairs = sorted(((fewest_cycles(f, c, target), f, c) for f, c in pairs), key=lambda pair: pair[0])
     while True:
         best, unbounded, candidates = None, float("inf"), []
         for serial in _SERIAL_SPLITS:
@@ -419,10 +343,15 @@ def plan_problem(problem, target, options):
                     continue
                 if best is None or total[i] < best.total_cycles:
                     best = ConvPlan(
-                        form, codelet, tuple(int(c[i]) for c in columns), serial, int(used[i]),
+                        form,
+                        codelet,
+                        tuple(int(c[i]) for c in columns),
+                        serial,
+                        int(used[i]),
                         {k: float(v[i]) if np.ndim(v) else float(v) for k, v in cycles.items()},
-                        int(temporary[i]), {k: float(v[i]) for k, v in sizes.items()},
-                    )  # fmt: skip
+                        int(temporary[i]),
+                        {k: float(v[i]) for k, v in sizes.items()},
+                    )
                 near = total <= best.total_cycles * (1 + 5 * _TIE)
                 candidates.append((total[near], (temporary * used)[near]))
         if best is not None:

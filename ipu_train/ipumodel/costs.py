@@ -10,10 +10,10 @@ CYCLE_KINDS = ("compute", "exchange", "rearrange", "sync")
 class OpCost:
     """Cost of one run of one operation.
 
-    ``cycles`` by kind, on the busiest tile. Bytes are totals over all tiles: ``temporary_bytes`` lives only while the
-    operation runs (partials, broadcast copies, rearranged operands, receive buffers); the code and state categories
-    are there for the whole program. ``codelets`` names the vertex types, whose code a tile holds once however many
-    operations use them. ``tiles`` is how many tiles take part.
+    ``cycles`` by kind, on the busiest tile. Bytes are totals over all tiles: ``temporary_bytes`` lives only
+    while the operation runs (partials, broadcast copies, rearranged operands, receive buffers); the code and
+    state categories are there for the whole program. ``codelets`` names the vertex types, whose code a tile
+    holds once however many operations use them. ``tiles`` is how many tiles take part.
     """
 
     cycles: Dict[str, float] = field(default_factory=dict)

@@ -9,8 +9,26 @@ from ipu_train.ipumodel.costs import OpCost, add
 from ipu_train.ipumodel.pooling import pool_cost
 from ipu_train.ipumodel.reduction import reduce_cost
 
-_CHEAP = {"relu", "relu_", "neg", "neg_", "abs", "clamp", "clamp_", "clamp_min", "clamp_max", "hardtanh", "hardtanh_",
-          "leaky_relu", "leaky_relu_", "round", "floor", "sign", "threshold", "square"}  # fmt: skip
+_CHEAP = {
+    "relu",
+    "relu_",
+    "neg",
+    "neg_",
+    "abs",
+    "clamp",
+    "clamp_",
+    "clamp_min",
+    "clamp_max",
+    "hardtanh",
+    "hardtanh_",
+    "leaky_relu",
+    "leaky_relu_",
+    "round",
+    "floor",
+    "sign",
+    "threshold",
+    "square",
+}
 
 
 def conv_params_of(attributes):
@@ -35,9 +53,18 @@ def conv_params_of(attributes):
         field, kernel, stride, padding = [1] + field, [1] + kernel, [1] + stride, [0] + padding
         dilation, input_dilation = [1] + dilation, [1] + input_dilation
     return ConvParams(
-        batch, groups, in_channels, out_channels, tuple(field), tuple(kernel), tuple(stride), tuple(padding),
-        tuple(padding), tuple(dilation), tuple(input_dilation),
-    )  # fmt: skip
+        batch,
+        groups,
+        in_channels,
+        out_channels,
+        tuple(field),
+        tuple(kernel),
+        tuple(stride),
+        tuple(padding),
+        tuple(padding),
+        tuple(dilation),
+        tuple(input_dilation),
+    )
 
 
 def matmul_params_of(attributes):
@@ -57,7 +84,9 @@ def _map(elements, element_bytes, target, cycles, codelet, scale=1.0):
     return OpCost(
         cycles={
             "compute": k.STEP_CYCLES + cycles * _vectors(elements, element_bytes, target),
-            "exchange": 0.0, "rearrange": 0.0, "sync": 0.0,
+            "exchange": 0.0,
+            "rearrange": 0.0,
+            "sync": 0.0,
         },
         vertex_state_bytes=scale * (k.UNARY_STATE_BYTES if unary else k.BINARY_STATE_BYTES) * tiles,
         exchange_code_bytes=0.0 if unary else scale * k.BINARY_EXCHANGE_BYTES * tiles,
@@ -65,13 +94,18 @@ def _map(elements, element_bytes, target, cycles, codelet, scale=1.0):
         codelets=frozenset({codelet}),
         tiles=tiles,
         flops=float(elements),
-    )  # fmt: skip
+    )
 
 
 def _copy(elements, element_bytes, target):
     per_tile = elements * element_bytes / target.tiles
     return OpCost(
-        cycles={"compute": 0.0, "exchange": per_tile / 4, "rearrange": k.STEP_CYCLES + per_tile / 6, "sync": 0.0},
+        cycles={
+            "compute": 0.0,
+            "exchange": per_tile / 4,
+            "rearrange": k.STEP_CYCLES + per_tile / 6,
+            "sync": 0.0,
+        },
         temporary_bytes=0.0,
         exchange_code_bytes=k.COPY_EXCHANGE_BYTES * target.tiles,
         control_code_bytes=k.UNARY_CONTROL_BYTES * target.tiles,
@@ -92,15 +126,15 @@ def _norm(attributes, target, element_bytes, backward):
     else:
         statistics = max(1, elements // max(1, shape[-1]))
     reduction = reduce_cost(elements, max(1, statistics), min(statistics, 8), target, element_bytes)
-    # Statistics of instances still need the sums over channels for the affine parameters' gradients.
-    rounds = 2.0 if not backward else 2.0
+    rounds = 2.0  # mean and variance forward; the two sums of the input gradient backward
     cycles = {
         "compute": 6 * k.STEP_CYCLES + rate * _vectors(elements, element_bytes, target),
         "exchange": rounds * reduction.cycles["exchange"],
         "rearrange": 0.0,
         "sync": rounds * reduction.cycles["sync"],
     }
-    # The product of gradient and whitened activation (backward), and the whitened activation itself, exist for a while.
+    # The product of gradient and whitened activation (backward), and the whitened activation itself, exist
+    # for a while.
     return OpCost(
         cycles=cycles,
         temporary_bytes=(elements * element_bytes if backward else 0.0) + reduction.temporary_bytes,
@@ -147,7 +181,9 @@ def _pool(a, target, element_bytes, backward):
     dims = len(a["kernel"])
     field, out_field = shape[-dims:], out[-dims:]
     batch = math.prod(shape[: len(shape) - dims - 1]) or 1
-    cost = pool_cost(batch, shape[-dims - 1], field, a["kernel"], a["stride"], out_field, target, element_bytes)
+    cost = pool_cost(
+        batch, shape[-dims - 1], field, a["kernel"], a["stride"], out_field, target, element_bytes
+    )
     return cost
 
 
@@ -155,10 +191,9 @@ def estimate(op, target, options, element_bytes, backward=False, input_gradient=
     """:class:`OpCost` of one traced operation, forward or backward.
 
     Args:
-        op: the operation; its kind decides the estimator, unknown kinds count as elementwise over all operands.
-        options: the planner's options (:class:`~ipu_train.ipumodel.conv_plan.PlanOptions`).
-        element_bytes: width of activations.
-        backward: the gradient operation instead of the operation.
+        op: the operation; its kind decides the estimator, unknown kinds count as elementwise over all
+        operands. options: the planner's options (:class:`~ipu_train.ipumodel.conv_plan.PlanOptions`).
+        element_bytes: width of activations. backward: the gradient operation instead of the operation.
         input_gradient: False where the first operand needs no gradient (first layer): no backward-data pass.
     """
     a = op.attributes
@@ -168,7 +203,9 @@ def estimate(op, target, options, element_bytes, backward=False, input_gradient=
             passes = ["forward"]
         else:
             passes = (["backward"] if input_gradient else []) + ["weights"]
-        return add(conv_cost(params, p, target, options) for p in passes)
+        # Part of what a single layer's program does beside its passes, a network does layer by layer.
+        around = OpCost(cycles={"sync": k.NETWORK_LAYER_CYCLES / 3.0 * len(passes)})
+        return add([conv_cost(params, p, target, options) for p in passes] + [around])
     if op.kind == "norm":
         return _norm(a, target, element_bytes, backward)
     if op.kind == "pool":
@@ -180,7 +217,14 @@ def estimate(op, target, options, element_bytes, backward=False, input_gradient=
         return reduce_cost(max(a["in_elements"], 1), outputs, min(outputs, 8), target, element_bytes)
     if op.kind in ("softmax", "loss"):
         cost = _map(max(a["in_elements"], 1), 4, target, 4 * k.TRANSCENDENTAL_CYCLES, "softmax")
-        return add([cost, reduce_cost(max(a["in_elements"], 1), max(1, a["shape"][0] if a["shape"] else 1), 1, target, 4)])
+        return add(
+            [
+                cost,
+                reduce_cost(
+                    max(a["in_elements"], 1), max(1, a["shape"][0] if a["shape"] else 1), 1, target, 4
+                ),
+            ]
+        )
     if op.kind == "dropout":
         return _map(a["out_elements"], element_bytes, target, k.TRANSCENDENTAL_CYCLES, "unary")
     if op.kind == "copy":
@@ -188,7 +232,9 @@ def estimate(op, target, options, element_bytes, backward=False, input_gradient=
     if op.kind == "fill":
         return _map(a["out_elements"] if not backward else 0, element_bytes, target, 1.0, "unary")
     if op.kind == "unknown":
-        return _map(a["in_elements"] + a["out_elements"], element_bytes, target, k.TRANSCENDENTAL_CYCLES, "binary")
+        return _map(
+            a["in_elements"] + a["out_elements"], element_bytes, target, k.TRANSCENDENTAL_CYCLES, "binary"
+        )
     return _elementwise(op, target, element_bytes, backward)
 
 
@@ -196,5 +242,8 @@ def signature(op, backward):
     """What makes two operations the same code for the compiler: it outlines equal ones."""
     a = op.attributes
     parts = [op.kind, op.operator, backward, a.get("in_shape"), a.get("shape"), len(op.differentiable)]
-    parts += [a.get(n) for n in ("weight", "stride", "padding", "dilation", "groups", "rows", "inner", "columns", "kernel")]
+    parts += [
+        a.get(n)
+        for n in ("weight", "stride", "padding", "dilation", "groups", "rows", "inner", "columns", "kernel")
+    ]
     return tuple(parts)

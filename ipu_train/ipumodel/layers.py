@@ -1,9 +1,10 @@
-"""Single layers, as Graphcore's public layer benchmarks describe them: text parameters in, cycles and bytes out.
+"""Single layers, as Graphcore's public layer benchmarks describe them: text parameters in, cycles and bytes
+out.
 
-A row names a tool (``conv``, ``oct_conv``, ``pooling``, ``reduction``, ``fc``) and its parameters in the words of the
-poplibs command-line tools. The convolution and fully connected tools run the forward, the backward and the weight
-update pass in one program unless told one phase; data is half, partials float, available memory proportion 0.6 and
-host transfers do not count, unless the parameters say otherwise.
+A row names a tool (``conv``, ``oct_conv``, ``pooling``, ``reduction``, ``fc``) and its parameters in the
+words of the poplibs command-line tools. The convolution and fully connected tools run the forward, the
+backward and the weight update pass in one program unless told one phase; data is half, partials float,
+available memory proportion 0.6 and host transfers do not count, unless the parameters say otherwise.
 """
 
 import math
@@ -25,7 +26,9 @@ class Unsupported(ValueError):
 
 @dataclass(frozen=True)
 class LayerPrediction:
-    """``cycles`` of the whole program; bytes over all tiles and on the worst tile, gaps included; ``note`` remarks."""
+    """``cycles`` of the whole program; bytes over all tiles and on the worst tile, gaps included; ``note``
+    remarks.
+    """
 
     cycles: int
     total_bytes: int
@@ -36,13 +39,16 @@ class LayerPrediction:
 _PHASES = {"all": PASSES, "fwd": ("forward",), "bwd": ("backward",), "wu": ("weights",)}
 # Parameters of the tools that change neither the program's cycles nor its memory.
 _HARMLESS = {
-    "ignore-data", "tolerance", "device-type", "profile", "profile-dir", "use-unstable-format", "seed", "verbose",
-    "plan-only", "report-plan", "show-execution-steps", "show-var-storage", "test-case", "bias", "debug", "ipus",
-}  # fmt: skip
+    *("ignore-data", "tolerance", "device-type", "profile", "profile-dir", "use-unstable-format", "seed"),
+    *("verbose", "plan-only", "report-plan", "show-execution-steps", "show-var-storage", "test-case", "bias"),
+    *("debug", "ipus"),
+}
 
 
 def parse_parameters(text):
-    """``name=value`` words (with or without leading dashes; ``{a,b}`` and quoted braces are one value) as a dict."""
+    """``name=value`` words (with or without leading dashes; ``{a,b}`` and quoted braces are one value) as a
+    dict.
+    """
     found = {}
     for name, value in re.findall(r"-{0,2}([\w-]+)[= ](\{[^}]*\}|\"[^\"]*\"|'[^']*'|\S+)", text or ""):
         found[name] = value.strip("\"'")
@@ -148,7 +154,9 @@ def conv_program(
     program_cycles=k.CONV_PROGRAM_CYCLES,
     program_bytes=k.LAYER_PROGRAM_BYTES,
 ):
-    """(cycles, total bytes, worst tile bytes) of one program that trains ``layers`` (several: one after the other)."""
+    """(cycles, total bytes, worst tile bytes) of one program that trains ``layers`` (several: one after the
+    other).
+    """
     element_bytes = 4 if options.float_inputs else 2
     costs = [conv_cost(p, pass_, target, options) for p in layers for pass_ in passes]
     whole = add(costs)
@@ -172,13 +180,19 @@ def conv_program(
 
 
 def octave_layers(params, share_in, share_out):
-    """The four (or fewer) convolutions between high and low frequency channels (Chen et al. 2019, arXiv 1904.05049)."""
+    """The four (or fewer) convolutions between high and low frequency channels (Chen et al. 2019, arXiv
+    1904.05049).
+    """
     low_in = round(params.in_channels * share_in)
     low_out = round(params.out_channels * share_out)
     high_in, high_out = params.in_channels - low_in, params.out_channels - low_out
     half = tuple(math.ceil(f / 2) for f in params.field)
-    paths = [(high_in, high_out, params.field), (low_in, low_out, half), (high_in, low_out, half),
-             (low_in, high_out, half)]  # fmt: skip
+    paths = [
+        (high_in, high_out, params.field),
+        (low_in, low_out, half),
+        (high_in, low_out, half),
+        (low_in, high_out, half),
+    ]
     return [replace(params, in_channels=i, out_channels=o, field=f) for i, o, f in paths if i and o]
 
 
@@ -248,7 +262,8 @@ def _reduction(r, target):
     cost = reduce_cost(inputs, outputs, max(inner, 1), target, element_bytes, strided, tiles)
     total = (inputs + outputs) * element_bytes + cost.code_bytes + cost.temporary_bytes
     holds = math.ceil(inputs / min(tiles, target.tiles)) * element_bytes
-    # Partial sums over one dimension are placed beyond the first memory element; small two-dimensional ones are not.
+    # Partial sums over one dimension are placed beyond the first memory element; small two-dimensional ones
+    # are not.
     worst = k.MEMORY_ELEMENT_BYTES if len(set(dims)) == 1 else holds
     return cost.total_cycles, total, worst + k.WORST_TILE_SHARE * (total / target.tiles - holds / 2) * 0.5
 

@@ -1,7 +1,7 @@
 """Which bytes are live when: intervals on a schedule, nothing else.
 
-A tensor is live from the step that creates it to the last step that uses it, both included (while a step runs, its
-operands and its results exist together). Steps may add memory of their own for as long as they run.
+A tensor is live from the step that creates it to the last step that uses it, both included (while a step
+runs, its operands and its results exist together). Steps may add memory of their own for as long as they run.
 """
 
 from dataclasses import dataclass

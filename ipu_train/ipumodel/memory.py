@@ -1,4 +1,6 @@
-"""Memory of one IPU: always-live categories, the peak of what comes and goes, and what is responsible for it."""
+"""Memory of one IPU: always-live categories, the peak of what comes and goes, and what is responsible for
+it.
+"""
 
 from dataclasses import dataclass
 from typing import Dict, List, Tuple
@@ -13,8 +15,18 @@ from ipu_train.ipumodel.schedule import BACKWARD
 from ipu_train.ipumodel.settings import OPTIMIZERS
 
 # Always live, in the order of the table; "not_always_live" is the peak over the schedule.
-ALWAYS_LIVE = ("weights", "master_weights", "optimizer_state", "gradient_accumulators", "stash", "input_buffers",
-               "vertex_code", "vertex_state", "exchange_code", "control_code")  # fmt: skip
+ALWAYS_LIVE = (
+    "weights",
+    "master_weights",
+    "optimizer_state",
+    "gradient_accumulators",
+    "stash",
+    "input_buffers",
+    "vertex_code",
+    "vertex_state",
+    "exchange_code",
+    "control_code",
+)
 PEAK = ("activations", "gradients", "temporaries")
 
 
@@ -55,8 +67,8 @@ class IpuMemory:
 def stash_depth(settings, stage, stages):
     """Micro-batches in flight between the forward and the backward pass of a stage.
 
-    PopART and grouped pipelines: 2 (stages to the end) + 1, none for the last stage (PopART ``pipeline.cpp``);
-    interleaved: as many as there are stages to the end.
+    PopART and grouped pipelines: 2 (stages to the end) + 1, none for the last stage (PopART
+    ``pipeline.cpp``); interleaved: as many as there are stages to the end.
     """
     if settings.schedule in ("sequential", "sharded") or stages == 1:
         return 0
@@ -112,13 +124,16 @@ def code_bytes(costs, target):
     ``costs`` are (signature, OpCost) pairs. Vertex code is there once per vertex type and tile.
     """
     unique = dict(costs)
-    codelets = frozenset().union(*[c.codelets for c in unique.values()]) | {"runtime"} if unique else {"runtime"}
+    codelets = (
+        frozenset().union(*[c.codelets for c in unique.values()]) | {"runtime"} if unique else {"runtime"}
+    )
     code = sum(k.CODELET_BYTES.get(name, k.CODELET_BYTES["binary"]) for name in codelets)
     return {
         "vertex_code": code * target.tiles,
         "vertex_state": sum(c.vertex_state_bytes for c in unique.values()),
         "exchange_code": sum(c.exchange_code_bytes for c in unique.values()),
-        "control_code": sum(c.control_code_bytes for c in unique.values()) + k.OTHER_PROGRAM_BYTES * target.tiles,
+        "control_code": sum(c.control_code_bytes for c in unique.values())
+        + k.OTHER_PROGRAM_BYTES * target.tiles,
     }
 
 
@@ -131,7 +146,7 @@ def ipu_memory(program, settings, target, schedule, costs, operations, depth, up
         update_bytes: temporaries of the weight update (all-reduce buffers, optimizer arithmetic).
     """
     trainable, frozen = weights_of(program, operations)
-    categories = {name: 0.0 for name in ALWAYS_LIVE + PEAK}
+    categories = dict.fromkeys(ALWAYS_LIVE + PEAK, 0.0)
     categories.update(state_bytes(program, settings, trainable, frozen))
     categories["stash"] = depth * sum(schedule.stored.values())
     categories["input_buffers"] = sum(
@@ -143,7 +158,9 @@ def ipu_memory(program, settings, target, schedule, costs, operations, depth, up
     update = [] if not program.training else [(("update",), _update_cost(target))]
     signatures = [(signature(s.op, s.phase == BACKWARD), c) for s, c in zip(schedule.steps, costs)]
     categories.update(code_bytes(signatures + update, target))
-    during = [c.temporary_bytes + _weight_gradient(program, settings, s) for s, c in zip(schedule.steps, costs)]
+    during = [
+        c.temporary_bytes + _weight_gradient(program, settings, s) for s, c in zip(schedule.steps, costs)
+    ]
     steps = len(schedule.steps)
     live = live_bytes(schedule.intervals, steps, during) if steps else np.zeros(0)
     at = int(np.argmax(live)) if steps else 0
@@ -152,19 +169,26 @@ def ipu_memory(program, settings, target, schedule, costs, operations, depth, up
     moment = _moment(program, schedule, during, at)
     if update_bytes > highest:
         categories["temporaries"] = update_bytes
-        moment = Moment(steps, steps, "weight update", "update", "", (("", "all-reduce and update", int(update_bytes)),))
+        moment = Moment(
+            steps, steps, "weight update", "update", "", (("", "all-reduce and update", int(update_bytes)),)
+        )
     elif steps:
         alive = live_at(schedule.intervals, at)
         categories["gradients"] = sum(i.bytes for i in alive if i.label.startswith("gradient"))
         categories["activations"] = sum(i.bytes for i in alive if not i.label.startswith("gradient"))
         categories["temporaries"] = during[at]
-    rounded = {name: int(round(float(value))) for name, value in categories.items()}
+    rounded = {name: round(float(value)) for name, value in categories.items()}
     total = sum(rounded.values())
-    worst = int(round(k.WORST_TILE_SHARE * total / target.tiles))
+    worst = round(k.WORST_TILE_SHARE * total / target.tiles)
     return IpuMemory(
-        rounded, total, worst, target.bytes_per_tile, moment,
-        int(_activation_peak(schedule, steps)), np.append(live, update_bytes) if len(tensor_peak) else live,
-    )  # fmt: skip
+        rounded,
+        total,
+        worst,
+        target.bytes_per_tile,
+        moment,
+        int(_activation_peak(schedule, steps)),
+        np.append(live, update_bytes) if len(tensor_peak) else live,
+    )
 
 
 def _activation_peak(schedule, steps):
@@ -178,10 +202,13 @@ def _weight_gradient(program, settings, step):
     """A weight gradient exists until it is added to the accumulator or the weights."""
     if step.phase != BACKWARD:
         return 0.0
-    return float(sum(
-        program.tensors[i].elements * settings.activation_bytes
-        for i in step.op.differentiable if program.tensors[i].kind == PARAMETER
-    ))  # fmt: skip
+    return float(
+        sum(
+            program.tensors[i].elements * settings.activation_bytes
+            for i in step.op.differentiable
+            if program.tensors[i].kind == PARAMETER
+        )
+    )
 
 
 def _update_cost(target):
@@ -213,6 +240,10 @@ def _moment(program, schedule, during, at):
     grouped[key] = grouped.get(key, 0.0) + during[at]
     largest: List = sorted(grouped.items(), key=lambda item: -item[1])[:10]
     return Moment(
-        at, len(schedule.steps), step.phase, step.op.operator, step.op.layer,
+        at,
+        len(schedule.steps),
+        step.phase,
+        step.op.operator,
+        step.op.layer,
         tuple((layer, what, int(size)) for (layer, what), size in largest if size > 0),
-    )  # fmt: skip
+    )

@@ -1,7 +1,7 @@
 """Memory of the traced program on eager torch: no tiles, no code, torch's own saved tensors.
 
-This is the liveness engine alone. Its figures equal what torch allocates (a test holds it to two per cent on ten
-networks), so what the IPU model adds is visible as such.
+This is the liveness engine alone. Its figures equal what torch allocates (a test holds it to two per cent on
+ten networks), so what the IPU model adds is visible as such.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ def plain_torch_memory(program):
         if t.kind == ACTIVATION and t.index in first
     ]
     most, step = peak(intervals, steps)
-    saved = sum(t.bytes for t in program.tensors if t.index in set(program.saved_by_torch) and t.kind == ACTIVATION)
+    saved = sum(
+        t.bytes for t in program.tensors if t.index in set(program.saved_by_torch) and t.kind == ACTIVATION
+    )
     name = program.operations[step].operator if steps else ""
     return PlainMemory(int(saved), int(most), name)

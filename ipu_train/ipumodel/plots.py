@@ -20,7 +20,9 @@ def plot_memory(report, path):
         always = sum(ipu.memory.categories[name] for name in ALWAYS_LIVE) / 1e6
         live = always + np.asarray(ipu.memory.live) / 1e6
         steps = np.arange(len(live))
-        axis.fill_between(steps, always, live, step="mid", alpha=0.7, label="activations, gradients, temporaries")
+        axis.fill_between(
+            steps, always, live, step="mid", alpha=0.7, label="activations, gradients, temporaries"
+        )
         axis.fill_between(steps, 0, always, step="mid", alpha=0.5, label="always live: weights, state, code")
         axis.axhline(capacity, color="tab:red", linewidth=1, label="capacity of the IPU")
         boundary = ipu.schedule.forward_steps

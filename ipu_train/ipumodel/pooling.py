@@ -1,7 +1,8 @@
 """Pooling on an IPU: cycles and bytes of a forward and a backward pass.
 
-Channels lie in groups of eight halves; each output group reads its window tap by tap (structure of Graphcore's public
-poplibs code, ``lib/popnn/PoolPlan.cpp``). The step constants are fitted, see ``constants.py``.
+Channels lie in groups of eight halves; each output group reads its window tap by tap (structure of
+Graphcore's public poplibs code, ``lib/popnn/PoolPlan.cpp``). The step constants are fitted, see
+``constants.py``.
 """
 
 import math
@@ -15,7 +16,9 @@ _GROUP = 8
 def pool_cost(
     batch, channels, field, kernel, stride, out_field, target, element_bytes=2, passes=1, grouped=True
 ):
-    """:class:`OpCost` of pooling [batch, channels, *field] (elements) into ``out_field``; ``passes`` 2 in training."""
+    """:class:`OpCost` of pooling [batch, channels, *field] (elements) into ``out_field``; ``passes`` 2 in
+    training.
+    """
     inputs = batch * channels * math.prod(field)
     outputs = batch * channels * math.prod(out_field)
     taps = math.prod(kernel)

@@ -10,8 +10,8 @@ PARAMETER, BUFFER, INPUT, ACTIVATION = "parameter", "buffer", "input", "activati
 class Tensor:
     """One piece of storage. Views of it are the same tensor; an in-place operation writes it again.
 
-    ``shape`` is that of its first use, ``elements`` and ``bytes`` those of the whole storage in the dtype it was
-    traced with; ``floating`` says whether a precision setting may change its width.
+    ``shape`` is that of its first use, ``elements`` and ``bytes`` those of the whole storage in the dtype it
+    was traced with; ``floating`` says whether a precision setting may change its width.
     """
 
     index: int
@@ -29,9 +29,9 @@ class Tensor:
 class Operation:
     """One operation. ``kind`` groups operators by how an IPU runs them (see ``operators.py``).
 
-    ``reads`` and ``writes`` are tensor indices, ``layer`` the path of the module it ran in, ``stage`` the pipeline
-    stage, ``phase`` "forward" or "backward", ``attributes`` what the estimators need (shapes, kernel, stride, ...).
-    ``saves`` are the tensors that its backward operation reads, in PopART's sense.
+    ``reads`` and ``writes`` are tensor indices, ``layer`` the path of the module it ran in, ``stage`` the
+    pipeline stage, ``phase`` "forward" or "backward", ``attributes`` what the estimators need (shapes,
+    kernel, stride, ...). ``saves`` are the tensors that its backward operation reads, in PopART's sense.
     """
 
     operator: str
@@ -48,7 +48,8 @@ class Operation:
 
 @dataclass
 class Program:
-    """What ``trace`` returns. ``operations`` holds the forward pass, and the backward pass where it was recorded.
+    """What ``trace`` returns. ``operations`` holds the forward pass, and the backward pass where it was
+    recorded.
 
     ``unknown`` counts operators that have no rule of their own, by name: they are costed by the general rule.
     ``saved_by_torch`` are the tensors that eager torch keeps for backward (for comparison).

@@ -12,8 +12,8 @@ from ipu_train.ipumodel.costs import OpCost
 def reduce_cost(inputs, outputs, inner, target, element_bytes=2, strided=False, tiles=None):
     """:class:`OpCost` of reducing ``inputs`` elements to ``outputs``.
 
-    ``inner`` is how many neighbouring outputs lie together on a tile (they are summed side by side); ``strided`` says
-    that more than one dimension, or squares, are summed.
+    ``inner`` is how many neighbouring outputs lie together on a tile (they are summed side by side);
+    ``strided`` says that more than one dimension, or squares, are summed.
     """
     tiles = min(tiles or target.tiles, target.tiles, max(1, inputs))
     on_tile = math.ceil(inputs / tiles)

@@ -1,4 +1,4 @@
-"""What ``plan`` found, for people (a table, a picture) and for programs (JSON with units in the key names)."""
+"""What ``plan`` found: a table and a picture for people, JSON with units in the key names for programs."""
 
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
@@ -7,8 +7,10 @@ from ipu_train.ipumodel.memory import ALWAYS_LIVE, PEAK, IpuMemory
 
 # How far the figures may be off, from the comparison with published results (README of this room).
 BOUNDS = {
-    "memory": "single layers: median 7 %, 90 % within 30 %; whole networks were only compared with runs known to fit",
-    "cycles": "single layers: median 5 %, 90 % within 25 %; whole networks: published throughputs within 20 %",
+    "memory": "single layers: median 7 %, 90 % within 30 %; whole networks were only compared with "
+    "runs known to fit",
+    "cycles": "single layers: median 5 %, 90 % within 25 %; whole networks: published throughputs "
+    "within 20 %",
 }
 
 
@@ -98,7 +100,9 @@ class Report:
         moment = ipu.memory.moment
         return {
             "ipu": ipu.ipu,
-            "starts_at": self.stage_names[ipu.stage] if ipu.stage and ipu.stage < len(self.stage_names) else "",
+            "starts_at": self.stage_names[ipu.stage]
+            if ipu.stage and ipu.stage < len(self.stage_names)
+            else "",
             "categories_bytes": dict(ipu.memory.categories),
             "total_bytes": ipu.memory.total_bytes,
             "worst_tile_bytes": ipu.memory.worst_tile_bytes,
@@ -125,7 +129,8 @@ class Report:
         """The report as text, one column an IPU."""
         names = [f"IPU {ipu.ipu}" for ipu in self.ipus]
         lines = [
-            f"{self.target.name}: {self.target.tiles} tiles of {self.target.bytes_per_tile:,} bytes; micro-batch "
+            f"{self.target.name}: {self.target.tiles} tiles of {self.target.bytes_per_tile:,} bytes; "
+            f"micro-batch "
             f"{self.micro_batch_size}, {self.settings.precision}, recompute {self.recompute}",
             "",
             f"{'MB over all tiles':26s}" + "".join(f"{name:>12s}" for name in names),
@@ -135,24 +140,39 @@ class Report:
             if any(values):
                 lines.append(f"{name.replace('_', ' '):26s}" + "".join(f"{v / 1e6:12.2f}" for v in values))
         lines.append(f"{'total':26s}" + "".join(f"{i.memory.total_bytes / 1e6:12.2f}" for i in self.ipus))
-        lines.append(f"{'worst tile, bytes':26s}" + "".join(f"{i.memory.worst_tile_bytes:12,d}" for i in self.ipus))
+        lines.append(
+            f"{'worst tile, bytes':26s}" + "".join(f"{i.memory.worst_tile_bytes:12,d}" for i in self.ipus)
+        )
         verdict = ["fits" if i.fits else f"over {i.memory.missing_bytes:,}" for i in self.ipus]
         lines.append(f"{'':26s}" + "".join(f"{v:>12s}" for v in verdict))
-        lines.append(f"{'Mcycles per micro-batch':26s}" + "".join(f"{i.cycles.total / 1e6:12.3f}" for i in self.ipus))
+        lines.append(
+            f"{'Mcycles per micro-batch':26s}" + "".join(f"{i.cycles.total / 1e6:12.3f}" for i in self.ipus)
+        )
         for ipu in self.ipus:
             moment = ipu.memory.moment
-            lines += ["", f"IPU {ipu.ipu}: most memory in the {moment.phase} of {moment.layer or 'the network'} "
-                          f"({moment.operator}), step {moment.step + 1} of {moment.steps}"]  # fmt: skip
-            lines += [f"    {size / 1e6:10.2f} MB  {what:12s} {layer}" for layer, what, size in moment.responsible[:5]]
-        lines += ["", "cycles by kind of layer: " + ", ".join(
-            f"{name} {value:.0%}" for name, value in self.cycle_shares())]  # fmt: skip
+            lines += [
+                "",
+                f"IPU {ipu.ipu}: most memory in the {moment.phase} of {moment.layer or 'the network'} "
+                f"({moment.operator}), step {moment.step + 1} of {moment.steps}",
+            ]
+            lines += [
+                f"    {size / 1e6:10.2f} MB  {what:12s} {layer}"
+                for layer, what, size in moment.responsible[:5]
+            ]
+        lines += [
+            "",
+            "cycles by kind of layer: "
+            + ", ".join(f"{name} {value:.0%}" for name, value in self.cycle_shares()),
+        ]
         t = self.throughput
         lines.append(
             f"{t.images_per_second:,.0f} images/s on {self.settings.replicas} x {len(self.ipus)} IPUs; "
             f"{t.cycles_per_image_per_ipu:,.0f} cycles per image and IPU; bubble {t.bubble_share:.0%}"
         )
         if self.unknown_operators:
-            lines.append("operators without a rule of their own: " + ", ".join(sorted(self.unknown_operators)))
+            lines.append(
+                "operators without a rule of their own: " + ", ".join(sorted(self.unknown_operators))
+            )
         return "\n".join(lines)
 
     def cycle_shares(self):

@@ -1,9 +1,9 @@
 """The order of one micro-batch's work on one IPU, and how long each tensor lives in it, in PopART's sense.
 
-The backward pass is not recorded from torch: it follows from the forward operations. Each forward operation has one
-backward operation, run in reverse order, that reads the tensors the forward operation saves (``operators.py``) and the
-gradient of its result. Tensors that are not kept are computed again just before the first backward operation that
-reads them, from what was kept (PopART's explicit recomputation).
+The backward pass is not recorded from torch: it follows from the forward operations. Each forward operation
+has one backward operation, run in reverse order, that reads the tensors the forward operation saves
+(``operators.py``) and the gradient of its result. Tensors that are not kept are computed again just before
+the first backward operation that reads them, from what was kept (PopART's explicit recomputation).
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,9 @@ class Step:
 
 @dataclass
 class Schedule:
-    """Steps in order and intervals of all not-always-live tensors; ``stored`` are tensors kept from forward to backward."""
+    """Steps in order and intervals of all not-always-live tensors; ``stored`` are tensors kept from forward
+    to backward.
+    """
 
     steps: List[Step]
     intervals: List[Interval]
@@ -35,7 +37,9 @@ class Schedule:
 
 
 def tensor_bytes(tensor, settings):
-    """Bytes of a tensor on the IPU: floating tensors in the run's precision, others as traced (at most four)."""
+    """Bytes of a tensor on the IPU: floating tensors in the run's precision, others as traced (at most
+    four).
+    """
     if not tensor.floating:
         return float(min(tensor.bytes, 4 * tensor.elements))
     if tensor.kind == INPUT:
@@ -77,7 +81,9 @@ def _kept(operations, tensors, mode, checkpoints, boundary):
 
 
 def _even_cuts(operations, tensors, boundary):
-    """About sqrt(n) tensors at which the graph is cut by a single activation, evenly spaced by bytes computed."""
+    """About sqrt(n) tensors at which the graph is cut by a single activation, evenly spaced by bytes
+    computed.
+    """
     last_use, first = {}, {}
     for step, op in enumerate(operations):
         for index in op.reads:
@@ -90,9 +96,10 @@ def _even_cuts(operations, tensors, boundary):
     for step, op in enumerate(operations[:-1]):
         crossing.append(op.writes[0])
         alive = {
-            i for i in set(crossing) | set(boundary)
+            i
+            for i in set(crossing) | set(boundary)
             if last_use.get(i, -1) > step and tensors[i].kind == ACTIVATION and len(tensors[i].shape) > 1
-        }  # fmt: skip
+        }
         if len(alive) == 1:
             cuts.append((step, next(iter(alive))))
     unique = list(dict.fromkeys(index for _, index in cuts))
@@ -101,10 +108,11 @@ def _even_cuts(operations, tensors, boundary):
 
 
 def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False, keep=()):
-    """The :class:`Schedule` of one micro-batch on the operations of ``stage`` (None for all stages in sequence).
+    """The :class:`Schedule` of one micro-batch on the operations of ``stage`` (None for all stages in
+    sequence).
 
-    ``flush`` says that forward and backward of one micro-batch are apart (a pipeline): what is kept then goes through
-    the stash, and only the working copies appear in the intervals.
+    ``flush`` says that forward and backward of one micro-batch are apart (a pipeline): what is kept then goes
+    through the stash, and only the working copies appear in the intervals.
     """
     tensors = program.tensors
     operations = [op for op in program.forward() if stage is None or op.stage == stage]
@@ -115,7 +123,7 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
     kept = _kept(operations, tensors, mode, settings.checkpoints, boundary) | set(keep) if training else set()
     by_writer = writers(operations)
     if training and mode != "none" and last_stage and not flush:
-        kept |= _last_segment(operations, kept, boundary, tensors, by_writer)
+        kept |= _last_segment(operations, kept, boundary, tensors)
     available = set(kept)
 
     def compute_again(index):
@@ -123,7 +131,11 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
         pending = [(index, False)]
         while pending:
             current, ready = pending.pop()
-            if current in available or tensors[current].kind in (PARAMETER, BUFFER) or current not in by_writer:
+            if (
+                current in available
+                or tensors[current].kind in (PARAMETER, BUFFER)
+                or current not in by_writer
+            ):
                 continue
             ops = by_writer[current]
             if not ready:
@@ -156,16 +168,20 @@ def _boundary(program, operations, stage):
     return list(dict.fromkeys(outside))
 
 
-def _last_segment(operations, kept, boundary, tensors, by_writer):
-    """What follows the last kept tensor runs backward at once: it is never computed twice."""
+def _last_segment(operations, kept, boundary, tensors):
+    """What follows the last kept tensor runs backward at once: it is never computed twice.
+
+    PopART sets the end of the last forward stage to be kept for the same reason (``pipeline.cpp``).
+    """
     made = {index: position for position, op in enumerate(operations) for index in op.writes}
     after = max([made[i] for i in kept if i in made and i not in boundary] or [-1])
-    if after < 0:
-        return set()
     return {
-        index for op in operations[after + 1 :] if op.differentiable for index in op.saves
+        index
+        for op in operations[after + 1 :]
+        if op.differentiable
+        for index in op.saves
         if tensors[index].kind == ACTIVATION and made.get(index, -1) > after
-    }  # fmt: skip
+    }
 
 
 def _intervals(program, settings, steps, forward_steps, kept, boundary, training, flush):
@@ -182,6 +198,7 @@ def _intervals(program, settings, steps, forward_steps, kept, boundary, training
     elementwise_end: Dict[Tuple[str, int], int] = {}
     end_of_forward = forward_steps - 1
     outputs = set(program.outputs)
+    in_place = _IN_PLACE if training else _IN_PLACE + ("norm",)  # in inference a norm is a scale and a shift
     for position, step in enumerate(steps):
         op = step.op
         if step.phase in (FORWARD, RECOMPUTE):
@@ -191,7 +208,7 @@ def _intervals(program, settings, steps, forward_steps, kept, boundary, training
                     continue
                 key = ("forward", index) if version == "again" and index in kept else (version, index)
                 uses.setdefault(key, []).append(position)
-                if op.kind in _IN_PLACE and index in op.reads and bytes_of(index) >= bytes_of(op.writes[0]):
+                if op.kind in in_place and index in op.reads and bytes_of(index) >= bytes_of(op.writes[0]):
                     elementwise_end[key] = position
         else:
             for index in op.saves:

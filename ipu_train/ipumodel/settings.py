@@ -1,12 +1,13 @@
 """What a run sets beside the network and the micro-batch, in PopTorch's words."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional, Sequence, Tuple, Union
 
 RECOMPUTE = ("none", "pipeline", "standard", "checkpoints", "stages")
 SCHEDULES = ("pipelined", "grouped", "interleaved", "sequential", "sharded")
 PRECISIONS = ("16.16", "16.32", "32.32")
-# Weight-shaped tensors of state beside the weights, and whether momentum and gradient accumulator are one tensor.
+# Weight-shaped tensors of state beside the weights, and whether momentum and gradient accumulator are one
+# tensor.
 OPTIMIZERS = {
     "sgd": (0, False),
     "momentum": (1, False),  # SGD with momentum, separate accumulator (PopART SGD2, TF1 momentum)
@@ -28,11 +29,13 @@ class Settings:
         optimizer: a name of ``OPTIMIZERS``; ``momentum=False`` in ``sgd``.
         gradient_accumulation, replicas: as in PopTorch; 1 accumulates nothing.
         schedule: "pipelined" (PopART; every stage on its own IPU, forward and backward of a stage together),
-            "grouped" (the same order), "interleaved" (shorter stashes), "sequential" (all stages one after the other
-            on one IPU), "sharded" (every stage on its own IPU, no overlap).
-        recompute: "none"; "pipeline" (only stage inputs are kept); "standard" (about the square root of the number
-            of cut points is kept); "checkpoints" (the outputs of the modules in ``checkpoints``, and stage inputs, are
-            kept); "stages" (as "pipeline"; the word of the TensorFlow applications).
+            "grouped" (the same order, and the last stage is computed again too), "interleaved" (shorter
+            stashes), "sequential" (all stages one after the other on one IPU), "sharded" (every stage on its
+            own IPU, no overlap).
+        recompute: "none"; "pipeline" (only stage inputs are kept); "standard" (about the square root of the
+        number
+            of cut points is kept); "checkpoints" (the outputs of the modules in ``checkpoints``, and stage
+            inputs, are kept); "stages" (as "pipeline"; the word of the TensorFlow applications).
         available_memory_proportion: one number, or one per IPU.
         half_partials: float16 partial sums in convolutions and matrix products.
         optimizer_offload: optimizer state lives in streaming memory.
@@ -40,6 +43,10 @@ class Settings:
         replicated_tensor_sharding: each replica keeps its share of the optimizer state.
         input_bytes_per_element: 1 for 8-bit images, 2 for half, 4 for float.
         all_reduce_buffer_bytes: largest buffer of the gradients' all-reduce; None for all gradients at once.
+        run_again: paths of modules whose own operations run forward once more in the backward pass, because
+        they keep
+            only their inputs (Graphcore's TensorFlow Proxy Norm does). Counted in cycles; what it saves in
+            memory is not counted, so the memory figure is a bound from above.
         stochastic_rounding: costs nothing (stated by Graphcore's documentation); here for completeness.
     """
 
@@ -58,7 +65,7 @@ class Settings:
     input_bytes_per_element: int = 2
     all_reduce_buffer_bytes: Optional[int] = None
     stochastic_rounding: bool = False
-    labels: Tuple[str, ...] = field(default=())
+    run_again: Tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, value, allowed in (
@@ -78,7 +85,7 @@ class Settings:
                 raise ValueError(f"available_memory_proportion is {value}; it must lie between 0 and 1")
 
     def proportions(self, ipus):
-        """The available memory proportion of each of ``ipus`` IPUs; the last one given serves those beyond."""
+        """The available memory proportion of each of ``ipus`` IPUs; the last one serves those beyond."""
         value = self.available_memory_proportion
         values = list(value) if isinstance(value, (list, tuple)) else [float(value)]
         values = values or [0.6]
@@ -99,7 +106,11 @@ class Settings:
         return 2 if self.precision == "16.16" else 4
 
     def recompute_for(self, stages):
-        """The recompute mode in force; PopTorch's default is pipeline recompute from two IPUs on, else none."""
+        """The recompute mode in force; PopTorch's default is pipeline recompute from two IPUs on, else
+        none.
+        """
         if self.recompute is not None:
             return "pipeline" if self.recompute == "stages" else self.recompute
-        return "pipeline" if stages > 1 and self.schedule in ("pipelined", "grouped", "interleaved") else "none"
+        return (
+            "pipeline" if stages > 1 and self.schedule in ("pipelined", "grouped", "interleaved") else "none"
+        )

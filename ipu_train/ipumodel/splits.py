@@ -1,4 +1,6 @@
-"""Where a network is cut into pipeline stages: names from published configurations, and even cuts of our own."""
+"""Where a network is cut into pipeline stages: names from published configurations, and even cuts of our
+own.
+"""
 
 import re
 
@@ -46,7 +48,9 @@ def translate(text, names):
             raise ValueError(f"pipeline split {text!r}: the network has no block {after}")
         return _after(names, after)
     found = None
-    path = re.fullmatch(r"(layer\d+)/(\d+)(?:/.*)?", text)  # PopTorch ResNets: the block itself begins the stage
+    path = re.fullmatch(
+        r"(layer\d+)/(\d+)(?:/.*)?", text
+    )  # PopTorch ResNets: the block itself begins the stage
     efficientnet = re.fullmatch(r"block(\d)([a-z])(?:/.*)?", text)  # TensorFlow 1: block3b
     timm = re.fullmatch(r"blocks/(\d+)/(\d+)(?:/.*)?", text)  # timm names: blocks/3/0/conv_pw
     flat = re.fullmatch(r"_blocks/(\d+)(?:/.*)?", text)  # efficientnet-pytorch names: _blocks/4
@@ -67,7 +71,9 @@ def translate(text, names):
 
 
 def even_splits(program, names, stages):
-    """``stages - 1`` block names that cut the forward work into parts whose largest is smallest (exact, by search)."""
+    """``stages - 1`` block names that cut the forward work into parts whose largest is smallest (exact, by
+    search).
+    """
     blocks = [n for n in names if re.fullmatch(r"(layer|stage)\d+\.\d+", n)]
     if stages < 2 or len(blocks) < stages:
         return ()

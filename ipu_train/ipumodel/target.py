@@ -9,7 +9,7 @@ _ALIASES = {"ipu1": "mk1", "gc2": "mk1", "ipu2": "mk2", "gc200": "mk2", "ipu21":
 
 @dataclass(frozen=True)
 class Target:
-    """One chip. Sizes in bytes, rates in bytes per cycle or bytes per second (in the name), clock in hertz."""
+    """One chip. Sizes in bytes, rates in bytes per cycle or per second (in the name), clock in hertz."""
 
     name: str
     description: str
@@ -38,7 +38,9 @@ class Target:
 
     @staticmethod
     def named(name):
-        """The chip called ``name``: ``mk1``, ``mk2`` or ``bow`` (any case; ``ipu1``, ``ipu2``, ``ipu21`` too)."""
+        """The chip called ``name``: ``mk1``, ``mk2`` or ``bow`` (any case; ``ipu1``, ``ipu2``, ``ipu21``
+        too).
+        """
         key = str(name).strip().lower().replace(" ", "")
         key = _ALIASES.get(key, key)
         if key not in TARGETS:
@@ -53,11 +55,15 @@ class Target:
         return self.tiles * self.bytes_per_tile
 
     def conv_units(self, float_inputs, float_partials):
-        """Convolution units a tile can use; 0 where the combination does not exist (float in, half partials)."""
+        """Convolution units a tile can use; 0 where the combination does not exist (float in, half
+        partials).
+        """
         if float_inputs:
             return self.float_float_conv_units if float_partials else 0
         return self.half_float_conv_units if float_partials else self.half_half_conv_units
 
     def peak_macs_per_cycle(self, float_inputs=False, float_partials=True):
-        """Multiply-accumulates per cycle of all tiles: units x inputs each takes per cycle (4 half, 2 float)."""
+        """Multiply-accumulates per cycle of all tiles: units x inputs each takes per cycle (4 half, 2
+        float).
+        """
         return self.tiles * self.conv_units(float_inputs, float_partials) * (2 if float_inputs else 4)

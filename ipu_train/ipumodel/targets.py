@@ -1,16 +1,17 @@
 """The chips, as data: one entry a chip, one source beside each number.
 
 Sources in short: ``jia`` = Jia et al. 2019 (arXiv 1912.03413); ``poplibs`` = Graphcore's public poplibs code
-(``lib/poplin/PerformanceEstimation.hpp``, ``ConvModel.cpp``, ``lib/poplibs_test/Util.cpp``); ``popart`` = Graphcore's
-public PopART tests; ``bow`` = the Bow-2000 data sheet; ``toolkit`` = IPUToolkit.jl's documentation; ``stack`` =
-osmarks/ipu-stack, which printed a real Poplar ``Target``. "assumed" marks a number nobody has published.
+(``lib/poplin/PerformanceEstimation.hpp``, ``ConvModel.cpp``, ``lib/poplibs_test/Util.cpp``); ``popart`` =
+Graphcore's public PopART tests; ``bow`` = the Bow-2000 data sheet; ``toolkit`` = IPUToolkit.jl's
+documentation; ``stack`` = osmarks/ipu-stack, which printed a real Poplar ``Target``. "assumed" marks a number
+nobody has published.
 """
 
 # Everything that Mk1, Mk2 and Bow share.
 _COMMON = {
     "workers_per_tile": 6,  # jia
     "exchange_bytes_per_cycle": 4,  # poplibs (PoolPlan), stack
-    "tiles_per_exchange_bus": 2,  # poplibs (ExchangeEstimator): neighbours may receive one stream at twice the width
+    "tiles_per_exchange_bus": 2,  # poplibs (ExchangeEstimator): neighbours may share a stream
     "memcpy_bytes_per_cycle": 8,  # stack
     "load_bytes_per_cycle": 8,  # stack: ordinary load; poplibs' dataPathWidth of 64 bits
     "interleaved_load_bytes_per_cycle": 16,  # stack
@@ -35,7 +36,7 @@ TARGETS = {
         interleaved_region_starts_at=131072,  # regression tables: the smallest "worst tile including gaps"
         links_per_ipu=4,  # poplibs: between the two IPUs of a card
         external_sync_cycles=500,  # poplibs: setGlobalSyncCycles(500)
-        host_bytes_per_second_per_ipu=2.0e9,  # assumed: PCIe Gen4 x16 over 16 IPUs, see README of this room
+        host_bytes_per_second_per_ipu=3.1e9,  # assumed: as Mk2
         streaming_bytes_per_second_per_ipu=0.0,  # no streaming memory on C2 cards
     ),
     "mk2": dict(
@@ -47,9 +48,9 @@ TARGETS = {
         clock_hz=1.33e9,  # toolkit
         half_half_conv_units=16,  # poplibs (ConvPartial1x1Out: ipu2 and ipu21)
         interleaved_region_starts_at=212992,  # stack: interleaved memory from 0x80000, memory from 0x4C000
-        links_per_ipu=10,  # jia's successor figures: 10 links, 320 GB/s
+        links_per_ipu=10,  # thecharlieblake.co.uk/ipus: 10 links, 320 GB/s
         external_sync_cycles=600,  # stack
-        host_bytes_per_second_per_ipu=2.0e9,  # assumed
+        host_bytes_per_second_per_ipu=3.1e9,  # assumed: 100 Gb/s of network for the four IPUs of a machine
         streaming_bytes_per_second_per_ipu=5.0e9,  # assumed: 20 GB/s of DDR4 per IPU-Machine of four
     ),
 }

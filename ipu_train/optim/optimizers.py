@@ -6,11 +6,23 @@ import torch
 
 from ..config import OptimizerConfig
 
-CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "lamb": "LAMB"}
+# lars: PopTorch has none; its device side only hands out gradients (see host_update.py)
+CLASSES = {
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "rmsprop": "RMSprop",
+    "lamb": "LAMB",
+    "lars": "SGD",
+}
 
 # Keys of the section that are no arguments of the optimizer, or are handed over by name below.
 _NOT_PASSED = ("learning_rate", "weight_decay")
 _TYPES = {"float16": torch.float16, "float32": torch.float32}
+
+# All powers of two, so that scaling rounds nothing. EPS dwarfs every root mean square gradient.
+GRADIENT_SCALE = 2.0**30
+EPS = 2.0**40
 
 Exempt = Callable[[str, torch.Tensor], bool]
 
@@ -53,10 +65,32 @@ def parameter_groups(
     return [group for group in groups if group["params"]]
 
 
+def read_out_group(config: OptimizerConfig, parameters: Iterable[torch.nn.Parameter]) -> Dict[str, Any]:
+    """A parameter group of the configuration's PopTorch optimizer that does ``w -= GRADIENT_SCALE * g``.
+
+    sgd (and lars, which uses it): no momentum. rmsprop, adam, adamw: an eps beside which the root of the second moment
+    vanishes, made up for by the learning rate; TensorFlow's rmsprop has eps inside the root.
+
+    Raises:
+        ValueError: lamb, whose trust ratio undoes any scaling.
+    """
+    group: Dict[str, Any] = {"params": list(parameters), "weight_decay": 0.0}
+    if config.name in ("sgd", "lars"):
+        group.update(lr=GRADIENT_SCALE, momentum=0.0, dampening=0.0)
+    elif config.name == "rmsprop":
+        root = EPS**0.5 if config.use_tf_variant else EPS
+        group.update(lr=GRADIENT_SCALE * root, eps=EPS, momentum=0.0)
+    elif config.name in ("adam", "adamw"):
+        group.update(lr=GRADIENT_SCALE * EPS, eps=EPS, betas=(0.0, (config.betas or [0.9, 0.999])[1]))
+    else:
+        raise ValueError(f"gradients cannot be read through {config.name}; choose another optimizer")
+    return group
+
+
 def arguments(config: OptimizerConfig) -> Dict[str, Any]:
     """Keyword arguments of the PopTorch optimizer, without the learning rate and the weight decay."""
     result: Dict[str, Any] = {"loss_scaling": config.loss_scaling}
-    for key in config.READS[config.name]:
+    for key in ["accum_type"] if config.name == "lars" else config.READS[config.name]:
         value = getattr(config, key)
         if key not in _NOT_PASSED and value is not None:
             result[key] = _TYPES[value] if key.endswith("accum_type") else value
@@ -71,6 +105,7 @@ def build_optimizer(
     config: OptimizerConfig,
     learning_rate: float,
     exempt: Exempt,
+    read_out: Iterable[torch.nn.Parameter] = (),
 ) -> Any:
     """The PopTorch optimizer of a configuration.
 
@@ -80,11 +115,16 @@ def build_optimizer(
         config: the optimizer section.
         learning_rate: of the first weight update.
         exempt: tells from name and parameter whether it is exempt from weight decay.
+        read_out: parameters that the host updates; their gradients are read through the last group.
 
     Raises:
         ValueError: no parameter needs a gradient.
     """
-    groups = parameter_groups(named_parameters, config.weight_decay or 0.0, exempt)
+    on_host = {id(parameter): parameter for parameter in read_out}
+    trained = [(name, p) for name, p in named_parameters if id(p) not in on_host]
+    groups = parameter_groups(trained, config.weight_decay or 0.0, exempt)
+    if on_host:
+        groups.append(read_out_group(config, on_host.values()))
     if not groups:
         raise ValueError("the model has no parameters to train")
     optimizer = getattr(poptorch.optim, CLASSES[config.name])

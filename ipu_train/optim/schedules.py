@@ -2,7 +2,7 @@
 
 import math
 
-from ..config import ScheduleConfig
+from ..config import OptimizerConfig, ScheduleConfig
 
 
 def warmup(step: int, warmup_steps: int) -> float:
@@ -61,6 +61,12 @@ def learning_rate(
     else:
         rate = base_lr
     return rate * warmup(step, warmup_steps)
+
+
+def loss_scaling(optimizer: OptimizerConfig, step: int, steps_per_epoch: int) -> float:
+    """Loss scaling of one weight update: multiplied by its factor after each of ``loss_scaling_epochs``."""
+    passed = [e for e in optimizer.loss_scaling_epochs or [] if step >= round(e * steps_per_epoch)]
+    return stepped(optimizer.loss_scaling, optimizer.loss_scaling_factor or 1.0, len(passed))
 
 
 def _steps(milestone: float, steps_per_epoch: int, total: int) -> int:

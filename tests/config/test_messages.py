@@ -159,9 +159,11 @@ def test_settings_that_contradict_each_other(text, message):
             "{name: a, proxy_norm_expectation: exact, proxy_norm_quantiles: 9}",
             "model.proxy_norm_quantiles: not read",
         ),
+        ("{name: a, norm: batch, norm_replicas: 2}", "model.norm_replicas: read by norm sync_batch only"),
+        ("{name: a, averaged_weights: true}", "model.averaged_weights: set, but no weights are loaded"),
         (
-            "{name: a, norm: grop}",
-            'model.norm: must be one of batch, layer, group, instance, none; got grop; did you mean "group"?',
+            "{name: a, norm: batch, proxy_norm_statistics: per_update}",
+            "model.proxy_norm_statistics: set, but proxy_norm is false",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """forward runs once as Python sees it; afterwards a static graph runs (PopTorch 3.4 user guide, tracing)."""
 
+import collections
 import copy
 import io
 import pickle
@@ -281,6 +282,44 @@ class TestArguments:
         executor(torch.ones(1), 5)
         with pytest.raises(poptorch.Error, match="Value mismatch for y: expected 5 but got 3"):
             executor(torch.ones(1), 3)
+
+    def test_dictionaries_warn_once_and_their_order_is_of_no_account(self, caplog):
+        executor = poptorch.inferenceModel(FromFunction(lambda d: d["a"] - d["b"]))
+        a, b = torch.full((1,), 3.0), torch.ones(1)
+        with caplog.at_level("WARNING", logger="poptorch::python"):
+            assert executor({"a": a, "b": b}).item() == 2.0
+            assert executor({"b": b, "a": a}).item() == 2.0
+        assert caplog.text.count("partially supported") == 1
+
+    def test_containers_keep_their_type_inside_forward(self):
+        Point = collections.namedtuple("Point", "x y")
+        seen = []
+
+        def forward(point, items, ordered):
+            seen.append((type(point), type(items), type(ordered), list(ordered)))
+            return Point(point.x + items[0], [ordered["b"], (point.y,)])
+
+        one = torch.ones(1)
+        out = run(forward, Point(one, one), [one], collections.OrderedDict([("b", one), ("a", one)]))
+        assert seen == [(Point, list, collections.OrderedDict, ["b", "a"])]
+        assert type(out) is Point
+        assert type(out.y) is list
+        assert type(out.y[1]) is tuple
+
+    def test_inputs_that_are_not_contiguous_or_require_grad(self, caplog, monkeypatch):
+        from ipu_train.emulator import _args_parser
+
+        monkeypatch.setattr(_args_parser, "_warned_contiguous", False)
+        x = torch.arange(6.0).view(2, 3)
+        executor = poptorch.inferenceModel(FromFunction(lambda t: t * 2))
+        with caplog.at_level("WARNING", logger="poptorch::python"):
+            for _ in range(2):
+                torch.testing.assert_close(executor(x.t()), 2 * x.t())
+        assert caplog.text.count("not contiguous") == 1
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="poptorch::python"):
+            assert not executor(torch.ones(3, 2, requires_grad=True)).requires_grad
+        assert "requires grad" in caplog.text
 
     def test_variadic_arguments(self):
         executor = poptorch.inferenceModel(FromFunction(lambda *a, **k: a[0] + a[1] + k["c"]))

@@ -268,7 +268,7 @@ class TestState:
 
     def test_other_states_are_refused(self, weight):
         optimizer = optim.SGD([weight], lr=0.1)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="empty"):
             optimizer.load_state_dict({})
         with pytest.raises(RuntimeError, match="Only IPU optimizer states can be loaded"):
             optimizer.load_state_dict(torch.optim.SGD([weight], lr=0.1).state_dict())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ipu_train.config import OptimizerConfig, ScheduleConfig
-from ipu_train.optim import base_learning_rate, learning_rate
+from ipu_train.optim import base_learning_rate, learning_rate, loss_scaling
 
 STEPS, EPOCHS = 7, 6
 
@@ -82,3 +82,10 @@ def test_the_learning_rate_scales_linearly_with_the_batch():
     assert base_learning_rate(config, 1024) == pytest.approx(0.4)
     assert base_learning_rate(config, 64) == pytest.approx(0.025)
     assert base_learning_rate(OptimizerConfig(learning_rate=0.1), 1024) == 0.1
+
+
+def test_loss_scaling_is_multiplied_after_its_epochs():
+    config = OptimizerConfig(loss_scaling=128.0, loss_scaling_epochs=[1, 2.5], loss_scaling_factor=2.0)
+    found = [loss_scaling(config, step, steps_per_epoch=4) for step in range(12)]
+    assert found == [128.0] * 4 + [256.0] * 6 + [512.0] * 2
+    assert loss_scaling(OptimizerConfig(loss_scaling=8.0), 10**6, 4) == 8.0

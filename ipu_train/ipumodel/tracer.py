@@ -1,8 +1,8 @@
 """Records the training program of a module on fake tensors: every operation, its shapes, its stage.
 
-Nothing is computed and no memory of the network's size is touched: parameters, buffers and inputs are replaced by fake
-ones, the forward pass runs once under a dispatch mode that writes down each ATen operation below autograd, and, where
-asked, the backward pass too.
+Nothing is computed and no memory of the network's size is touched: parameters, buffers and inputs are
+replaced by fake ones, the forward pass runs once under a dispatch mode that writes down each ATen operation
+below autograd, and, where asked, the backward pass too.
 """
 
 import contextlib
@@ -36,16 +36,21 @@ class _Recorder(TorchDispatchMode):
         if key not in self.index_of:
             storage = value.untyped_storage()
             size = value.element_size()
-            # The storage, so that no address is used twice; not the tensor, or autograd would copy gradients that it
-            # may otherwise hand over.
+            # The storage, so that no address is used twice; not the tensor, or autograd would copy gradients
+            # that it may otherwise hand over.
             self.keep.append(storage)
             self.index_of[key] = len(self.tensors)
             self.tensors.append(
                 Tensor(
-                    len(self.tensors), kind, tuple(value.shape), max(storage.nbytes() // size, value.numel()),
-                    max(storage.nbytes(), 0), value.dtype.is_floating_point, name,
+                    len(self.tensors),
+                    kind,
+                    tuple(value.shape),
+                    max(storage.nbytes() // size, value.numel()),
+                    max(storage.nbytes(), 0),
+                    value.dtype.is_floating_point,
+                    name,
                 )
-            )  # fmt: skip
+            )
         return self.index_of[key]
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -65,7 +70,9 @@ class _Recorder(TorchDispatchMode):
         if self.current_stage is not None and self.phase == "forward":
             found = self.current_stage()
             stage = self.stage = found if found is not None else stage
-        kind, attributes, saves, known = operators.describe(name, args, kwargs, inputs, outputs, reads, writes)
+        kind, attributes, saves, known = operators.describe(
+            name, args, kwargs, inputs, outputs, reads, writes
+        )
         if not known and self.phase == "forward":
             self.unknown[name] = self.unknown.get(name, 0) + 1
         differentiable = tuple(
@@ -75,7 +82,18 @@ class _Recorder(TorchDispatchMode):
             if differentiable and value.dtype.is_floating_point:
                 self.tensors[index].requires_grad = True
         self.operations.append(
-            Operation(name, kind, self.layers[-1], stage, self.phase, reads, writes, attributes, saves, differentiable)
+            Operation(
+                name,
+                kind,
+                self.layers[-1],
+                stage,
+                self.phase,
+                reads,
+                writes,
+                attributes,
+                saves,
+                differentiable,
+            )
         )
         return result
 
@@ -88,8 +106,9 @@ class _Hooks:
         missing = [s for s in splits if s not in names]
         if missing:
             near = [n for n in names if n.startswith(missing[0].split(".")[0])][:5]
+            nearby = ", ".join(near) or "none"
             raise ValueError(
-                f"pipeline split {missing[0]!r}: the model has no such module; near it are {', '.join(near) or 'none'}"
+                f"pipeline split {missing[0]!r}: the model has no such module; near it are {nearby}"
             )
         starts = {name: position + 1 for position, name in enumerate(splits)}
         self.handles = []
@@ -120,7 +139,9 @@ class _Hooks:
 
 
 def _fake(value):
-    """A tensor like ``value`` without memory, on the CPU wherever the original is; under a fake tensor mode only."""
+    """A tensor like ``value`` without memory, on the CPU wherever the original is; under a fake tensor mode
+    only.
+    """
     if not isinstance(value, torch.Tensor):
         return value
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
@@ -158,14 +179,16 @@ def trace(
     Args:
         module: any ``nn.Module``; left as it was.
         example_inputs: the positional inputs of one micro-batch (tensors; their values are never read).
-        loss: function (first output, labels) -> scalar; None when the module itself returns its loss (its last scalar
+        loss: function (first output, labels) -> scalar; None when the module itself returns its loss (its
+        last scalar
             output, as PopTorch models do; else the sum of the first output).
         labels: example labels; by default class indices [N].
         training: whether to record a training step (else the forward pass alone, without gradients).
         splits: names of modules with which a new pipeline stage begins, in order of execution.
         stage_at: function (module name, module) -> stage or None, asked whenever a module begins.
         current_stage: function () -> stage or None, asked at every operation (for block scopes).
-        record_backward: also record torch's own backward pass and saved tensors (see ``plain_torch.py``). The IPU's
+        record_backward: also record torch's own backward pass and saved tensors (see ``plain_torch.py``). The
+        IPU's
             backward pass does not need it: it follows from the forward operations.
 
     Raises ValueError for a split that names no module.

@@ -1,0 +1,135 @@
+"""What a convolution pass may become before it is split over tiles: its forms and the codelets that can run
+them.
+
+The forms are poplibs' transformations (``lib/poplin/ConvModel.cpp``): kernel dimensions expanded into input
+channels, free dimensions flattened into one, operands of a matrix product swapped, convolution groups
+combined. The codelets are those of ``lib/poplin/ConvVertexType.cpp``.
+"""
+
+from dataclasses import dataclass, replace
+
+from ipu_train.ipumodel.conv_params import combine_groups, expand, flatten, is_matrix_product, swap
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a caller may set of a plan (PopTorch's and poplibs' names)."""
+
+    available_memory_proportion: float = 0.6
+    half_partials: bool = False
+    float_inputs: bool = False
+    slic: bool = True
+    vertical_mac: bool = False
+
+
+DEFAULT_OPTIONS = PlanOptions()
+
+
+@dataclass(frozen=True)
+class Codelet:
+    """A convolution vertex: method and the channels (and conv groups) that one inner loop takes."""
+
+    method: str
+    in_per_group: int
+    out_per_group: int
+    groups_per_group: int = 1
+    units: int = 0
+    half_partials: bool = False
+
+
+def codelets_for(problem, target, options):
+    """Vertices that can run the problem (poplibs ``ConvVertexType.cpp``)."""
+    half = options.half_partials and not options.float_inputs
+    found = []
+    units = target.conv_units(options.float_inputs, not half)
+    weights_per_unit = target.conv_unit_weight_bytes // (4 if options.float_inputs else 2)
+    step = 2 if options.float_inputs else 4
+    for ig in (weights_per_unit, weights_per_unit // 2, weights_per_unit // 4):
+        if ig < step:
+            continue
+        if ig > step and ig // 2 >= problem.ci:  # a smaller group already holds all channels
+            continue
+        for u in {units, 8} if units > 8 else {units}:
+            for og in sorted({u, 16}):
+                used = weights_per_unit * u // units
+                if og % u == 0 and used % ig == 0 and (og == u or problem.co > u):
+                    found.append(Codelet("amp", ig, og, 1, u, half))
+    grain = 1 if options.float_inputs else 2
+    if (
+        problem.co <= 4 or problem.ci <= 4
+    ):  # dot products: only where a convolution unit would stand mostly idle
+        for size in sorted({min(problem.ci, 1 << bits) for bits in (2, 4, 6, 8, 10)}):
+            found.append(Codelet("hmac", -(-size // grain) * grain, 2 if half else 1, 1, 0, half))
+    if (
+        options.slic
+        and not options.float_inputs
+        and problem.groups > 1
+        and problem.ci == problem.co
+        and problem.ci in (1, 2, 4)
+        and problem.sx <= 2
+        and problem.kdy == problem.kdx == 1
+        and not problem.expanded
+        and problem.pass_ != "weights"
+    ):
+        for u in {target.half_float_conv_units if not half else target.half_half_conv_units}:
+            found.append(Codelet("slic", problem.ci, problem.co, 4 // problem.ci, u, half))
+    if (
+        options.vertical_mac
+        and not options.float_inputs
+        and problem.ci == problem.co == 1
+        and problem.groups >= 4
+    ):
+        found.append(Codelet("vmac", 1, 1, 4, 0, half))
+    if problem.ci == 1 and is_matrix_product(problem):
+        found.append(Codelet("outer", 1, min(problem.co, 16), 1, 0, True))
+    return found
+
+
+def _can_expand(problem, dim):
+    """Whether turning a kernel dimension into channels changes anything (poplibs
+    ``expandingDimChangesParams``).
+    """
+    p = problem
+    k, i, s, d = (p.ky, p.iy, p.sy, p.dy) if dim == "y" else (p.kx, p.ix, p.sx, p.dx)
+    return k <= i and (k > 1 or s > 1 or d > 1)
+
+
+def transformed(problem):
+    """The forms a pass may take before it is split: expanded, swapped, with groups combined."""
+    forms = []
+    for y in (False, True):
+        for x in (False, True):
+            if (y and not _can_expand(problem, "y")) or (x and not _can_expand(problem, "x")):
+                continue
+            form = flatten(expand(problem, y, x))
+            forms.append(form)
+            if is_matrix_product(form):
+                forms.append(swap(form))
+            elif problem.pass_ == "weights" and problem.groups == 1:
+                other = replace(problem, batch=problem.co, co=problem.batch, swapped=True)
+                forms.append(flatten(expand(other, y, x)))
+    if problem.groups > 1:
+        for wanted in (4, 8, 16):
+            factor = wanted // problem.ci
+            if factor > 1 and problem.groups >= factor:
+                for form in [f for f in forms if f.combined == 1]:
+                    if form.groups == problem.groups:
+                        forms.append(combine_groups(form, factor))
+    unique = []
+    for form in forms:
+        if form not in unique:
+            unique.append(form)
+    return unique
+
+
+def fewest_cycles(p, c, target):
+    """A bound from below on the compute cycles of a form with a codelet: inner loops, perfectly spread."""
+    outputs = p.groups * p.batch * p.oy * p.ox / (p.dy * p.dx) / target.tiles
+    if c.method == "amp":
+        weights_per_unit = target.conv_unit_weight_bytes // 2
+        height = max(1, weights_per_unit // c.in_per_group)
+        passes = -(-p.co // c.out_per_group) * c.out_per_group / c.units
+        return outputs * -(-p.ky // height) * p.kx * -(-p.ci // c.in_per_group) * passes * 4.0
+    if c.method == "hmac":
+        return outputs * p.ky * p.kx * -(-p.ci // c.in_per_group) * p.co * (7 + c.in_per_group / 4.0)
+    return 0.0

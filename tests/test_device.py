@@ -1,0 +1,164 @@
+"""The configuration as PopTorch's options, and what poptorch is."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ipu_train import device
+from ipu_train.config import load_text
+from ipu_train.models import build
+
+BASE = "model: {name: resnet8, norm: group, norm_groups: 4}\ndata: {name: digits}\n"
+
+
+def resolved(*overrides):
+    return load_text(BASE, Path("x.yaml"), overrides)
+
+
+@pytest.fixture()
+def emulator():
+    import ipu_train.emulator as poptorch
+
+    return poptorch
+
+
+def test_without_the_sdk_the_emulator_is_poptorch(monkeypatch):
+    monkeypatch.setattr(device, "sdk_is_installed", lambda: False)
+    poptorch, line = device.choose(resolved().config)
+    assert device.is_emulated(poptorch)
+    assert "emulator" in line
+
+
+def fake_sdk(ipus):
+    module = types.ModuleType("poptorch")
+    module.__version__ = "3.4.0"
+    module.ipuHardwareIsAvailable = lambda wanted=1: wanted <= ipus
+    return module
+
+
+@pytest.mark.parametrize(
+    "target, ipus, where",
+    [
+        ("auto", 16, "IPU hardware"),
+        ("auto", 0, "IPUModel"),
+        ("ipu", 16, "IPU hardware"),
+        ("ipu_model", 16, "IPUModel"),
+    ],
+)
+def test_with_the_sdk_its_poptorch_is_used(monkeypatch, target, ipus, where):
+    monkeypatch.setitem(sys.modules, "poptorch", fake_sdk(ipus))
+    monkeypatch.setattr(device, "sdk_is_installed", lambda: True)
+    monkeypatch.delenv("POPTORCH_IPU_MODEL", raising=False)
+    poptorch, line = device.choose(resolved(f"device.target={target}").config)
+    assert poptorch is sys.modules["poptorch"]
+    assert where in line
+    assert (device.os.environ.pop("POPTORCH_IPU_MODEL", None) == "1") is (where == "IPUModel")
+
+
+def test_too_few_ipus_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "poptorch", fake_sdk(3))
+    monkeypatch.setattr(device, "sdk_is_installed", lambda: True)
+    with pytest.raises(device.DeviceError, match="4 IPUs are needed"):
+        device.choose(resolved("device.target=ipu", "training.replicas=4").config)
+
+
+def test_training_options(emulator):
+    cfg = resolved(
+        "training.micro_batch_size=2",
+        "training.gradient_accumulation=5",
+        "training.replicas=2",
+        "training.device_iterations=3",
+        "training.reduction=sum",
+        "training.precision=16.32",
+        "training.stochastic_rounding=true",
+        "training.seed=9",
+        "device.partials=half",
+        "device.available_memory_proportion=0.3",
+        "device.recompute=standard",
+        "device.optimizer_offload=true",
+    ).config
+    before = torch.get_rng_state()
+    options = device.training_options(emulator, cfg, fuse_micro_batches=True)
+    assert torch.equal(before, torch.get_rng_state())
+    assert options.device_iterations == 3
+    assert options.replication_factor == 2
+    assert options.Training.gradient_accumulation == 5
+    assert options.Training.accumulation_and_replication_reduction_type == emulator.ReductionType.Sum
+    assert options.output_mode == emulator.OutputMode.Sum
+    assert options.random_seed == 9
+    assert options.available_memory_proportion == {0: 0.3}
+    assert options.Precision.stochastic_rounding
+    assert options.Precision.partials_type == torch.half
+    assert options._Popart.options["autoRecomputation"] == 1
+    assert options.TensorLocations.location_optimizer["onChip"] == 0
+    assert options._Emulator.fuse_micro_batches
+
+
+def test_validation_options_fill_the_pipeline_and_return_everything(emulator):
+    cfg = resolved(
+        "training.replicas=2", "training.gradient_accumulation=4", "device.pipeline_splits=[layer2.0]"
+    ).config
+    options = device.validation_options(emulator, cfg)
+    assert options.device_iterations == 2
+    assert options.Training.gradient_accumulation == 1
+    assert options.output_mode == emulator.OutputMode.All
+
+
+def test_modules_begin_a_new_ipu_at_each_split(emulator):
+    network = build("resnet8", 10, norm_groups=4)
+    device.place_on_ipus(emulator, network, ["layer2.0", "layer3.0", "fc"])
+    seen = {}
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x)
+
+    executor = emulator.inferenceModel(Spy(), emulator.Options().deviceIterations(4))
+    executor(torch.zeros(4, 3, 8, 8))
+    for node in executor._executable.graph.nodes:
+        seen.setdefault(node.ipu, []).append(node.name)
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_checkpoints_mark_the_outputs_that_recomputation_keeps(emulator):
+    network = build("resnet8", 10, norm_groups=4)
+    reference = build("resnet8", 10, norm_groups=4)
+    reference.load_state_dict(network.state_dict())
+    device.mark_checkpoints(emulator, network, ["layer1.0", "layer2.0"])
+    x = torch.randn(2, 3, 8, 8)
+    executor = emulator.inferenceModel(network.eval())
+    torch.testing.assert_close(executor(x), reference.eval()(x).detach())
+    names = [node.name for node in executor._executable.graph.nodes]
+    assert sum("checkpoint" in name.lower() for name in names) == 2
+    with pytest.raises(device.DeviceError, match=r"layer9.*no module"):
+        device.mark_checkpoints(emulator, network, ["layer9"])
+
+
+def test_the_kernel_and_plain_torch_are_the_same_network(emulator):
+    from ipu_train.kernels import cpu
+
+    if not cpu.available()[0]:
+        pytest.skip(cpu.available()[1])
+    torch.manual_seed(0)
+    plain = build("resnet8", 10, norm_groups=4)
+    kernel = build("resnet8", 10, norm_groups=4)
+    kernel.load_state_dict(plain.state_dict())
+    device.use_proxy_norm_kernel(emulator, kernel, resolved().config)
+    device.use_proxy_norm_kernel(emulator, plain, resolved("model.proxy_norm_kernel=torch").config)
+    assert any(getattr(m, "kernel", None) is not None for m in kernel.modules())
+    assert not any(getattr(m, "kernel", None) is not None for m in plain.modules())
+    x = torch.randn(4, 3, 8, 8)
+    a, b = plain(x), kernel(x)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    for out in (a, b):
+        out.square().sum().backward()
+    for (name, p), q in zip(plain.named_parameters(), kernel.parameters()):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4, msg=name)
