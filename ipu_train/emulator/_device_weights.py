@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional
 import torch
 
 from . import _wrapping
-from ._compiler import Executable
+from ._executable import Executable
 from ._impl import createPoptorchError
 from ._loss_scaling import AutomaticLossScaling
 from ._update_rules import DeviceOptimizer

@@ -9,9 +9,10 @@ from typing import Any, Dict, Iterator, List, Optional
 import torch
 
 from . import _args_parser, _devices, _files, _hooks, _wrapping
-from ._compiler import Executable, compile_model
+from ._compiler import compile_model
 from ._device_weights import NOT_COMPILED, DeviceWeights
 from ._dtypes import download
+from ._executable import Executable
 from ._files import ExecutableFiles
 from ._graph import Ref, map_structure
 from ._impl import createPoptorchError

@@ -5,9 +5,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 
 from ._anchors import Anchor
-from ._compiler import Executable
 from ._distributed import all_reduce_sum
 from ._dtypes import upload
+from ._executable import Executable
 from ._float_exceptions import check_gradients
 from ._graph import references
 from ._measurements import Timeline
