@@ -92,10 +92,9 @@ PARTIAL_MESSAGE_BYTES = fitted(
     "about two instructions for each of the tiles whose partials are summed",
 )
 FC_PROGRAM_BYTES = fitted(
-    0.0,
+    -600.0,
     "bytes per tile",
-    "as LAYER_PROGRAM_BYTES for a fully connected layer: its passes share one layout and its "
-    "codelets are few",
+    "a fully connected layer's passes share one layout and few codelets: less than what its passes count",
 )
 
 # --- pooling
