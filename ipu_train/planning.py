@@ -11,7 +11,7 @@ from .ipumodel.planner import plan
 from .ipumodel.report import Report
 from .ipumodel.settings import Settings
 from .ipumodel.target import Target
-from .ipumodel.trace import trace
+from .ipumodel.tracer import trace
 
 # (channels, side in pixels, classes) of sources whose images need not be there to plan for them
 _IMAGES = {

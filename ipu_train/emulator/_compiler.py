@@ -17,10 +17,10 @@ from ._graph import Graph, Ref, map_structure
 from ._impl import createPoptorchError
 from ._overlap import check_overlap
 from ._popart_options import checkPopartOptions
-from ._precision import make_rounding
 from ._program import Program
 from ._random import random_states
 from ._replica_groups import ReplicaGroups, make_groups
+from ._rounding import Noise, make_rounding
 from .enums import CommGroupType, OutputMode
 from .options import Options
 
@@ -37,6 +37,7 @@ class Executable:
         weights: the parameters among them.
         updated_buffers: names of what forward changes; each replica has its own copy.
         half_weights: names of parameters that the device stores as float16.
+        rounding: how results are rounded to float16.
         groups: of replicas, for the parameters that differ between them.
     """
 
@@ -64,6 +65,7 @@ class Executable:
         self.replica_state: List[List[torch.Tensor]] = []
         self.parameter_names: Dict[int, str] = {}
         self.groups: Dict[str, ReplicaGroups] = {}
+        self.rounding = make_rounding(False)
 
     def build_replicas(self, replicas: int) -> None:
         """State lists in the order of the graph; buffers that forward updates are held once per replica."""
@@ -179,7 +181,7 @@ def compile_model(
     arguments: Arguments,
     options: Options,
     training: bool,
-    rounding_generator: torch.Generator,
+    noise: Noise,
     grouping: Optional[Dict[str, Any]] = None,
 ) -> Tuple[Executable, List[Anchor]]:
     """Capture ``model``'s forward for arguments of a whole call and prepare its storage.
@@ -202,7 +204,9 @@ def compile_model(
     device = torch.device(options._Emulator.device)
     fused = fused_micro_batches(options, batching, max(sizes)) if training and sizes and not groups else 1
 
-    rounding = make_rounding(options.Precision.stochastic_rounding, rounding_generator)
+    rounding = make_rounding(options.Precision.stochastic_rounding, noise)
+    if options.Precision.floating_point_exceptions:
+        rounding.in_place = rounding  # checking a rounding needs the values before it
     recorder = Recorder(
         device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training
     )
@@ -213,6 +217,8 @@ def compile_model(
             storage = groups[name].to_device(storage).contiguous()
         if isinstance(host, torch.nn.Parameter):
             storage.requires_grad_(training and host.requires_grad and storage.is_floating_point())
+            if half and storage.requires_grad:  # the gradient of a float16 weight is float16
+                storage.register_hook(rounding.values)
         storages[name] = storage
         recorder.add_state(name, host, storage[0] if name in groups else storage, half)
     _allow_attributes(model, recorder)
@@ -240,6 +246,8 @@ def compile_model(
         [anchor.slot for anchor in anchors if anchor.slot is not None],
         check_node if options.Precision.floating_point_exceptions else None,
     )
+    executable.rounding = rounding
+    rounding.own_gradients = not recorder.mixes_types
     executable.fused = fused
     executable.groups = groups
     executable.state = storages
@@ -287,7 +295,8 @@ def _capture(
     input_versions = [storage._version for storage in inputs]
     random_before = random_states()
     try:
-        with torch.set_grad_enabled(training), module_scopes(model, recorder, names), recorder:
+        scopes = module_scopes(model, recorder, names)
+        with torch.set_grad_enabled(training), scopes, recorder:
             result = arguments.call(model.forward)
         problem = _reassigned(before)
     except Exception as error:

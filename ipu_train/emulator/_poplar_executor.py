@@ -19,6 +19,7 @@ from ._logging import logger
 from ._measurements import CLOCK_HZ, Measurements, Timeline
 from ._random import DeviceRandom, host_random_untouched
 from ._replica_groups import ParameterProxy
+from ._rounding import Noise
 from ._runner import Runner
 from ._update_rules import DeviceOptimizer
 from .enums import ConnectionType, MeanReductionStrategy, OutputMode
@@ -60,7 +61,7 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         self._executable: Optional[Executable] = None
         self._runner: Optional[Runner] = None
         self._device_optimizer: Optional[DeviceOptimizer] = None
-        self._rounding_generator = torch.Generator(own._Emulator.device)
+        self._noise = Noise(own._Emulator.device)
         self._random: Optional[DeviceRandom] = None
         self._random_state: Optional[List[int]] = None
         self._dirty_host_weights = False
@@ -135,7 +136,7 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         self._refresh_from_training()
         random = DeviceRandom(
             self._options.random_seed if self._options.exists("random_seed") else None,
-            self._rounding_generator,
+            self._noise,
             self._options.Distributed.processId * self._options.replication_factor,
         )
         with host_random_untouched():
@@ -146,7 +147,7 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
                 arguments,
                 self._options,
                 self._training,
-                self._rounding_generator,
+                self._noise,
                 self.per_replica_params,
             )
         self._random = random

@@ -38,10 +38,11 @@ class LayerPrediction:
 
 _PHASES = {"all": PASSES, "fwd": ("forward",), "bwd": ("backward",), "wu": ("weights",)}
 # Parameters of the tools that change neither the program's cycles nor its memory.
-_HARMLESS = set(
-    "ignore-data tolerance device-type profile profile-dir use-unstable-format seed verbose plan-only report-plan "
-    "show-execution-steps show-var-storage test-case bias debug ipus".split()
-)
+_HARMLESS = {
+    *("ignore-data", "tolerance", "device-type", "profile", "profile-dir", "use-unstable-format", "seed"),
+    *("verbose", "plan-only", "report-plan", "show-execution-steps", "show-var-storage", "test-case", "bias"),
+    *("debug", "ipus"),
+}
 
 
 def parse_parameters(text):
