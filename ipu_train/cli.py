@@ -124,15 +124,23 @@ def _average(arguments: List[str]) -> int:
     return average(arguments)
 
 
+def _sweep(arguments: List[str]) -> int:
+    from .sweep.command import main as sweep
+
+    return sweep(arguments)
+
+
 COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "average": _average,
     "config": _config,
     "models": _models,
     "plan": _plan,
+    "sweep": _sweep,
 }
 COMMAND_HELP = {
     "average": "average the weights of several checkpoints",
     "config": "print the resolved configuration and the origin of each value",
     "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",
+    "sweep": "memory and speed over micro-batch sizes and norms",
 }

@@ -3,15 +3,12 @@
 import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-import torch
-
-from .assembly import build_network
 from .config import Resolved
 from .ipumodel.planner import plan
 from .ipumodel.report import Report
 from .ipumodel.settings import Settings
 from .ipumodel.target import Target
-from .ipumodel.tracer import trace
+from .traces import Traces
 
 # (channels, side in pixels, classes) of sources whose images need not be there to plan for them
 _IMAGES = {
@@ -82,18 +79,20 @@ def settings_of(resolved: Resolved) -> Settings:
     )
 
 
-def predict(resolved: Resolved, images: Optional[Images] = None) -> Report:
+def predict(resolved: Resolved, images: Optional[Images] = None, traces: Optional[Traces] = None) -> Report:
     """Memory and cycles of one training step of a configuration, on the chip ``device.chip``.
 
+    Args:
+        resolved: the configuration.
+        images: shape of the images, where it is known better than the configuration tells.
+        traces: of earlier predictions, so that a network is traced once for many.
+
     Raises:
-        ConfigError, ValueError: the model cannot be built, or a pipeline split names no module.
+        ConfigError: the model cannot be built, or a pipeline split names no module.
     """
     images = images or images_of(resolved)
-    config = resolved.config
-    network = build_network(resolved, images.classes, images.channels)
-    example = torch.zeros(config.training.micro_batch_size, images.channels, images.size, images.size)
-    program = trace(network, [example], splits=tuple(config.device.pipeline_splits))
-    return plan(program, Target.named(config.device.chip), settings_of(resolved))
+    program = (traces or Traces()).program(resolved, images.channels, images.size, images.classes)
+    return plan(program, Target.named(resolved.config.device.chip), settings_of(resolved))
 
 
 class Remedy(NamedTuple):
@@ -107,10 +106,10 @@ class Remedy(NamedTuple):
 
 def remedies(resolved: Resolved, images: Optional[Images] = None, count: int = 3) -> List[Remedy]:
     """The changes that would help memory most, best first, each with its predicted effect."""
-    found = []
+    found, traces = [], Traces()
     for changes in _candidates(resolved):
         try:
-            report = predict(resolved.changed(changes), images)
+            report = predict(resolved.changed(changes), images, traces)
         except ValueError:  # a change that this configuration does not allow
             continue
         found.append(Remedy(tuple(changes), report.worst_tile_bytes, report.fits, report.images_per_second))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the emulator's tests in two lanes: Python 3.8 with torch 2.0.1 (what PopTorch 3.4 was built for), and the newest
 # torch. Each lane has a virtual environment of its own below LANES (default .lanes), made once. Arguments go to pytest.
-# PYTHON_OLDEST and PYTHON_NEWEST choose interpreters; without a Python 3.8, `uv` fetches one where it is installed.
+# PYTHON_OLDEST and PYTHON_NEWEST choose interpreters; without a Python 3.8 on the path, pyenv or uv
+# provide one where they are installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 LANES=${LANES:-.lanes}
@@ -11,10 +12,12 @@ interpreter() { # $1: wanted version, $2: name or path given by the user, if any
         echo "$2"
     elif "python$1" -c "" 2>/dev/null; then # a name on the path may be a shim with nothing behind it
         command -v "python$1"
+    elif command -v pyenv >/dev/null && pyenv versions --bare | grep -q "^$1\."; then
+        echo "$(pyenv prefix "$(pyenv versions --bare | grep "^$1\." | tail -1)")/bin/python"
     elif command -v uv >/dev/null; then
         uv python install --quiet "$1" && uv python find "$1"
     else
-        echo "No Python $1 found: install it (or uv), or say where it is in PYTHON_OLDEST" >&2
+        echo "No Python $1 found: install it (or pyenv or uv), or say where it is in PYTHON_OLDEST" >&2
         return 1
     fi
 }

@@ -34,6 +34,7 @@ _FILL = 0.5
 _SERIAL_GAIN = 1.02
 # Plans within about this share of the best one's cycles are taken as equally likely.
 _TIE = 0.01
+_LEAST_PROPORTION = 1.0 / 256
 _SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -328,7 +329,9 @@ def _typical(candidates, best):
 
 def plan_problem(problem, target, options):
     """The best :class:`ConvPlan` of one pass."""
-    bound = target.bytes_per_tile * options.available_memory_proportion
+    # A proportion of zero asks for the least temporary memory: doubling then finds the smallest bound that
+    # can be met.
+    bound = target.bytes_per_tile * max(options.available_memory_proportion, _LEAST_PROPORTION)
     pairs = [
         (form, codelet) for form in transformed(problem) for codelet in codelets_for(form, target, options)
     ]

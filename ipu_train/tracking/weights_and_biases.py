@@ -81,6 +81,17 @@ class WandbRun:
         except Exception as error:
             self._give_up(error)
 
+    def image(self, name: str, path: Path, step: int) -> None:
+        """Send a picture."""
+        if self._run is None:
+            return
+        try:
+            import wandb
+
+            self._run.log({name: wandb.Image(str(path))}, step=step)
+        except Exception as error:
+            self._give_up(error)
+
     def close(self) -> None:
         if self._run is None:
             return

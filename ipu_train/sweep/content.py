@@ -1,0 +1,71 @@
+"""Predictions kept by content: the same question to the same model is answered once."""
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional
+
+from .. import ipumodel, models
+from ..config import Resolved
+from ..planning import images_of, settings_of
+
+
+@lru_cache(maxsize=1)
+def model_version() -> str:
+    """Digest of everything that predictions are made with: the IPU model, its constants, and the networks."""
+    digest = hashlib.sha256()
+    for room in (ipumodel, models):
+        for path in sorted(Path(room.__file__).parent.glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def key_of(resolved: Resolved) -> str:
+    """Name of a configuration's prediction: equal for configurations that are predicted alike."""
+    config = resolved.config
+    asked = (
+        config.model,
+        images_of(resolved),
+        config.training.micro_batch_size,
+        config.device.pipeline_splits,
+        config.device.chip,
+        settings_of(resolved),
+        model_version(),
+    )
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
+
+
+class Kept:
+    """Predictions as JSON files, named by content, in one folder to write and further ones to read.
+
+    Args:
+        folder: of this sweep; made when the first prediction is kept.
+        others: folders of earlier sweeps.
+    """
+
+    def __init__(self, folder: Path, others: Iterable[Path] = ()) -> None:
+        self.folder = folder
+        self.others: List[Path] = [other for other in others if other != folder]
+
+    def get(self, key: str) -> Optional[Dict[str, Any]]:
+        """What is kept under a key; None when nothing is, or it cannot be read."""
+        for folder in (self.folder, *self.others):
+            try:
+                return json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def put(self, key: str, value: Dict[str, Any]) -> None:
+        """Keep a prediction; a reader sees all of it or nothing.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{key}.json"
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(json.dumps(value), encoding="utf-8")
+        os.replace(str(partial), str(path))

@@ -1,0 +1,103 @@
+"""The sweep itself: every point, then the largest micro-batch of every series, on all cores."""
+
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+from ..config import Resolved
+from .content import Kept, key_of
+from .points import Grid, Point, at_micro_batch, series
+from .predicting import Answer, Oracle, largest_micro_batch
+from .records import Record, record, used_share
+from .workers import Workers
+
+
+class Series(NamedTuple):
+    """What one norm with one choice of settings comes to.
+
+    Attributes:
+        norm, settings: as in :class:`Point`.
+        largest_micro_batch_size: images; 0 when not even one fits.
+        limited_by: ``memory``, or ``global batch`` when all of it fits as one micro-batch.
+    """
+
+    norm: str
+    settings: Dict[str, str]
+    largest_micro_batch_size: int
+    limited_by: str
+
+    def to_json(self) -> Dict[str, Any]:
+        return self._asdict()
+
+
+def predict_points(
+    workers: Workers, kept: Kept, points: List[Point], done: Callable[[Point, Record], None]
+) -> None:
+    """Predict every point and hand each to ``done`` as soon as it is known."""
+    open_points = []
+    for point in points:
+        report = kept.get(key_of(point.resolved))
+        if report is not None:
+            done(point, record(point, Answer(report)))
+        else:
+            open_points.append(point)
+    jobs = _batches(open_points, workers.count)
+    for batch, answers in workers.run(_predict, ((job, ([p.resolved for p in job],)) for job in jobs)):
+        for point, answer in zip(batch, answers):
+            done(point, record(point, answer))
+
+
+def _predict(oracle: Oracle, configurations: List[Resolved]) -> List[Answer]:
+    return [oracle(resolved) for resolved in configurations]
+
+
+def _batches(points: List[Point], workers: int) -> List[Tuple[Point, ...]]:
+    """Points of one micro-batch size together, since their convolutions are planned alike; more work first."""
+    by_size: Dict[int, List[Point]] = {}
+    for point in points:
+        by_size.setdefault(point.micro_batch_size, []).append(point)
+    batches = [by_size[size] for size in sorted(by_size, reverse=True)]
+    most = max(1, -(-len(points) // (2 * workers))) if workers > 1 else 1
+    return [tuple(batch[i : i + most]) for batch in batches for i in range(0, len(batch), most)]
+
+
+def find_largest(
+    workers: Workers, sweep: Grid, points: List[Point], records: List[Record], done: Callable[[Series], None]
+) -> List[Series]:
+    """The largest micro-batch of each series that fits, whatever the sizes of the sweep."""
+    first: Dict[str, Point] = {}
+    known: Dict[str, Dict[int, float]] = {}
+    for point in points:
+        first.setdefault(series(point.norm, point.settings), point)
+    for one in records:
+        if "total_bytes" in one:
+            share = one["worst_tile_bytes"] / one["bytes_per_tile"]
+            known.setdefault(series(one["norm"], one["settings"]), {})[one["micro_batch_size"]] = share
+    questions = [
+        (name, (first[name].resolved, sweep.global_batch_size, shares)) for name, shares in known.items()
+    ]
+    # neighbours together: similar series ask for the same sizes, whose convolutions are then planned once
+    size = max(1, -(-len(questions) // workers.count))
+    parts = [questions[i : i + size] for i in range(0, len(questions), size)]
+    jobs = ((tuple(name for name, _ in part), ([asked for _, asked in part],)) for part in parts)
+    found = {}
+    for names, answers in workers.run(_find_all_largest, jobs):
+        for name, (size, limited) in zip(names, answers):
+            found[name] = Series(first[name].norm, first[name].settings, size, limited)
+            done(found[name])
+    return [found[name] for name in first if name in found]
+
+
+def _find_all_largest(oracle: Oracle, questions: List[Tuple[Any, ...]]) -> List[Tuple[int, str]]:
+    return [_find_largest(oracle, *question) for question in questions]
+
+
+def _find_largest(
+    oracle: Oracle, resolved: Resolved, global_batch_size: int, known: Dict[int, float]
+) -> Tuple[int, str]:
+    most = max(1, global_batch_size // resolved.config.training.replicas)
+
+    def share(size: int) -> float:
+        return used_share(oracle(at_micro_batch(resolved, size, global_batch_size)[0]))
+
+    shares = largest_micro_batch(share, most, known)
+    size = max((size for size, used in shares.items() if used <= 1), default=0)
+    return size, "global batch" if size == most else "memory"

@@ -1,0 +1,191 @@
+"""The sweep as its user meets it: files, table, resuming, and one message for what cannot be done."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ipu_train import cli, config, planning
+
+from .conftest import SWEEP
+
+
+@pytest.fixture()
+def swept(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status = cli.main(["sweep", "--config", str(recipe), *SWEEP, "--json", "out.json"])
+    assert status == 0
+    (folder,) = Path("sweeps/tiny").iterdir()
+    return folder, json.loads(Path("out.json").read_text()), capsys.readouterr().out
+
+
+def test_every_point_is_what_plan_predicts(swept, recipe):
+    _, result, _ = swept
+    assert [(p["norm"], p["micro_batch_size"]) for p in result["points"]] == [
+        (norm, size) for norm in ("batch", "group", "group+pn") for size in (1, 2, 8, 32)
+    ]
+    for point in result["points"]:
+        assert point["micro_batch_size"] * point["gradient_accumulation"] * point["replicas"] == 64
+        norm = ["model.norm=batch", "model.norm_groups=null"] if point["norm"] == "batch" else []
+        if not point["norm"].endswith("+pn"):
+            norm.append("model.proxy_norm=false")
+        sizes = [f"training.{key}={point[key]}" for key in ("micro_batch_size", "gradient_accumulation")]
+        report = planning.predict(config.load(recipe, norm + sizes))
+        assert point["total_bytes"] == report.total_bytes
+        assert point["worst_tile_bytes"] == report.worst_tile_bytes
+        assert point["cycles"] == round(report.cycles)
+        assert sum(point["categories_bytes"].values()) == point["total_bytes"]
+        assert sum(point["worst_tile_categories_bytes"].values()) == point["worst_tile_bytes"]
+        for key in ("total_bytes", "worst_tile_bytes", "cycles", "micro_batch_size"):
+            assert type(point[key]) is int
+
+
+def test_memory_grows_with_the_micro_batch(swept):
+    _, result, _ = swept
+    for norm in ("batch", "group", "group+pn"):
+        sizes = [p["worst_tile_bytes"] for p in result["points"] if p["norm"] == norm]
+        assert sizes == sorted(sizes)
+        assert sizes[0] < sizes[-1]
+
+
+def test_the_largest_micro_batch_is_the_last_that_fits(recipe, tmp_path, capsys):
+    # an old chip, large images: the limit lies inside the global batch
+    limits = ["data.name=synthetic", "data.image_size=224", "device.chip=mk1", f"sweep_dir={tmp_path / 's'}"]
+    argv = ["sweep", "--config", str(recipe), "--norms", "layer", "--micro-batch-sizes", "1,2", "--jobs", "1"]
+    argv += ["--global-batch-size", "512"]
+    assert cli.main([*argv, *limits]) == 0
+    result = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    largest = result["points"][0]["largest_micro_batch_size"]
+    changes = ["model.norm=layer", "model.norm_groups=null", "model.proxy_norm=false", *limits[:3]]
+
+    def fits(size):
+        sizes = [f"training.micro_batch_size={size}", f"training.gradient_accumulation={max(1, 256 // size)}"]
+        return planning.predict(config.load(recipe, changes + sizes)).fits
+
+    assert 2 < largest < 256
+    assert fits(largest)
+    assert not fits(largest + 1)
+
+
+def test_files_table_and_words(swept):
+    folder, result, out = swept
+    rows = list(csv.DictReader((folder / "sweep.csv").open()))
+    assert len(rows) == 12
+    assert [int(row["total_bytes"]) for row in rows] == [p["total_bytes"] for p in result["points"]]
+    assert json.loads((folder / "sweep.json").read_text()) == result
+    assert (folder / "sweep.png").stat().st_size > 10_000
+    assert out.count("fits") >= 12
+    by_place = {(p["norm"], p["micro_batch_size"]): p["total_bytes"] for p in result["points"]}
+    ratio = by_place["batch", 8] / by_place["group+pn", 1]
+    assert f"GN + PN at micro-batch 1: {by_place['group+pn', 1] / 1e6:,.0f} MB, {ratio:.1f}x less" in out
+    assert "same global batch 64" in out
+
+
+def test_a_repeated_sweep_takes_what_is_kept(swept, recipe, monkeypatch):
+    _, result, _ = swept
+
+    def never(*args, **kwargs):
+        raise AssertionError("predicted again")
+
+    monkeypatch.setattr("ipu_train.sweep.predicting.predict", never)
+    assert cli.main(["sweep", "--config", str(recipe), *SWEEP, "--json", "again.json"]) == 0
+    assert json.loads(Path("again.json").read_text())["points"] == result["points"]
+
+
+def test_processes_give_what_one_process_gives(swept, recipe, tmp_path):
+    _, result, _ = swept
+    argv = ["sweep", "--config", str(recipe), *SWEEP[:-1], "2", f"sweep_dir={tmp_path / 'elsewhere' / 'two'}"]
+    assert cli.main(argv) == 0
+    two = json.loads((tmp_path / "elsewhere" / "two" / "sweep.json").read_text())
+    assert two["points"] == result["points"]
+    assert two["series"] == result["series"]
+
+
+def test_an_interrupted_sweep_keeps_its_points_and_goes_on(recipe, tmp_path):
+    argv = [sys.executable, "-m", "ipu_train", "sweep", "--config", str(recipe), "--jobs", "1"]
+    argv += ["--norms", "group+pn,batch", "--micro-batch-sizes", ",".join(str(n) for n in range(1, 25))]
+    argv += ["sweep_dir=s"]
+    running = subprocess.Popen(
+        argv, cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    points = tmp_path / "s" / "points"
+    until = time.monotonic() + 120
+    while len(list(points.glob("*.json"))) < 2 and running.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, error = running.communicate(timeout=120)
+    assert running.returncode == 130, error
+    assert "Go on with the same command and --resume" in error
+    assert "Traceback" not in error
+    document = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert document["complete"] is False
+    assert 1 <= len(document["points"]) < 48
+    before = {path: os.stat(path).st_mtime_ns for path in points.glob("*.json")}
+    done = subprocess.run([*argv, "--resume"], cwd=str(tmp_path), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    finished = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert finished["complete"] is True
+    assert len(finished["points"]) == 48
+    assert {path: os.stat(path).st_mtime_ns for path in before} == before  # nothing was predicted twice
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--norms", "grup"], "there is no norm 'grup'; did you mean group"),
+        (["--norms", "none+pn"], "needs a norm"),
+        (["--micro-batch-sizes", "1,two"], "--micro-batch-sizes 1,two: must be whole numbers"),
+        (["--micro-batch-sizes", "0"], "at least 1"),
+        (["--micro-batch-sizes", "3,5"], "can make a global batch of 64 images"),
+        (["--global-batch-size", "7", "--micro-batch-sizes", "2,4"], "can make a global batch of 7 images"),
+        (["--set", "device.partials=quarter"], "device.partials"),
+        (["--set", "devise.partials=half"], "devise"),
+        (["--resume"], "Nothing to resume"),
+        (["sweep_dir=tiny.yaml"], "Cannot write the sweep folder tiny.yaml"),
+        (["--jobs", "0"], "--jobs"),
+        (["model.norm_groups=5"], "5 groups"),
+        (["model.name=resnet9"], "Did you mean 'resnet8'"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(arguments, said, recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sweep", "--config", str(recipe), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not list(Path("sweeps").glob("**/sweep.json")) if Path("sweeps").exists() else True
+
+
+def test_when_nothing_fits_all_points_are_kept_and_the_status_is_3(recipe, tmp_path, capsys):
+    large = ["data.name=synthetic", "data.image_size=512", "model.options.width=4", "device.chip=mk1"]
+    argv = [
+        "sweep",
+        "--config",
+        str(recipe),
+        "--norms",
+        "group",
+        "--micro-batch-sizes",
+        "8,16",
+        "--jobs",
+        "1",
+    ]
+    assert cli.main([*argv, *large, f"sweep_dir={tmp_path / 's'}"]) == 3
+    captured = capsys.readouterr()
+    assert "No point fits" in captured.err
+    document = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert [p["fits"] for p in document["points"]] == [False, False]
+    assert document["series"][0]["largest_micro_batch_size"] < 128
+
+
+def test_points_that_cannot_keep_the_global_batch_say_so(recipe, tmp_path, capsys):
+    argv = ["sweep", "--config", str(recipe), "--norms", "group", "--micro-batch-sizes", "2,3", "--jobs", "1"]
+    assert cli.main([*argv, f"sweep_dir={tmp_path / 's'}"]) == 0
+    assert "micro-batch 3 x replicas 2 = 6 does not divide it; the nearest is 66" in capsys.readouterr().out
+    points = json.loads((tmp_path / "s" / "sweep.json").read_text())["points"]
+    assert [p["keeps_global_batch"] for p in points] == [True, False]

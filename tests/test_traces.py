@@ -1,0 +1,65 @@
+"""Programs scaled from two traces equal traces."""
+
+import pytest
+import torch
+
+from ipu_train import models
+from ipu_train.ipumodel.rescale import at_batch, at_splits
+from ipu_train.ipumodel.tracer import trace
+
+NORMS = [
+    ("group", True),
+    ("batch", False),
+    ("layer", True),
+    ("instance", True),
+    ("none", False),
+    ("frn", False),
+]
+
+
+def images(batch):
+    return [torch.zeros(batch, 3, 32, 32)]
+
+
+@pytest.mark.parametrize("name", ["resnet8", "efficientnet_b0_g16"])
+@pytest.mark.parametrize("norm, proxy", NORMS)
+def test_another_micro_batch_is_what_a_trace_of_it_gives(name, norm, proxy):
+    model = models.build(name, num_classes=10, norm=norm, proxy_norm=proxy)
+    scaled = at_batch(trace(model, images(2)), trace(model, images(5)), 7)
+    assert vars(scaled) == vars(trace(model, images(7)))
+
+
+@pytest.mark.parametrize(
+    "name, splits",
+    [
+        ("resnet8", ("layer2.0",)),
+        ("resnet20", ("layer1.1.conv2", "layer3.0", "fc")),
+        ("efficientnet_b0_g16", ("stage3.0", "stage6.1")),
+    ],
+)
+def test_stages_are_those_of_a_trace_with_splits(name, splits):
+    model = models.build(name, num_classes=10)
+    assert vars(at_splits(trace(model, images(2)), splits)) == vars(trace(model, images(2), splits=splits))
+
+
+def test_a_split_at_no_module_is_refused():
+    program = trace(models.build("resnet8", num_classes=10), images(2))
+    with pytest.raises(ValueError, match="layer7"):
+        at_splits(program, ["layer7"])
+
+
+class Pairwise(torch.nn.Module):
+    """Compares every image with every other one: quadratic in the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.fc(x)
+        return x + (x @ x.t()).sum(dim=1, keepdim=True)
+
+
+def test_what_is_not_affine_in_the_batch_is_left_to_a_trace():
+    programs = [trace(Pairwise(), [torch.zeros(batch, 8)]) for batch in (2, 3)]
+    assert at_batch(*programs, 4) is None
