@@ -15,6 +15,7 @@ from ..tracking import tell
 from . import folder as folders
 from .content import model_version
 from .errors import NothingFits, SweepError
+from .interrupts import Interrupted, Interrupts
 from .outputs import JSON_FILE, PICTURE_FILE, terminal_table, write
 from .picture import draw
 from .points import Grid, Point, check, grid, parse_settings, points, series
@@ -28,7 +29,7 @@ _SWEEP_DIR = "sweep_dir="
 
 
 def main(arguments: List[str]) -> int:
-    """Run a sweep and give the exit status: 0 done, 130 interrupted with the finished points written.
+    """Run a sweep and give the exit status: 0 done, 130 or 143 stopped by a signal, finished points written.
 
     Raises:
         SweepError, ConfigError: bad input; :class:`NothingFits` when no point fits (all is written then).
@@ -46,19 +47,19 @@ def main(arguments: List[str]) -> int:
     all_points = points(sweep)
     _prepare(all_points, options.jobs)
     path = folders.choose(base, chosen, options.resume)
-    run = _Run(base, sweep, all_points, path, options)
-    try:
-        run.predict()
-        if options.measure:
-            run.measure()
-    except KeyboardInterrupt:
-        run.finish(interrupted=True)
-        return 130
-    except SweepError:
-        run.finish(interrupted=True)
-        raise
-    run.finish()
-    return run.verdict()
+    with Interrupts() as interrupts:
+        run = _Run(base, sweep, all_points, path, options, interrupts)
+        try:
+            run.predict()
+            if options.measure:
+                run.measure()
+        except Interrupted:
+            pass
+        except SweepError:
+            run.finish(interrupted=True)
+            raise
+    run.finish(interrupted=interrupts.signal is not None)
+    return interrupts.exit_status if interrupts.signal is not None else run.verdict()
 
 
 def _prepare(all_points: List[Point], jobs: Optional[int]) -> None:
@@ -79,8 +80,15 @@ class _Run:
     """The state of a sweep between its steps."""
 
     def __init__(
-        self, base: Resolved, sweep: Grid, all_points: List[Point], path: Path, options: argparse.Namespace
+        self,
+        base: Resolved,
+        sweep: Grid,
+        all_points: List[Point],
+        path: Path,
+        options: argparse.Namespace,
+        interrupts: Interrupts,
     ) -> None:
+        self.interrupts = interrupts
         self.base, self.sweep, self.points, self.path, self.options = base, sweep, all_points, path, options
         self.records: Dict[int, Record] = {}
         self.series: List[Series] = []
@@ -101,10 +109,12 @@ class _Run:
             self.records[position[id(point)]] = one
             bar.set_postfix_str(f"{point.norm} at {point.micro_batch_size}", refresh=False)
             bar.update()
+            self.interrupts.check()
 
         def found(one: Series) -> None:
             self.series.append(one)
             bar.update()
+            self.interrupts.check()
 
         with Workers(min(jobs, len(self.points)), Oracle, (kept,)) as workers, bar:
             predict_points(workers, kept, self.points, done)

@@ -22,7 +22,8 @@ def _begin(start: Callable[..., Any], arguments: Tuple[Any, ...]) -> None:
     global _state
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     _state = start(*arguments)
 
