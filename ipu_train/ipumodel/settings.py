@@ -80,7 +80,8 @@ class Settings:
         for name in ("gradient_accumulation", "replicas"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for value in self.proportions(1):
+        given = self.available_memory_proportion
+        for value in given if isinstance(given, (list, tuple)) else (given,):
             if not 0 <= value <= 1:
                 raise ValueError(f"available_memory_proportion is {value}; it must lie between 0 and 1")
 

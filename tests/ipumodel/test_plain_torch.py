@@ -9,8 +9,18 @@ from ipu_train.ipumodel.tracer import trace
 
 from .nets import measured_memory, small_net
 
-MODELS = ["resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0",
-          "densenet121", "mnasnet0_5", "shufflenet_v2_x1_0", "regnet_y_400mf", "alexnet"]  # fmt: skip
+MODELS = [
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "densenet121",
+    "mnasnet0_5",
+    "shufflenet_v2_x1_0",
+    "alexnet",
+]
 
 
 def compare(model, x):

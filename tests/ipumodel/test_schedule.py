@@ -38,7 +38,7 @@ def chains(draw):
     return nn.Sequential(*layers)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(model=chains(), mode=st.sampled_from(["standard", "pipeline", "checkpoints"]))
 def test_recomputation_never_raises_the_peak_of_activations(model, mode):
     program = trace(model, images())
@@ -49,7 +49,7 @@ def test_recomputation_never_raises_the_peak_of_activations(model, mode):
     assert _activation_peak(again, len(again.steps)) <= before + 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(model=chains(), mode=st.sampled_from(["none", "standard", "pipeline"]))
 def test_whatever_a_backward_step_reads_exists_when_it_runs(model, mode):
     program = trace(model, images())
