@@ -10,13 +10,10 @@ Importing this package imports neither torch nor numpy; the first use of a name 
 from importlib import import_module
 
 _HOME = {
-    "Change": "advice",
     "Program": "program",
     "Report": "report",
     "Settings": "settings",
     "Target": "target",
-    "advise": "advice",
-    "out_of_memory_message": "advice",
     "plain_torch_memory": "plain_torch",
     "plan": "planner",
     "predict_layer": "layers",
