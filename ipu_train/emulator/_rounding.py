@@ -2,10 +2,13 @@
 
 To nearest, ties to even; or stochastically, where the direction is drawn with the probability that makes the result
 unbiased (Graphcore, "AI float: mixed precision arithmetic"). Rounding is most of what emulated float16 costs beyond
-float32, so it works in place wherever nobody else needs the unrounded values, and in pieces that stay in the cache.
+float32, so it works in place wherever nobody else needs the unrounded values.
 """
 
-from typing import Any, Callable, Dict, Optional
+import functools
+import math
+import time
+from typing import Any, Callable, Optional
 
 import torch
 
@@ -15,7 +18,7 @@ _DROPPED_MASK = (1 << _MANTISSA_DROPPED) - 1
 _SMALLEST_NORMAL = 2.0**-14  # below it float16 has a fixed spacing of 2**-24
 _SMALLEST_NORMAL_BITS = 0x38800000  # as float32
 _SIGN_BIT = -0x80000000
-_PIECE = 1 << 17  # elements worked on at once: a few arrays of them fit into a second-level cache
+_PIECE = 1 << 18  # elements worked on at once where temporary arrays are needed
 _SHIFTS = 1 << 16  # windows into the pool of noise begin anywhere in this many elements
 
 
@@ -73,45 +76,69 @@ class Noise:
         self._stale = False
 
 
-_scratch: Dict[torch.device, Any] = {}
-
-
 def round_stochastic_(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Round ``x`` (float32, contiguous) up or down to float16 in place, unbiased; finite values saturate at +-65504.
 
     Adding uniform bits below the float16 mantissa and truncating rounds away from zero with probability equal to the
-    distance to the neighbour nearer zero. Where float16 is subnormal its spacing is that of the smallest normals, so
-    such values are shifted up by 2**-14 for the rounding and back again.
+    distance to the neighbour nearer zero. Two ways to treat subnormal float16, whose spacing is that of the smallest
+    normals, give the same bits; which is faster depends on the processor.
 
     Args:
         noise: int32 of as many elements, uniform in 0..8191.
     """
     flat = x.view(-1)
-    piece = _PIECE if x.device.type == "cpu" else max(1, flat.numel())
-    if x.device not in _scratch or _scratch[x.device][0].numel() < min(piece, flat.numel()):
-        _scratch[x.device] = [torch.empty(piece, dtype=torch.int32, device=x.device) for _ in range(2)]
-    for start in range(0, flat.numel(), piece):
-        part = flat[start : start + piece]
-        small, sign = (buffer[: part.numel()] for buffer in _scratch[x.device])
-        bits = part.view(torch.int32)
-        finite = _all_finite(part)
-        infinite = None if finite else (part, ~torch.isfinite(part), part.clone())
-        torch.bitwise_and(bits, 0x7FFFFFFF, out=small)
-        small.sub_(_SMALLEST_NORMAL_BITS).bitwise_right_shift_(31)  # all ones where |x| < 2**-14, else zero
-        torch.bitwise_and(bits, _SIGN_BIT, out=sign)
-        shift = small.bitwise_and_(_SMALLEST_NORMAL_BITS).bitwise_or_(sign).view(torch.float32)
-        part.add_(shift)
-        bits.add_(noise[start : start + piece]).bitwise_and_(~_DROPPED_MASK)
-        part.sub_(shift).clamp_(-HALF_MAX, HALF_MAX)
-        if infinite is not None:
-            part.copy_(torch.where(infinite[1], infinite[2], part))
+    infinite = None
+    if x.device.type != "cpu" or not bool(torch.isfinite(flat.sum())):  # a sum is much faster than isfinite
+        infinite = (~torch.isfinite(flat), flat.clone())
+    if _denormals_are_fast(x.device):
+        _truncate_scaled(flat, noise)
+    else:
+        for start in range(0, flat.numel(), _PIECE):
+            _truncate_shifted(flat[start : start + _PIECE], noise[start : start + _PIECE])
+    flat.clamp_(-HALF_MAX, HALF_MAX)
+    if infinite is not None:
+        flat.copy_(torch.where(infinite[0], infinite[1], flat))
     return x
 
 
-def _all_finite(x: torch.Tensor) -> bool:
-    # a sum is several times faster than isfinite; when it overflows the slow way is taken for nothing
-    total = x.sum()
-    return x.device.type == "cpu" and bool(torch.isfinite(total))
+def _truncate_scaled(x: torch.Tensor, noise: torch.Tensor) -> None:
+    """Add noise and truncate where 2**-112 makes float32 subnormal exactly what float16 has subnormal."""
+    x.mul_(2.0**-112)
+    x.view(torch.int32).add_(noise).bitwise_and_(~_DROPPED_MASK)
+    x.mul_(2.0**112)
+
+
+def _truncate_shifted(x: torch.Tensor, noise: torch.Tensor) -> None:
+    """The same without float32 subnormals: small values are shifted up by 2**-14 for the rounding and back again."""
+    bits = x.view(torch.int32)
+    small = bits & 0x7FFFFFFF
+    small.sub_(_SMALLEST_NORMAL_BITS).bitwise_right_shift_(31)  # all ones where |x| < 2**-14, else zero
+    shift = small.bitwise_and_(_SMALLEST_NORMAL_BITS).bitwise_or_(bits & _SIGN_BIT).view(torch.float32)
+    x.add_(shift)
+    bits.add_(noise).bitwise_and_(~_DROPPED_MASK)
+    x.sub_(shift)
+
+
+@functools.lru_cache(maxsize=None)
+def _denormals_are_fast(device: torch.device) -> bool:
+    """Whether arithmetic on float32 subnormals is about as fast as on others; on some processors it is not by far.
+
+    It must be exact, too: ``torch.set_flush_denormal(True)`` makes them zero.
+    """
+    if device.type != "cpu":
+        return True
+    seconds = []
+    for scale in (1.0, 2.0**-14):
+        x = torch.full((1 << 14,), 1.5 * scale)
+        best = math.inf
+        for _ in range(4):
+            started = time.perf_counter()
+            x.mul_(2.0**-112)
+            flushed = not bool(x[0])
+            x.mul_(2.0**112)
+            best = min(best, time.perf_counter() - started)
+        seconds.append(best)
+    return seconds[1] < 3 * seconds[0] and not flushed
 
 
 def round_stochastic(x: torch.Tensor, generator: Optional[torch.Generator] = None) -> torch.Tensor:

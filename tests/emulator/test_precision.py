@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import ipu_train.emulator as poptorch
-from ipu_train.emulator._rounding import HALF_MAX, Noise, make_rounding, round_nearest, round_stochastic
+from ipu_train.emulator._rounding import (
+    HALF_MAX,
+    Noise,
+    _truncate_scaled,
+    _truncate_shifted,
+    make_rounding,
+    round_nearest,
+    round_stochastic,
+)
 
 from .networks import images
 
@@ -50,6 +58,16 @@ def test_stochastic_rounding_is_unbiased(value):
     spacing = (up - down).item()
     standard_error = spacing / 2 / 40000**0.5
     assert abs(rounded.mean().item() - x[0].double().item()) < 5 * standard_error
+
+
+@pytest.mark.parametrize("scale", [1e5, 1.0, 1e-4, 1e-6, 1e-9])
+def test_both_ways_to_treat_subnormals_give_the_same_bits(scale):
+    noise = torch.randint(0, 8192, (4096,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    scaled = torch.randn(4096, generator=torch.Generator().manual_seed(1)) * scale
+    shifted = scaled.clone()
+    _truncate_scaled(scaled, noise)
+    _truncate_shifted(shifted, noise)
+    assert torch.equal(scaled, shifted)
 
 
 def test_stochastic_rounding_keeps_what_float16_has_exactly():
