@@ -135,6 +135,12 @@ def _models(arguments: List[str]) -> int:
     return models(arguments)
 
 
+def _average(arguments: List[str]) -> int:
+    from .average_command import main as average
+
+    return average(arguments)
+
+
 def _sweep(arguments: List[str]) -> int:
     from .sweep.command import main as sweep
 
@@ -148,6 +154,7 @@ def _tune(arguments: List[str]) -> int:
 
 
 COMMANDS: Dict[str, Callable[[List[str]], int]] = {
+    "average": _average,
     "config": _config,
     "models": _models,
     "plan": _plan,
@@ -155,6 +162,7 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "tune": _tune,
 }
 COMMAND_HELP = {
+    "average": "average the weights of several checkpoints",
     "config": "print the resolved configuration and the origin of each value",
     "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",

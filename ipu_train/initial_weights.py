@@ -117,7 +117,7 @@ def freeze(resolved: Resolved, network: torch.nn.Module) -> None:
     """Switch off the gradient of every parameter outside the modules of ``model.train_only``.
 
     Raises:
-        ConfigError: a name that is no module of the network.
+        ConfigError: a name that is no module of the network, or modules without parameters.
     """
     trained = resolved.config.model.train_only
     if trained is None:
@@ -133,3 +133,5 @@ def freeze(resolved: Resolved, network: torch.nn.Module) -> None:
             )
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(any(name.startswith(module + ".") for module in trained))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise resolved.error("model.train_only", f"{', '.join(trained)} has no parameters to train")

@@ -146,6 +146,8 @@ def _candidates(resolved: Resolved) -> List[List[str]]:
         candidates.append(["device.optimizer_offload=true"])
     if device.partials == "float":
         candidates.append(["device.partials=half"])
+    if training.replicas > 1 and not device.replicated_tensor_sharding:
+        candidates.append(["device.replicated_tensor_sharding=true"])
     if device.available_memory_proportion is None:
         candidates.append(["device.available_memory_proportion=0.2"])
     return candidates

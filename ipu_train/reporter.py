@@ -59,7 +59,8 @@ class Reporter:
         tell(
             f"  global batch size {self.config.global_batch_size} = micro-batch {training.micro_batch_size} x "
             f"gradient accumulation {training.gradient_accumulation} x replicas {training.replicas}; "
-            f"{training.device_iterations} weight update(s) a call; learning rate {run.base_learning_rate:g}"
+            f"{training.device_iterations} weight update(s) a call; learning rate {run.base_learning_rate:g} "
+            f"({256 * run.base_learning_rate / self.config.global_batch_size:g} per 256 images)"
         )
         tell(f"  run folder {self.folder.path}" + (f", resumed at step {resumed_at}" if resumed_at else ""))
 

@@ -8,7 +8,7 @@ from .assembly import build_network
 from .config import Resolved
 from .ipumodel.program import Program
 from .ipumodel.rescale import at_batch, at_splits
-from .ipumodel.trace import trace
+from .ipumodel.tracer import trace
 
 _KEPT = 8  # networks; a trace holds some thousand small objects
 

@@ -1,96 +1,157 @@
-"""CIFAR-10 with several norms and seeds: trains what is missing, then writes the table.
+"""CIFAR-10 with several models, norms, micro-batch sizes and seeds at one global batch: trains what is missing, then
+writes the table.
 
-Runs are ordinary ``ipu-train`` runs under ``--runs``; one that was stopped goes on, one that is done is only read, so
-the script can be repeated with more epochs' worth of patience, more norms or more seeds.
+Runs are ordinary ``ipu-train`` runs under ``--runs``; one that was stopped goes on, one that is done is only read. So
+the script can be stopped at any time and repeated, with more norms, sizes or seeds; the table is written after every
+run, from all that is done. A seed is run for all cells before the next one begins.
 
-    python scripts/cifar10_norms.py --data FOLDER --norms batch,group,group+pn --seeds 0,1 --epochs 4
+    python scripts/cifar10_norms.py --data FOLDER --epochs 4 --out scripts/results/cifar10_norms.md
 
-FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg.
+FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. Further settings go to every run as they are, such as
+``device.compute=cuda`` or ``training.precision=16.32``.
 """
 
 import argparse
+import itertools
 import json
 import platform
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
 
+RECIPES = {"resnet20": "cifar10_resnet20_gn_pn", "efficientnet_cifar_g16": "cifar10_efficientnet_gn_pn"}
+NORMS = "batch,layer,group,instance,group+pn,layer+pn"
 
-def command(options, norm, micro_batch, seed, folder):
-    """The ipu-train command of one cell of the table; the global batch size stays the same."""
+
+def command(options, model, norm, micro_batch, seed, folder):
+    """The ipu-train command of one run; the global batch size is the same in all."""
     name, _, proxy = norm.partition("+")
     accumulation = options.global_batch_size // (micro_batch * options.replicas)
     return [
-        sys.executable, "-m", "ipu_train", "--config", options.config,
+        sys.executable, "-m", "ipu_train", "--config", RECIPES[model],
         "data.name=imagefolder", f"data.path={options.data}", "data.image_size=32", "data.augment=flip_crop",
-        f"model.name={options.model}", f"model.norm={name}", f"model.proxy_norm={str(proxy == 'pn').lower()}",
+        f"model.norm={name}", f"model.proxy_norm={str(proxy == 'pn').lower()}",
         f"training.epochs={options.epochs}", f"training.seed={seed}", f"training.micro_batch_size={micro_batch}",
         f"training.gradient_accumulation={accumulation}", f"training.replicas={options.replicas}",
-        "logging.every_steps=50", f"run_dir={folder}",
+        f"schedule.warmup_epochs={min(1, options.epochs / 4)}", "logging.every_steps=50", *options.settings,
+        f"run_dir={folder}",
     ]  # fmt: skip
-
-
-def metrics(folder):
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def final_accuracy(folder, epochs):
     """Validation accuracy after the last epoch; None while the run is not finished."""
-    done = [m for m in metrics(folder) if m["split"] == "validation" and m["epoch"] == epochs]
+    path = folder / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    done = [m for m in records if m["split"] == "validation" and m["epoch"] == epochs]
     return done[-1]["accuracy"] if done else None
 
 
-def main():
+def folder_of(options, model, norm, micro_batch, seed):
+    return Path(options.runs) / f"{model}_{norm}_b{micro_batch}_e{options.epochs}_s{seed}"
+
+
+def cell(accuracies):
+    """``91.23 ± 0.20 (3)``: mean, sample standard deviation and number of seeds, in percent."""
+    if not accuracies:
+        return ""
+    percent = [100 * accuracy for accuracy in accuracies]
+    spread = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""
+    return f"{statistics.mean(percent):.2f}{spread} ({len(percent)})"
+
+
+def table(options):
+    """Markdown: one table a model, norms down, micro-batch sizes across."""
+    lines = []
+    for model in options.models:
+        heads = " | ".join(f"micro-batch {size}" for size in options.micro_batch_sizes)
+        lines += [
+            f"### {model}",
+            "",
+            f"| norm | {heads} |",
+            "|---|" + "---|" * len(options.micro_batch_sizes),
+        ]
+        for norm in options.norms:
+            cells = []
+            for size in options.micro_batch_sizes:
+                folders = [folder_of(options, model, norm, size, seed) for seed in options.seeds]
+                found = [final_accuracy(folder, options.epochs) for folder in folders]
+                cells.append(cell([accuracy for accuracy in found if accuracy is not None]))
+            lines.append(f"| {norm} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def document(options):
+    return (
+        "# CIFAR-10: norms and micro-batch sizes\n\n"
+        f"Validation accuracy in percent after {options.epochs} epochs: mean ± standard deviation (number of seeds). "
+        f"Global batch {options.global_batch_size}, {options.replicas} replicas; "
+        "the recipes' schedule over that many epochs. Empty: not run.\n\n"
+        f"    python {' '.join(map(shlex.quote, sys.argv))}\n\n"
+        f"torch {torch.__version__}, Python {platform.python_version()}\n\n{table(options)}"
+    )
+
+
+def listed(text):
+    return text.split(",")
+
+
+def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True)
-    parser.add_argument("--config", default="cifar10_resnet20_gn_pn")
-    parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--norms", default="batch,group,group+pn")
-    parser.add_argument("--micro-batch-sizes", default="8")
+    parser.add_argument("--models", type=listed, default=list(RECIPES))
+    parser.add_argument("--norms", type=listed, default=listed(NORMS))
+    parser.add_argument("--micro-batch-sizes", type=listed, default=listed("2,8,64"))
     parser.add_argument("--global-batch-size", type=int, default=128)
     parser.add_argument("--replicas", type=int, default=2)
-    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--seeds", type=listed, default=listed("0,1,2"))
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--minutes", type=float, help="start no run after this many minutes")
     parser.add_argument("--runs", default="runs/cifar10_norms")
     parser.add_argument("--out", help="write the table to this Markdown file")
-    options = parser.parse_args()
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    lines = [
-        f"| norm | micro-batch | seeds | accuracy after {options.epochs} epochs (mean) | each seed |",
-        "|---|---|---|---|---|",
-    ]
-    for norm in options.norms.split(","):
-        for micro_batch in (int(size) for size in options.micro_batch_sizes.split(",")):
-            found = []
-            for seed in seeds:
-                folder = (
-                    Path(options.runs) / f"{options.model}_{norm}_b{micro_batch}_e{options.epochs}_s{seed}"
-                )
-                if final_accuracy(folder, options.epochs) is None:
-                    call = command(options, norm, micro_batch, seed, folder)
-                    subprocess.run(call + (["--resume"] if folder.exists() else []), check=True)
-                found.append(final_accuracy(folder, options.epochs))
-            each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in found)
-            mean = f"{100 * statistics.mean(found):.2f} %"
-            lines.append(f"| {norm} | {micro_batch} | {len(found)} | {mean} | {each} |")
-            print(lines[-1], flush=True)
-    table = "\n".join(lines)
-    print(table)
+    parser.add_argument("settings", nargs="*", metavar="section.key=value")
+    options = parser.parse_intermixed_args()
+    options.micro_batch_sizes = [int(size) for size in options.micro_batch_sizes]
+    options.seeds = [int(seed) for seed in options.seeds]
+    for size in options.micro_batch_sizes:
+        if options.global_batch_size % (size * options.replicas):
+            parser.error(
+                f"{options.replicas} replicas of micro-batch {size} do not divide {options.global_batch_size}"
+            )
+    unknown = sorted(set(options.models) - set(RECIPES))
+    if unknown:
+        parser.error(f"no recipe for {', '.join(unknown)}; there is one for {', '.join(RECIPES)}")
+    return options
+
+
+def main():
+    options = parse()
+    started = time.monotonic()
+    cells = itertools.product(options.seeds, options.models, options.micro_batch_sizes, options.norms)
+    for seed, model, micro_batch, norm in cells:
+        folder = folder_of(options, model, norm, micro_batch, seed)
+        if final_accuracy(folder, options.epochs) is not None:
+            continue
+        if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
+            break
+        call = command(options, model, norm, micro_batch, seed, folder)
+        resumable = any((folder / "checkpoints").glob("step_*"))
+        if folder.exists() and not resumable:  # stopped before its first checkpoint
+            shutil.rmtree(folder)
+        subprocess.run(call + (["--resume"] if resumable else []), check=True)
+        if options.out:
+            Path(options.out).write_text(document(options), encoding="utf-8")
     if options.out:
-        head = (
-            f"CIFAR-10, {options.model}, global batch {options.global_batch_size}, {options.replicas} replicas.\n\n"
-            f"    {' '.join(['python', *sys.argv])}\n\n"
-            f"torch {torch.__version__}, Python {platform.python_version()}\n\n"
-        )
-        Path(options.out).write_text(head + table + "\n", encoding="utf-8")
+        Path(options.out).write_text(document(options), encoding="utf-8")
+    print(table(options))
 
 
 if __name__ == "__main__":

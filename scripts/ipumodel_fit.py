@@ -20,7 +20,7 @@ from ipu_train.ipumodel import conv_cost
 from ipu_train.ipumodel import layers as L
 from ipu_train.ipumodel.conv_params import PASSES, ConvParams
 from ipu_train.ipumodel.conv_plan import plan_pass
-from ipu_train.ipumodel.tables import read_rows
+from ipu_train.ipumodel.tables import read_rows, write_rows
 from ipu_train.ipumodel.target import Target
 
 
@@ -196,6 +196,20 @@ def main():
         folder = Path(options.output)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "layers.txt").write_text("\n".join(lines) + "\n")
+        columns = ["benchmark", "chip", "tool", "parameters", "cycles_sdk2.0", "total_bytes_sdk2.0"]
+        columns += [
+            "max_tile_bytes_incl_gaps_sdk2.0",
+            "cycles",
+            "total_bytes",
+            "max_tile_bytes",
+            "kept_aside",
+        ]
+        for row, found in done:
+            row.update(
+                cycles=found.cycles, total_bytes=found.total_bytes, max_tile_bytes=found.max_tile_bytes
+            )
+            row["kept_aside"] = "yes" if kept_aside(row) else "no"
+        write_rows(folder / "layers.csv", columns, [row for row, _ in done])
         plot(done, folder / "layers.png")
     return 0
 

@@ -5,7 +5,7 @@ import torch
 
 from ipu_train import models
 from ipu_train.ipumodel.rescale import at_batch, at_splits
-from ipu_train.ipumodel.trace import trace
+from ipu_train.ipumodel.tracer import trace
 
 NORMS = [
     ("group", True),

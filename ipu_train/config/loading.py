@@ -94,7 +94,9 @@ def find(name_or_path: Union[str, "os.PathLike[str]"]) -> Path:
     if path.is_dir():
         raise _unusable(text, _folder_message(path))
     names = builtin_names()
-    known = f" (recipes: {', '.join(names)})" if names else ""
+    few = len(names) <= 12
+    listed = f"recipes: {', '.join(names)}" if few else f"{len(names)} recipes in {builtin_folder()}"
+    known = f" ({listed})" if names else ""
     if bare:
         stem = text[: -len(".yaml")] if text.endswith(".yaml") else text
         raise _unusable(text, f"no such file, and no recipe of that name{suggestion(stem, names)}{known}")

@@ -128,6 +128,7 @@ class ArgsParser:
     """Binds calls to the signature of a model's forward."""
 
     def __init__(self, model: torch.nn.Module) -> None:
+        self._warned_dicts = False
         self._parameters = list(inspect.signature(model.forward).parameters.values())
         kinds = {parameter.kind: parameter.name for parameter in self._parameters}
         self._var_positional = kinds.get(inspect.Parameter.VAR_POSITIONAL, "")
@@ -171,8 +172,21 @@ class ArgsParser:
             values[self._var_keyword] = rest
         else:
             assert not rest, f"Unknown keyword argument(s): {', '.join(sorted(rest))}"
+        plain_values = [value for name, value in values.items() if name != self._var_keyword]
+        if not self._warned_dicts and _holds_dict(plain_values):
+            self._warned_dicts = True
+            logger.warning(
+                "Dictionaries as inputs are partially supported: the order of their keys must not matter, and their "
+                "keys are fixed at compilation."
+            )
         bound = Arguments(values, self._var_positional, self._var_keyword, self._keyword_only)
         return bound.with_tensors([_prepare(tensor) for tensor in bound.tensors()])
+
+
+def _holds_dict(value: Any) -> bool:
+    if isinstance(value, dict):
+        return True
+    return isinstance(value, (tuple, list)) and any(_holds_dict(item) for item in value)
 
 
 _warned_contiguous = False

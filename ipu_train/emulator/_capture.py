@@ -8,21 +8,23 @@ The recorder keeps three things apart: the tensors that user code holds (for par
 objects), the storage tensors that calls are computed on, and the slots of the graph.
 """
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from torch.overrides import TorchFunctionMode, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
 from ._device_calls import DeviceCalls
 from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
+from ._hidden_calls import hide_calls, show_hidden_calls
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
 from ._multi_conv import MultiConvs
-from ._precision import ACTIVATION_DECIDES, EXACT, result_is_half, round_in_place
+from ._precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half
 from ._refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
+from ._rounding import Rounding
 from ._stages import Annotations
 
 IPU = torch.device("ipu", 0)
@@ -50,7 +52,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
     def __init__(
         self,
         compute_device: torch.device,
-        round_to_half: Callable[[torch.Tensor], torch.Tensor],
+        round_to_half: Rounding,
         strategy: Any,
         fused_micro_batches: int = 1,
         permissive: bool = False,
@@ -64,6 +66,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         self.fused = fused_micro_batches
         self.training = training
         self.refusals = Refusals(permissive)
+        self.mixes_types = False  # whether an operation has float16 and float32 operands
         self._slot_of: Dict[int, int] = {}  # id of a tensor that user code may hold -> slot
         self._values: Dict[int, torch.Tensor] = {}  # slot -> storage tensor
         self._alive: List[Any] = []  # ids stay unique only while their objects live
@@ -255,10 +258,13 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         if updated is not None and updated is not self._values[slot]:
             self._append_in_place_rounding(node, slot)
             return updated
-        rounded = self.round_to_half(self._values[slot])
+        function = self.round_to_half
+        if node.name in RESULT_NOT_SAVED and not self._values[slot]._is_view():
+            function = self.round_to_half.in_place
+        rounded = function(self._values[slot])
         target = self._new_slot(rounded if updated is None else updated, rounded, half=True)
         self._append(
-            self.round_to_half, "round_to_half", (Ref(slot),), {}, node.grad_enabled, node.location,
+            function, "round_to_half", (Ref(slot),), {}, node.grad_enabled, node.location,
             [((), target)],
         )  # fmt: skip
         if self.graph.losses and self.graph.losses[-1][1] == slot:
@@ -292,8 +298,10 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         return result
 
     def _append_in_place_rounding(self, node: Node, slot: int) -> None:
-        round_in_place(self._values[slot])
-        self._append(round_in_place, "round_in_place", (Ref(slot),), {}, False, node.location)
+        function = self.round_to_half.values_
+        with torch.no_grad():
+            function(self._values[slot])
+        self._append(function, "round_in_place", (Ref(slot),), {}, False, node.location)
 
     def _half_rules(self, name: str, refs: Any, cast_half: Optional[bool]) -> Tuple[bool, Any]:
         """Whether the result is float16, and the arguments with weights cast to a float16 activation's dtype."""
@@ -305,6 +313,8 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         map_structure(refs, lambda ref: floating.append(ref) or ref, (Ref,))
         floating = [ref for ref in floating if self._values[ref.slot].dtype == torch.float32]
         half = [ref.slot in self.graph.half for ref in floating]
+        if any(half) and not all(half) and name not in ACTIVATION_DECIDES:
+            self.mixes_types = True
         result = result_is_half(name, half, [self._values[ref.slot].dim() for ref in floating])
         if result and name in ACTIVATION_DECIDES and not all(half):
             refs = map_structure(refs, self._weight_as_half, (Ref,))
@@ -347,30 +357,13 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
 
     def __enter__(self) -> "Recorder":
         _state.capture = self
-        _record_functions(self)
+        show_hidden_calls(self)
         return super().__enter__()
 
     def __exit__(self, *exc_info: Any) -> None:
         _state.capture = None
-        torch.autograd.Function.apply = _apply
+        hide_calls()
         super().__exit__(*exc_info)
-
-
-_apply = torch.autograd.Function.__dict__["apply"]
-_PROBE = torch.empty(0)  # handled by a torch function exactly while a mode is on
-
-
-def _record_functions(recorder: Recorder) -> None:
-    """Have ``torch.autograd.Function.apply``, which torch-function modes do not see, recorded as one call."""
-
-    def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        original = _apply.__get__(None, cls)
-        if not has_torch_function_unary(_PROBE):  # inside a recorded call
-            return original(*args, **kwargs)
-        with torch._C.DisableTorchFunction():
-            return recorder.record(original, cls.__name__, args, kwargs)
-
-    torch.autograd.Function.apply = classmethod(recorded_apply)
 
 
 def call_name(func: Any) -> str:

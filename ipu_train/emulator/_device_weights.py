@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional
 import torch
 
 from . import _wrapping
-from ._compiler import Executable
+from ._executable import Executable
 from ._impl import createPoptorchError
 from ._loss_scaling import AutomaticLossScaling
 from ._update_rules import DeviceOptimizer
@@ -42,7 +42,7 @@ class DeviceWeights:
             if self._device_optimizer is None:
                 self._device_optimizer = DeviceOptimizer(
                     self._sent, self._executable.optimizer_names(self._optimizer), self._executable.weights,
-                    self._executable.half_weights,
+                    self._executable.half_weights, self._executable.rounding,
                     AutomaticLossScaling(self._options._Popart.options)
                     if self._options.Training.automatic_loss_scaling else None,
                 )  # fmt: skip

@@ -50,6 +50,7 @@ def save(executor: Any, filename: str, export_model: bool, save_rng_state: bool)
         "optimizer_state": device.read_state() if device is not None else None,
         "random": executor._random.state if save_rng_state else None,
         "grouping": executor.per_replica_params,
+        "modes": executor._modes,
         "model": None,
     }
     if export_model:
@@ -85,7 +86,7 @@ def load_executable(executor: Any, filename: str) -> None:
         kind = "training" if content["training"] else "inference"
         raise createPoptorchError(f"Invalid file {filename}: it holds the executable of a {kind} model")
     executor.per_replica_params.update(content["grouping"])
-    executor._compile(_signature_from_file(content["signature"]))
+    executor._compile(_signature_from_file(content["signature"]), content["modes"])
     restore_state(executor, content)
 
 
@@ -121,7 +122,7 @@ def load(
         edit_opts_fn(options)
     executor = make(model, options, content["training"], optimizer)
     executor.per_replica_params.update(content["grouping"])
-    executor._compile(_signature_from_file(content["signature"]))
+    executor._compile(_signature_from_file(content["signature"]), content["modes"])
     restore_state(executor, content)
     return executor
 

@@ -44,6 +44,9 @@ def check_node(node: Node, inputs: Sequence[torch.Tensor], outputs: Sequence[tor
     """
     if not inputs:  # a constant
         return
+    inputs = [
+        tensor for tensor in inputs if all(tensor is not other for other in outputs)
+    ]  # before in-place calls
     if node.name in _COMPARISONS:
         if _has_nan(inputs):
             _raise("a NaN is compared", node.name, node.location)

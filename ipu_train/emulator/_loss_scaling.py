@@ -9,7 +9,7 @@ from typing import Any, Iterable
 
 import torch
 
-from ._precision import HALF_MAX
+from ._rounding import HALF_MAX
 
 _KEY = "automaticLossScalingSettings."
 LARGEST = 2.0**15  # loss scaling beyond this would overflow float16 in the loss itself

@@ -91,7 +91,6 @@ class _PopartOptions(OptionsDict):
     def setPatterns(self, patterns: Dict[str, bool], level: int = 2) -> "_PopartOptions":
         """Switch PopART's graph patterns on or off, starting from a level (0 none, 2 default, 3 all)."""
         self.checkIsFrozen("patterns")
-        assert isinstance(patterns, dict), "setPatterns() takes a dict of pattern names and booleans"
         self._create(_patterns=dict(patterns), _patterns_level=int(level))
         return self
 

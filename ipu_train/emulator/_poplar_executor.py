@@ -1,16 +1,18 @@
 """``PoplarExecutor``: compiles a module once and runs it on the emulated device."""
 
+import contextlib
 import copy
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import torch
 
 from . import _args_parser, _devices, _files, _hooks, _wrapping
-from ._compiler import Executable, compile_model
+from ._compiler import compile_model
 from ._device_weights import NOT_COMPILED, DeviceWeights
 from ._dtypes import download
+from ._executable import Executable
 from ._files import ExecutableFiles
 from ._graph import Ref, map_structure
 from ._impl import createPoptorchError
@@ -19,6 +21,7 @@ from ._logging import logger
 from ._measurements import CLOCK_HZ, Measurements, Timeline
 from ._random import DeviceRandom, host_random_untouched
 from ._replica_groups import ParameterProxy
+from ._rounding import Noise
 from ._runner import Runner
 from ._update_rules import DeviceOptimizer
 from .enums import ConnectionType, MeanReductionStrategy, OutputMode
@@ -60,7 +63,7 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         self._executable: Optional[Executable] = None
         self._runner: Optional[Runner] = None
         self._device_optimizer: Optional[DeviceOptimizer] = None
-        self._rounding_generator = torch.Generator(own._Emulator.device)
+        self._noise = Noise(own._Emulator.device)
         self._random: Optional[DeviceRandom] = None
         self._random_state: Optional[List[int]] = None
         self._dirty_host_weights = False
@@ -68,6 +71,7 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         self._weight_updates = 0
         self._refreshed_from: Dict[int, int] = {}
         self._compile_seconds = 0.0
+        self._modes: Dict[str, bool] = {}
         self._cycles: Optional[int] = None
         self._timeline = Timeline()
         self._anchored: Dict[str, torch.Tensor] = {}
@@ -126,7 +130,8 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
             return
         self._compile(self._parser.bind(args, kwargs))
 
-    def _compile(self, arguments: _args_parser.Arguments) -> None:
+    def _compile(self, arguments: _args_parser.Arguments, modes: Optional[Dict[str, bool]] = None) -> None:
+        """Capture the forward; ``modes`` are training flags by module name to do it with, rather than the present."""
         started = time.perf_counter()
         early = self._options.connection_type == ConnectionType.Always.value
         if early:
@@ -135,10 +140,11 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         self._refresh_from_training()
         random = DeviceRandom(
             self._options.random_seed if self._options.exists("random_seed") else None,
-            self._rounding_generator,
+            self._noise,
             self._options.Distributed.processId * self._options.replication_factor,
         )
-        with host_random_untouched():
+        with host_random_untouched(), training_modes(self._model, modes):
+            self._modes = {name: module.training for name, module in self._model.named_modules()}
             random.start_micro_batch(0)
             self._executable, anchors = compile_model(
                 self._model,
@@ -146,7 +152,7 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
                 arguments,
                 self._options,
                 self._training,
-                self._rounding_generator,
+                self._noise,
                 self.per_replica_params,
             )
         self._random = random
@@ -199,7 +205,8 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
 
     def _to_host(self, stored: torch.Tensor, slot: int) -> torch.Tensor:
         host = download(stored, slot in self._executable.graph.half)
-        return _no_backward(host) if self._training else host
+        host.backward = refuse_backward  # type: ignore[method-assign]
+        return host
 
     # -- optimizer -----------------------------------------------------------------------------------------------
 
@@ -301,16 +308,31 @@ class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
         _wrapping.unwrap(self._user_model, self)
 
 
+@contextlib.contextmanager
+def training_modes(model: torch.nn.Module, modes: Optional[Dict[str, bool]]) -> Iterator[None]:
+    """Set the training flags of a model's modules for a while; modules that are not named keep theirs."""
+    before = [(module, module.training) for module in model.modules()]
+    for name, module in model.named_modules():
+        module.training = (modes or {}).get(name, module.training)
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
 def synthetic(tensor: torch.Tensor) -> torch.Tensor:
     """Generated data in the place of an input: normally distributed, integers and booleans all zero."""
     return torch.randn_like(tensor) if tensor.is_floating_point() else torch.zeros_like(tensor)
 
 
-def _no_backward(tensor: torch.Tensor) -> torch.Tensor:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise createPoptorchError(
-            "backward() cannot be called explicitly outside forward: the training executor has run backward already."
-        )
+def refuse_backward(*args: Any, **kwargs: Any) -> None:
+    """What ``backward`` is on an executor's outputs. Outputs may be pickled, hence a function of the module."""
+    raise createPoptorchError(
+        "backward() cannot be called explicitly on outputs of a PopTorch model: a trainingModel has run the backward "
+        "pass and the weight update already, an inferenceModel computes no gradients."
+    )
 
-    tensor.backward = refuse  # type: ignore[method-assign]
-    return tensor
+
+if hasattr(torch.serialization, "add_safe_globals"):  # torch.load(weights_only=True) may meet it
+    torch.serialization.add_safe_globals([refuse_backward])

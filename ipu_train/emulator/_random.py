@@ -11,6 +11,8 @@ from typing import Iterator, List, Optional
 
 import torch
 
+from ._rounding import Noise
+
 _MASK = (1 << 64) - 1
 
 
@@ -30,11 +32,11 @@ class DeviceRandom:
 
     Args:
         seed: from ``Options.randomSeed``; without one it comes from the operating system.
-        rounding: the generator of stochastic rounding, which has streams of its own.
+        rounding: the noise of stochastic rounding, which has streams of its own.
         first_replica: index of this process's first replica among those of all processes.
     """
 
-    def __init__(self, seed: Optional[int], rounding: torch.Generator, first_replica: int = 0) -> None:
+    def __init__(self, seed: Optional[int], rounding: Noise, first_replica: int = 0) -> None:
         self.seed = int.from_bytes(os.urandom(7), "little") if seed is None else seed
         self.counter = 0
         self.rounding = rounding

@@ -5,13 +5,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 
 from ._anchors import Anchor
-from ._compiler import Executable
 from ._distributed import all_reduce_sum
 from ._dtypes import upload
+from ._executable import Executable
 from ._float_exceptions import check_gradients
 from ._graph import references
 from ._measurements import Timeline
-from ._precision import round_in_place
 from ._random import DeviceRandom
 from ._update_rules import DeviceOptimizer
 from .enums import MeanReductionStrategy, OutputMode, ReductionType
@@ -179,8 +178,8 @@ class Runner:
                         gradient = gradient * share
                         before = before * (1.0 - share) if before is not None else None
                     sums[name] = gradient if before is None else before + gradient
-                    if half:
-                        round_in_place(sums[name])
+                    if half:  # may be the gradient itself, which is let go here
+                        self.executable.rounding.values_(sums[name])
             self.random.finish_micro_batch()
         for name, weight in weights.items():
             found = [sums[name] for sums in accumulators if name in sums]

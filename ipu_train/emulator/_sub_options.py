@@ -120,7 +120,6 @@ class _TrainingOptions(OptionsDict):
         Raises:
             ValueError: neither Mean nor Sum.
         """
-        self.checkIsFrozen("accumulationAndReplicationReductionType")
         if reduction_type not in (enums.ReductionType.Mean, enums.ReductionType.Sum) or not isinstance(
             reduction_type, enums.ReductionType
         ):
@@ -134,9 +133,6 @@ class _TrainingOptions(OptionsDict):
         self, mean_reduction_strategy: enums.MeanReductionStrategy
     ) -> "_TrainingOptions":
         """When a Mean reduction divides. Mathematically the same; matters for float16 accumulators."""
-        self.checkIsFrozen("meanAccumulationAndReplicationReductionStrategy")
-        if not isinstance(mean_reduction_strategy, enums.MeanReductionStrategy):
-            raise ValueError(f"Expected a MeanReductionStrategy, not {mean_reduction_strategy}")
         self.set(meanAccumulationAndReplicationReductionStrategy=mean_reduction_strategy)
         return self
 
@@ -232,7 +228,6 @@ class _EmulatorOptions(OptionsDict):
 
     def computeDevice(self, name: str) -> "_EmulatorOptions":
         """The torch device to compute on, e.g. ``"cpu"``, ``"cuda"``, ``"cuda:1"``."""
-        self.checkIsFrozen("device")
         torch.device(name)  # complains about anything that is no device
         self.set(device=str(name))
         return self

@@ -41,7 +41,7 @@ def register() -> None:
     global _library
     if _library is not None or hasattr(torch.ops.poptorch, "push_name_scope"):
         return
-    _library = torch.library.Library("poptorch", "FRAGMENT")
+    _library = torch.library.Library("poptorch", "DEF")
     _library.define("push_name_scope(str name) -> ()")
     _library.define("pop_name_scope() -> ()")
     _library.define("internal_cast(Tensor self, str dtype) -> Tensor")

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import torch
 
 from ._loss_scaling import AutomaticLossScaling
-from ._precision import round_in_place
+from ._rounding import Rounding
 
 FACTOR = "lossScaleUpdateFactor"  # PopART's name of automatic loss scaling's state
 
@@ -179,6 +179,7 @@ class DeviceOptimizer:
         names: names of the weights of each group, in the order of the optimizer's ``param_groups``.
         weights: device weights by name.
         half_weights: names of the weights that the device stores as float16.
+        rounding: how they and float16 state are rounded after an update; left out, to nearest.
         automatic: adapts the loss scaling after each update; None leaves it as the optimizer has it.
     """
 
@@ -188,6 +189,7 @@ class DeviceOptimizer:
         names: List[List[str]],
         weights: Dict[str, torch.Tensor],
         half_weights: Sequence[str] = (),
+        rounding: Optional[Rounding] = None,
         automatic: Optional[AutomaticLossScaling] = None,
     ) -> None:
         self.names = names
@@ -195,6 +197,7 @@ class DeviceOptimizer:
         self.half_weights = set(half_weights)
         self.step = 0
         self.state: Dict[str, torch.Tensor] = {}
+        self.rounding = rounding or Rounding()
         self.automatic = automatic
         if automatic is not None:
             self.state[FACTOR] = torch.ones(())
@@ -250,10 +253,10 @@ class DeviceOptimizer:
         for slot in slots:
             if self.settings[_SLOT_TYPES[self.kind][slot]] == torch.float16:
                 for name in names:
-                    round_in_place(self.state[f"{slot}___{name}"])
+                    self.rounding.values_(self.state[f"{slot}___{name}"])
         for name in names:
             if name in self.half_weights:
-                round_in_place(self.weights[name].detach())
+                self.rounding.values_(self.weights[name].detach())
 
     # -- what goes to and comes from the host --------------------------------------------------------------------
 

@@ -169,20 +169,14 @@ class Options(ReportingOptions):
         Raises:
             ValueError: ``CommGroupType.All``, or a group size that does not divide the replicas.
         """
-        self.checkIsFrozen("inputReplicaGrouping")
         if input_group_type == enums.CommGroupType.All:
             raise ValueError("CommGroupType.All is not supported for inputs: use Consecutive or Orthogonal")
         if input_group_type == enums.CommGroupType.NoGrouping:
             input_group_size, input_group_type = 1, enums.CommGroupType.Consecutive
-        if input_group_size > self.replication_factor:
-            raise ValueError(
-                f"Input groups of {input_group_size} replicas are larger than the replication factor "
-                f"({self.replication_factor}): call replicationFactor() first"
-            )
         if input_group_size < 1 or self.replication_factor % input_group_size:
             raise ValueError(
                 f"Input groups of {input_group_size} do not divide the replication factor "
-                f"({self.replication_factor})"
+                f"({self.replication_factor}): call replicationFactor() first"
             )
         self.set(input_group_size=input_group_size, input_cgt=input_group_type)
         return self
@@ -191,7 +185,6 @@ class Options(ReportingOptions):
         self, output_mode: enums.OutputMode, output_return_period: Optional[int] = None
     ) -> "Options":
         """Which micro-batches come back; ``EveryN`` needs a period of device iterations."""
-        self.checkIsFrozen("outputMode")
         assert isinstance(output_mode, enums.OutputMode), f"Expected an OutputMode, not {output_mode!r}"
         period = 1
         if output_mode == enums.OutputMode.EveryN:
@@ -252,7 +245,6 @@ class Options(ReportingOptions):
 
     def setExecutionStrategy(self, strategy: _IExecutionStrategy) -> "Options":
         """How a model is split over IPUs."""
-        self.checkIsFrozen("setExecutionStrategy")
         assert isinstance(strategy, _IExecutionStrategy), (
             f"Expected an execution strategy such as PipelinedExecution(), not {strategy!r}"
         )
@@ -261,7 +253,6 @@ class Options(ReportingOptions):
 
     def setAvailableMemoryProportion(self, available_memory_proportion: Dict[str, float]) -> "Options":
         """Hint how much of each IPU's memory matmuls and convolutions may use, e.g. ``{"IPU0": 0.5}``."""
-        self.checkIsFrozen("setAvailableMemoryProportion")
         proportions = {}
         for name, proportion in available_memory_proportion.items():
             assert isinstance(name, str) and name.startswith("IPU") and name[3:].isdigit(), (
@@ -286,7 +277,6 @@ class Options(ReportingOptions):
 
     def connectionType(self, connection_type: enums.ConnectionType) -> "Options":
         """When to attach to the device."""
-        self.checkIsFrozen("connectionType")
         assert isinstance(connection_type, enums.ConnectionType), (
             f"Expected a ConnectionType, not {connection_type!r}"
         )
@@ -295,14 +285,12 @@ class Options(ReportingOptions):
 
     def syncPattern(self, sync_pattern: enums.SyncPattern) -> "Options":
         """How IPUs synchronise."""
-        self.checkIsFrozen("syncPattern")
         assert isinstance(sync_pattern, enums.SyncPattern), f"Expected a SyncPattern, not {sync_pattern!r}"
         self.set(sync_pattern=sync_pattern.value)
         return self
 
     def useIpuId(self, ipu_id: int) -> "Options":
         """Use the device with this id."""
-        self.checkIsFrozen("useIpuId")
         assert isinstance(ipu_id, int), f"An IPU id is an integer, not {ipu_id!r}"
         self.createOrSet(ipu_id=ipu_id)
         return self

@@ -249,7 +249,7 @@ class Predictor:
         import torch
 
         from ipu_train.ipumodel.splits import even_splits, module_names, translate
-        from ipu_train.ipumodel.trace import trace
+        from ipu_train.ipumodel.tracer import trace
 
         key = (
             config.model,

@@ -95,7 +95,7 @@ def _can_expand(problem, dim):
 
 
 def transformed(problem):
-    """The forms a pass may take before it is split: dimensions expanded, operands swapped, groups combined."""
+    """The forms a pass may take before it is split: expanded, swapped, with groups combined."""
     forms = []
     for y in (False, True):
         for x in (False, True):
@@ -123,7 +123,7 @@ def transformed(problem):
 
 
 def fewest_cycles(p, c, target):
-    """A bound from below on the compute cycles of a form with a codelet: its inner loops, perfectly spread."""
+    """A bound from below on the compute cycles of a form with a codelet: inner loops, perfectly spread."""
     outputs = p.groups * p.batch * p.oy * p.ox / (p.dy * p.dx) / target.tiles
     if c.method == "amp":
         weights_per_unit = target.conv_unit_weight_bytes // 2

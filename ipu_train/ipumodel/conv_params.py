@@ -61,7 +61,12 @@ class ConvParams:
         return self.groups * self.in_channels * self.out_channels * self.kernel[0] * self.kernel[1]
 
     def check(self):
-        """Raises ValueError when the layer has no output."""
+        """Raises ValueError when a size is not positive or the layer has no output."""
+        sizes = (self.batch, self.groups, self.in_channels, self.out_channels) + self.field + self.kernel
+        if min(sizes + self.stride + self.dilation + self.input_dilation) < 1:
+            raise ValueError(
+                "convolution: batch, channels, field, kernel, stride and dilation must be at least 1"
+            )
         if min(self.out_field) < 1:
             raise ValueError(
                 f"convolution: a kernel of {self.kernel} has no output on a field of {self.field}"

@@ -34,6 +34,7 @@ _FILL = 0.5
 _SERIAL_GAIN = 1.02
 # Plans within about this share of the best one's cycles are taken as equally likely.
 _TIE = 0.01
+_LEAST_PROPORTION = 1.0 / 256
 _SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -188,8 +189,11 @@ def _compute(problem, codelet, tile, target, options):
     )
 
 
-def _evaluate(problem, codelet, target, options, serial):
-    """All candidate splits of one form with one codelet: cycles by step, temporary bytes, sizes (arrays)."""
+def _evaluate(problem, codelet, target, options, serial, limit=float("inf")):
+    """Candidate splits of one form with one codelet: cycles by step, temporary bytes, sizes (arrays).
+
+    Splits whose compute cycles alone are above ``limit`` are left out; None when no split remains.
+    """
     p, c = problem, codelet
     co_serial = -(-p.co // serial)
     grains = (
@@ -204,6 +208,14 @@ def _evaluate(problem, codelet, target, options, serial):
     columns, used = _all_splits(grains, target.tiles)
     per_grain = (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
     tile = {a: ceil_div(g, s) * k for a, g, s, k in zip(AXES, grains, columns, per_grain)}
+    compute = _compute(p, c, tile, target, options)
+    within = np.flatnonzero(compute * serial <= limit)
+    if not len(within):
+        return None
+    if len(within) < len(used):
+        compute, used = compute[within], used[within]
+        columns = [column[within] for column in columns]
+        tile = {axis: size[within] for axis, size in tile.items()}
     split = dict(zip(AXES, columns))
     in_bytes = 4 if options.float_inputs else 2
     partial_bytes = 2 if c.half_partials else 4
@@ -229,7 +241,6 @@ def _evaluate(problem, codelet, target, options, serial):
     after_first = ceil_div(partials, first)
     reduce_exchange = np.where(depth > 1, (partials - outputs) * partial_bytes / rate, 0.0)
     reduce_exchange = reduce_exchange + np.where(second > 1, after_first * partial_bytes / rate, 0.0)
-    compute = _compute(p, c, tile, target, options)
     reduce = codelets.reduce_partials(
         after_first, first, c.half_partials, np.where(second <= 1, out_half, c.half_partials)
     )
@@ -318,7 +329,9 @@ def _typical(candidates, best):
 
 def plan_problem(problem, target, options):
     """The best :class:`ConvPlan` of one pass."""
-    bound = target.bytes_per_tile * options.available_memory_proportion
+    # A proportion of zero asks for the least temporary memory: doubling then finds the smallest bound that
+    # can be met.
+    bound = target.bytes_per_tile * max(options.available_memory_proportion, _LEAST_PROPORTION)
     pairs = [
         (form, codelet) for form in transformed(problem) for codelet in codelets_for(form, target, options)
     ]
@@ -330,11 +343,15 @@ def plan_problem(problem, target, options):
             if best is not None and best.total_cycles <= _SERIAL_GAIN * unbounded:
                 break
             for least, form, codelet in pairs:
-                if best is not None and least > best.total_cycles * (1 + 5 * _TIE):
+                limit = best.total_cycles * (1 + 5 * _TIE) if best is not None else float("inf")
+                if least > limit:
                     break
                 if serial > 1 and form.co % serial:
                     continue
-                cycles, temporary, columns, used, sizes = _evaluate(form, codelet, target, options, serial)
+                found = _evaluate(form, codelet, target, options, serial, limit)
+                if found is None:
+                    continue
+                cycles, temporary, columns, used, sizes = found
                 total = sum(cycles.values())
                 unbounded = min(unbounded, float(total.min()))
                 total = np.where(temporary <= bound, total, np.inf)

@@ -203,8 +203,8 @@ def estimate(op, target, options, element_bytes, backward=False, input_gradient=
             passes = ["forward"]
         else:
             passes = (["backward"] if input_gradient else []) + ["weights"]
-        # What a single layer's program does beside its passes, it also does in a network, layer by layer.
-        around = OpCost(cycles={"sync": k.CONV_PROGRAM_CYCLES / 3.0 * len(passes)})
+        # Part of what a single layer's program does beside its passes, a network does layer by layer.
+        around = OpCost(cycles={"sync": k.NETWORK_LAYER_CYCLES / 3.0 * len(passes)})
         return add([conv_cost(params, p, target, options) for p in passes] + [around])
     if op.kind == "norm":
         return _norm(a, target, element_bytes, backward)

@@ -38,10 +38,11 @@ class LayerPrediction:
 
 _PHASES = {"all": PASSES, "fwd": ("forward",), "bwd": ("backward",), "wu": ("weights",)}
 # Parameters of the tools that change neither the program's cycles nor its memory.
-_HARMLESS = set(
-    "ignore-data tolerance device-type profile profile-dir use-unstable-format seed verbose plan-only report-plan "
-    "show-execution-steps show-var-storage test-case bias debug ipus".split()
-)
+_HARMLESS = {
+    *("ignore-data", "tolerance", "device-type", "profile", "profile-dir", "use-unstable-format", "seed"),
+    *("verbose", "plan-only", "report-plan", "show-execution-steps", "show-var-storage", "test-case", "bias"),
+    *("debug", "ipus"),
+}
 
 
 def parse_parameters(text):
@@ -130,6 +131,8 @@ def _phases(r, default=PASSES):
 def conv_params(r):
     """The layer of a convolution row."""
     padding = r.pair("padding", default=(0, 0))
+    if len(_numbers(r.values.get("field", "1,1"))) == 1:
+        return _conv_params_1d(r)
     return ConvParams(
         batch=r.whole("batch-size", default=1),
         groups=r.whole("conv-groups", default=1),
@@ -142,6 +145,24 @@ def conv_params(r):
         padding_upper=r.pair("padding-upper", default=padding),
         dilation=r.pair("kernel-dilation", default=(1, 1)),
         input_dilation=r.pair("in-dilation", default=(1, 1)),
+    ).check()
+
+
+def _conv_params_1d(r):
+    """A convolution over one dimension is one over two with a single row."""
+    padding = r.whole("padding", default=0)
+    return ConvParams(
+        batch=r.whole("batch-size", default=1),
+        groups=r.whole("conv-groups", default=1),
+        in_channels=r.whole("input-channels"),
+        out_channels=r.whole("output-channels"),
+        field=(1, r.whole("field")),
+        kernel=(1, r.whole("kernel-size", default=1)),
+        stride=(1, r.whole("stride", default=1)),
+        padding_lower=(0, r.whole("padding-lower", default=padding)),
+        padding_upper=(0, r.whole("padding-upper", default=padding)),
+        dilation=(1, r.whole("kernel-dilation", default=1)),
+        input_dilation=(1, r.whole("in-dilation", default=1)),
     ).check()
 
 
@@ -247,9 +268,12 @@ def _pooling(r, target):
 
 def _reduction(r, target):
     shape = _numbers(r.get("shape", default=""))
-    dims = [d % max(1, len(shape)) for d in _numbers(r.get("dims", default=""))]
-    if not shape or not dims:
-        raise Unsupported("a reduction needs shape and dims")
+    dims = _numbers(r.get("dims", default=""))
+    if not shape or not dims or min(shape) < 1:
+        raise Unsupported("a reduction needs a shape and dims")
+    if not all(-len(shape) <= d < len(shape) for d in dims):
+        raise Unsupported(f"dims {dims} are not dimensions of a tensor of shape {shape}")
+    dims = [d % len(shape) for d in dims]
     element_bytes = 4 if r.get("type", "data-type", default="half").startswith("float") else 2
     operation = r.get("operation", default="ADD").upper()
     r.get("scale"), r.get("update"), r.get("out-type")
@@ -288,6 +312,8 @@ def predict_layer(tool, parameters, target):
     reader = _Reader(parameters)
     if reader.whole("ipus", default=1) > 1:
         raise Unsupported("a layer over more than one IPU is not modelled")
+    if run is not _reduction and "tiles-per-ipu" in reader.values:
+        target = replace(target, tiles=min(target.tiles, reader.whole("tiles-per-ipu")))
     try:
         cycles, total, worst = run(reader, target)
     except Unsupported:

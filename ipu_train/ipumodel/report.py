@@ -1,4 +1,4 @@
-"""What ``plan`` found, for people (a table, a picture) and for programs (JSON with units in the key names)."""
+"""What ``plan`` found: a table and a picture for people, JSON with units in the key names for programs."""
 
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple

@@ -123,7 +123,7 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
     kept = _kept(operations, tensors, mode, settings.checkpoints, boundary) | set(keep) if training else set()
     by_writer = writers(operations)
     if training and mode != "none" and last_stage and not flush:
-        kept |= _last_segment(operations, kept, boundary, tensors, by_writer)
+        kept |= _last_segment(operations, kept, boundary, tensors)
     available = set(kept)
 
     def compute_again(index):
@@ -168,12 +168,13 @@ def _boundary(program, operations, stage):
     return list(dict.fromkeys(outside))
 
 
-def _last_segment(operations, kept, boundary, tensors, by_writer):
-    """What follows the last kept tensor runs backward at once: it is never computed twice."""
+def _last_segment(operations, kept, boundary, tensors):
+    """What follows the last kept tensor runs backward at once: it is never computed twice.
+
+    PopART sets the end of the last forward stage to be kept for the same reason (``pipeline.cpp``).
+    """
     made = {index: position for position, op in enumerate(operations) for index in op.writes}
     after = max([made[i] for i in kept if i in made and i not in boundary] or [-1])
-    if after < 0:
-        return set()
     return {
         index
         for op in operations[after + 1 :]

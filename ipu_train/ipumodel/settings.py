@@ -29,8 +29,9 @@ class Settings:
         optimizer: a name of ``OPTIMIZERS``; ``momentum=False`` in ``sgd``.
         gradient_accumulation, replicas: as in PopTorch; 1 accumulates nothing.
         schedule: "pipelined" (PopART; every stage on its own IPU, forward and backward of a stage together),
-            "grouped" (the same order), "interleaved" (shorter stashes), "sequential" (all stages one after
-            the other on one IPU), "sharded" (every stage on its own IPU, no overlap).
+            "grouped" (the same order, and the last stage is computed again too), "interleaved" (shorter
+            stashes), "sequential" (all stages one after the other on one IPU), "sharded" (every stage on its
+            own IPU, no overlap).
         recompute: "none"; "pipeline" (only stage inputs are kept); "standard" (about the square root of the
         number
             of cut points is kept); "checkpoints" (the outputs of the modules in ``checkpoints``, and stage
@@ -79,12 +80,13 @@ class Settings:
         for name in ("gradient_accumulation", "replicas"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for value in self.proportions(1):
+        given = self.available_memory_proportion
+        for value in given if isinstance(given, (list, tuple)) else (given,):
             if not 0 <= value <= 1:
                 raise ValueError(f"available_memory_proportion is {value}; it must lie between 0 and 1")
 
     def proportions(self, ipus):
-        """The available memory proportion of each of ``ipus`` IPUs; the last one given serves those beyond."""
+        """The available memory proportion of each of ``ipus`` IPUs; the last one serves those beyond."""
         value = self.available_memory_proportion
         values = list(value) if isinstance(value, (list, tuple)) else [float(value)]
         values = values or [0.6]

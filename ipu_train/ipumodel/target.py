@@ -9,7 +9,7 @@ _ALIASES = {"ipu1": "mk1", "gc2": "mk1", "ipu2": "mk2", "gc200": "mk2", "ipu21":
 
 @dataclass(frozen=True)
 class Target:
-    """One chip. Sizes in bytes, rates in bytes per cycle or bytes per second (in the name), clock in hertz."""
+    """One chip. Sizes in bytes, rates in bytes per cycle or per second (in the name), clock in hertz."""
 
     name: str
     description: str

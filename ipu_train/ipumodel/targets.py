@@ -36,7 +36,7 @@ TARGETS = {
         interleaved_region_starts_at=131072,  # regression tables: the smallest "worst tile including gaps"
         links_per_ipu=4,  # poplibs: between the two IPUs of a card
         external_sync_cycles=500,  # poplibs: setGlobalSyncCycles(500)
-        host_bytes_per_second_per_ipu=2.0e9,  # assumed: PCIe Gen4 x16 over 16 IPUs, see README of this room
+        host_bytes_per_second_per_ipu=3.1e9,  # assumed: as Mk2
         streaming_bytes_per_second_per_ipu=0.0,  # no streaming memory on C2 cards
     ),
     "mk2": dict(
@@ -48,9 +48,9 @@ TARGETS = {
         clock_hz=1.33e9,  # toolkit
         half_half_conv_units=16,  # poplibs (ConvPartial1x1Out: ipu2 and ipu21)
         interleaved_region_starts_at=212992,  # stack: interleaved memory from 0x80000, memory from 0x4C000
-        links_per_ipu=10,  # jia's successor figures: 10 links, 320 GB/s
+        links_per_ipu=10,  # thecharlieblake.co.uk/ipus: 10 links, 320 GB/s
         external_sync_cycles=600,  # stack
-        host_bytes_per_second_per_ipu=2.0e9,  # assumed
+        host_bytes_per_second_per_ipu=3.1e9,  # assumed: 100 Gb/s of network for the four IPUs of a machine
         streaming_bytes_per_second_per_ipu=5.0e9,  # assumed: 20 GB/s of DDR4 per IPU-Machine of four
     ),
 }

@@ -26,9 +26,9 @@ class Throughput:
     step_seconds: float
 
 
-def _links(target, replicas):
-    """Bytes per second at which an IPU sends in a ring: half of its links each way."""
-    return max(1, target.links_per_ipu // 2) * target.ipu_link_bytes_per_second * target.ipu_link_efficiency
+def _ring_rate(target):
+    """Bytes per second that an IPU sends in a ring of replicas: one link (see ``RING_LINKS``)."""
+    return k.RING_LINKS * target.ipu_link_bytes_per_second * target.ipu_link_efficiency
 
 
 def all_reduce_seconds(gradient_bytes, replicas, target):
@@ -36,7 +36,7 @@ def all_reduce_seconds(gradient_bytes, replicas, target):
     if replicas <= 1:
         return 0.0
     sent = 2.0 * (replicas - 1) / replicas * gradient_bytes
-    return k.ALL_REDUCE_LATENCY_SECONDS + sent / _links(target, replicas)
+    return k.ALL_REDUCE_LATENCY_SECONDS + sent / _ring_rate(target)
 
 
 def throughput(program, settings, target, stage_cycles, trainable):

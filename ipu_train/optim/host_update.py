@@ -189,6 +189,8 @@ def build_host_update(
         if parameter.requires_grad and (config.name == "lars" or name.rpartition(".")[0] + "." in sites)
     ]
     updated = [(name, p) for name, p in parameters if name.rpartition(".")[2] not in HELD]
+    if not updated:  # the sites are frozen: their statistics never change
+        return None
     weights = {name: p.detach() for name, p in updated}
     if config.name == "lars":
         rule: Any = Lars(config, weights, {name: exempt(name, p) for name, p in updated})

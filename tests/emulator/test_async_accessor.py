@@ -87,6 +87,8 @@ class TestEpochs:
         accessor = AsynchronousDataAccessor(Increasing(3), **FORK)
         iterator = iter(accessor)
         assert [item[1].item() for item in iter(iterator)] == [0, 1, 2]
+        with pytest.raises(StopIteration):
+            next(iterator)
         assert list(iterator) != [], "and a new loop is a new epoch"
 
     def test_shuffled_order_is_that_of_the_synchronous_loader(self):
@@ -295,6 +297,23 @@ class TestRefusals:
         data = AsynchronousDataAccessor(Ragged(3), **FORK)
         with pytest.raises(poptorch.Error, match="same shapes"):
             list(data)
+
+    def test_items_have_one_number_of_tensors(self, capfd):
+        one = torch.zeros(1)
+        with pytest.raises(poptorch.Error, match="same number of tensors"):
+            list(AsynchronousDataAccessor([[one, one], [one]], **FORK))
+
+    @pytest.mark.parametrize(
+        "item, reason",
+        [
+            ([torch.zeros(2, 3), torch.tensor(1)], "there is a 0-dim tensor"),
+            ([torch.zeros(2, 3), torch.zeros(3)], "same first dimension"),
+        ],
+    )
+    def test_rebatched_items_have_rows(self, item, reason, capfd):
+        with pytest.raises(poptorch.Error):
+            list(AsynchronousDataAccessor([item], rebatched_size=4, **FORK))
+        assert reason in capfd.readouterr().err
 
     def test_a_killed_worker_is_noticed(self):
         data = loader(Increasing(100), batch_size=1)

@@ -1,5 +1,10 @@
 """forward runs once as Python sees it; afterwards a static graph runs (PopTorch 3.4 user guide, tracing)."""
 
+import collections
+import copy
+import io
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -278,6 +283,44 @@ class TestArguments:
         with pytest.raises(poptorch.Error, match="Value mismatch for y: expected 5 but got 3"):
             executor(torch.ones(1), 3)
 
+    def test_dictionaries_warn_once_and_their_order_is_of_no_account(self, caplog):
+        executor = poptorch.inferenceModel(FromFunction(lambda d: d["a"] - d["b"]))
+        a, b = torch.full((1,), 3.0), torch.ones(1)
+        with caplog.at_level("WARNING", logger="poptorch::python"):
+            assert executor({"a": a, "b": b}).item() == 2.0
+            assert executor({"b": b, "a": a}).item() == 2.0
+        assert caplog.text.count("partially supported") == 1
+
+    def test_containers_keep_their_type_inside_forward(self):
+        Point = collections.namedtuple("Point", "x y")
+        seen = []
+
+        def forward(point, items, ordered):
+            seen.append((type(point), type(items), type(ordered), list(ordered)))
+            return Point(point.x + items[0], [ordered["b"], (point.y,)])
+
+        one = torch.ones(1)
+        out = run(forward, Point(one, one), [one], collections.OrderedDict([("b", one), ("a", one)]))
+        assert seen == [(Point, list, collections.OrderedDict, ["b", "a"])]
+        assert type(out) is Point
+        assert type(out.y) is list
+        assert type(out.y[1]) is tuple
+
+    def test_inputs_that_are_not_contiguous_or_require_grad(self, caplog, monkeypatch):
+        from ipu_train.emulator import _args_parser
+
+        monkeypatch.setattr(_args_parser, "_warned_contiguous", False)
+        x = torch.arange(6.0).view(2, 3)
+        executor = poptorch.inferenceModel(FromFunction(lambda t: t * 2))
+        with caplog.at_level("WARNING", logger="poptorch::python"):
+            for _ in range(2):
+                torch.testing.assert_close(executor(x.t()), 2 * x.t())
+        assert caplog.text.count("not contiguous") == 1
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="poptorch::python"):
+            assert not executor(torch.ones(3, 2, requires_grad=True)).requires_grad
+        assert "requires grad" in caplog.text
+
     def test_variadic_arguments(self):
         executor = poptorch.inferenceModel(FromFunction(lambda *a, **k: a[0] + a[1] + k["c"]))
         one = torch.ones(1)
@@ -385,6 +428,38 @@ def test_dropout_draws_differ_between_calls_and_replicas_and_repeat_with_the_see
     assert not torch.equal(first[0][:32], first[0][32:])
 
 
+def test_hooks_of_the_wrapped_module_itself_run():
+    model = nn.ReLU()
+    poptorch.BeginBlock(model, ipu_id=0)
+    model.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,))
+    model.register_forward_hook(lambda module, inputs, output: output * 10)
+    assert poptorch.inferenceModel(model)(torch.ones(1)).item() == 20.0
+
+
+def test_distributions_draw_on_the_device():
+    def forward(x):
+        normal = torch.distributions.Normal(x, torch.ones_like(x)).sample()
+        return (
+            normal,
+            torch.distributions.Bernoulli(torch.sigmoid(x)).sample(),
+            torch.distributions.Uniform(2.0, 3.0),
+        )
+
+    def sampled(x):
+        normal, coin, uniform = forward(x)
+        return normal, coin, uniform.sample((1000,)) + 0 * x
+
+    validates = torch.distributions.Distribution._validate_args
+    executor = poptorch.inferenceModel(FromFunction(sampled))
+    normal, coin, uniform = executor(torch.zeros(1000))
+    assert abs(normal.mean().item()) < 6 / 1000**0.5
+    assert abs(coin.mean().item() - 0.5) < 3 / 1000**0.5
+    assert uniform.min() >= 2.0
+    assert uniform.max() <= 3.0
+    assert not torch.equal(executor(torch.zeros(1000))[0], normal)
+    assert torch.distributions.Distribution._validate_args is validates
+
+
 def test_the_hosts_random_state_is_not_consumed():
     executor = poptorch.inferenceModel(nn.Sequential(nn.Dropout(0.5)).train())
     torch.manual_seed(3)
@@ -403,6 +478,25 @@ def test_rng_state_restores_the_stream():
     executor.rng_state = state
     assert torch.equal(executor(x), first)
     assert all(isinstance(value, int) for value in state)
+
+
+@pytest.mark.parametrize("kind", ["copy", "pickle", "save"])
+def test_outputs_can_be_copied_and_pickled_and_have_no_backward(kind):
+    out = run(lambda x: x * 2, torch.ones(2))
+    if kind == "copy":
+        again = copy.deepcopy(out)
+    elif kind == "pickle":
+        again = pickle.loads(pickle.dumps(out))
+    else:
+        stream = io.BytesIO()
+        torch.save(out, stream)
+        stream.seek(0)
+        again = torch.load(stream)
+    assert type(again) is torch.Tensor
+    assert torch.equal(again, out)
+    for tensor in (out, again):
+        with pytest.raises(poptorch.Error, match=r"backward\(\) cannot be called explicitly"):
+            tensor.backward()
 
 
 def test_losses_of_a_batch_of_one_are_scalars():

@@ -296,3 +296,13 @@ def test_modes_have_arguments_of_their_own():
             mode=DataLoaderMode.AsyncRebatched,
             async_options={"rebatched_size": 4},
         )
+    with pytest.raises(poptorch.Error, match="batch size"):
+        DataLoader(options(), Increasing(8), batch_size=None, mode=DataLoaderMode.AsyncRebatched)
+    with pytest.raises(AssertionError, match="batch_sampler"):
+        DataLoader(
+            options(),
+            Increasing(8),
+            batch_sampler=torch.utils.data.BatchSampler(range(8), 2, True),
+            mode=DataLoaderMode.AsyncRebatched,
+            rebatched_worker_size=1,
+        )

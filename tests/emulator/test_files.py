@@ -101,6 +101,27 @@ def test_an_executable_without_a_model_goes_into_a_fresh_wrapper(tmp_path):
         fresh(torch.ones(2, 2))
 
 
+def test_an_executable_keeps_the_mode_that_it_was_compiled_in(tmp_path):
+    """PopTorch's wrapper has its own training flag, which eval() on the module does not reach any more."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dropout = nn.Dropout(1.0)
+
+        def forward(self, x):
+            return (self.dropout(x), torch.ones(1)) if self.training else (self.dropout(x), torch.zeros(1))
+
+    path = str(tmp_path / "m")
+    poptorch.inferenceModel(Model().eval()).compileAndExport(path, torch.ones(2), export_model=False)
+    module = Model().train()
+    executor = poptorch.inferenceModel(module)
+    executor.loadExecutable(path)
+    out, mode = executor(torch.ones(2))
+    assert (out.tolist(), mode.item()) == ([1.0, 1.0], 0.0)
+    assert module.dropout.training
+
+
 def test_what_is_no_executable_is_refused(tmp_path):
     path = tmp_path / "broken"
     for content in (b"not an executable", pickle.dumps({"a": 1}), b""):

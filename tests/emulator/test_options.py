@@ -161,6 +161,13 @@ class TestFreezing:
         assert repr(opts) == before, "refused, but changed all the same"
         self.SETTERS[setter](opts)  # and the setter is fine otherwise
 
+    def test_a_refused_seed_leaves_the_host_alone(self, opts):
+        opts._freeze()
+        torch.manual_seed(1)
+        with pytest.raises(AttributeError):
+            opts.randomSeed(2)
+        assert torch.initial_seed() == 1
+
     @pytest.mark.parametrize("copied", [Options.clone, copy.deepcopy])
     def test_copies_are_unfrozen_and_independent(self, opts, copied):
         opts.deviceIterations(2)
@@ -330,6 +337,8 @@ class TestTraining:
             poptorch.MeanReductionStrategy.Running
         )
         assert opts.Training(key) == poptorch.MeanReductionStrategy.Running
+        with pytest.raises(AssertionError):
+            opts.Training.setMeanAccumulationAndReplicationReductionStrategy("Running")
 
     def test_loss_scaling_and_dithering_reach_popart(self, opts):
         opts.Training.setAutomaticLossScaling(True).setConvolutionDithering(True)

@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import ipu_train.emulator as poptorch
-from ipu_train.emulator._precision import HALF_MAX, make_rounding, round_nearest, round_stochastic
+from ipu_train.emulator._rounding import (
+    HALF_MAX,
+    Noise,
+    _truncate_scaled,
+    _truncate_shifted,
+    make_rounding,
+    round_nearest,
+    round_stochastic,
+)
 
 from .networks import images
 
@@ -50,6 +58,16 @@ def test_stochastic_rounding_is_unbiased(value):
     spacing = (up - down).item()
     standard_error = spacing / 2 / 40000**0.5
     assert abs(rounded.mean().item() - x[0].double().item()) < 5 * standard_error
+
+
+@pytest.mark.parametrize("scale", [1e5, 1.0, 1e-4, 1e-6, 1e-9])
+def test_both_ways_to_treat_subnormals_give_the_same_bits(scale):
+    noise = torch.randint(0, 8192, (4096,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    scaled = torch.randn(4096, generator=torch.Generator().manual_seed(1)) * scale
+    shifted = scaled.clone()
+    _truncate_scaled(scaled, noise)
+    _truncate_shifted(shifted, noise)
+    assert torch.equal(scaled, shifted)
 
 
 def test_stochastic_rounding_keeps_what_float16_has_exactly():
@@ -167,3 +185,101 @@ def test_half_accumulators_lose_what_float_accumulators_keep():
         poptorch.trainingModel(model, chosen, optimizer)(torch.tensor([2048.0, 1.0]))
         moved.append(-model.w.item())
     assert moved == [2049.0, 2048.0]
+
+
+class Sum(nn.Module):
+    """Loss sum(w * x) with a weight for each column of x."""
+
+    def __init__(self, size, value=0.0):
+        super().__init__()
+        self.w = nn.Parameter(torch.full((size,), value))
+
+    def forward(self, x):
+        return poptorch.identity_loss((self.w * x).float(), "sum")
+
+
+def test_the_gradient_of_a_float16_weight_is_float16():
+    x = torch.tensor([[2048.0, 1.0], [1.0, 1.0]]).half()
+    chosen = poptorch.Options()
+    chosen.anchorTensor("gradient", "Gradient___w")
+    executor = poptorch.trainingModel(Sum(2).half(), chosen)
+    executor(x)
+    assert executor.getAnchoredTensor("gradient").tolist() == [
+        2048.0,
+        2.0,
+    ]  # 2049 lies between two float16 values
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_small_updates_of_float16_weights_survive_stochastic_rounding_only(stochastic):
+    size, steps, step = 20000, 4, 1e-4  # float16 has 0.0005 between neighbours just below 1
+    model = Sum(size, 1.0).half()
+    chosen = poptorch.Options()
+    chosen.randomSeed(11)
+    chosen.Precision.enableStochasticRounding(stochastic)
+    executor = poptorch.trainingModel(model, chosen, poptorch.optim.SGD(model.parameters(), lr=step))
+    for _ in range(steps):
+        executor(torch.ones(1, size).half())
+    moved = 1 - model.w.detach().double().mean().item()
+    if stochastic:
+        standard_error = 2.0**-11 / 2 * (steps / size) ** 0.5
+        assert abs(moved - steps * step) < 6 * standard_error
+    else:
+        assert moved == 0.0
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_rounding_in_place_computes_what_rounding_into_new_tensors_computes(mixed, monkeypatch):
+    from ipu_train.emulator import _capture, _rounding
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+            self.norm, self.linear = nn.GroupNorm(2, 8), nn.Linear(8, 5)
+            self.scale = nn.Parameter(torch.ones(8, 1, 1))
+
+        def forward(self, x, labels):
+            x = F.relu(self.norm(self.first(x)))
+            shortcut = x
+            y = self.second(x)
+            y += shortcut
+            y = y + torch.sigmoid(y) * self.scale
+            if mixed:
+                y = y.float() * 1.1 + y
+            return F.cross_entropy(self.linear(y.mean((2, 3)).half()).float(), labels)
+
+    def train(stochastic):
+        torch.manual_seed(0)
+        model = Residual().half()
+        chosen = poptorch.Options()
+        chosen.randomSeed(1)
+        chosen.Precision.enableStochasticRounding(stochastic)
+        executor = poptorch.trainingModel(
+            model, chosen, poptorch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, loss_scaling=64.0)
+        )
+        x, labels = images(8)
+        losses = [executor(x.half(), labels).item() for _ in range(3)]
+        return losses, [parameter.detach().clone() for parameter in model.parameters()]
+
+    in_place = train(False)
+    monkeypatch.setattr(_capture, "RESULT_NOT_SAVED", frozenset())
+    monkeypatch.setattr(_rounding.Rounding, "gradient", _rounding.Rounding.values)
+    apart = train(False)
+    assert in_place[0] == apart[0]
+    for a, b in zip(in_place[1], apart[1]):
+        assert torch.equal(a, b)
+
+
+def test_a_longer_pool_of_noise_begins_with_the_same_bits():
+    short, long = Noise(), Noise()
+    for noise, first in ((short, 10), (long, 300000)):
+        noise.manual_seed(5)
+        noise.window(first)
+    assert torch.equal(short.window(1000), long.window(1000))
+    short.manual_seed(6)
+    assert not torch.equal(short.window(1000), long.window(1000))
+    values = short.window(100000)
+    assert values.min() >= 0
+    assert values.max() <= 8191
+    assert abs(values.double().mean().item() - 4095.5) < 6 * 8192 / (12 * 100000) ** 0.5

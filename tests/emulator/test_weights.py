@@ -299,3 +299,50 @@ def test_compile_hooks_run_around_every_compilation():
     assert order == ["before", "after"]
     with pytest.raises(RuntimeError, match="must be callable"):
         poptorch.registerPreCompileHook(3)
+
+
+class TestLookUps:
+    """Unknown attributes of an executor are the module's."""
+
+    def test_attributes_methods_and_state_dict(self, trained):
+        model, executor, _ = trained
+        assert executor.linear is model.linear
+        assert list(executor.state_dict()) == list(model.state_dict())
+        assert len(list(executor.parameters())) == len(list(model.parameters()))
+        executor.eval()
+        assert not model.training
+        with pytest.raises(AttributeError, match="nothing"):
+            executor.nothing  # noqa: B018
+
+    def test_two_training_executors_of_one_module_share_nothing_but_the_host(self):
+        model = nn.Linear(2, 2)
+        first, second = poptorch.inferenceModel(model), poptorch.inferenceModel(model)
+        x = torch.ones(1, 2)
+        before = first(x)
+        second(x)
+        with torch.no_grad():
+            model.weight.zero_()
+        second.copyWeightsToDevice()
+        assert torch.equal(first(x), before)
+        assert torch.equal(second(x)[0], model.bias.detach())
+
+    def test_a_deep_copy_of_a_trained_module_trains_on_its_own(self, trained):
+        model, executor, _ = trained
+        twin = copy.deepcopy(model)
+        other = poptorch.trainingModel(twin, None, poptorch.optim.SGD(twin.parameters(), lr=0.1))
+        x, labels = images(4)
+        assert executor(x, labels)[1].item() == pytest.approx(other(x, labels)[1].item(), rel=1e-6)
+        for a, b in zip(model.parameters(), twin.parameters()):
+            torch.testing.assert_close(a.detach(), b.detach())
+        other(x, labels)
+        assert not torch.equal(model.linear.weight.detach(), twin.linear.weight.detach())
+
+    def test_private_names_that_programs_use(self, trained):
+        model, executor, _ = trained
+        assert executor._user_model is model
+        assert executor._executable
+        assert poptorch._impl.isWrapped(model)
+        assert poptorch._impl._restoreWrapperIfNecessary(model) is model
+        executor.destroy()
+        assert executor._executable is None
+        assert not poptorch._impl.isWrapped(model)

@@ -136,8 +136,9 @@ def test_only_the_named_modules_are_trained(recipe, earlier, tmp_path):
         assert not torch.equal(after[name], before[name]), name
 
 
-def test_fine_tuning_at_another_size_with_held_statistics(recipe, earlier, tmp_path):
-    changed = ["data.image_size=12", "model.train_only=[layer3, fc]", f"model.weights={earlier}"]
+@pytest.mark.parametrize("trained", ["[layer3, fc]", "[fc]"])
+def test_fine_tuning_at_another_size_with_held_statistics(recipe, earlier, tmp_path, trained):
+    changed = ["data.image_size=12", f"model.train_only={trained}", f"model.weights={earlier}"]
     each, once = tmp_path / "each", tmp_path / "once"
     run(recipe, each, *changed)
     run(recipe, once, *changed, "model.proxy_norm_statistics=per_update")
@@ -153,6 +154,7 @@ def test_fine_tuning_at_another_size_with_held_statistics(recipe, earlier, tmp_p
             r"model\.weights: cannot read nowhere.safetensors: No such file",
         ),
         ("model.weights=.", r"model\.weights: no checkpoint in the folder \."),
+        ("model.train_only=[layer2.0.shortcut]", r"model\.train_only: layer2.0.shortcut has no parameters"),
         ("model.train_only=[layer33]", r"model\.train_only: layer33 is no module .* did you mean layer3\?"),
     ],
 )

@@ -1,0 +1,66 @@
+"""Calls that torch-function modes do not see, shown to the recorder while a forward is captured.
+
+These are ``torch.autograd.Function.apply``, which is recorded as one call so that the function's own backward is used,
+and, up to torch 2.0, reading ``tensor[index]``. Distributions, on the other hand, do not check their arguments
+meanwhile: that would need values.
+"""
+
+from typing import Any
+
+import torch
+from torch.distributions import Distribution
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+
+_apply = torch.autograd.Function.__dict__["apply"]
+_getitem = torch._C._TensorBase.__getitem__
+_validates = Distribution._validate_args
+_PROBE = torch.zeros(1)  # handled by a torch function exactly while a mode is on
+
+
+class _Listener(TorchFunctionMode):
+    seen = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen = True
+        return func(*args, **(kwargs or {}))
+
+
+def _modes_see_indexing() -> bool:
+    with _Listener() as listener:
+        _PROBE[0]
+    return listener.seen
+
+
+_INDEXING_IS_HIDDEN = not _modes_see_indexing()
+
+
+def _recorded_getitem(self: torch.Tensor, index: Any) -> Any:
+    if has_torch_function_unary(_PROBE):
+        return handle_torch_function(_getitem, (self,), self, index)
+    return _getitem(self, index)
+
+
+def show_hidden_calls(recorder: Any) -> None:
+    """From now on these calls reach the recorder."""
+
+    def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        original = _apply.__get__(None, cls)
+        if not has_torch_function_unary(_PROBE):  # inside a recorded call
+            return original(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            return recorder.record(original, cls.__name__, args, kwargs)
+
+    global _validates
+    _validates = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    torch.autograd.Function.apply = classmethod(recorded_apply)
+    if _INDEXING_IS_HIDDEN:
+        torch.Tensor.__getitem__ = _recorded_getitem
+
+
+def hide_calls() -> None:
+    """As torch has them."""
+    torch.autograd.Function.apply = _apply
+    Distribution.set_default_validate_args(_validates)
+    if _INDEXING_IS_HIDDEN and "__getitem__" in torch.Tensor.__dict__:
+        del torch.Tensor.__getitem__

@@ -1,0 +1,125 @@
+"""Every recipe loads, can be built at full size, and trains two steps on the emulator at a reduced size."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+
+from ipu_train import config, planning, trainer
+from ipu_train.assembly import build_network
+from ipu_train.models import native_image_size
+
+RECIPES = config.builtin_names()
+FOLDER = config.builtin_folder()
+WITHOUT_WEIGHTS = ["model.weights=null", "model.averaged_weights=false"]
+
+
+def text(name):
+    return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def reduced(name):
+    """Overrides that leave everything of a recipe but its widths, images and number of steps."""
+    cfg = config.load(name).config
+    resnet = "resne" in cfg.model.name
+    small = cfg.model.name in ("resnet20", "resnet8")
+    # batch norm needs more than a few values of a channel where the image is smallest
+    side = 8 if small else 64 if cfg.model.norm == "batch" else 32
+    stages = len(cfg.device.pipeline_splits) + 1
+    accumulation = max(2, 2 * stages - 1)  # what a pipeline needs at least
+    overrides = [
+        "data.name=generated", "data.path=null", "data.workers=0", "data.num_classes=4", f"data.image_size={side}",
+        "data.augment=none", f"data.length={2 * 2 * accumulation}", "training.epochs=1",
+        "training.micro_batch_size=2", f"training.gradient_accumulation={accumulation}", "training.replicas=1",
+        "validation.every_epochs=0", "validation.micro_batch_size=null", "schedule.warmup_epochs=0",
+        f"model.options.width={0.5 if resnet else 0.25}", "logging.every_steps=1", "logging.progress=false",
+        "logging.plots=false", "device.threads=1",
+    ]  # fmt: skip
+    if cfg.model.norm == "group" and resnet:
+        overrides.append("model.norm_groups=4")
+    return overrides
+
+
+def steps(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["split"] == "train"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_trains_two_steps_on_the_emulator(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "_plan", lambda *_: None)  # which takes longer than the two steps
+    monkeypatch.setattr(trainer, "_write_plan", lambda *_: None)
+    overrides = [*reduced(name), *WITHOUT_WEIGHTS, f"run_dir={tmp_path / 'run'}"]
+    outcome = trainer.train(config.load(name, overrides))
+    assert outcome.status == 0
+    found = steps(tmp_path / "run")
+    assert [record["step"] for record in found] == [1, 2]
+    assert all(math.isfinite(record["loss"]) for record in found)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_network_and_pipeline_exist_at_full_size(name):
+    resolved = config.load(name)
+    with torch.device("meta"):
+        network = build_network(resolved, 1000, 3)
+    modules = [module for module, _ in network.named_modules()]
+    splits = resolved.config.device.pipeline_splits
+    assert [split for split in splits if split not in modules] == []
+    assert [modules.index(split) for split in splits] == sorted(modules.index(split) for split in splits)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_opens_with_what_it_is_where_it_comes_from_and_the_command(name):
+    head = re.match(r"(?:#.*\n)+", text(name)).group()
+    assert re.search(rf"^# Command: ipu-train --config {name}$", head, re.MULTILINE)
+    assert re.search(r"^# (Source|Hyper-parameters)", head, re.MULTILINE)
+    assert max(len(line) for line in text(name).splitlines()) <= 120
+
+
+def test_the_table_lists_every_recipe():
+    table = (FOLDER / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(rows) == RECIPES
+    for name in RECIPES:
+        assert f"`ipu-train --config {name}`" in table
+
+
+def test_image_sizes_are_the_models_own_or_about_half_their_pixels():
+    for name in RECIPES:
+        cfg = config.load(name).config
+        if cfg.data.name == "imagefolder":
+            native = native_image_size(cfg.model.name)
+            if "_half" in name and "finetune" not in name:
+                assert 0.4 <= (cfg.data.image_size / native) ** 2 <= 0.6, name
+            else:
+                assert cfg.data.image_size == native, name
+
+
+def test_global_batches_of_one_family_agree():
+    """Devices of other sizes run the same training: the global batch does not move with the number of IPUs."""
+    for name in RECIPES:
+        match = re.match(r"(.+)_pod\d+$", name)
+        if match and match.group(1) in RECIPES:
+            one, other = (config.load(n).config for n in (name, match.group(1)))
+            assert one.global_batch_size == other.global_batch_size
+            assert (one.optimizer, one.schedule, one.model) == (other.optimizer, other.schedule, other.model)
+            ipus = int(name.rpartition("_pod")[2])
+            assert one.ipus_per_replica * one.training.replicas == ipus
+
+
+def test_fine_tuning_starts_from_the_training_at_half_resolution(tmp_path):
+    first, second = "efficientnet_b0_g16_ln_pn_half", "efficientnet_b0_g16_ln_pn_half_finetune"
+    trainer.train(config.load(first, [*reduced(first), f"run_dir={tmp_path / 'half'}"]))
+    fine = [*reduced(second), f"model.weights={tmp_path / 'half'}", "data.image_size=48"]
+    assert trainer.train(config.load(second, [*fine, f"run_dir={tmp_path / 'fine'}"])).status == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet50_gn_pn", "efficientnet_b0_g16_ln_pn", "efficientnet_b4_g16_ln_pn_half"]
+)
+def test_it_fits_on_the_ipus_that_it_is_for(name):
+    resolved = config.load(name)
+    report = planning.predict(resolved, planning.Images(3, resolved.config.data.image_size, 1000))
+    assert report.fits

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipu_train.ipumodel import codelets
+
+
+def per_position(cycles, positions):
+    """Cycles that one more output position costs, far from the overheads."""
+    return (cycles(2.0 * positions) - cycles(float(positions))) / positions
+
+
+@pytest.mark.parametrize("half_partials, units", [(False, 8), (True, 16)])
+def test_the_convolution_unit_loop_takes_four_cycles_a_position(half_partials, units):
+    def cycles(n):
+        return float(codelets.amp_1x1(1.0, n, 1.0, 1.0, 1.0, 1.0, units, 8, half_partials))
+
+    # One pass of the units over one group of inputs; zeroing half partials costs two more in the first pass.
+    assert per_position(cycles, 6000) == pytest.approx(4 + (2 if half_partials else 0), rel=0.01)
+
+
+def test_a_kernel_costs_one_pass_for_each_tap():
+    def cycles(taps):
+        return float(codelets.amp_nx1(6.0, 600.0, taps, 1, 1.0, 1.0, 1.0, 1.0, 8, 1, 8, False))
+
+    assert (cycles(9.0) - cycles(3.0)) / 6 == pytest.approx(6 * 600 * 4, rel=0.05)
+
+
+@given(rows=st.integers(1, 60), width=st.integers(1, 60))
+def test_six_workers_share_the_rows_without_losing_any(rows, width):
+    whole, part = codelets._row_list(np.array([rows]), np.array([width]))
+    busiest = whole[0] * width + part[0]
+    assert busiest * codelets.WORKERS >= rows * width
+    assert busiest <= rows * width  # nobody does more than there is
+
+
+@given(outputs=st.integers(1, 5000), depth=st.integers(2, 64))
+def test_reducing_more_partials_takes_longer(outputs, depth):
+    few = codelets.reduce_partials(np.array([outputs]), np.array([depth]), False, True)
+    more = codelets.reduce_partials(np.array([outputs]), np.array([2 * depth]), False, True)
+    assert more[0] > few[0]
+
+
+def test_a_lone_partial_needs_a_cast_only_where_its_width_changes():
+    assert codelets.reduce_partials(np.array([64.0]), np.array([1.0]), True, True)[0] == 0
+    assert codelets.reduce_partials(np.array([64.0]), np.array([1.0]), False, True)[0] > 0
+
+
+@given(depth=st.integers(1, 2000))
+def test_reduction_stages_cover_the_depth(depth):
+    first, second = codelets.reduction_stages(np.array([depth]))
+    assert first[0] * second[0] >= depth

@@ -1,0 +1,191 @@
+"""Published training configurations: understood, predicted to fit, and as fast as published."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ipu_train.ipumodel.__main__ import main
+from ipu_train.ipumodel.configs import Predictor, Unsupported, read_config
+from ipu_train.ipumodel.splits import even_splits, module_names, translate
+from ipu_train.ipumodel.tracer import trace
+from ipu_train.models import build
+
+RECORDED = Path(__file__).resolve().parents[2] / "scripts" / "results" / "ipumodel" / "configs.csv"
+ROW = {
+    "framework": "TF1",
+    "model": "resnet-50",
+    "dataset_image_size": "imagenet 224",
+    "norm": "batch",
+    "norm_groups": "",
+    "precision": "16.16",
+    "micro_batch_size": "16",
+    "pipeline_splits": "",
+    "n_pipeline_stages": "1",
+    "ipus_per_replica": "1",
+    "schedule": "none",
+    "replicas": "16",
+    "gradient_accumulation": "9",
+    "recompute": "none",
+    "available_memory_proportion": "0.15",
+    "half_partials": "True",
+    "optimizer": "momentum",
+    "chip": "Mk2",
+    "notes": "",
+}
+
+
+@pytest.fixture(scope="module")
+def published():
+    with open(RECORDED, newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(build)
+
+
+def test_nearly_all_published_configurations_of_our_networks_were_predicted_to_fit(published):
+    supported = [r for r in published.values() if r["fits"] != "unsupported"]
+    assert len(supported) > 100
+    fit = sum(r["fits"] == "yes" for r in supported if r["published_fits"] == "yes")
+    assert fit == sum(r["published_fits"] == "yes" for r in supported)
+
+
+# The fullest published configurations of each kind are planned anew.
+@pytest.mark.parametrize("name", ["C001", "C206"])
+def test_a_published_configuration_fits(published, predictor, name):
+    row = dict(published[name], fits="yes")
+    assert predictor.predict(read_config(row)).fits
+
+
+@pytest.mark.parametrize("name, micro_batch", [("C052", 32), ("C001", 8)])
+def test_a_batch_well_beyond_the_known_limit_does_not_fit(published, predictor, name, micro_batch):
+    config = replace(read_config(published[name]), micro_batch=micro_batch)
+    assert not predictor.predict(config).fits
+
+
+def test_resnet50_takes_the_published_cycles_and_images_per_second(published, predictor):
+    report = predictor.predict(read_config(published["C052"]))
+    assert 650e3 <= report.throughput.cycles_per_image_per_ipu <= 800e3
+    assert report.images_per_second == pytest.approx(27600, rel=0.2)  # MLPerf Training v1.0, POD16
+    assert report.fits
+
+
+def test_group_convolutions_and_proxy_norm_change_throughput_as_published(published, predictor):
+    plain, grouped, proxy = (
+        predictor.predict(read_config(published[name])).images_per_second for name in ("C095", "C101", "C113")
+    )
+    # arXiv 2106.03640, B0 at 224 pixels: 26.4k, 29.7k and 24.9k images/s
+    assert plain == pytest.approx(26400, rel=0.2)
+    assert grouped == pytest.approx(29700, rel=0.2)
+    assert proxy == pytest.approx(24900, rel=0.2)
+    assert 1.02 < grouped / plain < 1.25
+    assert 0.80 < proxy / grouped < 0.95
+
+
+@pytest.mark.parametrize(
+    "cells, field, value",
+    [
+        ({"model": "efficientnet-b4 (G16,expand4)"}, "model", "efficientnet_b4_g16"),
+        ({"model": "efficientnet-b0 (vanilla G1, expand6)"}, "model", "efficientnet_b0"),
+        ({"model": "cifar_resnet8", "dataset_image_size": "cifar10 32"}, "image_size", 32),
+        ({"model": "resnext-101 (INFERENCE)"}, "training", False),
+        ({"chip": "Mk1-or-Mk2 (not stated)"}, "chips", ("mk1", "mk2")),
+    ],
+)
+def test_cells_are_understood(cells, field, value):
+    assert getattr(read_config(dict(ROW, **cells)), field) == value
+
+
+@pytest.mark.parametrize(
+    "cells, field, value",
+    [
+        (
+            {"schedule": "Sequential (all stages on 1 IPU)", "n_pipeline_stages": "4"},
+            "schedule",
+            "sequential",
+        ),
+        ({"schedule": "Grouped", "n_pipeline_stages": "4", "recompute": "on"}, "recompute", "pipeline"),
+        (
+            {"recompute": "Pipeline checkpoints=layer3/5/conv1,layer1/2/bn3", "n_pipeline_stages": "2"},
+            "checkpoints",
+            ("layer3.5.conv1", "layer1.2.norm3"),
+        ),
+        ({"optimizer": "rmsprop_tf"}, "optimizer", "rmsprop"),
+        ({"optimizer": "SGD"}, "optimizer", "sgd"),
+        ({"optimizer": "sgd", "framework": "PopTorch"}, "optimizer", "momentum"),
+        ({"notes": "all-reduce buffer 52428800; 8-bit IO True"}, "all_reduce_buffer_bytes", 52428800),
+        ({"notes": "8-bit IO True"}, "input_bytes_per_element", 1),
+        ({"optimizer_offload": "on (TF1 default)"}, "optimizer_offload", True),
+        (
+            {"available_memory_proportion": "0.6;0.1;0.2;0.1", "n_pipeline_stages": "2"},
+            "available_memory_proportion",
+            (0.6, 0.2),
+        ),
+    ],
+)
+def test_settings_are_understood(cells, field, value):
+    assert getattr(read_config(dict(ROW, **cells)).settings, field) == value
+
+
+@pytest.mark.parametrize(
+    "cells", [{"model": "mobilenet-v3-small"}, {"chip": "Mk9"}, {"micro_batch_size": "see source"}]
+)
+def test_what_is_not_understood_is_said(cells):
+    with pytest.raises(Unsupported):
+        read_config(dict(ROW, **cells))
+
+
+@pytest.mark.parametrize(
+    "model, published, ours",
+    [
+        ("resnet50", "b1/2/relu", "layer2.0"),
+        ("resnet50", "stage2/unit4/relu", "layer3.0"),
+        ("resnet50", "conv4_block2_out", "layer3.2"),
+        ("resnet50", "layer2/3", "layer2.3"),
+        ("efficientnet_b0", "block3b", "stage3.1"),
+        ("efficientnet_b0", "blocks/3/0/conv_pw", "stage4.0"),
+        ("efficientnet_b0", "_blocks/4", "stage3.1"),
+    ],
+)
+def test_published_split_names_find_our_modules(model, published, ours):
+    assert translate(published, module_names(build(model))) == ours
+
+
+def test_an_unknown_split_name_is_refused():
+    with pytest.raises(ValueError, match="no module of this network"):
+        translate("somewhere", module_names(build("resnet18")))
+
+
+def test_even_splits_balance_the_work():
+    model = build("resnet50")
+    program = trace(model, torch.zeros(1, 3, 224, 224, device="meta"), training=False)
+    splits = even_splits(program, module_names(model), 4)
+    assert len(splits) == 3 and list(splits) == sorted(splits)
+    assert even_splits(program, module_names(model), 1) == ()
+
+
+def test_the_command_line_keeps_the_published_verdict_beside_its_own(tmp_path):
+    columns = ["id", "fits", *ROW]
+    rows = [
+        dict(
+            ROW, id="a", fits="yes", model="resnet-18", micro_batch_size="2", dataset_image_size="cifar-10 32"
+        ),
+        dict(ROW, id="b", fits="yes", model="YOLOv3"),
+        dict(ROW, id="c", fits="yes", n_pipeline_stages="2", pipeline_splits="nowhere"),
+    ]
+    with open(tmp_path / "in.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    assert main(["configs", str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]) == 0
+    with open(tmp_path / "out.csv", newline="") as file:
+        out = list(csv.DictReader(file))
+    assert [r["fits"] for r in out] == ["yes", "unsupported", "unsupported"]
+    assert [r["published_fits"] for r in out] == ["yes"] * 3
+    assert int(out[0]["total_bytes"]) > 0 and float(out[0]["images_per_second"]) > 0
+    assert "no model 'YOLOv3'" in out[1]["note"] and "nowhere" in out[2]["note"]

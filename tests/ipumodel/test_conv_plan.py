@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipu_train.ipumodel.conv_forms import PlanOptions, codelets_for, transformed
+from ipu_train.ipumodel.conv_params import PASSES, ConvParams, problem_of
+from ipu_train.ipumodel.conv_plan import _SERIAL_SPLITS, _evaluate, plan_pass, plan_problem
+from ipu_train.ipumodel.target import Target
+
+MK2 = Target.named("mk2")
+TINY = replace(MK2, tiles=16)
+
+
+@st.composite
+def layers(draw):
+    """A small square convolution with padding that keeps the field."""
+    field, kernel = draw(st.sampled_from([1, 7, 14])), draw(st.sampled_from([1, 3]))
+    stride, pad = draw(st.sampled_from([1, 2])), kernel // 2
+    return ConvParams(
+        batch=draw(st.integers(1, 4)),
+        groups=draw(st.sampled_from([1, 1, 4, 16])),
+        in_channels=draw(st.sampled_from([1, 3, 16, 40])),
+        out_channels=draw(st.sampled_from([1, 8, 20, 64])),
+        field=(field, field),
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        padding_lower=(pad, pad),
+        padding_upper=(pad, pad),
+    )
+
+
+@settings(max_examples=40)
+@given(layer=layers(), pass_=st.sampled_from(PASSES), half=st.booleans())
+def test_a_plan_uses_no_more_tiles_than_there_are_and_no_fewer_cycles_than_the_arithmetic_needs(
+    layer, pass_, half
+):
+    plan = plan_pass(layer, pass_, MK2, PlanOptions(half_partials=half))
+    assert 1 <= plan.tiles <= MK2.tiles
+    problem = problem_of(layer, pass_)
+    real = (
+        problem.groups
+        * problem.batch
+        * problem.oy
+        * problem.ox
+        * problem.ky
+        * problem.kx
+        * problem.ci
+        * problem.co
+    )
+    real /= problem.dy * problem.dx
+    if plan.codelet.method == "amp":
+        assert plan.cycles["compute"] * plan.tiles >= 0.9 * real / (plan.codelet.units * 4)
+
+
+@settings(max_examples=15)
+@given(layer=layers(), pass_=st.sampled_from(PASSES))
+def test_pruning_the_search_loses_nothing(layer, pass_):
+    options = PlanOptions()
+    problem = problem_of(layer, pass_)
+    best = np.inf
+    for form in transformed(problem):
+        for codelet in codelets_for(form, TINY, options):
+            for serial in _SERIAL_SPLITS:
+                if form.co % serial:
+                    continue
+                cycles, temporary, _, _, _ = _evaluate(form, codelet, TINY, options, serial)
+                total = np.where(temporary <= TINY.bytes_per_tile * 0.6, sum(cycles.values()), np.inf)
+                best = min(best, float(total.min()))
+    found = plan_problem(problem, TINY, options).total_cycles
+    # Loops over output channels are only tried where the memory bound costs more than two per cent.
+    assert best <= found + 1e-6
+    assert found <= 1.021 * best
+
+
+BIG = ConvParams(16, 1, 256, 256, (56, 56), (3, 3), (1, 1), (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize("pass_", PASSES)
+def test_temporaries_keep_below_the_available_memory_where_they_can(pass_):
+    tight = plan_pass(BIG, pass_, MK2, PlanOptions(available_memory_proportion=0.2))
+    loose = plan_pass(BIG, pass_, MK2, PlanOptions(available_memory_proportion=1.0))
+    assert tight.temporary_bytes <= 0.2 * MK2.bytes_per_tile
+    assert tight.total_cycles >= loose.total_cycles
+
+
+def test_an_impossible_proportion_is_soft():
+    plan = plan_pass(BIG, "forward", MK2, PlanOptions(available_memory_proportion=0.0))
+    assert plan.total_cycles > 0
+
+
+def test_half_partials_nearly_double_a_large_convolution_on_mk2_and_not_on_mk1():
+    def cycles(target, half):
+        return plan_pass(BIG, "forward", target, PlanOptions(half_partials=half)).cycles["compute"]
+
+    assert cycles(MK2, False) / cycles(MK2, True) > 1.6
+    mk1 = Target.named("mk1")
+    assert cycles(mk1, False) / cycles(mk1, True) < 1.2
+
+
+def test_a_depthwise_convolution_does_not_run_channel_by_channel_on_the_convolution_units():
+    depthwise = ConvParams(4, 512, 1, 1, (14, 14), (3, 3), (1, 1), (1, 1), (1, 1))
+    assert plan_pass(depthwise, "forward", MK2).codelet.method == "slic"
+    without = plan_pass(depthwise, "forward", MK2, PlanOptions(slic=False))
+    assert without.total_cycles > plan_pass(depthwise, "forward", MK2).total_cycles

@@ -1,0 +1,228 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipu_train.ipumodel.memory import ALWAYS_LIVE, PEAK, stash_depth
+from ipu_train.ipumodel.planner import plan
+from ipu_train.ipumodel.settings import Settings
+from ipu_train.ipumodel.target import Target
+from ipu_train.ipumodel.throughput import all_reduce_seconds
+from ipu_train.ipumodel.tracer import trace
+
+from .nets import images, small_net
+
+MK2 = Target.named("mk2")
+NET = small_net(blocks=4, channels=32)
+WEIGHTS = sum(p.numel() for p in NET.parameters())
+
+
+def planned(batch=4, splits=(), **changes):
+    return plan(trace(NET, images(batch), splits=splits), MK2, Settings(**changes))
+
+
+@settings(max_examples=10)
+@given(
+    batch=st.sampled_from([1, 4]),
+    splits=st.sampled_from([(), ("layer1.2",), ("layer1.1", "layer1.3")]),
+    schedule=st.sampled_from(["pipelined", "grouped", "interleaved", "sequential", "sharded"]),
+    recompute=st.sampled_from([None, "none", "standard", "pipeline"]),
+    precision=st.sampled_from(["16.16", "16.32", "32.32"]),
+)
+def test_parts_sum_to_the_total(batch, splits, schedule, recompute, precision):
+    report = planned(batch, splits, schedule=schedule, recompute=recompute, precision=precision)
+    for ipu in report.ipus:
+        memory = ipu.memory
+        assert set(memory.categories) == set(ALWAYS_LIVE + PEAK)
+        assert sum(memory.categories.values()) == memory.total_bytes
+        assert all(value >= 0 for value in memory.categories.values())
+        peak = sum(memory.categories[name] for name in PEAK)
+        assert peak == pytest.approx(float(memory.live.max()), abs=3)
+        assert ipu.cycles.total == pytest.approx(sum(ipu.cycles.by_kind.values()))
+        assert ipu.cycles.total == pytest.approx(sum(ipu.cycles.by_layer_kind.values()))
+    assert report.total_bytes == max(ipu.memory.total_bytes for ipu in report.ipus)
+    assert report.fits == all(ipu.memory.worst_tile_bytes <= MK2.bytes_per_tile for ipu in report.ipus)
+
+
+@settings(max_examples=6)
+@given(
+    batch=st.sampled_from([4, 8, 16]),
+    size=st.sampled_from([16, 32]),
+    blocks=st.integers(1, 4),
+    norm=st.sampled_from(["group", "batch"]),
+    recompute=st.sampled_from(["none", "standard"]),
+)
+def test_memory_and_cycles_grow_with_the_batch(batch, size, blocks, norm, recompute):
+    model = small_net(blocks, 32, norm)
+    chosen = Settings(recompute=recompute)
+    small, large = (plan(trace(model, images(n, size)), MK2, chosen) for n in (batch, 4 * batch))
+    assert large.ipus[0].memory.activation_peak_bytes > small.ipus[0].memory.activation_peak_bytes
+    assert large.total_bytes > small.total_bytes
+    assert large.cycles > small.cycles
+
+
+@settings(max_examples=6)
+@given(
+    splits=st.sampled_from([("layer1.2",), ("layer1.1", "layer1.3"), ("layer1.0",)]),
+    batch=st.sampled_from([2, 8]),
+    schedule=st.sampled_from(["sharded", "pipelined"]),
+)
+def test_a_split_never_needs_more_on_its_worst_stage_than_the_whole_on_one_ipu(splits, batch, schedule):
+    whole = planned(batch, recompute="none")
+    split = planned(batch, splits, schedule=schedule)
+    assert max(i.memory.total_bytes for i in split.ipus) <= whole.total_bytes
+
+
+def test_stages_share_out_all_weights():
+    split = planned(splits=("layer1.1", "layer1.3"))
+    assert sum(i.memory.categories["weights"] for i in split.ipus) == 2 * WEIGHTS
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        # bytes per weight of (weights, master weights, optimizer state, gradient accumulators)
+        ({"optimizer": "sgd"}, (2, 0, 0, 0)),
+        ({"optimizer": "momentum", "gradient_accumulation": 4}, (2, 0, 2, 2)),
+        ({"optimizer": "sgd_combined", "gradient_accumulation": 4}, (2, 0, 2, 0)),
+        ({"optimizer": "rmsprop", "gradient_accumulation": 4, "precision": "16.32"}, (2, 4, 8, 4)),
+        ({"optimizer": "adam", "precision": "32.32"}, (4, 0, 8, 0)),
+        ({"optimizer": "rmsprop", "precision": "16.32", "optimizer_offload": True}, (2, 4, 0, 0)),
+        ({"optimizer": "adam", "precision": "16.32", "weights_offload": True}, (2, 0, 8, 0)),
+        (
+            {"optimizer": "adam", "replicas": 4, "replicated_tensor_sharding": True, "precision": "16.32"},
+            (2, 1, 2, 0),
+        ),
+    ],
+)
+def test_state_is_what_precision_and_optimizer_say(changes, expected):
+    found = planned(**changes).ipus[0].memory.categories
+    names = ("weights", "master_weights", "optimizer_state", "gradient_accumulators")
+    assert tuple(found[n] / WEIGHTS for n in names) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_stash_is_two_per_stage_to_the_end_plus_one_and_empty_on_the_last():
+    chosen = Settings(schedule="pipelined")
+    assert [stash_depth(chosen, s, 4) for s in range(4)] == [7, 5, 3, 0]
+    assert [stash_depth(Settings(schedule="interleaved"), s, 4) for s in range(4)] == [4, 3, 2, 0]
+    assert stash_depth(Settings(schedule="sequential"), 0, 4) == 0
+
+
+def test_pipelines_recompute_by_default_and_their_stash_holds_stage_inputs():
+    report = planned(4, ("layer1.2",), input_bytes_per_element=1)
+    assert report.recompute == "pipeline"
+    assert report.ipus[0].memory.categories["stash"] == 3 * 4 * 3 * 16 * 16
+    assert report.ipus[1].memory.categories["stash"] == 0
+    kept = planned(4, ("layer1.2",), recompute="none")
+    assert kept.ipus[0].memory.categories["stash"] > report.ipus[0].memory.categories["stash"]
+    assert kept.ipus[0].cycles.total < report.ipus[0].cycles.total
+
+
+def test_half_partials_and_a_lower_proportion_only_touch_temporaries_and_cycles():
+    base = planned(16).ipus[0].memory.categories
+    low = planned(16, available_memory_proportion=0.02).ipus[0].memory.categories
+    assert low["temporaries"] <= base["temporaries"]
+    for name in ("weights", "optimizer_state", "activations"):
+        assert low[name] == base[name]
+
+
+def test_replicas_add_an_all_reduce_and_its_buffer_can_be_limited():
+    one, four = planned(), planned(replicas=4)
+    assert one.throughput.all_reduce_seconds == 0 < four.throughput.all_reduce_seconds
+    assert 2 < four.images_per_second / one.images_per_second < 4
+    big = small_net(1, 512)
+    program = trace(big, images(1, 4))
+    unlimited = plan(program, MK2, Settings(replicas=4, precision="32.32"))
+    limited = plan(program, MK2, Settings(replicas=4, precision="32.32", all_reduce_buffer_bytes=1000))
+    assert limited.total_bytes <= unlimited.total_bytes
+    assert all_reduce_seconds(1e6, 1, MK2) == 0
+    assert all_reduce_seconds(2e6, 16, MK2) > all_reduce_seconds(1e6, 16, MK2)
+
+
+def test_accumulation_amortises_the_bubble_and_the_update():
+    few, many = (planned(4, ("layer1.2",), gradient_accumulation=n) for n in (3, 48))
+    assert few.throughput.bubble_share == pytest.approx(1 / 4)
+    assert many.throughput.bubble_share == pytest.approx(1 / 49)
+    assert many.images_per_second > few.images_per_second
+
+
+def test_bow_is_faster_by_its_clock_and_holds_the_same():
+    program = trace(NET, images(8))
+    mk2, bow = plan(program, MK2), plan(program, Target.named("bow"))
+    assert bow.total_bytes == mk2.total_bytes
+    assert bow.cycles == mk2.cycles
+    assert 1 < bow.images_per_second / mk2.images_per_second < 1.85 / 1.33 + 0.01
+
+
+def test_inference_needs_neither_state_nor_gradients():
+    report = plan(trace(NET, images(8), training=False), MK2)
+    found = report.ipus[0].memory.categories
+    assert found["optimizer_state"] == found["gradients"] == found["gradient_accumulators"] == 0
+    assert report.total_bytes < planned(8).total_bytes
+    assert report.cycles < planned(8).cycles / 2
+
+
+def test_equal_layers_share_their_code():
+    def code(blocks):
+        report = plan(trace(small_net(blocks, 32), images(4)), MK2)
+        found = report.ipus[0].memory.categories
+        return found["vertex_code"] + found["vertex_state"] + found["exchange_code"] + found["control_code"]
+
+    assert code(8) < 1.1 * code(2)
+
+
+def test_the_report_is_json_with_whole_numbers_and_units():
+    report = planned(4, ("layer1.2",))
+    found = json.loads(json.dumps(report.to_json()))
+    assert isinstance(found["total_bytes"], int) and isinstance(found["worst_tile_bytes"], int)
+    assert isinstance(found["cycles"], int) and found["images_per_second"] > 0
+    assert found["ipus"][1]["starts_at"] == "layer1.2"
+    assert sum(found["ipus"][0]["categories_bytes"].values()) == found["ipus"][0]["total_bytes"]
+    assert found["ipus"][0]["peak"]["responsible"][0]["bytes"] > 0
+    assert set(found["bounds"]) == {"memory", "cycles"}
+
+
+def test_the_table_names_the_peak_and_the_unknown_operators():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = small_net()
+
+        def forward(self, x):
+            return self.net(torch.special.bessel_j0(x))
+
+    report = plan(trace(Odd(), images()), MK2)
+    text = report.table()
+    assert "most memory in the" in text and "images/s" in text
+    assert "aten::special_bessel_j0" in text
+    assert report.to_json()["unknown_operators"] == {"aten::special_bessel_j0": 1}
+
+
+def test_memory_over_the_schedule_is_drawn(tmp_path):
+    path = tmp_path / "memory.png"
+    planned(4, ("layer1.2",)).plot(str(path))
+    assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"precision": "8.8"}, "precision is '8.8'; valid values: 16.16, 16.32, 32.32"),
+        ({"optimizer": "sgdd"}, "optimizer is 'sgdd'"),
+        ({"recompute": "all"}, "recompute is 'all'"),
+        ({"gradient_accumulation": 0}, "gradient_accumulation is 0"),
+        ({"available_memory_proportion": (0.2, 1.5)}, "available_memory_proportion is 1.5"),
+    ],
+)
+def test_bad_settings_are_refused_with_what_is_valid(changes, message):
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        Settings(**changes)
+
+
+def test_each_ipu_may_have_its_own_proportion():
+    chosen = Settings(available_memory_proportion=(0.5, 0.2))
+    assert chosen.proportions(3) == [0.5, 0.2, 0.2]
+    assert replace(chosen, available_memory_proportion=0.3).proportions(2) == [0.3, 0.3]
