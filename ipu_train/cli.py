@@ -5,7 +5,7 @@ Heavy imports happen inside the commands, so that ``--help`` answers at once.
 
 import argparse
 import sys
-from typing import Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import __version__
 
@@ -73,9 +73,23 @@ def _train(arguments: List[str]) -> int:
     from .config import load
 
     resolved = load(options.config, options.overrides)
+    if _lists_splits(resolved):
+        return DONE
     from .trainer import train
 
     return train(resolved, resume=options.resume).status
+
+
+def _lists_splits(resolved: Any) -> bool:
+    """Whether the configuration asks for the legal split points; prints them then."""
+    from .config.running import LIST_SPLITS
+
+    if resolved.config.device.pipeline_splits != LIST_SPLITS:
+        return False
+    from .tune.settle import list_split_points
+
+    print(list_split_points(resolved))
+    return True
 
 
 def _config(arguments: List[str]) -> int:
@@ -102,6 +116,9 @@ def _plan(arguments: List[str]) -> int:
     from .config import load
 
     resolved = load(options.config, options.overrides)
+    if _lists_splits(resolved):
+        return DONE
+    resolved = planning.with_splits(resolved)
     report = planning.predict(resolved)
     print(json.dumps(report.to_json(), indent=1) if options.json else planning.describe(resolved, report))
     if options.plot:
@@ -130,12 +147,19 @@ def _sweep(arguments: List[str]) -> int:
     return sweep(arguments)
 
 
+def _tune(arguments: List[str]) -> int:
+    from .tune.command import main as tune
+
+    return tune(arguments)
+
+
 COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "average": _average,
     "config": _config,
     "models": _models,
     "plan": _plan,
     "sweep": _sweep,
+    "tune": _tune,
 }
 COMMAND_HELP = {
     "average": "average the weights of several checkpoints",
@@ -143,4 +167,5 @@ COMMAND_HELP = {
     "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",
     "sweep": "memory and speed over micro-batch sizes and norms",
+    "tune": "find the fastest configuration that fits",
 }

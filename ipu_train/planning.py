@@ -91,8 +91,22 @@ def predict(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
         ConfigError: the model cannot be built, or a pipeline split names no module.
     """
     images = images or images_of(resolved)
+    resolved = with_splits(resolved, images, traces)
     program = (traces or Traces()).program(resolved, images.channels, images.size, images.classes)
     return plan(program, Target.named(resolved.config.device.chip), settings_of(resolved))
+
+
+def with_splits(
+    resolved: Resolved, images: Optional[Images] = None, traces: Optional[Traces] = None
+) -> Resolved:
+    """The configuration with the best pipeline splits in the place of ``device.pipeline_splits: auto``.
+
+    Raises:
+        ConfigError: the model cannot be built, or not be split into ``device.ipus_per_replica`` stages.
+    """
+    from .tune.settle import settled  # plans, too
+
+    return settled(resolved, images, traces)
 
 
 class Remedy(NamedTuple):

@@ -39,6 +39,7 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
     Raises:
         ValueError: bad input anywhere (configuration, data, device, folder); the message is meant for the user.
     """
+    resolved = planning.with_splits(resolved)
     config = resolved.config
     if config.device.threads is not None:
         torch.set_num_threads(config.device.threads)

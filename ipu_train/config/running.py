@@ -145,6 +145,14 @@ def _one_or_list(value: Any) -> Any:
     return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+# What pipeline_splits may say in place of names.
+AUTO_SPLITS, LIST_SPLITS = ["auto"], ["list"]
+
+
+def _word_or_list(value: Any) -> Any:
+    return [value] if value in ("auto", "list") else value
+
+
 class DeviceConfig(Section):
     """Where the program runs. A replica takes one IPU more than there are pipeline splits."""
 
@@ -153,8 +161,15 @@ class DeviceConfig(Section):
         description="IPU hardware, Graphcore's IPUModel, the embedded emulator, or the first of these "
         "that is there.",
     )
-    pipeline_splits: List[Text] = Field(
-        default_factory=list, description="Names of the model's modules at which the next IPU begins."
+    pipeline_splits: Annotated[List[Text], BeforeValidator(_word_or_list)] = Field(
+        default_factory=list,
+        description="Names of the model's modules at which the next IPU begins; auto: the best ones for "
+        "ipus_per_replica, found at start; list: print where the model may be split and stop.",
+    )
+    ipus_per_replica: Optional[int] = Field(
+        None,
+        ge=1,
+        description="IPUs of a replica that pipeline_splits auto is to use. null: as few as hold the program.",
     )
     available_memory_proportion: Annotated[
         Optional[List[Annotated[float, Field(gt=0, le=1)]]], BeforeValidator(_one_or_list)
@@ -206,7 +221,16 @@ class DeviceConfig(Section):
         twice = sorted({name for name in self.pipeline_splits if self.pipeline_splits.count(name) > 1})
         if twice:
             yield "pipeline_splits", f"names {', '.join(twice)} more than once"
-        ipus = len(self.pipeline_splits) + 1
+        if self.pipeline_splits == AUTO_SPLITS:
+            ipus = self.ipus_per_replica or 1
+        else:
+            ipus = len(self.pipeline_splits) + 1
+            if self.ipus_per_replica not in (None, ipus) and self.pipeline_splits != LIST_SPLITS:
+                yield (
+                    "ipus_per_replica",
+                    f"is {self.ipus_per_replica}, and pipeline_splits makes {ipus}; it chooses for "
+                    "pipeline_splits: auto, remove it otherwise",
+                )
         given = self.available_memory_proportion
         if given is not None and len(given) not in (1, ipus):
             yield (

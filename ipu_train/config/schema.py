@@ -13,7 +13,7 @@ from .learning import (
     ValidationConfig,
 )
 from .network import ModelConfig
-from .running import CheckpointConfig, DataConfig, DeviceConfig, LoggingConfig
+from .running import AUTO_SPLITS, CheckpointConfig, DataConfig, DeviceConfig, LoggingConfig
 
 
 class Config(Section):
@@ -46,6 +46,8 @@ class Config(Section):
 
     @property
     def ipus_per_replica(self) -> int:
+        if self.device.pipeline_splits == AUTO_SPLITS:  # until they are found, at start
+            return self.device.ipus_per_replica or 1
         return len(self.device.pipeline_splits) + 1
 
     @model_validator(mode="after")

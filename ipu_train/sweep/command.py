@@ -21,7 +21,7 @@ from .picture import draw
 from .points import Grid, Point, check, grid, parse_settings, points, series
 from .predicting import Oracle
 from .records import Record, predicted
-from .running import Series, find_largest, predict_points
+from .running import Series, count_ipus, find_largest, predict_points
 from .words import largest_words, savings, short
 from .workers import Workers, cores
 
@@ -103,7 +103,7 @@ class _Run:
         kept = folders.kept_in(self.path)
         position = {id(point): i for i, point in enumerate(self.points)}
         jobs = self.options.jobs or cores()
-        bar = _bar(len(self.points) + len(names), "points")
+        bar = _bar(2 * len(self.points) + len(names), "points")
 
         def done(point: Point, one: Record) -> None:
             self.records[position[id(point)]] = one
@@ -116,10 +116,16 @@ class _Run:
             bar.update()
             self.interrupts.check()
 
+        def counted(one: Record) -> None:
+            bar.update()
+            self.interrupts.check()
+
         with Workers(min(jobs, len(self.points)), Oracle, (kept,)) as workers, bar:
             predict_points(workers, kept, self.points, done)
             bar.set_description_str("largest micro-batch")
             self.series = find_largest(workers, self.sweep, self.points, self.ordered(), found)
+            bar.set_description_str("IPUs needed")
+            count_ipus(workers, self.points, self.ordered(), counted)
 
     def measure(self) -> None:
         from .measuring import measure

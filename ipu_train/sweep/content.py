@@ -7,16 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
-from .. import ipumodel, models
+from .. import ipumodel, models, tune
 from ..config import Resolved
 from ..planning import images_of, settings_of
 
 
 @lru_cache(maxsize=1)
 def model_version() -> str:
-    """Digest of everything that predictions are made with: the IPU model, its constants, and the networks."""
+    """Digest of everything that predictions are made with: the IPU model, its constants, the networks, the splits."""
     digest = hashlib.sha256()
-    for room in (ipumodel, models):
+    for room in (ipumodel, models, tune):
         for path in sorted(Path(room.__file__).parent.glob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -29,7 +29,7 @@ def key_of(resolved: Resolved) -> str:
         config.model,
         images_of(resolved),
         config.training.micro_batch_size,
-        config.device.pipeline_splits,
+        (config.device.pipeline_splits, config.device.ipus_per_replica),
         config.device.chip,
         settings_of(resolved),
         model_version(),

@@ -1,8 +1,9 @@
 """The sweep itself: every point, then the largest micro-batch of every series, on all cores."""
 
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..config import Resolved
+from ..tune.settle import ipus_needed
 from .content import Kept, key_of
 from .points import Grid, Point, at_micro_batch, series
 from .predicting import Answer, Oracle, largest_micro_batch
@@ -101,3 +102,34 @@ def _find_largest(
     shares = largest_micro_batch(share, most, known)
     size = max((size for size, used in shares.items() if used <= 1), default=0)
     return size, "global batch" if size == most else "memory"
+
+
+def count_ipus(
+    workers: Workers, points: List[Point], records: List[Record], done: Callable[[Record], None]
+) -> None:
+    """Add ``ipus_needed`` to every record: IPUs of all replicas, with the best splits where one plan does not fit.
+
+    None where not even 16 IPUs a replica hold the micro-batch.
+    """
+    jobs = []
+    for point, one in zip(points, records):
+        if one["fits"]:
+            one["ipus_needed"] = one["ipus_per_replica"] * one["replicas"]
+            done(one)
+        elif "total_bytes" in one:
+            jobs.append((one, point.resolved))
+    # the smallest micro-batches first: they are quick, and equal sizes stay together
+    jobs.sort(key=lambda job: job[0]["micro_batch_size"])
+    names = {i: one for i, (one, _) in enumerate(jobs)}
+    for i, ipus in workers.run(_ipus_needed, ((i, (resolved,)) for i, (_, resolved) in enumerate(jobs))):
+        names[i]["ipus_needed"] = None if ipus is None else ipus * names[i]["replicas"]
+        done(names[i])
+
+
+def _ipus_needed(oracle: Oracle, resolved: Resolved) -> Optional[int]:
+    key = key_of(resolved) + "-ipus"
+    kept = oracle.kept.get(key)
+    if kept is None:
+        kept = {"ipus_per_replica": ipus_needed(resolved, oracle.traces)}
+        oracle.kept.put(key, kept)
+    return kept["ipus_per_replica"]

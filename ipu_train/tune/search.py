@@ -1,0 +1,203 @@
+"""The search behind ``ipu-train tune``: what to change so that a configuration runs fastest within memory.
+
+Micro-batch sizes are taken in rising order for each number of IPUs, each with the kinds of recomputation and the best
+pipeline splits, until nothing fits any more; then the available memory proportion of the best ones is varied.
+"""
+
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..config import Resolved
+from ..ipumodel.report import Report
+from ..models import is_batch_independent
+from ..planning import predict
+from ..traces import Traces
+from .errors import TuneError
+from .settle import splits_override, splitter_of
+from .splits import Splitter
+
+PROPORTIONS = (0.1, 0.2, 0.4, 0.6)
+_VARIED = 3  # choices whose available memory proportion is varied
+
+
+class Choice(NamedTuple):
+    """One way to run the configuration, and its prediction. Bytes are of the fullest IPU."""
+
+    overrides: Tuple[str, ...]
+    ipus_per_replica: int
+    replicas: int
+    micro_batch_size: int
+    gradient_accumulation: int
+    recompute: str
+    available_memory_proportion: str
+    splits: Tuple[str, ...]
+    total_bytes: int
+    worst_tile_bytes: int
+    bytes_per_tile: int
+    images_per_second: float
+    fits: bool
+
+    @property
+    def images_per_second_per_ipu(self) -> float:
+        return self.images_per_second / (self.ipus_per_replica * self.replicas)
+
+    @property
+    def quality(self) -> Tuple[bool, float, int]:
+        """Larger is better: fits with the head-room, images/s, fewer bytes."""
+        return (self.fits, self.images_per_second, -self.worst_tile_bytes)
+
+
+class Space(NamedTuple):
+    """What is searched: the configuration, head-room as a share of tile memory, IPUs in all (None: free)."""
+
+    base: Resolved
+    headroom: float
+    total_ipus: Optional[int] = None
+
+
+def choice(resolved: Resolved, report: Report, headroom: float, overrides: Sequence[str] = ()) -> Choice:
+    """A configuration and its plan as one line of the comparison."""
+    config = resolved.config
+    shares = config.device.available_memory_proportion
+    return Choice(
+        tuple(overrides),
+        len(report.ipus),
+        config.training.replicas,
+        config.training.micro_batch_size,
+        config.training.gradient_accumulation,
+        report.recompute + _checkpoints_named(config.device.recompute_checkpoints),
+        "default" if shares is None else ", ".join(f"{share:g}" for share in shares),
+        tuple(config.device.pipeline_splits),
+        report.total_bytes,
+        report.worst_tile_bytes,
+        report.target.bytes_per_tile,
+        report.images_per_second,
+        report.worst_tile_bytes <= report.target.bytes_per_tile * (1 - headroom),
+    )
+
+
+def _checkpoints_named(names: Sequence[str]) -> str:
+    return f" ({len(names)})" if names else ""
+
+
+def micro_batch_sizes(base: Resolved, replicas: int) -> List[int]:
+    """Sizes that divide a replica's share of the global batch, rising.
+
+    Batch Norm trains differently at another micro-batch; its configurations only go up from their own size.
+    """
+    whole = base.config.global_batch_size
+    if whole % replicas:
+        return []
+    share = whole // replicas
+    least = 1 if _batch_independent(base) else base.config.training.micro_batch_size
+    return [size for size in range(least, share + 1) if share % size == 0]
+
+
+def _batch_independent(base: Resolved) -> bool:
+    from ..assembly import build_network
+    from ..planning import images_of
+
+    images = images_of(base)
+    return bool(is_batch_independent(build_network(base, images.classes, images.channels)))
+
+
+def replicas_for(space: Space, ipus: int) -> int:
+    """Replicas of so many IPUs each: the configuration's, or as many as the IPUs in all make.
+
+    Raises:
+        TuneError: they do not divide.
+    """
+    if space.total_ipus is None:
+        return space.base.config.training.replicas
+    if space.total_ipus % ipus:
+        raise TuneError(
+            f"--total-ipus {space.total_ipus} is no multiple of {ipus} IPUs a replica; change --ipus"
+        )
+    return space.total_ipus // ipus
+
+
+def search(traces: Traces, space: Space, ipus: int) -> List[Choice]:
+    """All choices on so many IPUs a replica, fitting or not; empty where the global batch or the model forbids it."""
+    replicas = replicas_for(space, ipus)
+    share = space.base.config.global_batch_size // replicas
+    found: List[Choice] = []
+    for size in micro_batch_sizes(space.base, replicas):
+        if ipus > 1 and share // size < 2 * ipus - 1:  # a pipeline must be filled by one weight update
+            break
+        shape = [
+            f"training.micro_batch_size={size}",
+            f"training.gradient_accumulation={share // size}",
+            f"training.replicas={replicas}",
+        ]
+        here = _recomputations(traces, space, shape, ipus)
+        found += here
+        if not any(one.fits for one in here):
+            break
+    best = sorted((one for one in found if one.fits), key=lambda one: one.quality, reverse=True)
+    for one in best[:_VARIED]:
+        for proportion in PROPORTIONS:
+            found += _at(traces, space, [*one.overrides, f"device.available_memory_proportion={proportion}"])
+    return found
+
+
+def _recomputations(traces: Traces, space: Space, shape: List[str], ipus: int) -> List[Choice]:
+    """The kinds of recomputation from fast to lean; where the fastest fits on one IPU, no other is looked at."""
+    uncut = [*shape, "device.pipeline_splits=[]", "device.ipus_per_replica=null", *_single_share(space.base)]
+    plain = splitter_of(
+        space.base.changed([*uncut, "device.recompute=none", _no_checkpoints()]), traces=traces
+    )
+    blocks = block_names(plain)
+    kinds = [["device.recompute=none", _no_checkpoints()]]
+    if ipus > 1:
+        kinds.append(["device.recompute=pipeline", _no_checkpoints()])
+    for every in (1, 2) if len(blocks) > 2 else ():
+        kept = ", ".join(blocks[every - 1 : -1 : every])
+        kinds.append(["device.recompute=checkpoints", f"device.recompute_checkpoints=[{kept}]"])
+    if ipus == 1:
+        kinds.append(["device.recompute=standard", _no_checkpoints()])
+    found: List[Choice] = []
+    for kind in kinds:
+        splits = _splits(traces, space, [*uncut, *kind], ipus)
+        if splits is None:
+            return found
+        found += _at(traces, space, [*uncut[:3], "device.ipus_per_replica=null", *uncut[5:], *kind, splits])
+        if ipus == 1 and found and found[-1].fits:
+            break
+    return found
+
+
+def _no_checkpoints() -> str:
+    return "device.recompute_checkpoints=[]"
+
+
+def _single_share(base: Resolved) -> List[str]:
+    shares = base.config.device.available_memory_proportion
+    return (
+        [f"device.available_memory_proportion={shares[0]}"] if shares is not None and len(shares) > 1 else []
+    )
+
+
+def _splits(traces: Traces, space: Space, overrides: List[str], ipus: int) -> Optional[str]:
+    splitter = splitter_of(space.base.changed(overrides), traces=traces, headroom=space.headroom)
+    solution = splitter.solve(ipus)
+    return None if solution is None else splits_override(solution.splits)
+
+
+def _at(traces: Traces, space: Space, overrides: List[str]) -> List[Choice]:
+    resolved = space.base.changed(overrides)
+    report = predict(resolved, traces=traces)
+    return [choice(resolved, report, space.headroom, overrides)]
+
+
+def block_names(splitter: Splitter) -> List[str]:
+    """The blocks of the network in order (``layer1.0``): where checkpoints of recomputation are placed."""
+    return [cut.name for cut in splitter.cuts if re.fullmatch(r"[^.]+\.\d+", cut.name)]
+
+
+def ranked(choices: Sequence[Choice]) -> List[Choice]:
+    """Best first; of choices that run alike only one."""
+    distinct: Dict[Any, Choice] = {}
+    for one in choices:
+        key = one._replace(overrides=(), available_memory_proportion="")
+        distinct.setdefault(key, one)
+    return sorted(distinct.values(), key=lambda one: one.quality, reverse=True)
