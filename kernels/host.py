@@ -106,7 +106,7 @@ class Session:
             self._library.host_session_destroy(self._handle)
 
     def report(self) -> dict:
-        """Bytes and estimated cycles of the programs ``forward`` and ``backward`` (``host_poplar/README.md``)."""
+        """Bytes and estimated cycles of ``forward`` and ``backward`` (``host_poplar/README.md``)."""
         return json.loads(self._library.host_session_report(self._handle).decode())
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:

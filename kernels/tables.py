@@ -24,8 +24,8 @@ def quantile_points(quantiles: int) -> torch.Tensor:
 
 
 def gauss_rule(points: torch.Tensor, weights: torch.Tensor, nodes: int) -> Tuple[torch.Tensor, torch.Tensor]:
-    """The ``nodes`` points and weights that sum any polynomial of degree below ``2 * nodes`` as the given
-    ones do (of a distribution symmetric about zero): eigenvalues of its Jacobi matrix (Golub and Welsch 1969)."""
+    """The points and weights, ``nodes`` of them, that sum any polynomial of degree below ``2 * nodes`` as the
+    given ones do, of a distribution symmetric about zero (Golub and Welsch 1969)."""
     before, now, off_diagonal = torch.zeros_like(points), torch.ones_like(points), []
     for _ in range(nodes - 1):
         following = points * now - (off_diagonal[-1] if off_diagonal else 0.0) * before
@@ -55,8 +55,8 @@ def points_and_weights(
 @functools.lru_cache(maxsize=None)
 def smooth_rules(expectation: str, quantiles: int) -> List[Tuple[torch.Tensor, torch.Tensor]]:
     """SiLU's points and weights for ``|sigma|`` up to 1.4, up to 4 and beyond. The first two are fewer and
-    give the sums over all of them to 1e-8 of sigma^2, enough for float32: Gauss rules of the quantiles, or coarser
-    trapezoidal rules."""
+    give the sums over all of them to 1e-8 of sigma^2, enough for float32: Gauss rules of the quantiles, or
+    coarser trapezoidal rules."""
     if expectation == "exact":
         return [_trapezoid(17, 2.5), _trapezoid(35, 5.0), points_and_weights("silu", expectation, quantiles)]
     every = points_and_weights("silu", expectation, quantiles)

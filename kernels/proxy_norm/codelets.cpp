@@ -8,8 +8,10 @@
 
 namespace proxy_norm {
 
-template <typename T> using In = poplar::Input<poplar::Vector<T, poplar::VectorLayout::ONE_PTR, 8>>;
-template <typename T> using Out = poplar::Output<poplar::Vector<T, poplar::VectorLayout::ONE_PTR, 8>>;
+using poplar::Input;
+using poplar::Output;
+using poplar::Vector;
+constexpr auto ONE_PTR = poplar::VectorLayout::ONE_PTR;
 template <bool Silu> constexpr Activation kActivation = Silu ? Activation::Silu : Activation::Relu;
 
 // ---- The proxy -------------------------------------------------------------------------------------------
@@ -25,9 +27,9 @@ inline ProxyMoments<float> reluMoments(const ProxyArgument<float> &at, const flo
 // m and s of `rows` channels for ReLU. table: points [K] and three tails [K + 1].
 template <typename P> class ReluProxy : public poplar::MultiVertex {
 public:
-  In<P> beta, gamma, proxyBeta, proxyGamma;
-  In<float> table;
-  Out<float> mean, inverse;
+  Input<Vector<P, ONE_PTR, 8>> beta, gamma, proxyBeta, proxyGamma;
+  Input<Vector<float, ONE_PTR, 8>> table;
+  Output<Vector<float, ONE_PTR, 8>> mean, inverse;
   unsigned rows, points;
   float eps;
 
@@ -52,9 +54,9 @@ inline void putSlopes(const ProxyMoments<float> &moments, float *slopes) {
 // The derivatives that the backward pass needs: of m by mu and sigma, of v by mu and sigma, four a channel.
 template <typename P> class ReluSlopes : public poplar::MultiVertex {
 public:
-  In<P> beta, gamma, proxyBeta, proxyGamma;
-  In<float> table;
-  Out<float> slopes;
+  Input<Vector<P, ONE_PTR, 8>> beta, gamma, proxyBeta, proxyGamma;
+  Input<Vector<float, ONE_PTR, 8>> table;
+  Output<Vector<float, ONE_PTR, 8>> slopes;
   unsigned rows, points;
 
   void compute(unsigned worker) {
@@ -71,9 +73,9 @@ public:
 // the three rules of SmoothTable, each at an even place.
 template <typename P, bool Slopes> class SiluProxySums : public poplar::MultiVertex {
 public:
-  In<P> beta, gamma, proxyBeta, proxyGamma;
-  In<float> points, weights;
-  Out<float> sums;
+  Input<Vector<P, ONE_PTR, 8>> beta, gamma, proxyBeta, proxyGamma;
+  Input<Vector<float, ONE_PTR, 8>> points, weights;
+  Output<Vector<float, ONE_PTR, 8>> sums;
   unsigned rows, slices, count0, count1, count2;
 
   void compute(unsigned worker) {
@@ -103,9 +105,9 @@ public:
 // m and s from the slices' sums.
 template <typename P> class SiluProxy : public poplar::MultiVertex {
 public:
-  In<P> beta, gamma, proxyBeta;
-  In<float> sums;
-  Out<float> mean, inverse;
+  Input<Vector<P, ONE_PTR, 8>> beta, gamma, proxyBeta;
+  Input<Vector<float, ONE_PTR, 8>> sums;
+  Output<Vector<float, ONE_PTR, 8>> mean, inverse;
   unsigned rows, slices;
   float eps;
 
@@ -125,8 +127,8 @@ public:
 // The derivatives from the slices' sums.
 class SiluSlopes : public poplar::MultiVertex {
 public:
-  In<float> sums;
-  Out<float> slopes;
+  Input<Vector<float, ONE_PTR, 8>> sums;
+  Output<Vector<float, ONE_PTR, 8>> slopes;
   unsigned rows, slices;
 
   void compute(unsigned worker) {
@@ -142,9 +144,9 @@ public:
 // The parameters' gradients: what flows through m and s, and the direct gradients of beta and gamma.
 template <typename P> class ProxyGradients : public poplar::MultiVertex {
 public:
-  In<P> gamma, proxyBeta, proxyGamma;
-  In<float> inverse, slopes, gradMean, gradInverse, directBeta, directGamma;
-  Out<P> gradBeta, gradGamma, gradProxyBeta, gradProxyGamma;
+  Input<Vector<P, ONE_PTR, 8>> gamma, proxyBeta, proxyGamma;
+  Input<Vector<float, ONE_PTR, 8>> inverse, slopes, gradMean, gradInverse, directBeta, directGamma;
+  Output<Vector<P, ONE_PTR, 8>> gradBeta, gradGamma, gradProxyBeta, gradProxyGamma;
   unsigned rows;
 
   void compute(unsigned worker) {
@@ -167,8 +169,8 @@ public:
 // out[i] = sum over `parts` of in[part][i], for an even `count`.
 class SumParts : public poplar::MultiVertex {
 public:
-  In<float> in;
-  Out<float> out;
+  Input<Vector<float, ONE_PTR, 8>> in;
+  Output<Vector<float, ONE_PTR, 8>> out;
   unsigned parts, count;
 
   void compute(unsigned worker) {
@@ -183,10 +185,10 @@ public:
 // The shift, an element of the group, keeps the variance accurate when the mean is far from zero.
 template <typename T> class GroupSums : public poplar::MultiVertex {
 public:
-  In<T> x;
-  In<unsigned short> pieces;
-  In<T> shift;
-  Out<float> partials;
+  Input<Vector<T, ONE_PTR, 8>> x;
+  Input<Vector<unsigned short, ONE_PTR, 8>> pieces;
+  Input<Vector<T, ONE_PTR, 8>> shift;
+  Output<Vector<float, ONE_PTR, 8>> partials;
   unsigned length, pieceCount, groups, perGroup;
 
   void compute(unsigned worker) {
@@ -201,9 +203,9 @@ public:
 // Mean and inverse deviation of `rows` groups from `parts` partial sums each: partials [parts][rows][2].
 template <typename T> class FinishStatistics : public poplar::MultiVertex {
 public:
-  In<float> partials;
-  In<T> shift;
-  Out<float> mean, inverse;
+  Input<Vector<float, ONE_PTR, 8>> partials;
+  Input<Vector<T, ONE_PTR, 8>> shift;
+  Output<Vector<float, ONE_PTR, 8>> mean, inverse;
   unsigned rows, parts;
   float share, eps; // one over the group's elements
 
@@ -224,12 +226,12 @@ public:
 // out = (phi(gamma (x - mean) inverse + beta) - m) s. The groups' and channels' vectors hold those of this tile.
 template <typename T, typename P, bool Silu> class ProxyNormForward : public poplar::MultiVertex {
 public:
-  In<T> x;
-  In<unsigned short> pieces;
-  In<float> groupMean, groupInverse;
-  In<P> beta, gamma;
-  In<float> mean, inverse;
-  Out<T> out;
+  Input<Vector<T, ONE_PTR, 8>> x;
+  Input<Vector<unsigned short, ONE_PTR, 8>> pieces;
+  Input<Vector<float, ONE_PTR, 8>> groupMean, groupInverse;
+  Input<Vector<P, ONE_PTR, 8>> beta, gamma;
+  Input<Vector<float, ONE_PTR, 8>> mean, inverse;
+  Output<Vector<T, ONE_PTR, 8>> out;
   unsigned length, pieceCount, perGroup;
 
   void compute(unsigned worker) {
@@ -243,12 +245,12 @@ public:
 // channelPartials [6][channels][4], and by group the two sums of the group norm's gradient [6][groups][2].
 template <typename T, typename P, bool Silu> class BackwardSums : public poplar::MultiVertex {
 public:
-  In<T> x, grad;
-  In<unsigned short> pieces;
-  In<float> groupMean, groupInverse;
-  In<P> beta, gamma;
-  In<float> mean, inverse;
-  Out<float> channelPartials, groupPartials;
+  Input<Vector<T, ONE_PTR, 8>> x, grad;
+  Input<Vector<unsigned short, ONE_PTR, 8>> pieces;
+  Input<Vector<float, ONE_PTR, 8>> groupMean, groupInverse;
+  Input<Vector<P, ONE_PTR, 8>> beta, gamma;
+  Input<Vector<float, ONE_PTR, 8>> mean, inverse;
+  Output<Vector<float, ONE_PTR, 8>> channelPartials, groupPartials;
   unsigned length, pieceCount, groups, channels, perGroup;
 
   void compute(unsigned worker) {
@@ -267,12 +269,12 @@ public:
 // The gradient of x, given the groups' sums [groups][2] over all tiles.
 template <typename T, typename P, bool Silu> class BackwardInput : public poplar::MultiVertex {
 public:
-  In<T> x, grad;
-  In<unsigned short> pieces;
-  In<float> groupMean, groupInverse;
-  In<P> beta, gamma;
-  In<float> mean, inverse, groupSums;
-  Out<T> gradX;
+  Input<Vector<T, ONE_PTR, 8>> x, grad;
+  Input<Vector<unsigned short, ONE_PTR, 8>> pieces;
+  Input<Vector<float, ONE_PTR, 8>> groupMean, groupInverse;
+  Input<Vector<P, ONE_PTR, 8>> beta, gamma;
+  Input<Vector<float, ONE_PTR, 8>> mean, inverse, groupSums;
+  Output<Vector<T, ONE_PTR, 8>> gradX;
   unsigned length, pieceCount, perGroup;
   float share; // one over the group's elements
 
@@ -286,9 +288,9 @@ public:
 // Gradients of beta and gamma (direct) and of m and s of `rows` channels, from partials [parts][rows][4].
 template <typename P> class FinishChannels : public poplar::MultiVertex {
 public:
-  In<float> partials, mean, inverse;
-  Out<P> gradBeta, gradGamma;
-  Out<float> gradMean, gradInverse;
+  Input<Vector<float, ONE_PTR, 8>> partials, mean, inverse;
+  Output<Vector<P, ONE_PTR, 8>> gradBeta, gradGamma;
+  Output<Vector<float, ONE_PTR, 8>> gradMean, gradInverse;
   unsigned rows, parts;
 
   void compute(unsigned worker) {

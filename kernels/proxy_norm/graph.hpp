@@ -2,7 +2,10 @@
 // PopART. [C] stands for channels, G for the groups of an instance.
 #pragma once
 
+#include <poplar/DebugContext.hpp>
 #include <poplar/Graph.hpp>
+#include <poplar/Program.hpp>
+#include <poplar/Tensor.hpp>
 
 namespace proxy_norm {
 

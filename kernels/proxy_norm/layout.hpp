@@ -1,7 +1,10 @@
 // Where the activations lie: their tiles' runs of memory, described as the codelets want them.
 #pragma once
 
+#include <poplar/DebugContext.hpp>
 #include <poplar/Graph.hpp>
+#include <poplar/Interval.hpp>
+#include <poplar/Tensor.hpp>
 
 #include <vector>
 

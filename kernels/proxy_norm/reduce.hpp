@@ -1,7 +1,11 @@
 // Sums of rows that many tiles hold parts of.
 #pragma once
 
+#include <poplar/DebugContext.hpp>
 #include <poplar/Graph.hpp>
+#include <poplar/Interval.hpp>
+#include <poplar/Program.hpp>
+#include <poplar/Tensor.hpp>
 
 #include <vector>
 
