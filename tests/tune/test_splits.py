@@ -83,7 +83,7 @@ class Shared(torch.nn.Module):
 
 
 def test_no_cut_parts_shared_weights():
-    from ipu_train.ipumodel.trace import trace
+    from ipu_train.ipumodel.tracer import trace
     from ipu_train.tune.cut_points import cut_points
 
     assert [cut.name for cut in cut_points(trace(Shared(), [torch.zeros(2, 8)]))] == ["last"]
