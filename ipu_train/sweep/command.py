@@ -45,7 +45,7 @@ def main(arguments: List[str]) -> int:
         options.global_batch_size,
     )
     all_points = points(sweep)
-    _prepare(all_points, options.jobs)
+    _prepare(all_points, options.jobs, options.measure_steps)
     path = folders.choose(base, chosen, options.resume)
     with Interrupts() as interrupts:
         run = _Run(base, sweep, all_points, path, options, interrupts)
@@ -62,10 +62,12 @@ def main(arguments: List[str]) -> int:
     return interrupts.exit_status if interrupts.signal is not None else run.verdict()
 
 
-def _prepare(all_points: List[Point], jobs: Optional[int]) -> None:
+def _prepare(all_points: List[Point], jobs: Optional[int], measure_steps: int) -> None:
     """Everything that can be refused before the first point, and torch loaded for the processes to come."""
     import torch
 
+    if measure_steps < 1:
+        raise SweepError(f"--measure-steps: must be at least 1, got {measure_steps}")
     if jobs is not None and jobs < 1:
         raise SweepError(f"--jobs: must be at least 1, got {jobs}")
     threads = torch.get_num_threads()
@@ -134,6 +136,7 @@ class _Run:
             for i, point in enumerate(self.points):
                 self.records[i].update(measure(point.resolved, self.options.measure_steps))
                 bar.update()
+                self.interrupts.check()
 
     def _own_size(self) -> int:
         return self.base.config.training.micro_batch_size
@@ -177,6 +180,9 @@ class _Run:
             print(terminal_table(records))
         for one in dict.fromkeys(one["note"] for one in records if one["note"]):
             print(f"* {one}")
+        for one in dict.fromkeys(one.get("measured_error") or one.get("measured_note") for one in records):
+            if one:
+                print(f"not measured: {one}")
         if self.series:
             print("\nLargest micro-batch that fits: " + "; ".join(largest_words(self.series)))
         for saving in said:

@@ -1,0 +1,155 @@
+"""Runs one configuration for a few weight updates and measures it: ``-m ipu_train.sweep.measured IN.yaml N OUT``.
+
+A process of its own, so that nothing of another point is in memory.
+
+* Peak memory is that of one micro-batch on one replica, in precision 32.32 and with Proxy Norm in plain torch (no
+  kernel): forward, backward and weight update. On a CPU it is the highest sum of the blocks that torch's allocator
+  handed out during the step and had not got back (its own events, recorded by ``torch.profiler``), on CUDA
+  ``torch.cuda.max_memory_allocated`` beyond what was allocated before. Weights, buffers, optimizer state and images
+  were there before the step and do not count. That is what ``ipumodel.plain_torch`` predicts.
+* Accuracy is that of the training images of the last of N weight updates with the configuration as it is.
+* On IPUs, PopTorch tells the latency; tile memory stands in the PopVision report only.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from typing import Any, Callable, Dict, List
+
+import torch
+
+from .. import device
+from ..assembly import assemble, build_network, example_batch
+from ..config import Resolved, load
+from ..data import EpochSampler, loader, open_data
+from ..ipumodel.plain_torch import plain_torch_memory
+from ..ipumodel.tracer import trace
+
+# One micro-batch of one replica on one device, nothing fused: what the micro-batch size alone puts into memory.
+_ONE_MICRO_BATCH = (
+    "training.gradient_accumulation=1",
+    "training.replicas=1",
+    "training.device_iterations=1",
+    "training.precision=32.32",
+    "training.stochastic_rounding=false",
+    "device.pipeline_splits=[]",
+    "device.ipus_per_replica=null",
+    "device.available_memory_proportion=null",
+    "device.fuse_micro_batches=off",
+)
+
+
+def measure_here(resolved: Resolved, steps: int) -> Dict[str, Any]:
+    """Measurements of a configuration, in this process.
+
+    Raises:
+        ValueError: the configuration cannot run here (data, device).
+    """
+    poptorch, running_on = device.choose(resolved.config)
+    found: Dict[str, Any] = {"measured_on": running_on, "measured_steps": steps}
+    if device.is_emulated(poptorch):
+        plain = ["model.proxy_norm_kernel=torch"] if resolved.config.model.proxy_norm else []
+        found.update(_memory(resolved.changed([*_ONE_MICRO_BATCH, *plain]), poptorch))
+    found.update(_training(resolved, poptorch, steps))
+    return found
+
+
+def _memory(resolved: Resolved, poptorch: Any) -> Dict[str, Any]:
+    """Peak bytes of the third weight update: compilation and optimizer state lie before it."""
+    source = open_data(resolved.config.data, resolved.config.training.seed)
+    run = assemble(resolved, poptorch, source)
+    batch = example_batch(resolved.config, source)
+    for _ in range(2):
+        run.training_model(*batch)
+
+    def step() -> None:
+        run.training_model(*batch)
+
+    on_cuda = resolved.config.device.compute == "cuda"
+    measured = peak_on_cuda(step) if on_cuda else peak_on_cpu(step)
+    network = build_network(resolved, source.num_classes, source.channels)
+    images = torch.zeros(
+        resolved.config.training.micro_batch_size, source.channels, source.image_size, source.image_size
+    )
+    predicted = plain_torch_memory(trace(network, [images], record_backward=True))
+    return {
+        "measured_peak_bytes": measured,
+        "predicted_plain_torch_bytes": predicted.peak_bytes,
+        "predicted_plain_torch_saved_bytes": predicted.saved_bytes,
+    }
+
+
+def peak_on_cpu(step: Callable[[], Any]) -> int:
+    """Highest sum of the bytes of blocks that torch's CPU allocator handed out during ``step`` and had not got back."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "trace.json")
+        recorded.export_chrome_trace(path)
+        with open(path, encoding="utf-8") as file:
+            events = json.load(file)["traceEvents"]
+    memory = [
+        event for event in events if event.get("name") == "[memory]" and "Bytes" in event.get("args", {})
+    ]
+    live = most = 0
+    for event in sorted(memory, key=lambda event: event["ts"]):
+        if event["args"].get("Device Type", 0) == 0:
+            live += event["args"]["Bytes"]
+            most = max(most, live)
+    return int(most)
+
+
+def peak_on_cuda(step: Callable[[], Any]) -> int:
+    """Highest number of bytes allocated on the current CUDA device while ``step`` runs, beyond those at its start."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    torch.cuda.synchronize()
+    return int(torch.cuda.max_memory_allocated() - before)
+
+
+def _training(resolved: Resolved, poptorch: Any, steps: int) -> Dict[str, Any]:
+    """Training accuracy and loss of the last weight updates (a call makes ``device_iterations`` of them)."""
+    config = resolved.config
+    source = open_data(config.data, config.training.seed)
+    per_call = config.global_batch_size * config.training.device_iterations
+    if len(source.train) < per_call:
+        return {
+            "measured_note": f"{len(source.train)} training images do not fill a call of {per_call}: no accuracy"
+        }
+    run = assemble(resolved, poptorch, source)
+    sampler = EpochSampler(len(source.train), config.training.seed, per_call)
+    batches = loader(poptorch, run.training_options, source.train, sampler, config.training.micro_batch_size)
+    done, epoch, correct = 0, 0, torch.zeros(1)
+    while done < steps:
+        sampler.set_position(epoch, 0)
+        for images, labels in batches:
+            _, correct = run.training_model(images, labels)
+            done += config.training.device_iterations
+            if done >= steps:
+                break
+        epoch += 1
+    found = {"measured_accuracy": float(correct.double().sum()) / per_call, "measured_steps": done}
+    if not device.is_emulated(poptorch):
+        found["measured_latency_seconds"] = list(run.training_model.getLatency())
+    return found
+
+
+def main(arguments: List[str]) -> int:
+    """Measure IN.yaml for N weight updates and write the result, or why there is none, to OUT as JSON."""
+    source, steps, target = arguments
+    try:
+        found = measure_here(load(source), int(steps))
+    except (ValueError, OSError) as error:
+        found = {"measured_error": str(error)}
+    with open(target, "w", encoding="utf-8") as file:
+        json.dump(found, file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,92 @@
+"""Measured memory: the allocator's own sums are read rightly, and follow the prediction from norm to norm."""
+
+import json
+
+import pytest
+import torch
+
+from ipu_train import cli
+from ipu_train.sweep.measured import peak_on_cpu
+
+
+def test_peak_is_the_highest_sum_of_live_bytes():
+    kept = []
+
+    def step():
+        first = torch.empty(1 << 20, dtype=torch.uint8)
+        second = torch.empty(2 << 20, dtype=torch.uint8)
+        del first
+        kept.append(torch.empty(4 << 20, dtype=torch.uint8))  # beside the second
+        del second
+        kept.append(torch.empty(1 << 20, dtype=torch.uint8))
+
+    assert peak_on_cpu(step) == pytest.approx(6 << 20, abs=4096)
+
+
+def test_what_was_there_before_does_not_count():
+    held = [torch.empty(8 << 20, dtype=torch.uint8)]
+
+    def step():
+        held.clear()  # nothing of the step's own is given back by this
+        torch.empty(1 << 20, dtype=torch.uint8)
+
+    assert peak_on_cpu(step) == pytest.approx(1 << 20, abs=4096)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    recipe = folder / "small.yaml"
+    recipe.write_text(
+        "model: {name: resnet8, norm: group}\n"
+        "data: {name: generated, image_size: 32, length: 64}\n"
+        "optimizer: {momentum: 0.9}\n"
+        "training: {micro_batch_size: 8, gradient_accumulation: 4}\n"
+        "device: {threads: 1}\n"
+    )
+    argv = [
+        "sweep",
+        "--config",
+        str(recipe),
+        "--norms",
+        "batch,group,group+pn",
+        "--micro-batch-sizes",
+        "4,16",
+    ]
+    argv += ["--measure", "--measure-steps", "2", "--jobs", "1", f"sweep_dir={folder / 's'}"]
+    assert cli.main(argv) == 0
+    points = json.loads((folder / "s" / "sweep.json").read_text())["points"]
+    return {(point["norm"], point["micro_batch_size"]): point for point in points}
+
+
+def test_measured_and_predicted_bytes_agree_within_15_per_cent(measured):
+    assert len(measured) == 6
+    for point in measured.values():
+        assert point["measured_peak_bytes"] == pytest.approx(point["predicted_plain_torch_bytes"], rel=0.15)
+        assert 0 <= point["measured_accuracy"] <= 1
+        assert point["measured_steps"] == 2
+
+
+def test_measured_savings_move_with_the_ipus(measured):
+    """Order of norms and micro-batches: what is more on an IPU is more here (equal within a hundredth is equal)."""
+    for norm in ("batch", "group", "group+pn"):
+        assert measured[norm, 4]["measured_peak_bytes"] < measured[norm, 16]["measured_peak_bytes"]
+        assert measured[norm, 4]["total_bytes"] < measured[norm, 16]["total_bytes"]
+    for size in (4, 16):
+        batch, group, proxy = (measured[norm, size] for norm in ("batch", "group", "group+pn"))
+        for key in ("measured_peak_bytes", "total_bytes"):
+            assert batch[key] == pytest.approx(group[key], rel=0.01)
+            assert proxy[key] > 1.02 * group[key]
+
+
+def test_a_point_that_cannot_run_here_says_why(tmp_path, capsys):
+    recipe = tmp_path / "far.yaml"
+    recipe.write_text(
+        "model: {name: resnet8}\ndata: {name: imagefolder, path: nowhere, image_size: 16}\n"
+        "training: {micro_batch_size: 2, gradient_accumulation: 2}\n"
+    )
+    argv = ["sweep", "--config", str(recipe), "--norms", "layer", "--micro-batch-sizes", "2", "--measure"]
+    assert cli.main([*argv, "--jobs", "1", f"sweep_dir={tmp_path / 's'}"]) == 0
+    (point,) = json.loads((tmp_path / "s" / "sweep.json").read_text())["points"]
+    assert "nowhere" in point["measured_error"]
+    assert "nowhere" in capsys.readouterr().out
