@@ -5,6 +5,7 @@ once, against the PopTorch API.
 """
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import os
@@ -204,17 +205,26 @@ def use_proxy_norm_kernel(poptorch: Any, network: torch.nn.Module, config: Confi
 
 
 def popart_kernel(poptorch: Any) -> Callable[..., torch.Tensor]:
-    """The PopART operator through ``poptorch.custom_op``; the emulator runs the same sources on this host.
+    """The PopART operator through ``poptorch.custom_op``; the emulator runs its sources, built for this host.
 
     Raises:
-        DeviceError: there is no built operator, and why.
+        DeviceError: the operator cannot be built or loaded; the message says why and what to do.
     """
-    from .kernels import op
+    from . import kernels
+    from .kernels import host, op
 
-    available, reason = op.available(poptorch)
-    if not available:
-        raise DeviceError(f"model.proxy_norm_kernel is popart, but {reason}. Use auto or torch.")
-    return op.norm_proxy_norm_act(poptorch)
+    try:
+        if is_emulated(poptorch):
+            host.library()
+            for (domain, name), implementation in kernels.custom_ops().items():
+                poptorch.registerCustomOp(domain, name, implementation)
+        else:
+            op.load_library()
+    except RuntimeError as error:
+        raise DeviceError(
+            f"model.proxy_norm_kernel is popart, but {error}. model.proxy_norm_kernel=torch needs no operator."
+        ) from error
+    return functools.partial(op.norm_proxy_norm_act, poptorch)
 
 
 def place_on_ipus(poptorch: Any, network: torch.nn.Module, splits: List[str]) -> None:

@@ -14,13 +14,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 ROOM = Path(__file__).resolve().parent
 # No -ffast-math: NaN and infinity must survive. -fopenmp-simd reads the `omp simd` lines, without OpenMP.
 CPU_FLAGS = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-march=native")
-COMMON_FLAGS = ("-std=c++17", "-fPIC", "-shared", "-pthread")
+COMMON_FLAGS = ("-std=c++17", "-fPIC", "-pthread")
 
 
 class BuildError(RuntimeError):
@@ -83,13 +84,13 @@ def shared_library(
     for path in read:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     file_name = f"{name}-{digest.hexdigest()[:24]}.so"
-    arguments = [*command, *COMMON_FLAGS, *flags, *(f"-I{folder}" for folder in includes), *map(str, sources)]
+    arguments = [*command, *COMMON_FLAGS, *flags, *(f"-I{folder}" for folder in includes)]
     with _writable_cache() as folder:
         target = folder / file_name
         if not target.exists():
             with _lock(folder / f"{name}.lock"):
                 if not target.exists():
-                    _compile(arguments, target)
+                    _compile(arguments, sources, target)
     return target
 
 
@@ -118,22 +119,25 @@ def _predefined_macros(command: Sequence[str], flags: Sequence[str]) -> Optional
     return result.stdout.decode(errors="replace") if result.returncode == 0 else None
 
 
-def _compile(arguments: Sequence[str], target: Path) -> None:
-    handle, part = tempfile.mkstemp(prefix=target.stem, suffix=".part", dir=str(target.parent))
-    os.close(handle)
-    try:
-        result = subprocess.run([*arguments, "-o", part], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if result.returncode != 0:
-            lines = result.stdout.decode(errors="replace").strip().splitlines()
-            errors = [line for line in lines if "error" in line][:5] or lines[-5:]
-            raise BuildError(
-                "the C++ compiler failed (" + shlex.join(arguments) + "):\n  " + "\n  ".join(errors)
-            )
-        os.chmod(part, 0o755)
-        os.replace(part, str(target))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+def _compile(arguments: Sequence[str], sources: Sequence[Path], target: Path) -> None:
+    """Compiles the sources, as many at a time as there are processors, and links them to ``target``."""
+    with tempfile.TemporaryDirectory(prefix=target.stem, dir=str(target.parent)) as folder:
+        objects = [os.path.join(folder, f"{index}.o") for index in range(len(sources))]
+        commands = [[*arguments, "-c", str(source), "-o", name] for source, name in zip(sources, objects)]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            list(pool.map(_run, commands))
+        library = os.path.join(folder, "library.so")
+        _run([*arguments, "-shared", *objects, "-o", library])
+        os.replace(library, str(target))
+
+
+def _run(command: Sequence[str]) -> None:
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode != 0:
+        lines = result.stdout.decode(errors="replace").strip().splitlines()
+        errors = [line for line in lines if "error" in line][:5] or lines[-5:]
+        quoted = " ".join(map(shlex.quote, command))
+        raise BuildError(f"the C++ compiler failed ({quoted}):\n  " + "\n  ".join(errors))
 
 
 _private_cache: Optional[Tuple[int, "tempfile.TemporaryDirectory"]] = None

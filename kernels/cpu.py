@@ -100,8 +100,7 @@ class _Problem(ctypes.Structure):
         ("norm_eps", ctypes.c_double),
         ("dtype", ctypes.c_int32),
         ("activation", ctypes.c_int32),
-        ("expectation", ctypes.c_int32),
-        ("points", ctypes.c_int32),
+        ("points", ctypes.c_int32 * 3),
         ("table", ctypes.c_void_p),
         ("region", ctypes.c_void_p),
     ]
@@ -117,12 +116,12 @@ class _Plan:
         if not self.served:
             return
         self.kind = torch.float64 if dtype == torch.float64 else torch.float32
-        self.table = proxy_table(activation, expectation, quantiles, self.kind)
+        self.table, points = proxy_table(activation, expectation, quantiles, self.kind)
         self.workspace = 2 * shape[0] * (groups or 1) + _PROXY_ROWS * shape[1]
         self.problem = _Problem(
             shape[0], shape[1], math.prod(shape[2:]), groups or 0, eps, norm_eps,
-            _DTYPES[dtype], ACTIVATIONS.index(activation), EXPECTATIONS.index(expectation),
-            (self.table.numel() - 3) // 5, self.table.data_ptr(), _parallel_region(),
+            _DTYPES[dtype], ACTIVATIONS.index(activation), points,
+            self.table.data_ptr(), _parallel_region(),
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
 

@@ -7,6 +7,7 @@ means the true Gaussian expectation.
 
 import functools
 import math
+from typing import List, Tuple
 
 import torch
 
@@ -22,8 +23,23 @@ def quantile_points(quantiles: int) -> torch.Tensor:
     return (points - points.flip(0)) / 2.0  # symmetric to the last bit
 
 
+def gauss_rule(points: torch.Tensor, weights: torch.Tensor, nodes: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """The points and weights, ``nodes`` of them, that sum any polynomial of degree below ``2 * nodes`` as the
+    given ones do, of a distribution symmetric about zero (Golub and Welsch 1969)."""
+    before, now, off_diagonal = torch.zeros_like(points), torch.ones_like(points), []
+    for _ in range(nodes - 1):
+        following = points * now - (off_diagonal[-1] if off_diagonal else 0.0) * before
+        off_diagonal.append((weights * following * following).sum().sqrt().item())
+        before, now = now, following / off_diagonal[-1]
+    diagonal = torch.tensor(off_diagonal, dtype=points.dtype)
+    values, vectors = torch.linalg.eigh(torch.diag(diagonal, 1) + torch.diag(diagonal, -1))
+    return (values - values.flip(0)) / 2.0, vectors[0] ** 2
+
+
 @functools.lru_cache(maxsize=None)
-def points_and_weights(activation: str, expectation: str, quantiles: int):
+def points_and_weights(
+    activation: str, expectation: str, quantiles: int
+) -> Tuple[torch.Tensor, torch.Tensor]:
     """Points and weights (``[K]`` each, float64) of the proxy.
 
     For the exact expectation of SiLU: the trapezoidal rule at a step of 1/16 on [-9, 9], whose error for an
@@ -31,19 +47,44 @@ def points_and_weights(activation: str, expectation: str, quantiles: int):
     (pi / sigma for the sigmoid): below 1e-10 up to sigma = 13. ReLU has a closed form and reads no points.
     """
     if expectation == "exact" and activation != "relu":
-        points = torch.arange(-144, 145, dtype=torch.float64) / 16.0
-        weights = torch.exp(-0.5 * points * points)
-    else:
-        points = quantile_points(quantiles)
-        weights = torch.ones_like(points)
+        return _trapezoid(144, 16.0)
+    points = quantile_points(quantiles)
+    return points, torch.full_like(points, 1.0 / quantiles)
+
+
+@functools.lru_cache(maxsize=None)
+def smooth_rules(expectation: str, quantiles: int) -> List[Tuple[torch.Tensor, torch.Tensor]]:
+    """SiLU's points and weights for ``|sigma|`` up to 1.4, up to 4 and beyond. The first two are fewer and
+    give the sums over all of them to 1e-8 of sigma^2, enough for float32: Gauss rules of the quantiles, or
+    coarser trapezoidal rules."""
+    if expectation == "exact":
+        return [_trapezoid(17, 2.5), _trapezoid(35, 5.0), points_and_weights("silu", expectation, quantiles)]
+    every = points_and_weights("silu", expectation, quantiles)
+    return [gauss_rule(*every, nodes) if quantiles > nodes else every for nodes in (16, 32)] + [every]
+
+
+def _trapezoid(side: int, per_unit: float) -> Tuple[torch.Tensor, torch.Tensor]:
+    points = torch.arange(-side, side + 1, dtype=torch.float64) / per_unit
+    weights = torch.exp(-0.5 * points * points)
     return points, weights / weights.sum()
 
 
 @functools.lru_cache(maxsize=None)
-def proxy_table(activation: str, expectation: str, quantiles: int, dtype: torch.dtype) -> torch.Tensor:
-    """The kernels' table in one row: points ``[K]``, weights ``[K]`` and the tail sums (``[K + 1]`` each) of
-    w, w n and w n^2 over the points from k on, zero at the end."""
-    points, weights = points_and_weights(activation, expectation, quantiles)
-    zero = torch.zeros(1, dtype=torch.float64)
-    tails = [torch.cat([(weights * points**power).flip(0).cumsum(0).flip(0), zero]) for power in range(3)]
-    return torch.cat([points, weights] + tails).to(dtype)
+def proxy_table(
+    activation: str, expectation: str, quantiles: int, dtype: torch.dtype
+) -> Tuple[torch.Tensor, Tuple[int, int, int]]:
+    """The kernels' table in one row, and how many points its parts hold.
+
+    ReLU: points ``[K]`` and the tail sums (``[K + 1]`` each) of w, w n and w n^2 over the points from k on,
+    zero at the end; for its exact expectation nothing. SiLU: points and weights of :func:`smooth_rules`.
+    """
+    if activation == "relu" and expectation == "exact":
+        return torch.zeros(1, dtype=dtype), (0, 0, 0)
+    if activation == "relu":
+        points, weights = points_and_weights(activation, expectation, quantiles)
+        zero = torch.zeros(1, dtype=torch.float64)
+        tails = [torch.cat([(weights * points**power).flip(0).cumsum(0).flip(0), zero]) for power in range(3)]
+        return torch.cat([points] + tails).to(dtype), (quantiles, 0, 0)
+    rules = smooth_rules(expectation, quantiles)
+    row = torch.cat([part for rule in rules for part in rule])
+    return row.to(dtype), tuple(len(points) for points, _ in rules)

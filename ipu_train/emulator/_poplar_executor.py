@@ -10,6 +10,7 @@ import torch
 
 from . import _args_parser, _devices, _files, _hooks, _wrapping
 from ._compiler import compile_model
+from ._cost_report import CostReport
 from ._device_weights import NOT_COMPILED, DeviceWeights
 from ._dtypes import download
 from ._executable import Executable
@@ -29,7 +30,7 @@ from .optim import AttributeTracker, Optimizer, changedConstants, snapshot
 from .options import Options
 
 
-class PoplarExecutor(DeviceWeights, ExecutableFiles, Inspection, Measurements):
+class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Measurements):
     """A module together with options, an optimizer when training, and the device's copy of its weights.
 
     Made by ``trainingModel`` and ``inferenceModel``. Attributes it does not have are looked up on the module.

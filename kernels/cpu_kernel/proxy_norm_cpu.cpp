@@ -22,7 +22,7 @@ constexpr std::int64_t kBlock = 2048; // elements: two float blocks stay in the 
 struct Problem {
   std::int64_t instances, channels, spatial, groups; // groups = 0: no normalisation, only the activation
   double eps, normEps;
-  std::int32_t dtype, activation, expectation, points;
+  std::int32_t dtype, activation, points[kRules];
   const void *table;
   ParallelRegion region;
 };
@@ -34,48 +34,58 @@ struct Tensors {
 
 template <typename F> const F *as(const void *pointer) { return static_cast<const F *>(pointer); }
 
-template <typename F> ProxyTable<F> tableOf(const Problem &p) {
-  // points[K], weights[K], then three tails of K + 1
-  const F *table = as<F>(p.table);
-  const std::int64_t k = p.points;
-  return {table, table + k, table + 2 * k, table + 3 * k + 1, table + 4 * k + 2, int(k)};
-}
-
 // Rows of `proxy`, each [C]: m, s, and the derivatives of m and v by mu and sigma.
 enum ProxyRow { kMean, kInverse, kMeanByMu, kMeanBySigma, kVarianceByMu, kVarianceBySigma, kProxyRows };
 
-// proxyMoments with the points of the table taken a vector at a time.
-template <Activation A, typename F>
-ProxyMoments<F> momentsOf(const ProxyArgument<F> &at, const ProxyTable<F> &table, Expectation how) {
-  if (A == Activation::Relu)
-    return proxyMoments<A>(at, table, how);
-  const F origin = Phi<A>::value(at.mu);
-  const auto add = [at, origin](ProxySums<Vector<F>> sums, Vector<F> point, Vector<F> weight, Vector<F> mask) {
-    addProxyPoint<A>(at, origin, point, Vector<F>(weight * mask), sums);
-    return sums;
-  };
-  const ProxySums<Vector<F>> lanes = masked(ProxySums<Vector<F>>(), table.count, add, table.points, table.weights);
-  ProxySums<F> sums;
-  sums.value = laneTotal<F>(lanes.value);
-  sums.square = laneTotal<F>(lanes.square);
-  sums.slope = laneTotal<F>(lanes.slope);
-  sums.slopePoint = laneTotal<F>(lanes.slopePoint);
-  sums.product = laneTotal<F>(lanes.product);
-  sums.productPoint = laneTotal<F>(lanes.productPoint);
-  return momentsOfSums(sums, origin);
-}
+// The proxy's moments. table for ReLU: points [K] and three tails [K + 1], or nothing (K = 0) for its closed form;
+// for SiLU: points and weights of each rule of SmoothTable.
+template <Activation A, typename F> class Proxy {
+public:
+  explicit Proxy(const Problem &p) {
+    const F *at = as<F>(p.table);
+    const std::int64_t k = p.points[0];
+    if (A == Activation::Relu)
+      relu_ = {at, at + k, at + 2 * k + 1, at + 3 * k + 2, p.points[0]};
+    else
+      for (int rule = 0; rule < kRules; at += 2 * p.points[rule++])
+        smooth_.rules[rule] = {at, at + p.points[rule], p.points[rule]};
+  }
+  ProxyMoments<F> operator()(const ProxyArgument<F> &at) const {
+    if (A == Activation::Relu)
+      return relu_.count == 0 ? rectifiedGaussianMoments(at) : rectifiedTableMoments(at, relu_);
+    const F origin = Phi<A>::value(at.mu);
+    const ProxyPoints<F> &points = smooth_.choose(at.sigma);
+    const auto add = [at, origin](ProxySums<Vector<F>> sums, Vector<F> point, Vector<F> weight, Vector<F> mask) {
+      addProxyPoint<A>(at, origin, point, Vector<F>(weight * mask), sums);
+      return sums;
+    };
+    const ProxySums<Vector<F>> lanes =
+        masked(ProxySums<Vector<F>>(), points.count, add, points.points, points.weights);
+    ProxySums<F> sums;
+    sums.value = laneTotal<F>(lanes.value);
+    sums.square = laneTotal<F>(lanes.square);
+    sums.slope = laneTotal<F>(lanes.slope);
+    sums.slopePoint = laneTotal<F>(lanes.slopePoint);
+    sums.product = laneTotal<F>(lanes.product);
+    sums.productPoint = laneTotal<F>(lanes.productPoint);
+    return momentsOfSums(sums, origin);
+  }
+
+private:
+  ReluTable<F> relu_{};
+  SmoothTable<F> smooth_{};
+};
 
 template <Activation A, typename F>
 void proxyStatistics(const Problem &p, const Tensors &t, const Threads &threads, F *proxy) {
   const std::int64_t channels = p.channels;
-  const ProxyTable<F> points = tableOf<F>(p);
+  const Proxy<A, F> moments(p);
   const F *beta = as<F>(t.beta), *gamma = as<F>(t.gamma), *proxyBeta = as<F>(t.proxyBeta),
           *proxyGamma = as<F>(t.proxyGamma);
-  const std::int64_t cost = A == Activation::Relu ? 16 : p.points; // element-equivalents a channel
+  const std::int64_t cost = A == Activation::Relu ? 16 : 4 * p.points[0]; // elements that a channel is as dear as
   parallelFor(channels, threads, cost, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
-      const ProxyMoments<F> m = momentsOf<A>(proxyArgument(beta[c], gamma[c], proxyBeta[c], proxyGamma[c]), points,
-                                             static_cast<Expectation>(p.expectation));
+      const ProxyMoments<F> m = moments(proxyArgument(beta[c], gamma[c], proxyBeta[c], proxyGamma[c]));
       proxy[kMean * channels + c] = m.mean;
       proxy[kInverse * channels + c] = inverseDeviation(m.variance, F(p.eps));
       proxy[kMeanByMu * channels + c] = m.meanByMu;
@@ -122,16 +132,17 @@ template <Activation A, typename T> class Pass {
 public:
   // workspace: mean and inverse deviation of each group of each instance, then the proxy's rows
   Pass(const Problem &p, const Tensors &t, const Threads &threads)
-      : p(p), t(t), threads(threads), beta(as<F>(t.beta)), gamma(as<F>(t.gamma)), groups(p.groups > 0 ? p.groups : 1),
-        perGroup(p.channels / groups), statistics(static_cast<F *>(t.workspace)),
-        proxy(statistics + 2 * p.instances * groups) {}
+      : p(p), t(t), threads(threads), beta(as<F>(t.beta)), gamma(as<F>(t.gamma)),
+        groups(p.groups > 0 ? p.groups : 1), perGroup(p.channels / groups),
+        statistics(static_cast<F *>(t.workspace)), proxy(statistics + 2 * p.instances * groups) {}
 
   void forward() const {
     const T *x = as<T>(t.x);
     T *y = static_cast<T *>(t.out);
     proxyStatistics<A>(p, t, threads, proxy);
-    overGroups(p.spatial * perGroup, [&](std::int64_t g) { groupStatistics(g, x); },
-               [&](Row row) { forwardRow(row, x, y); });
+    overGroups(
+        p.spatial * perGroup, [&](std::int64_t g) { groupStatistics(g, x); },
+        [&](Row row) { forwardRow(row, x, y); });
   }
 
   void backward() const {
@@ -139,12 +150,13 @@ public:
     T *dx = static_cast<T *>(t.out);
     std::unique_ptr<RunSums<double>[]> sums(new RunSums<double>[p.instances * p.channels]);
     std::vector<InputGradient<double>> means(p.instances * groups);
-    overGroups(2 * p.spatial * perGroup,
-               [&](std::int64_t g) {
-                 rowsOf(g, [&](Row row) { sums[row.index] = rowSums(row, x, d); });
-                 means[g] = groupMeans(g, sums.get());
-               },
-               [&](Row row) { backwardRow(row, means[row.group], x, d, dx); });
+    overGroups(
+        2 * p.spatial * perGroup,
+        [&](std::int64_t g) {
+          rowsOf(g, [&](Row row) { sums[row.index] = rowSums(row, x, d); });
+          means[g] = groupMeans(g, sums.get());
+        },
+        [&](Row row) { backwardRow(row, means[row.group], x, d, dx); });
     parameterGradients(sums.get(), static_cast<F *>(t.gradients));
   }
 
@@ -233,7 +245,9 @@ private:
     const Run<F> by = run(row);
     const InputGradient<F> coefficients = {F(means.direct * gamma[row.channel] * by.inverse), F(means.byU),
                                            F(means.constant)};
-    const auto body = [by, coefficients](Vector<F> x, Vector<F> d) { return inputGradient<A>(by, coefficients, x, d); };
+    const auto body = [by, coefficients](Vector<F> x, Vector<F> d) {
+      return inputGradient<A>(by, coefficients, x, d);
+    };
     const std::int64_t at = row.index * p.spatial;
     elementWise(p.spatial, body, dx + at, x + at, d + at);
   }
@@ -251,9 +265,10 @@ private:
       rowsOf(g, [&](Row row) { addTo(totals[row.channel], row, sums[row.index]); });
     for (std::int64_t c = 0; c < channels; ++c) {
       const ChannelSums &total = totals[c];
-      const ProxyMoments<double> moments = {proxy[kMean * channels + c],         0,
-                                            proxy[kMeanByMu * channels + c],     proxy[kMeanBySigma * channels + c],
-                                            proxy[kVarianceByMu * channels + c], proxy[kVarianceBySigma * channels + c]};
+      const ProxyMoments<double> moments = {
+          proxy[kMean * channels + c],         0,
+          proxy[kMeanByMu * channels + c],     proxy[kMeanBySigma * channels + c],
+          proxy[kVarianceByMu * channels + c], proxy[kVarianceBySigma * channels + c]};
       const ParameterGradients<double> through =
           proxyGradients<double>(moments, total.mean, total.inverse, proxy[kInverse * channels + c], gamma[c],
                                  proxyBeta[c], proxyGamma[c]);
@@ -290,17 +305,25 @@ template <Activation A, typename T> void runAs(const Problem &p, const Tensors &
 
 template <Activation A> bool runType(const Problem &p, const Tensors &t, const Threads &threads) {
   switch (p.dtype) {
-  case 0: runAs<A, float>(p, t, threads); return true;
-  case 1: runAs<A, Half>(p, t, threads); return true;
-  case 2: runAs<A, double>(p, t, threads); return true;
+  case 0:
+    runAs<A, float>(p, t, threads);
+    return true;
+  case 1:
+    runAs<A, Half>(p, t, threads);
+    return true;
+  case 2:
+    runAs<A, double>(p, t, threads);
+    return true;
   }
   return false;
 }
 
 bool runActivation(const Problem &p, const Tensors &t, const Threads &threads) {
   switch (static_cast<Activation>(p.activation)) {
-  case Activation::Relu: return runType<Activation::Relu>(p, t, threads);
-  case Activation::Silu: return runType<Activation::Silu>(p, t, threads);
+  case Activation::Relu:
+    return runType<Activation::Relu>(p, t, threads);
+  case Activation::Silu:
+    return runType<Activation::Silu>(p, t, threads);
   }
   return false;
 }
@@ -311,9 +334,9 @@ bool runActivation(const Problem &p, const Tensors &t, const Threads &threads) {
 // proxy_beta and proxy_gamma). dtype, of x, y, d and dx: 0 float, 1 half, 2 double; everything else is float, or
 // double for double. workspace [2 * instances * max(groups, 1) + 6 * channels] is written forward and read
 // backward. Returns 0, or 1 for a dtype or activation that does not exist, or 2 when memory ran out.
-extern "C" int proxy_norm_run(const Problem *p, int threads, const void *beta, const void *gamma, const void *proxyBeta,
-                              const void *proxyGamma, const void *x, const void *d, void *out, void *workspace,
-                              void *gradients) {
+extern "C" int proxy_norm_run(const Problem *p, int threads, const void *beta, const void *gamma,
+                              const void *proxyBeta, const void *proxyGamma, const void *x, const void *d,
+                              void *out, void *workspace, void *gradients) {
   try {
     const Tensors tensors = {beta, gamma, proxyBeta, proxyGamma, x, d, out, workspace, gradients};
     return runActivation(*p, tensors, {threads, p->region}) ? 0 : 1;

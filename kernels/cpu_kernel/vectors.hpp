@@ -49,7 +49,9 @@ template <typename F> struct ZerosThenOnes {
 template <typename F> constexpr ZerosThenOnes<F> kZerosThenOnes;
 
 // One in the last `count` lanes, zero in those before.
-template <typename F> inline Vector<F> lastLanes(std::int64_t count) { return load(kZerosThenOnes<F>.lane + count); }
+template <typename F> inline Vector<F> lastLanes(std::int64_t count) {
+  return load(kZerosThenOnes<F>.lane + count);
+}
 
 // A vector's worth of elements of which only `count` exist; the others are zero.
 template <typename T> struct Padded {
@@ -89,7 +91,8 @@ inline State masked(State state, std::int64_t n, const Body &body, const T *x, c
   if (n >= lanes)
     return body(state, load(x + n - lanes), load(d + n - lanes), lastLanes<F>(n - i));
   // the first n lanes count: all but the last lanes - n
-  return body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements), F(1) - lastLanes<F>(lanes - n));
+  return body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements),
+              F(1) - lastLanes<F>(lanes - n));
 }
 
 // The sum of term(x[i]) over [0, n), in four chains of additions that do not wait for each other.

@@ -18,9 +18,6 @@ namespace proxy_norm {
 
 enum class Activation : int { Relu = 0, Silu = 1 };
 
-// Table: the expectation is a weighted sum over fixed points n_i. Exact: the closed form, which exists for ReLU.
-enum class Expectation : int { Table = 0, Exact = 1 };
-
 // Functions below that take a V work on one scalar or on a vector of lanes, with scalars of the lanes' type as
 // the other operands. These few primitives are all that a vector type has to provide, where the defaults
 // (enough for scalars and for the vector extensions of g++ and clang) do not serve.
@@ -62,7 +59,7 @@ template <typename V> inline V Lanes<V>::exponential(V x) {
   return p * power;
 }
 
-#ifndef __IPU__ // double is emulated on an IPU, and nothing there needs it
+#ifndef __IPU__ // double is slow on an IPU, and nothing there needs it
 template <> inline double Lanes<double>::exponential(double x) { return std::exp(x); }
 #endif
 
@@ -84,21 +81,41 @@ template <> struct Phi<Activation::Silu> {
   template <typename V> static void valueAndSlope(V z, V &value, V &slope) {
     const V gate = sigmoid(z);
     value = z * gate;
-    slope = gate * (1.0f + z * (1.0f - gate));
+    slope = gate + value * (1.0f - gate);
   }
 };
 
 // ---- The proxy's expectation ---------------------------------------------------------------------------
 
-// Points n_i (ascending) and weights w_i of the discrete proxy, and for ReLU their tail sums
-// tail0[k] = sum_{i >= k} w_i, tail1[k] = sum w_i n_i, tail2[k] = sum w_i n_i^2, with tail[count] = 0.
-template <typename F> struct ProxyTable {
+// Points n_i (ascending) and weights w_i of the discrete proxy.
+template <typename F> struct ProxyPoints {
   const F *points;
   const F *weights;
+  int count;
+};
+
+// For ReLU the points and their tail sums tail0[k] = sum_{i >= k} w_i, tail1[k] = sum w_i n_i and
+// tail2[k] = sum w_i n_i^2, with tail[count] = 0.
+template <typename F> struct ReluTable {
+  const F *points;
   const F *tail0;
   const F *tail1;
   const F *tail2;
   int count;
+};
+
+// For smooth activations, beside all points, two Gauss rules of the same discrete distribution with 16 and 32
+// nodes (for the exact expectation: coarser trapezoidal rules). Up to a |sigma| of 1.4 and of 4 they give the sums
+// over all points to 1e-8 of sigma^2: SiLU's poles, at distance pi / sigma, are what limits them.
+constexpr int kRules = 3;
+template <typename F> struct SmoothTable {
+  ProxyPoints<F> rules[kRules];
+  const ProxyPoints<F> &choose(F sigma) const {
+    const F size = std::fabs(sigma);
+    if (sizeof(F) > sizeof(float)) // who computes in double wants every digit
+      return rules[2];
+    return rules[size <= F(1.4f) ? 0 : size <= F(4) ? 1 : 2];
+  }
 };
 
 // Sums over the points from which mean, variance and their derivatives follow; the sums of several slices
@@ -123,8 +140,8 @@ template <typename F> inline ProxyArgument<F> proxyArgument(F beta, F gamma, F p
   return {beta + gamma * proxyBeta, gamma * (F(1) + proxyGamma)};
 }
 
-// Sums over points [begin, end), held in registers: no [C, points] tensor ever exists. phi(mu) is taken off
-// every value, which changes no variance and keeps it accurate when the mean is large beside it.
+// Adds a point (or a vector of points) to sums held in registers: no [C, points] tensor ever exists. phi(mu) is
+// taken off every value, which changes no variance and keeps it accurate when the mean is large beside it.
 template <Activation A, typename V, typename F>
 inline void addProxyPoint(const ProxyArgument<F> &at, F origin, V point, V weight, ProxySums<V> &sums) {
   V phi, slope;
@@ -137,15 +154,6 @@ inline void addProxyPoint(const ProxyArgument<F> &at, F origin, V point, V weigh
   sums.slopePoint += weightedSlope * point;
   sums.product += weightedSlope * phi;
   sums.productPoint += weightedSlope * phi * point;
-}
-
-template <Activation A, typename F>
-inline ProxySums<F> proxySums(const ProxyArgument<F> &at, F origin, const F *points, const F *weights, int begin,
-                              int end) {
-  ProxySums<F> sums;
-  for (int i = begin; i < end; ++i)
-    addProxyPoint<A>(at, origin, points[i], weights[i], sums);
-  return sums;
 }
 
 template <typename F> inline ProxyMoments<F> momentsOfSums(const ProxySums<F> &sums, F origin) {
@@ -179,7 +187,8 @@ template <typename F> inline ProxyMoments<F> rectifiedMoments(F mu, F sigma, F p
 
 // ReLU over a table, without a loop over its points: the points above the sign change are found by bisection
 // and their sums read from the tails. The table must be symmetric about zero (sigma may be negative).
-template <typename F> inline ProxyMoments<F> rectifiedTableMoments(const ProxyArgument<F> &at, const ProxyTable<F> &table) {
+template <typename F>
+inline ProxyMoments<F> rectifiedTableMoments(const ProxyArgument<F> &at, const ReluTable<F> &table) {
   const F sign = at.sigma < F(0) ? F(-1) : F(1);
   const F sigma = sign * at.sigma;
   int low = 0, high = table.count; // the first point with mu + sigma n > 0
@@ -202,14 +211,6 @@ template <typename F> inline ProxyMoments<F> rectifiedGaussianMoments(const Prox
   const F p = F(0.5) * std::erfc(F(-0.7071067811865476) * t);
   const F b = std::fabs(t) > F(40) ? p : p - t * density;
   return rectifiedMoments(at.mu, sigma, p, density, b, sign);
-}
-
-template <Activation A, typename F>
-inline ProxyMoments<F> proxyMoments(const ProxyArgument<F> &at, const ProxyTable<F> &table, Expectation how) {
-  if (A == Activation::Relu)
-    return how == Expectation::Exact ? rectifiedGaussianMoments(at) : rectifiedTableMoments(at, table);
-  const F origin = Phi<A>::value(at.mu);
-  return momentsOfSums(proxySums<A>(at, origin, table.points, table.weights, 0, table.count), origin);
 }
 
 template <typename F> inline F inverseDeviation(F variance, F eps) { return F(1) / std::sqrt(variance + eps); }
@@ -254,13 +255,14 @@ template <typename F> struct Run {
   F shift; // the group's mean, zero without a norm
   F slope; // gamma times the group's inverse deviation
   F beta;
-  F mean; // m
+  F mean;    // m
   F inverse; // s, positive
 };
 
 // out = (phi(z) - m) s. For ReLU scale and shift pass through the maximum (s > 0), so that Proxy Norm costs
 // no operation more than affine and ReLU: max((x - shift) * slope s + (beta - m) s, -m s).
 template <Activation A, typename F> struct Forward {
+  Forward() = default;
   explicit Forward(const Run<F> &run) : run(run) {}
   template <typename V> V operator()(V x) const {
     return (Phi<A>::value(V((x - run.shift) * run.slope + run.beta)) - run.mean) * run.inverse;
@@ -269,6 +271,7 @@ template <Activation A, typename F> struct Forward {
 };
 
 template <typename F> struct Forward<Activation::Relu, F> {
+  Forward() = default;
   explicit Forward(const Run<F> &run)
       : shift(run.shift), slope(run.slope * run.inverse), offset((run.beta - run.mean) * run.inverse),
         floor(-run.mean * run.inverse) {}

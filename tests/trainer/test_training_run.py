@@ -317,3 +317,17 @@ def test_the_initial_weights_follow_the_seed(recipe, tmp_path):
         weights.append(copy.deepcopy(first(resolved, poptorch, source).network.state_dict()))
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
+
+
+@pytest.mark.parametrize("kernel", ["auto", "popart"])
+def test_the_kernels_of_proxy_norm_train_as_plain_torch_does(recipe, tmp_path, kernel):
+    """auto is the CPU kernel, popart the PopART operator's own source on a host Poplar."""
+    from ipu_train.kernels import cpu
+
+    if not cpu.available()[0]:
+        pytest.skip(cpu.available()[1])
+    more = ("training.epochs=1", "data.length=32")
+    run(recipe, tmp_path / "torch", *more, "model.proxy_norm_kernel=torch")
+    run(recipe, tmp_path / "kernel", *more, f"model.proxy_norm_kernel={kernel}")
+    expected = [m["loss"] for m in lines(tmp_path / "torch")]
+    assert [m["loss"] for m in lines(tmp_path / "kernel")] == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "names.hpp"
+
+#include <functional>
+#include <vector>
+
+namespace popart {
+namespace view {
+
+class Region {
+public:
+  Region(const Shape &lower, const Shape &upper) : lower_(lower), upper_(upper) {}
+  bool operator==(const Region &other) const { return lower_ == other.lower_ && upper_ == other.upper_; }
+
+private:
+  Shape lower_, upper_;
+};
+
+using Regions = std::vector<Region>;
+using RegMap = std::function<Regions(const Region &)>;
+
+} // namespace view
+} // namespace popart

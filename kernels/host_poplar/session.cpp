@@ -1,0 +1,234 @@
+#include "session.hpp"
+
+#include "mapping.hpp"
+
+#include <popart/popx/opxmanager.hpp>
+#include <popart/shapeinference.hpp>
+
+#include <algorithm>
+#include <sstream>
+
+namespace host {
+namespace {
+
+using popart::GradOpInType;
+
+poplar::Type typeOf(const popart::TensorInfo &info) {
+  switch (info.dataType()) {
+  case popart::DataType::FLOAT16:
+    return poplar::HALF;
+  case popart::DataType::FLOAT:
+    return poplar::FLOAT;
+  default:
+    return poplar::INT;
+  }
+}
+
+std::vector<std::size_t> shapeOf(const popart::TensorInfo &info) {
+  return std::vector<std::size_t>(info.shape().begin(), info.shape().end());
+}
+
+// What a definition promises of types and attributes.
+void checkDefinition(const popart::OpDefinition &definition, const Request &request) {
+  if (definition.inputs.size() != request.inputs.size())
+    throw popart::error(request.type + " takes " + std::to_string(definition.inputs.size()) + " inputs, not " +
+                        std::to_string(request.inputs.size()));
+  for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+    const auto &types = definition.inputs[i].supportedTensors;
+    if (std::find(types.begin(), types.end(), request.inputs[i].dataType()) == types.end())
+      throw popart::error(request.type + ": input '" + definition.inputs[i].name + "' may not have this type");
+  }
+  for (const std::string &name : request.attributes.getNames())
+    if (definition.attributes.count(name) == 0)
+      throw popart::error(request.type + " has no attribute '" + name + "'");
+}
+
+// PopART lets a session option check these two; here they are always checked.
+void checkOutputs(const Lowered &lowered) {
+  for (const auto &entry : lowered.op->hostOutputs) {
+    const auto found = lowered.device->hostOutputs.find(entry.first);
+    const std::string where = lowered.op->opid.type + ": output " + std::to_string(entry.first);
+    if (found == lowered.device->hostOutputs.end())
+      throw popart::error(where + " was not set by the lowering");
+    const poplar::Tensor &tensor = found->second;
+    if (tensor.shape() != shapeOf(entry.second) || tensor.elementType() != typeOf(entry.second))
+      throw popart::error(where + " has another shape or type than setup() said");
+    const auto &variables = lowered.device->hostGraph.hostContents().variables;
+    for (const poplar::host::Element &element : tensor.hostElements())
+      if (variables[element.variable].readOnly)
+        throw popart::error(where + " aliases an input or a constant");
+  }
+}
+
+// A lowering that says it can unwind must hand a layout of its output back to its input.
+void checkUnwinding(const Lowered &lowered) {
+  for (const auto &input : lowered.op->hostInputs) {
+    const auto creator = lowered.opx->getInputCreatorType(input.first);
+    if (creator != popart::popx::InputCreatorType::CanUnwind)
+      continue;
+    const poplar::Tensor layout = lowered.opx->unwindTensorLayout(lowered.device->hostOutputs.at(0), input.first, 0);
+    const popart::view::Region region(popart::Shape(input.second.rank(), 0), input.second.shape());
+    const popart::view::Regions regions = lowered.opx->unwindRegion(input.first, 0)(region);
+    if (layout.shape() != shapeOf(input.second) || regions.size() != 1 || !(regions[0] == region))
+      throw popart::error(lowered.op->opid.type + ": unwinding changes the shape");
+  }
+}
+
+void lower(Lowered &lowered, bool judge) {
+  for (const auto &input : lowered.device->hostInputs)
+    lowered.device->hostGraph.hostSetReadOnly(input.second);
+  poplar::program::Sequence program;
+  lowered.opx->grow(program);
+  checkOutputs(lowered);
+  checkUnwinding(lowered);
+  lowered.engine = std::make_unique<poplar::Engine>(lowered.device->hostGraph, program, judge);
+}
+
+std::unique_ptr<popart::popx::Devicex> makeDevice(unsigned tiles) {
+  return std::make_unique<popart::popx::Devicex>(poplar::Graph(poplar::Target::createIPUTarget(1, tiles, "ipu2")));
+}
+
+std::string infoText(const popart::TensorInfo &info) {
+  std::ostringstream out;
+  out << "{\"type\":\"" << typeOf(info).toString() << "\",\"shape\":[";
+  for (std::size_t i = 0; i < info.shape().size(); ++i)
+    out << (i ? "," : "") << info.shape()[i];
+  out << "]}";
+  return out.str();
+}
+
+std::string attributesText(const popart::Op &op, bool outline) {
+  popart::OpSerialiserBase serialiser;
+  outline ? op.appendOutlineAttributes(serialiser) : op.appendAttributes(serialiser);
+  std::string out;
+  for (const auto &attribute : serialiser.hostAttributes)
+    out += (out.empty() ? "\"" : ",\"") + attribute.first + "\":\"" + attribute.second + "\"";
+  return "{" + out + "}";
+}
+
+} // namespace
+
+std::vector<poplar::Tensor> Lowered::outputs() const {
+  std::vector<poplar::Tensor> tensors;
+  for (const auto &output : device->hostOutputs)
+    tensors.push_back(output.second);
+  return tensors;
+}
+
+void Lowered::run(const std::vector<const void *> &inputs, const std::vector<void *> &outputs) {
+  for (const auto &input : device->hostInputs)
+    engine->writeTensor(input.second, inputs.at(input.first));
+  engine->run();
+  for (const auto &output : device->hostOutputs)
+    engine->readTensor(output.second, outputs.at(output.first));
+}
+
+Session::Session(const Request &request) {
+  buildForward(request);
+  buildBackward(request);
+}
+
+void Session::buildForward(const Request &request) {
+  const auto *info = popart::OpManager::hostFind(request.domain, request.type, request.version);
+  if (info == nullptr)
+    throw popart::error("no operator " + request.domain + "." + request.type + " of version " +
+                        std::to_string(request.version) + " is registered");
+  checkDefinition(info->details, request);
+  const popart::Op::Settings settings{request.type};
+  const std::unique_ptr<popart::Op> original = info->factory({info->id, settings, request.attributes});
+  forward.op = original->clone(); // PopART clones operators freely
+  for (std::size_t i = 0; i < request.inputs.size(); ++i)
+    forward.op->hostInputs[int(i)] = request.inputs[i];
+  forward.op->setup();
+
+  const popart::ShapeInferenceFunction *shapes = popart::hostShapeInference(info->id);
+  if (shapes != nullptr) {
+    popart::ShapeInferenceContext context(forward.op->hostInputs, request.attributes);
+    (*shapes)(context);
+    if (!(context.getOutputInfos() == forward.op->hostOutputs))
+      throw popart::error(request.type + ": shape inference and setup() disagree");
+  }
+
+  forward.device = makeDevice(request.tiles);
+  forward.opx = popart::popx::OpxManager::createOpx(forward.op.get(), forward.device.get());
+  poplar::Graph &graph = forward.device->hostGraph;
+  for (const auto &input : forward.op->hostInputs) {
+    const std::string name = info->details.inputs[input.first].name;
+    const auto creator = forward.opx->getInputCreatorType(input.first);
+    if (creator == popart::popx::InputCreatorType::CanCreate) {
+      forward.opx->mustExistBeforeCreate(input.first);
+      forward.device->hostInputs[input.first] = forward.opx->createInputTensor(input.first, name);
+    } else {
+      const bool activations = input.second.rank() >= 2;
+      forward.device->hostInputs[input.first] = addMapped(graph, typeOf(input.second), shapeOf(input.second),
+                                                          activations ? request.mapping : "linear", name);
+    }
+  }
+  lower(forward, request.judge);
+}
+
+void Session::buildBackward(const Request &request) {
+  std::vector<std::unique_ptr<popart::Op>> gradients = forward.op->getGradOps();
+  if (gradients.empty())
+    return;
+  if (gradients.size() > 1)
+    throw popart::error(request.type + " has several gradient operators: this host runs one");
+  backward.op = gradients[0]->clone();
+  backward.device = makeDevice(request.tiles);
+  poplar::Graph &graph = backward.device->hostGraph;
+  for (const popart::GradInOutMapper &source : backward.op->gradInputInfo()) {
+    const auto &unused = request.unused;
+    if (source.type == GradOpInType::GradOut &&
+        std::find(unused.begin(), unused.end(), source.iNonGrad) != unused.end())
+      continue; // PopART leaves the input unconnected
+    const std::string name = "input" + std::to_string(source.iGrad);
+    const bool in = source.type == GradOpInType::In;
+    const auto &infos = in ? forward.op->hostInputs : forward.op->hostOutputs;
+    backward.op->hostInputs[source.iGrad] = infos.at(source.iNonGrad);
+    const auto &tensors = in ? forward.device->hostInputs : forward.device->hostOutputs;
+    const poplar::Tensor &tensor = tensors.at(source.iNonGrad);
+    backward.device->hostInputs[source.iGrad] =
+        source.type == GradOpInType::GradOut && tensor.rank() >= 2
+            ? addMapped(graph, tensor.elementType(), tensor.shape(), request.gradientMapping, name)
+            : import(graph, forward.device->hostGraph, tensor, name);
+  }
+  backward.op->setup();
+  backward.opx = popart::popx::OpxManager::createOpx(backward.op.get(), backward.device.get());
+  lower(backward, request.judge);
+}
+
+std::string Session::description() const {
+  std::ostringstream out;
+  out << "{\"outputs\":[";
+  for (const auto &output : forward.op->hostOutputs)
+    out << (output.first ? "," : "") << infoText(output.second);
+  out << "],\"attributes\":" << attributesText(*forward.op, false)
+      << ",\"outline_attributes\":" << attributesText(*forward.op, true);
+  if (backward.op) {
+    out << ",\"grad_inputs\":[";
+    bool first = true;
+    for (const popart::GradInOutMapper &source : backward.op->gradInputInfo()) {
+      const char *kinds[] = {"in", "out", "grad_out"};
+      out << (first ? "" : ",") << "[\"" << kinds[int(source.type)] << "\"," << source.iNonGrad << "]";
+      first = false;
+    }
+    out << "],\"grad_outputs\":[";
+    first = true;
+    for (const auto &entry : backward.op->gradOutToNonGradIn()) {
+      out << (first ? "" : ",") << "[" << entry.first << "," << entry.second << "]";
+      first = false;
+    }
+    out << "]";
+  }
+  out << "}";
+  return out.str();
+}
+
+std::string Session::report() const {
+  std::string out = "{\"forward\":" + forward.engine->hostReport(forward.outputs());
+  if (backward.op)
+    out += ",\"backward\":" + backward.engine->hostReport(backward.outputs());
+  return out + "}";
+}
+
+} // namespace host

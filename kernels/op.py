@@ -1,0 +1,75 @@
+"""Proxy Norm through ``poptorch.custom_op``.
+
+``poptorch`` is handed in: the SDK's, or an emulation that runs :func:`ipu_train.kernels.custom_ops`. With the
+SDK, :func:`load_library` must have been called before a model is compiled.
+"""
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+DOMAIN = "ipu_train"
+VERSION = 1
+LIBRARY = "libproxy_norm.so"
+
+
+def norm_proxy_norm_act(
+    poptorch,
+    x: torch.Tensor,
+    groups: Optional[int],
+    beta: torch.Tensor,
+    gamma: torch.Tensor,
+    proxy_beta: torch.Tensor,
+    proxy_gamma: torch.Tensor,
+    activation: str = "relu",
+    eps: float = 0.03,
+    norm_eps: float = 1e-5,
+    expectation: str = "quantiles",
+    quantiles: int = 200,
+) -> torch.Tensor:
+    """As :func:`ipu_train.kernels.cpu.norm_proxy_norm_act`, as one PopART operator (two without a norm).
+
+    ``x`` is float16 or float32; the parameters are all of one type, that of ``x`` or float32.
+    """
+    parameters = [beta, gamma, proxy_beta, proxy_gamma]
+    attributes = {
+        "activation": activation,
+        "epsilon": float(eps),
+        "quantiles": 0 if expectation == "exact" else int(quantiles),
+    }
+    by_channel = torch.zeros(x.shape[1], dtype=torch.float32)
+
+    def call(name, inputs, examples, attributes):
+        return poptorch.custom_op(
+            inputs, name, DOMAIN, VERSION, example_outputs=examples, attributes=attributes
+        )
+
+    if groups is None:
+        statistics = call("ProxyNormStats", parameters, [by_channel, by_channel], attributes)
+        inputs = [x, beta, gamma, *statistics]
+        return call("ProxyNormAct", inputs, [x], {"activation": activation})[0]
+    by_group = torch.zeros((x.shape[0], groups), dtype=torch.float32)
+    attributes.update(groups=int(groups), norm_epsilon=float(norm_eps))
+    examples = [x, by_group, by_group, by_channel, by_channel]
+    return call("GroupNormProxyNormAct", [x, *parameters], examples, attributes)[0]
+
+
+@functools.lru_cache(maxsize=None)
+def load_library() -> ctypes.CDLL:
+    """Loads the operators, built against the Poplar SDK, into this process, which registers them with PopART.
+
+    Raises:
+        RuntimeError: There is no such library; the message says how to build it.
+    """
+    folder = os.environ.get("IPU_TRAIN_POPART_OPS") or str(Path(__file__).resolve().parent / "build")
+    path = Path(folder) / LIBRARY
+    if not path.exists():
+        raise RuntimeError(
+            f"the PopART operators are not built ({path} does not exist): enable the Poplar SDK and run "
+            f"`make -C {Path(__file__).resolve().parent}`, or name their folder in IPU_TRAIN_POPART_OPS"
+        )
+    return ctypes.CDLL(str(path))
