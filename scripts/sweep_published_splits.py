@@ -3,7 +3,7 @@
     python scripts/sweep_published_splits.py [--markdown PATH]
 
 Each row is one published configuration: network, micro-batch, precision, chip and the modules at which the next IPU
-begins, as stated in Graphcore's public repositories (the last column). Names are translated to this project's modules by
+begins, as stated in Graphcore's public repositories (the last column). Names are translated to this project's by
 ``ipumodel.splits.translate``. The configurations run with what else they state; replicas do not change the comparison.
 """
 
@@ -15,8 +15,8 @@ import torch
 
 from ipu_train.config import load_text
 from ipu_train.ipumodel.splits import translate
-from ipu_train.tracking import table
 from ipu_train.traces import Traces
+from ipu_train.tracking import table
 from ipu_train.tune.partition import equal_count
 from ipu_train.tune.settle import splitter_of
 
@@ -106,7 +106,18 @@ def _text(report):
     return f"{report.images_per_second:,.0f}, {report.worst_tile_bytes / 1e3:,.0f} kB{verdict}"
 
 
-HEADER = ["network", "batch", "IPUs", "published", "equal count", "auto", "gain", "published splits", "auto", "source"]
+HEADER = [
+    "network",
+    "batch",
+    "IPUs",
+    "published",
+    "equal count",
+    "auto",
+    "gain",
+    "published splits",
+    "auto",
+    "source",
+]
 
 
 def main(arguments=None):
@@ -123,7 +134,7 @@ def main(arguments=None):
         lines = [
             "# Pipeline splits: published ones and those of `pipeline_splits: auto`",
             "",
-            "Predicted images/s of one replica and the worst tile; `scripts/sweep_published_splits.py` makes this table.",
+            "Predicted images/s of one replica, and the worst tile. Made by `scripts/sweep_published_splits.py`.",
             "",
             "| " + " | ".join(HEADER) + " |",
             "|" + "---|" * len(HEADER),
