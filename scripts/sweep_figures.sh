@@ -19,7 +19,7 @@ for name in resnet50_gn_pn efficientnet_b0_g16_gn_pn; do
     # shellcheck disable=SC2086  # several words on purpose
     # mixup off: it cannot be had in micro-batches of one image, and the device does not see it
     "$python" -m ipu_train sweep --config "$name" training.mixup_alpha=0 --norms batch,group,group+pn --micro-batch-sizes 1,2,4,8,16,32 \
-        --global-batch-size 1024 training.replicas=4 sweep_dir="$work/$name" $alone > "$results/sweep_$name.txt"
+        training.micro_batch_size=4 training.gradient_accumulation=64 training.replicas=4 sweep_dir="$work/$name" $alone > "$results/sweep_$name.txt"
     for kind in png csv; do
         cp "$work/$name/sweep.$kind" "$results/sweep_$name.$kind"
     done

@@ -104,9 +104,10 @@ def _capacity(axes: Any, records: Sequence[Record]) -> None:
     axes.annotate(
         f"capacity of a tile: {capacity:,.0f} kB",
         (largest, capacity),
-        xytext=(0, 5),
+        xytext=(0, -5),  # below: the curves are above the line by then
         textcoords="offset points",
         ha="right",
+        va="top",
         color=_RED,
     )
 
