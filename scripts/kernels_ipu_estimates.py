@@ -2,9 +2,9 @@
 
     python scripts/kernels_ipu_estimates.py [--tiles 1472] [--groups 32] [--mappings linear grouped]
 
-Both are the same operator, once with its attribute ``proxy=0``: a group norm with its activation in the fewest
-passes. Cycles are the vertices' own estimates with exchange and synchronisation (kernels/host_poplar/README.md):
-paper figures, not measurements.
+Both are the same operator, once with its attribute ``proxy=0``: a group norm with its activation in the
+fewest passes. Cycles are the vertices' own estimates with exchange and synchronisation (see
+kernels/host_poplar/README.md): paper figures, not measurements.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--mappings", nargs="+", default=["linear", "grouped"])
     arguments = parser.parse_args()
     print(
-        "| shape (half) | layout | act | cycles fwd | ratio | cycles bwd | ratio | total ratio | worst tile | temp |"
+        "| shape (half) | layout | act | forward | ratio | backward | ratio | both | worst tile | temporary |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for shape in SHAPES:
