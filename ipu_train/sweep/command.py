@@ -44,7 +44,9 @@ def main(arguments: List[str]) -> int:
         parse_settings(options.set),
         options.global_batch_size,
     )
-    all_points = points(sweep)
+    all_points, left_out = points(sweep)
+    for message in left_out:
+        tell(f"left out, {message}")
     _prepare(all_points, options.jobs, options.measure_steps)
     path = folders.choose(base, chosen, options.resume)
     with Interrupts() as interrupts:

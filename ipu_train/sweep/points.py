@@ -7,7 +7,7 @@ the same weight updates from the same number of images.
 import itertools
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..config import Resolved, nearest
+from ..config import ConfigError, Resolved, nearest
 from ..config.network import ModelConfig
 from ..models import norm_names
 from .errors import SweepError
@@ -97,29 +97,47 @@ def grid(
     return Grid(base, chosen, sorted(sizes), list(settings), whole)
 
 
-def points(sweep: Grid) -> List[Point]:
+def points(sweep: Grid) -> Tuple[List[Point], List[str]]:
     """All points, in the order of the table: settings, then norms, then micro-batch sizes.
+
+    Returns:
+        The points, and one line for each kind of refusal by the configuration (such as mixup in micro-batches of one
+        image): those points are left out.
 
     Raises:
         SweepError: no point can keep the global batch size.
         ConfigError: a setting that the configuration does not take.
     """
     found = []
+    left_out: Dict[Tuple[str, int], ConfigError] = {}
     for values in itertools.product(*(setting.values for setting in sweep.settings)):
         chosen = {setting.path: value for setting, value in zip(sweep.settings, values)}
         base = sweep.base.changed([f"{path}={value}" for path, value in chosen.items()])
         for norm in sweep.norms:
             with_norm = change_norm(base, norm)
             for size in sweep.micro_batch_sizes:
-                resolved, note = at_micro_batch(with_norm, size, sweep.global_batch_size)
+                try:
+                    resolved, note = at_micro_batch(with_norm, size, sweep.global_batch_size)
+                except ConfigError as error:
+                    left_out[(norm, size)] = error
+                    continue
                 found.append(Point(norm, chosen, resolved, note))
+    if not found and left_out:
+        raise next(iter(left_out.values()))
     if found and all(point.note for point in found):
         raise SweepError(
             f"No micro-batch size of the sweep ({', '.join(map(str, sweep.micro_batch_sizes))}) can make a global "
             f"batch of {sweep.global_batch_size:,} images: {found[0].note}. Choose --micro-batch-sizes that divide "
             "it, or another --global-batch-size."
         )
-    return found
+    sizes: Dict[str, List[int]] = {}
+    for (_, size), error in left_out.items():
+        for problem in error.problems:
+            known = sizes.setdefault(f"{problem.path}: {problem.message}", [])
+            known += [size] if size not in known else []
+    return found, [
+        f"micro-batch {', '.join(map(str, refused))}: {message}" for message, refused in sizes.items()
+    ]
 
 
 def norm_of(resolved: Resolved) -> str:

@@ -77,15 +77,15 @@ def _solve(splitter: Splitter, sizes: List[int]) -> Optional[Solution]:
 
 
 def ipus_needed(resolved: Resolved, traces: Optional[Traces] = None) -> Optional[int]:
-    """IPUs of one replica, of 1, 2, 4, 8 and 16, on which the micro-batch fits with the best splits; None for none."""
+    """IPUs of one replica, of 1, 2, 4, 8 and 16, on which the micro-batch fits with the best splits; None for none.
+
+    A pipeline recomputes its stages, as PopTorch does unless told otherwise: keeping all activations of all
+    micro-batches in flight would take more memory the longer it is.
+    """
+    if resolved.config.device.recompute in ("none", "standard"):
+        resolved = resolved.changed(["device.recompute=null"])
     splitter = splitter_of(resolved, traces=traces)
-    for size in SIZES:
-        solution = splitter.solve(size)
-        if solution is None:
-            return None
-        if splitter.fits(solution.report):
-            return size
-    return None
+    return next((size for size in SIZES if splitter.can_fit(size)), None)
 
 
 def list_split_points(resolved: Resolved) -> str:

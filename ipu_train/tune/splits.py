@@ -1,6 +1,6 @@
 """The best pipeline splits of a network: balanced exactly on the costs of its stages, then planned in full."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..ipumodel.planner import plan
 from ..ipumodel.program import Program
@@ -10,7 +10,7 @@ from ..ipumodel.settings import Settings
 from ..ipumodel.target import Target
 from .cut_points import CutPoint, cut_points
 from .partition import balance, equal_count, leanest
-from .stage_costs import stage_costs
+from .stage_costs import Runs
 
 _CALIBRATIONS = 3  # times that the costs are corrected by a full plan
 _MOVES = 4  # rounds in which single cuts are moved to their neighbours
@@ -38,6 +38,7 @@ class Splitter:
         self.capacity = target.bytes_per_tile * (1.0 - headroom)
         self.cuts: List[CutPoint] = cut_points(program)
         self._reports: Dict[Tuple[str, ...], Report] = {}
+        self._runs: Optional[Runs] = None
 
     def report(self, splits: Tuple[str, ...]) -> Report:
         """The full plan at these splits."""
@@ -74,27 +75,35 @@ class Splitter:
     def _names(self, cuts: Tuple[int, ...]) -> Tuple[str, ...]:
         return tuple(self.cuts[cut - 1].name for cut in cuts)
 
+    def can_fit(self, stages: int) -> bool:
+        """Whether splits into so many stages are found at which a full plan fits; memory alone counts."""
+        if stages == 1:
+            return self.fits(self.report(()))
+        return any(self.fits(self.report(names)) for names in self._partitions(stages, lean=True))
+
     def _balanced(self, stages: int) -> List[Tuple[str, ...]]:
-        """Exact partitions on the stage costs, which full plans correct stage by stage."""
-        costs = stage_costs(
-            self.program, self.settings, self.target, [cut.operation for cut in self.cuts], stages
-        )
-        cycles, sizes = costs.cycles.copy(), costs.worst_tile_bytes.copy()
-        found: List[Tuple[str, ...]] = []
+        return list(self._partitions(stages, lean=False))
+
+    def _partitions(self, stages: int, lean: bool) -> Iterator[Tuple[str, ...]]:
+        """Exact partitions on the stage costs, fast or lean ones, which full plans correct stage by stage."""
+        if self._runs is None:
+            starts = [cut.operation for cut in self.cuts]
+            self._runs = Runs(self.program, self.settings, self.target, starts)
+        cycles, sizes = self._runs.costs(stages)
+        found = set()
         for _ in range(_CALIBRATIONS):
-            partition = balance(cycles, sizes, self.capacity) or leanest(cycles, sizes)
-            if partition is None:
-                break
+            partition = None if lean else balance(cycles, sizes, self.capacity)
+            partition = partition or leanest(cycles, sizes)
+            if partition is None or self._names(partition.cuts) in found:
+                return
             names = self._names(partition.cuts)
-            if names in found:
-                break
-            found.append(names)
+            found.add(names)
+            yield names
             bounds = (0, *partition.cuts, len(self.cuts) + 1)
             for stage, ipu in enumerate(self.report(names).ipus):
                 here = (stage, bounds[stage], bounds[stage + 1])
                 sizes[stage] *= ipu.memory.worst_tile_bytes / max(1.0, sizes[here])
                 cycles[stage] *= ipu.cycles.total / max(1.0, cycles[here])
-        return found
 
     def _improved(self, splits: Tuple[str, ...]) -> Tuple[str, ...]:
         """Move single cuts to neighbouring split points while a full plan says that it helps."""

@@ -39,35 +39,37 @@ class _Segments(NamedTuple):
     codelets: List[frozenset]
 
 
-def stage_costs(
-    program: Program, settings: Settings, target: Target, starts: Sequence[int], stages: int
-) -> StageCosts:
-    """The costs of every possible stage.
+class Runs:
+    """All runs of consecutive segments of a program: what does not depend on the number of stages, once.
 
     Args:
         program: one micro-batch, in one stage.
+        settings, target: of the run.
         starts: first operation of each segment after the first, rising.
-        stages: number of pipeline stages.
     """
-    parts = _segments(program, settings, target, starts)
-    count = len(starts) + 1
-    forward, backward = _between(parts.forward_cycles), _between(parts.backward_cycles)
-    recompute = settings.recompute_for(stages) != "none"
-    per_weight = sum(state_bytes(program, settings, 10**6, 0).values()) / 1e6
-    weights = _between(parts.trainable) * per_weight
-    saved = _between(parts.saved_bytes)
-    fixed = weights + saved + _largest_between(parts.working_bytes) + _code(parts, target, count)
-    boundary = np.append(parts.boundary_bytes, 0.0)[:, None]
-    cycles = np.zeros((stages, count + 1, count + 1))
-    sizes = np.zeros_like(cycles)
-    for stage in range(stages):
-        to_end = stages - 1 - stage
-        again = recompute and to_end > 0
-        cycles[stage] = forward * (2 if again else 1) + backward
-        depth = 2 * to_end + 1 if to_end else 0
-        kept = boundary if recompute else saved
-        sizes[stage] = (fixed + depth * kept) * k.WORST_TILE_SHARE / target.tiles
-    return StageCosts(cycles, sizes)
+
+    def __init__(self, program: Program, settings: Settings, target: Target, starts: Sequence[int]) -> None:
+        parts = _segments(program, settings, target, starts)
+        self._settings, self._tiles, self._count = settings, target.tiles, len(starts) + 1
+        self._forward, self._backward = _between(parts.forward_cycles), _between(parts.backward_cycles)
+        per_weight = sum(state_bytes(program, settings, 10**6, 0).values()) / 1e6
+        self._saved = _between(parts.saved_bytes)
+        self._fixed = _between(parts.trainable) * per_weight + self._saved
+        self._fixed += _largest_between(parts.working_bytes) + _code(parts, target, self._count)
+        self._boundary = np.append(parts.boundary_bytes, 0.0)[:, None]
+
+    def costs(self, stages: int) -> StageCosts:
+        """The costs of every possible stage of a pipeline of so many."""
+        recompute = self._settings.recompute_for(stages) != "none"
+        kept = self._boundary if recompute else self._saved
+        cycles = np.zeros((stages, self._count + 1, self._count + 1))
+        sizes = np.zeros_like(cycles)
+        for stage in range(stages):
+            to_end = stages - 1 - stage
+            cycles[stage] = self._forward * (2 if recompute and to_end > 0 else 1) + self._backward
+            depth = 2 * to_end + 1 if to_end else 0
+            sizes[stage] = (self._fixed + depth * kept) * k.WORST_TILE_SHARE / self._tiles
+        return StageCosts(cycles, sizes)
 
 
 def _between(values: np.ndarray) -> np.ndarray:

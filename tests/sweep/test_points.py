@@ -43,9 +43,9 @@ def test_the_global_batch_is_kept_exactly_where_it_can_be(size, replicas, whole)
 
 def test_points_are_the_product_in_order():
     sweep = grid(BASE, ["batch", "group+pn"], [2, 4], parse_settings(["device.partials=half,float"]))
-    found = [(p.settings["device.partials"], p.norm, p.micro_batch_size) for p in points(sweep)]
+    found = [(p.settings["device.partials"], p.norm, p.micro_batch_size) for p in points(sweep)[0]]
     assert found == [(s, n, m) for s in ("half", "float") for n in ("batch", "group+pn") for m in (2, 4)]
-    for point in points(sweep):
+    for point in points(sweep)[0]:
         assert point.resolved.config.device.partials == point.settings["device.partials"]
         assert norm_of(point.resolved) == point.norm
         assert point.resolved.config.global_batch_size == 64
@@ -53,7 +53,7 @@ def test_points_are_the_product_in_order():
 
 def test_a_setting_that_changes_replicas_leaves_the_global_batch():
     sweep = grid(BASE, ["group"], [4], parse_settings(["training.replicas=1,2,4"]))
-    assert {p.resolved.config.global_batch_size for p in points(sweep)} == {64}
+    assert {p.resolved.config.global_batch_size for p in points(sweep)[0]} == {64}
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,13 @@ def test_bad_input_is_said(call, said):
 
 def test_commas_in_brackets_do_not_separate():
     assert parse_settings(["device.pipeline_splits=[a,b],[c]"])[0].values == ("[a,b]", "[c]")
+
+
+def test_a_micro_batch_that_the_configuration_refuses_is_left_out_with_its_reason():
+    base = BASE.changed(["training.mixup_alpha=0.2"])
+    found, left_out = points(grid(base, ["group", "layer"], [1, 2]))
+    assert [(p.norm, p.micro_batch_size) for p in found] == [("group", 2), ("layer", 2)]
+    (reason,) = left_out
+    assert reason.startswith("micro-batch 1: training.mixup_alpha")
+    with pytest.raises(config.ConfigError, match="mixup_alpha"):
+        points(grid(base, ["group"], [1]))
