@@ -160,13 +160,15 @@ class _NormProxyNormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, beta, gamma, proxy_beta, proxy_gamma, plan):
         x = x.contiguous()
-        parameters = [p.to(plan.kind).contiguous() for p in (beta, gamma, proxy_beta, proxy_gamma)]
+        given = (beta, gamma, proxy_beta, proxy_gamma)
+        kind = plan.kind
+        parameters = [p if p.dtype is kind and p.is_contiguous() else p.to(kind).contiguous() for p in given]
         y = torch.empty_like(x)
-        workspace = torch.empty(plan.workspace, dtype=plan.kind)
+        workspace = torch.empty(plan.workspace, dtype=kind)
         plan.run(parameters, x, None, y, workspace, None)
         ctx.save_for_backward(x, workspace, *parameters)
         ctx.plan = plan
-        ctx.dtypes = (beta.dtype, gamma.dtype, proxy_beta.dtype, proxy_gamma.dtype)
+        ctx.dtypes = [p.dtype for p in given]
         return y
 
     @staticmethod
@@ -176,20 +178,23 @@ class _NormProxyNormAct(torch.autograd.Function):
         dx = torch.empty_like(x)
         gradients = torch.empty((4, x.shape[1]), dtype=workspace.dtype)
         ctx.plan.run(parameters, x, grad.contiguous(), dx, workspace, gradients)
-        return (dx, *(g.to(dtype) for g, dtype in zip(gradients.unbind(), ctx.dtypes)), None)
+        pairs = zip(gradients.unbind(), ctx.dtypes)
+        return (dx, *(g if g.dtype is dtype else g.to(dtype) for g, dtype in pairs), None)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether this is a real, dense tensor in this process's memory, as the kernel needs it."""
+    """Whether this is a real, dense tensor of floats in this process's memory, as the kernel needs it."""
     return (
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        type(tensor) in _PLAIN_TYPES
         and tensor.is_cpu
-        and tensor.layout == torch.strided
-        and tensor.is_floating_point()
+        and tensor.dtype in _FLOATS
+        and tensor.layout is torch.strided
         and not _is_functorch_wrapped(tensor)
     )
 
 
+_PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
+_FLOATS = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 # torch.compile can fuse the composition, but not a call into a library. (PyTorch 2.0 has no such question.)
 _is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
 _is_functorch_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False)

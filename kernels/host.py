@@ -91,7 +91,8 @@ class Session:
             "\n".join(lines).encode(), ctypes.byref(self._handle), error
         )
         _raise(status, error)
-        self._inputs = [(dtype, tuple(shape)) for dtype, shape in inputs]
+        #: dtype and shape of each input.
+        self.inputs = [(dtype, tuple(shape)) for dtype, shape in inputs]
         #: Shapes and attributes, as the host describes them.
         self.description = json.loads(self._library.host_session_description(self._handle).decode())
         #: dtype and shape of each output.
@@ -111,7 +112,7 @@ class Session:
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
         """The operator's outputs. ``inputs`` must have the session's types and shapes."""
-        for tensor, (dtype, shape) in zip(inputs, self._inputs):
+        for tensor, (dtype, shape) in zip(inputs, self.inputs):
             if tensor.dtype != dtype or tuple(tensor.shape) != shape:
                 raise HostError(
                     f"the session was made for {dtype} {shape}, not {tensor.dtype} {tuple(tensor.shape)}"
@@ -123,7 +124,7 @@ class Session:
     def backward(self, grad_inputs: Sequence[Optional[torch.Tensor]]) -> List[torch.Tensor]:
         """Gradients of the operator's inputs, in their order. ``grad_inputs``: the tensors that
         :attr:`grad_inputs` lists, ``None`` for those that are not connected."""
-        gradients = [torch.empty(shape, dtype=dtype) for dtype, shape in self._inputs]
+        gradients = [torch.empty(shape, dtype=dtype) for dtype, shape in self.inputs]
         order = [gradients[forward_input] for _, forward_input in self.description["grad_outputs"]]
         self._run(self._library.host_session_backward, grad_inputs, order)
         return gradients
@@ -207,7 +208,7 @@ def _apply(name: str, options: Options, inputs: List[torch.Tensor], attributes) 
 class _Operator(torch.autograd.Function):
     @staticmethod
     def forward(ctx, session, *inputs):
-        outputs = session.forward(inputs)
+        outputs = _on_host(session.forward, session.outputs, inputs)
         ctx.session = session
         kept = {"in": inputs, "out": outputs}
         ctx.save_for_backward(*(kept[kind][i] for kind, i in session.grad_inputs if kind in kept))
@@ -220,4 +221,13 @@ class _Operator(torch.autograd.Function):
     def backward(ctx, *gradients):
         saved = iter(ctx.saved_tensors)
         tensors = [gradients[i] if kind == "grad_out" else next(saved) for kind, i in ctx.session.grad_inputs]
-        return (None, *ctx.session.backward(tensors))
+        return (None, *_on_host(ctx.session.backward, ctx.session.inputs, tensors))
+
+
+def _on_host(function, kinds, tensors) -> List[torch.Tensor]:
+    """Calls ``function`` with copies in host memory and moves its results back. Tensors without data, as a
+    tracer has them, give tensors without data."""
+    first = tensors[0]
+    if first.is_meta or type(first) not in (torch.Tensor, torch.nn.Parameter):
+        return [first.new_empty(shape, dtype=dtype) for dtype, shape in kinds]
+    return [result.to(first.device) for result in function([tensor.cpu() for tensor in tensors])]

@@ -421,6 +421,16 @@ def test_a_training_run_through_the_operator_is_the_same_as_with_pytorchs_operat
     assert len(poptorch.calls) == 30
 
 
+def test_tensors_without_data_give_tensors_without_data():
+    x, parameters, _ = reference.problem((2, 4, 3, 3), torch.float16)
+    meta = [tensor.to("meta") for tensor in (x, *parameters)]
+    attributes = {"groups": 2}
+    outputs = custom_ops()[("ipu_train", "GroupNormProxyNormAct")](meta, attributes)
+    assert [o.device.type for o in outputs] == ["meta"] * 5
+    assert outputs[0].shape == x.shape and outputs[0].dtype == torch.float16
+    assert outputs[1].shape == (2, 2) and outputs[1].dtype == torch.float32
+
+
 def test_a_missing_library_for_the_sdk_says_how_to_build_it(tmp_path, monkeypatch):
     monkeypatch.setenv("IPU_TRAIN_POPART_OPS", str(tmp_path))
     op.load_library.cache_clear()
