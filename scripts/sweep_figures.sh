@@ -11,15 +11,16 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$results"
 
-# One IPU a replica and half partials: what the networks need by themselves, without pipelines or recomputation.
+# One IPU a replica: what the networks need by themselves, without pipelines or recomputation. Mixup is off because it
+# cannot be had in micro-batches of one image; the device does not see it.
 alone="device.pipeline_splits=[] device.recompute=none device.recompute_checkpoints=[] \
-    device.available_memory_proportion=0.2"
+    device.available_memory_proportion=0.2 training.mixup_alpha=0 \
+    training.micro_batch_size=4 training.gradient_accumulation=64 training.replicas=4"
 
 for name in resnet50_gn_pn efficientnet_b0_g16_gn_pn; do
     # shellcheck disable=SC2086  # several words on purpose
-    # mixup off: it cannot be had in micro-batches of one image, and the device does not see it
-    "$python" -m ipu_train sweep --config "$name" training.mixup_alpha=0 --norms batch,group,group+pn --micro-batch-sizes 1,2,4,8,16,32 \
-        training.micro_batch_size=4 training.gradient_accumulation=64 training.replicas=4 sweep_dir="$work/$name" $alone > "$results/sweep_$name.txt"
+    "$python" -m ipu_train sweep --config "$name" --norms batch,group,group+pn --micro-batch-sizes 1,2,4,8,16,32 \
+        $alone sweep_dir="$work/$name" > "$results/sweep_$name.txt"
     for kind in png csv; do
         cp "$work/$name/sweep.$kind" "$results/sweep_$name.$kind"
     done

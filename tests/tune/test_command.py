@@ -1,0 +1,106 @@
+"""Tuning as its user meets it: the comparison, the YAML that runs as it is, and one message for what cannot be done."""
+
+import re
+
+import pytest
+
+from ipu_train import cli, config, planning
+from ipu_train.ipumodel.target import Target
+
+RECIPE = """
+model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.5}}
+data: {name: generated, image_size: 32, length: 64}
+optimizer: {momentum: 0.9}
+training: {micro_batch_size: 1, gradient_accumulation: 32, replicas: 2, epochs: 1}
+device: {target: emulator}
+logging: {progress: false, plots: false}
+"""
+
+
+@pytest.fixture()
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "slow.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def tune(recipe, *arguments):
+    return cli.main(["tune", "--config", str(recipe), "--jobs", "1", *arguments])
+
+
+def row(printed, name):
+    """The cells of one line of the comparison."""
+    line = next(line for line in printed.splitlines() if line.startswith(name + "  "))
+    return re.split(r"\s{2,}", line.strip())[1:]
+
+
+def test_the_tuned_configuration_is_faster_fits_and_keeps_the_global_batch(recipe, capsys, tmp_path):
+    assert tune(recipe, "--ipus", "1,2") == 0
+    printed = capsys.readouterr().out
+    given, tuned = config.load(str(recipe)), config.load(str(tmp_path / "slow_tuned.yaml"))
+    assert tuned.config.global_batch_size == given.config.global_batch_size == 64
+    before, after = planning.predict(given), planning.predict(tuned)
+    assert after.images_per_second > 1.5 * before.images_per_second
+    assert after.worst_tile_bytes <= 0.95 * Target.named("mk2").bytes_per_tile
+    rates = [float(cell.replace(",", "")) for cell in row(printed, "images/s")]
+    assert rates[0] == pytest.approx(before.images_per_second, abs=0.6)
+    assert rates[1] == pytest.approx(after.images_per_second, abs=0.6)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert len(rates) == 6
+    assert "2 IPUs a replica:" in printed
+
+
+def test_the_tuned_configuration_trains_as_it_is(recipe, tmp_path):
+    assert tune(recipe, "--output", "tuned.yaml", "--ipus", "2") == 0
+    tuned = config.load("tuned.yaml").config
+    assert tuned.ipus_per_replica == 2
+    assert tuned.training.gradient_accumulation >= 3  # a pipeline of two is filled
+    assert cli.main(["--config", "tuned.yaml", f"run_dir={tmp_path / 'run'}"]) == 0
+
+
+def test_total_ipus_are_shared_out_among_replicas(recipe):
+    assert tune(recipe, "--ipus", "1,2", "--total-ipus", "4") == 0
+    tuned = config.load("slow_tuned.yaml").config
+    assert tuned.ipus_per_replica * tuned.training.replicas == 4
+    assert tuned.global_batch_size == 64
+
+
+def test_headroom_is_left_free(recipe):
+    large = ["data.image_size=128", "device.chip=mk1"]
+    assert tune(recipe, *large, "--headroom", "0.5") == 0
+    report = planning.predict(config.load("slow_tuned.yaml"))
+    assert report.worst_tile_bytes <= 0.5 * Target.named("mk1").bytes_per_tile
+
+
+def test_batch_norm_is_not_given_a_smaller_micro_batch(recipe):
+    norm = ["model.norm=batch", "model.norm_groups=null", "training.micro_batch_size=16"]
+    assert tune(recipe, *norm, "training.gradient_accumulation=2", "training.replicas=1") == 0
+    assert config.load("slow_tuned.yaml").config.training.micro_batch_size >= 16
+
+
+def test_when_nothing_fits_the_status_is_3_and_nothing_is_written(recipe, tmp_path, capsys):
+    assert tune(recipe, "--headroom", "0.97") == 3
+    assert "Nothing fits: the leanest choice" in capsys.readouterr().err
+    assert not (tmp_path / "slow_tuned.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--ipus", "one"], "--ipus one"),
+        (["--ipus", "0"], "at least 1"),
+        (["--headroom", "1.5"], "--headroom 1.5"),
+        (["--total-ipus", "3", "--ipus", "2"], "no multiple of 2"),
+        (["--output", "slow.yaml"], "the given configuration itself"),
+        (["--output", "nowhere/tuned.yaml"], "in a folder that exists"),
+        (["--jobs", "0"], "--jobs"),
+        (["model.name=resnet9"], "Did you mean 'resnet8'"),
+        (["--ipus", "2", "training.gradient_accumulation=2"], "allows no pipeline of 2"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(arguments, said, recipe, capsys):
+    assert tune(recipe, *arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
