@@ -211,6 +211,8 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             replaced[id(tensor)] = visible
             if half and name not in EXACT:
                 in_place = any(tensor is value for _, value in tensor_paths(values))
+                if in_place and cast_half is not None:
+                    continue  # a cast to the dtype that the tensor has: its argument, unchanged
                 replaced[id(tensor)] = self._append_rounding(node, slot, visible if in_place else None)
         return map_structure(result, lambda t: replaced.get(id(t), t), (torch.Tensor,))
 

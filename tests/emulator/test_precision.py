@@ -283,3 +283,22 @@ def test_a_longer_pool_of_noise_begins_with_the_same_bits():
     assert values.min() >= 0
     assert values.max() <= 8191
     assert abs(values.double().mean().item() - 4095.5) < 6 * 8192 / (12 * 100000) ** 0.5
+
+
+def test_a_cast_of_a_float16_weight_to_float16_updates_nothing():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            return poptorch.identity_loss((x * self.w.to(x.dtype)).float().sum(1), "mean")
+
+    model = Scale().half()
+    chosen = poptorch.Options()
+    chosen.Training.gradientAccumulation(2)
+    chosen._Emulator.fuseMicroBatches(True)
+    executor = poptorch.trainingModel(model, chosen, poptorch.optim.SGD(model.parameters(), lr=0.5))
+    executor(torch.ones(4, 4).half())
+    assert executor._executable.updated_buffers == []
+    torch.testing.assert_close(model.w.detach(), torch.full((4,), 0.5).half())
