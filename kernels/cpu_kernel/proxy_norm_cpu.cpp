@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -82,7 +83,7 @@ void proxyStatistics(const Problem &p, const Tensors &t, const Threads &threads,
   const Proxy<A, F> moments(p);
   const F *beta = as<F>(t.beta), *gamma = as<F>(t.gamma), *proxyBeta = as<F>(t.proxyBeta),
           *proxyGamma = as<F>(t.proxyGamma);
-  const std::int64_t cost = A == Activation::Relu ? 16 : 4 * p.points[0]; // elements that a channel is as dear as
+  const std::int64_t cost = 64; // elements: a little low, so that few channels are not worth a second region
   parallelFor(channels, threads, cost, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
       const ProxyMoments<F> m = moments(proxyArgument(beta[c], gamma[c], proxyBeta[c], proxyGamma[c]));
@@ -107,13 +108,26 @@ template <typename T> Moments<double> blockMoments(const T *x, std::int64_t n) {
   return out;
 }
 
+// Whether the backward pass keeps d phi'(z) in dx between its two steps: where phi' is dear and dx can hold it
+// without rounding.
+template <Activation A, typename T>
+constexpr bool kKeepsSlopes = A != Activation::Relu && std::is_same<T, Arithmetic<T>>::value;
+
 template <Activation A, typename F, typename T>
-void addBlockSums(const Run<F> &run, const T *x, const T *d, std::int64_t n, RunSums<double> &total) {
-  const auto add = [run](RunSums<Vector<F>> sums, Vector<F> x, Vector<F> d, Vector<F> mask) {
-    addToSums<A>(run, x, Vector<F>(d * mask), sums);
-    return sums;
-  };
-  const RunSums<Vector<F>> lanes = masked(RunSums<Vector<F>>(), n, add, x, d);
+void addBlockSums(const Run<F> &run, const T *x, const T *d, T *dx, std::int64_t n, RunSums<double> &total) {
+  RunSums<Vector<F>> lanes;
+  if constexpr (kKeepsSlopes<A, T>) {
+    const auto add = [run](RunSums<Vector<F>> &sums, Vector<F> x, Vector<F> d, Vector<F> mask) {
+      return Vector<F>(d * addToSums<A>(run, x, Vector<F>(d * mask), sums));
+    };
+    lanes = maskedWriting(RunSums<Vector<F>>(), n, add, dx, x, d);
+  } else {
+    const auto add = [run](RunSums<Vector<F>> sums, Vector<F> x, Vector<F> d, Vector<F> mask) {
+      addToSums<A>(run, x, Vector<F>(d * mask), sums);
+      return sums;
+    };
+    lanes = masked(RunSums<Vector<F>>(), n, add, x, d);
+  }
   const RunSums<F> sums = {laneTotal<F>(lanes.d), A == Activation::Relu ? F(0) : laneTotal<F>(lanes.dPhi),
                            laneTotal<F>(lanes.dSlope), laneTotal<F>(lanes.dSlopeU)};
   total.d += sums.d;
@@ -153,7 +167,7 @@ public:
     overGroups(
         2 * p.spatial * perGroup,
         [&](std::int64_t g) {
-          rowsOf(g, [&](Row row) { sums[row.index] = rowSums(row, x, d); });
+          rowsOf(g, [&](Row row) { sums[row.index] = rowSums(row, x, d, dx); });
           means[g] = groupMeans(g, sums.get());
         },
         [&](Row row) { backwardRow(row, means[row.group], x, d, dx); });
@@ -214,11 +228,11 @@ private:
     elementWise(p.spatial, [apply](Vector<F> v) { return apply(v); }, y + at, x + at);
   }
 
-  RunSums<double> rowSums(Row row, const T *x, const T *d) const {
+  RunSums<double> rowSums(Row row, const T *x, const T *d, T *dx) const {
     const Run<F> by = run(row);
     RunSums<double> total;
     for (std::int64_t at = row.index * p.spatial, end = at + p.spatial; at < end; at += kBlock)
-      addBlockSums<A>(by, x + at, d + at, std::min(kBlock, end - at), total);
+      addBlockSums<A>(by, x + at, d + at, dx + at, std::min(kBlock, end - at), total);
     return total;
   }
 
@@ -245,11 +259,18 @@ private:
     const Run<F> by = run(row);
     const InputGradient<F> coefficients = {F(means.direct * gamma[row.channel] * by.inverse), F(means.byU),
                                            F(means.constant)};
-    const auto body = [by, coefficients](Vector<F> x, Vector<F> d) {
-      return inputGradient<A>(by, coefficients, x, d);
-    };
     const std::int64_t at = row.index * p.spatial;
-    elementWise(p.spatial, body, dx + at, x + at, d + at);
+    if constexpr (kKeepsSlopes<A, T>) {
+      const auto body = [shift = by.shift, coefficients](Vector<F> kept, Vector<F> x) {
+        return Vector<F>(kept * coefficients.direct + ((x - shift) * coefficients.byU + coefficients.constant));
+      };
+      update(p.spatial, body, dx + at, x + at);
+    } else {
+      const auto body = [by, coefficients](Vector<F> x, Vector<F> d) {
+        return inputGradient<A>(by, coefficients, x, d);
+      };
+      elementWise(p.spatial, body, dx + at, x + at, d + at);
+    }
   }
 
   // Direct gradients of beta and gamma, and those of m and s, of one channel.
@@ -259,24 +280,35 @@ private:
 
   void parameterGradients(const RunSums<double> *sums, F *gradients) const {
     const std::int64_t channels = p.channels;
-    const F *proxyBeta = as<F>(t.proxyBeta), *proxyGamma = as<F>(t.proxyGamma);
     std::vector<ChannelSums> totals(channels);
-    for (std::int64_t g = 0; g < p.instances * groups; ++g)
-      rowsOf(g, [&](Row row) { addTo(totals[row.channel], row, sums[row.index]); });
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const ChannelSums &total = totals[c];
-      const ProxyMoments<double> moments = {
-          proxy[kMean * channels + c],         0,
-          proxy[kMeanByMu * channels + c],     proxy[kMeanBySigma * channels + c],
-          proxy[kVarianceByMu * channels + c], proxy[kVarianceBySigma * channels + c]};
-      const ParameterGradients<double> through =
-          proxyGradients<double>(moments, total.mean, total.inverse, proxy[kInverse * channels + c], gamma[c],
-                                 proxyBeta[c], proxyGamma[c]);
-      gradients[c] = F(total.beta + through.beta);
-      gradients[channels + c] = F(total.gamma + through.gamma);
-      gradients[2 * channels + c] = F(through.proxyBeta);
-      gradients[3 * channels + c] = F(through.proxyGamma);
-    }
+    parallelFor(channels, threads, 8 * p.instances, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = 0; n < p.instances; ++n)
+        for (std::int64_t c = begin, g = n * groups + begin / perGroup, left = perGroup - begin % perGroup;
+             c < end; ++c) {
+          addTo(totals[c], Row{n * channels + c, c, g}, sums[n * channels + c]);
+          if (--left == 0) {
+            ++g;
+            left = perGroup;
+          }
+        }
+      for (std::int64_t c = begin; c < end; ++c)
+        putGradients(c, totals[c], gradients);
+    });
+  }
+
+  void putGradients(std::int64_t c, const ChannelSums &total, F *gradients) const {
+    const std::int64_t channels = p.channels;
+    const ProxyMoments<double> moments = {
+        proxy[kMean * channels + c],         0,
+        proxy[kMeanByMu * channels + c],     proxy[kMeanBySigma * channels + c],
+        proxy[kVarianceByMu * channels + c], proxy[kVarianceBySigma * channels + c]};
+    const ParameterGradients<double> through =
+        proxyGradients<double>(moments, total.mean, total.inverse, proxy[kInverse * channels + c], gamma[c],
+                               as<F>(t.proxyBeta)[c], as<F>(t.proxyGamma)[c]);
+    gradients[c] = F(total.beta + through.beta);
+    gradients[channels + c] = F(total.gamma + through.gamma);
+    gradients[2 * channels + c] = F(through.proxyBeta);
+    gradients[3 * channels + c] = F(through.proxyGamma);
   }
 
   void addTo(ChannelSums &total, Row row, const RunSums<double> &sums) const {

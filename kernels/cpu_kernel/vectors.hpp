@@ -95,6 +95,40 @@ inline State masked(State state, std::int64_t n, const Body &body, const T *x, c
               F(1) - lastLanes<F>(lanes - n));
 }
 
+// As masked, and writes what body returns beside the state for each element to `out`, which overlaps no input.
+template <typename State, typename T, typename Body>
+inline State maskedWriting(State state, std::int64_t n, const Body &body, T *out, const T *x, const T *d) {
+  constexpr std::int64_t lanes = kLanes<T>;
+  const Vector<T> all = Vector<T>{} + T(1);
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    store(out + i, body(state, load(x + i), load(d + i), all));
+  if (i == n)
+    return state;
+  if (n >= lanes) {
+    store(out + n - lanes, body(state, load(x + n - lanes), load(d + n - lanes), lastLanes<T>(n - i)));
+    return state;
+  }
+  T result[lanes];
+  const Vector<T> mask = T(1) - lastLanes<T>(lanes - n);
+  store(result, body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements), mask));
+  std::memcpy(out, result, n * sizeof(T));
+  return state;
+}
+
+// values[i] = body(values[i], x[i]) for i in [0, n), each exactly once.
+template <typename T, typename Body> inline void update(std::int64_t n, const Body &body, T *values, const T *x) {
+  constexpr std::int64_t lanes = kLanes<T>;
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    store(values + i, body(load(values + i), load(x + i)));
+  if (i == n)
+    return;
+  T result[lanes];
+  store(result, body(load(Padded<T>(values + i, n - i).elements), load(Padded<T>(x + i, n - i).elements)));
+  std::memcpy(values + i, result, (n - i) * sizeof(T));
+}
+
 // The sum of term(x[i]) over [0, n), in four chains of additions that do not wait for each other.
 template <typename T, typename Term> inline Arithmetic<T> sumOf(std::int64_t n, const Term &term, const T *x) {
   using F = Arithmetic<T>;

@@ -191,15 +191,15 @@ template <typename F>
 inline ProxyMoments<F> rectifiedTableMoments(const ProxyArgument<F> &at, const ReluTable<F> &table) {
   const F sign = at.sigma < F(0) ? F(-1) : F(1);
   const F sigma = sign * at.sigma;
-  int low = 0, high = table.count; // the first point with mu + sigma n > 0
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (at.mu + sigma * table.points[middle] > F(0))
-      high = middle;
-    else
-      low = middle + 1;
+  int first = 0,
+      size = table.count; // of the points with mu + sigma n > 0, the first lies in [first, first + size]
+  while (size > 0) {      // without branches that nobody could predict
+    const int half = size / 2;
+    const bool above = at.mu + sigma * table.points[first + half] > F(0);
+    first = above ? first : first + half + 1;
+    size = above ? half : size - half - 1;
   }
-  return rectifiedMoments(at.mu, sigma, table.tail0[low], table.tail1[low], table.tail2[low], sign);
+  return rectifiedMoments(at.mu, sigma, table.tail0[first], table.tail1[first], table.tail2[first], sign);
 }
 
 // ReLU of a true Gaussian: p = Phi(t), a = phi(t), b = Phi(t) - t phi(t) with t = mu / sigma.
@@ -289,8 +289,8 @@ template <typename V> struct RunSums {
   V dSlopeU{}; // sum d phi'(z) u
 };
 
-template <Activation A, typename V, typename F>
-inline void addToSums(const Run<F> &run, V x, V d, RunSums<V> &sums) {
+// Adds an element (or a vector of them) and returns phi'(z).
+template <Activation A, typename V, typename F> inline V addToSums(const Run<F> &run, V x, V d, RunSums<V> &sums) {
   const V u = x - run.shift;
   V phi, slope;
   Phi<A>::valueAndSlope(V(u * run.slope + run.beta), phi, slope);
@@ -299,6 +299,7 @@ inline void addToSums(const Run<F> &run, V x, V d, RunSums<V> &sums) {
     sums.dPhi += d * phi;
   sums.dSlope += d * slope;
   sums.dSlopeU += d * slope * u;
+  return slope;
 }
 
 template <Activation A, typename F> inline F dPhiOf(const Run<F> &run, const RunSums<F> &sums) {
