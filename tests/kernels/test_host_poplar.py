@@ -46,10 +46,11 @@ def run_case():
     except build.BuildError as error:
         pytest.skip(str(error))
     folder = build.ROOM / "host_poplar"
-    sources = [HERE / "faults.cpp", *sorted((folder / "src").glob("*.cpp"))]
+    faults = HERE / "faults.cpp"
+    sources = [faults, *sorted((folder / "src").glob("*.cpp"))]
     library = build.load(build.shared_library("faults", sources, [folder / "include"], ["-O1"]))
     library.run_case.restype = ctypes.c_char_p
-    return lambda name: library.run_case(name.encode()).decode()
+    return lambda name: library.run_case(name.encode(), str(faults).encode()).decode()
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
