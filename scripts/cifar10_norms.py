@@ -7,8 +7,9 @@ run, from all that is done. A seed is run for all cells before the next one begi
 
     python scripts/cifar10_norms.py --data FOLDER --epochs 4 --out scripts/results/cifar10_norms.md
 
-FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. Further settings go to every run as they are, such as
-``device.compute=cuda`` or ``training.precision=16.32``.
+FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. ``--train-per-class`` and ``--test-per-class`` take only the first
+images of each class, by name, for machines where whole epochs take too long. Further settings go to every run as they
+are, such as ``device.compute=cuda`` or ``training.precision=16.32``.
 """
 
 import argparse
@@ -35,13 +36,29 @@ def command(options, model, norm, micro_batch, seed, folder):
     accumulation = options.global_batch_size // (micro_batch * options.replicas)
     return [
         sys.executable, "-m", "ipu_train", "--config", RECIPES[model],
-        "data.name=imagefolder", f"data.path={options.data}", "data.image_size=32", "data.augment=flip_crop",
+        "data.name=imagefolder", f"data.path={options.images}", "data.image_size=32", "data.augment=flip_crop",
         f"model.norm={name}", f"model.proxy_norm={str(proxy == 'pn').lower()}",
         f"training.epochs={options.epochs}", f"training.seed={seed}", f"training.micro_batch_size={micro_batch}",
         f"training.gradient_accumulation={accumulation}", f"training.replicas={options.replicas}",
         f"schedule.warmup_epochs={min(1, options.epochs / 4)}", "logging.every_steps=50", *options.settings,
         f"run_dir={folder}",
     ]  # fmt: skip
+
+
+def subset(options):
+    """The data folder, or one of links to the first images of each class, by name."""
+    limits = {"train": options.train_per_class, "test": options.test_per_class}
+    if not any(limits.values()):
+        return options.data
+    folder = Path(options.runs).resolve() / "images_{train}_{test}".format(**limits)
+    for split, limit in limits.items():
+        for images in sorted((Path(options.data).resolve() / split).iterdir()):
+            target = folder / split / images.name
+            target.mkdir(parents=True, exist_ok=True)
+            for image in sorted(images.iterdir())[:limit]:
+                if not (target / image.name).exists():
+                    (target / image.name).symlink_to(image)
+    return str(folder)
 
 
 def final_accuracy(folder, epochs):
@@ -88,8 +105,10 @@ def table(options):
 
 
 def document(options):
+    counts = [len(list((Path(options.images) / split).glob("*/*"))) for split in ("train", "test")]
     return (
         "# CIFAR-10: norms and micro-batch sizes\n\n"
+        f"{counts[0]:,} training and {counts[1]:,} test images. "
         f"Validation accuracy in percent after {options.epochs} epochs: mean ± standard deviation (number of seeds). "
         f"Global batch {options.global_batch_size}, {options.replicas} replicas; "
         "the recipes' schedule over that many epochs. Empty: not run.\n\n"
@@ -107,6 +126,8 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True)
+    parser.add_argument("--train-per-class", type=int)
+    parser.add_argument("--test-per-class", type=int)
     parser.add_argument("--models", type=listed, default=list(RECIPES))
     parser.add_argument("--norms", type=listed, default=listed(NORMS))
     parser.add_argument("--micro-batch-sizes", type=listed, default=listed("2,8,64"))
@@ -134,6 +155,7 @@ def parse():
 
 def main():
     options = parse()
+    options.images = subset(options)
     started = time.monotonic()
     cells = itertools.product(options.seeds, options.models, options.micro_batch_sizes, options.norms)
     for seed, model, micro_batch, norm in cells:
