@@ -28,7 +28,13 @@ class StageCost:
         return sum(self.by_phase.values())
 
 
-def _options(settings, proportion):
+def plan_options(settings, proportion):
+    """The convolution planner's options for one IPU.
+
+    Args:
+        settings: The run's ``Settings``.
+        proportion: ``availableMemoryProportion`` of that IPU (0 to 1).
+    """
     return PlanOptions(
         available_memory_proportion=proportion,
         half_partials=settings.half_partials and settings.half,
@@ -38,7 +44,7 @@ def _options(settings, proportion):
 
 def _step_costs(program, settings, target, schedule, proportion):
     """The cost of each step of a schedule; equal operations are estimated once."""
-    options = _options(settings, proportion)
+    options = plan_options(settings, proportion)
     again = set(settings.run_again)
     costs = []
     for step in schedule.steps:

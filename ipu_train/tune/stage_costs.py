@@ -12,7 +12,7 @@ import numpy as np
 from ..ipumodel import constants as k
 from ..ipumodel.estimators import estimate, signature
 from ..ipumodel.memory import state_bytes
-from ..ipumodel.planner import _options
+from ..ipumodel.planner import plan_options
 from ..ipumodel.program import ACTIVATION, INPUT, PARAMETER, Program
 from ..ipumodel.schedule import tensor_bytes
 from ..ipumodel.settings import Settings
@@ -110,7 +110,7 @@ def _segments(program: Program, settings: Settings, target: Target, starts: Sequ
     sums = {name: np.zeros(count) for name in ("forward", "backward", "trainable", "saved", "working")}
     code: List[Dict[Tuple, float]] = [{} for _ in range(count)]
     codelets: List[frozenset] = [frozenset() for _ in range(count)]
-    options = _options(settings, settings.proportions(1)[0])
+    options = plan_options(settings, settings.proportions(1)[0])
     segment, seen_weights, seen_saved = 0, set(), set()
     for index, op in enumerate(operations):
         while segment < len(starts) and index >= starts[segment]:
