@@ -24,7 +24,7 @@ popart::DataType typeOf(const std::string &name) {
     return popart::DataType::FLOAT16;
   if (name == "float")
     return popart::DataType::FLOAT;
-  throw popart::error("tensors may be half or float, not " + name);
+  throw popart::error("tensors may be half or float, not {}", name);
 }
 
 // One line for each entry: a key, then its values.
@@ -55,7 +55,7 @@ host::Request parse(const char *text) {
       else if (first == "string" && words >> string)
         request.attributes.hostSet(second, string);
       else
-        throw popart::error("unreadable attribute '" + line + "'");
+        throw popart::error("unreadable attribute '{}'", line);
     } else if (key == "tiles") {
       words >> request.tiles;
     } else if (key == "mapping") {
@@ -66,7 +66,7 @@ host::Request parse(const char *text) {
     } else if (key == "judge") {
       words >> request.judge;
     } else {
-      throw popart::error("unreadable line '" + line + "'");
+      throw popart::error("unreadable line '{}'", line);
     }
   }
   return request;

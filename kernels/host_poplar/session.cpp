@@ -2,6 +2,7 @@
 
 #include "mapping.hpp"
 
+#include <popart/opserialiser.hpp>
 #include <popart/popx/opxmanager.hpp>
 #include <popart/shapeinference.hpp>
 
@@ -31,16 +32,16 @@ std::vector<std::size_t> shapeOf(const popart::TensorInfo &info) {
 // What a definition promises of types and attributes.
 void checkDefinition(const popart::OpDefinition &definition, const Request &request) {
   if (definition.inputs.size() != request.inputs.size())
-    throw popart::error(request.type + " takes " + std::to_string(definition.inputs.size()) + " inputs, not " +
-                        std::to_string(request.inputs.size()));
+    throw popart::error("{} takes {} inputs, not {}", request.type, definition.inputs.size(),
+                        request.inputs.size());
   for (std::size_t i = 0; i < request.inputs.size(); ++i) {
     const auto &types = definition.inputs[i].supportedTensors;
     if (std::find(types.begin(), types.end(), request.inputs[i].dataType()) == types.end())
-      throw popart::error(request.type + ": input '" + definition.inputs[i].name + "' may not have this type");
+      throw popart::error("{}: input '{}' may not have this type", request.type, definition.inputs[i].name);
   }
   for (const std::string &name : request.attributes.getNames())
     if (definition.attributes.count(name) == 0)
-      throw popart::error(request.type + " has no attribute '" + name + "'");
+      throw popart::error("{} has no attribute '{}'", request.type, name);
 }
 
 // PopART lets a session option check these two; here they are always checked.
@@ -66,7 +67,8 @@ void checkUnwinding(const Lowered &lowered) {
     const auto creator = lowered.opx->getInputCreatorType(input.first);
     if (creator != popart::popx::InputCreatorType::CanUnwind)
       continue;
-    const poplar::Tensor layout = lowered.opx->unwindTensorLayout(lowered.device->hostOutputs.at(0), input.first, 0);
+    const poplar::Tensor layout =
+        lowered.opx->unwindTensorLayout(lowered.device->hostOutputs.at(0), input.first, 0);
     const popart::view::Region region(popart::Shape(input.second.rank(), 0), input.second.shape());
     const popart::view::Regions regions = lowered.opx->unwindRegion(input.first, 0)(region);
     if (layout.shape() != shapeOf(input.second) || regions.size() != 1 || !(regions[0] == region))
@@ -131,11 +133,12 @@ Session::Session(const Request &request) {
 void Session::buildForward(const Request &request) {
   const auto *info = popart::OpManager::hostFind(request.domain, request.type, request.version);
   if (info == nullptr)
-    throw popart::error("no operator " + request.domain + "." + request.type + " of version " +
-                        std::to_string(request.version) + " is registered");
+    throw popart::error("no operator {}.{} of version {} is registered", request.domain, request.type,
+                        request.version);
   checkDefinition(info->details, request);
-  const popart::Op::Settings settings{request.type};
-  const std::unique_ptr<popart::Op> original = info->factory({info->id, settings, request.attributes});
+  const popart::Op::Settings settings(ir_, request.type);
+  const std::unique_ptr<popart::Op> original =
+      info->getSimpleFactory()({info->id, settings, request.attributes, {}, {}});
   forward.op = original->clone(); // PopART clones operators freely
   for (std::size_t i = 0; i < request.inputs.size(); ++i)
     forward.op->hostInputs[int(i)] = request.inputs[i];
@@ -143,10 +146,11 @@ void Session::buildForward(const Request &request) {
 
   const popart::ShapeInferenceFunction *shapes = popart::hostShapeInference(info->id);
   if (shapes != nullptr) {
-    popart::ShapeInferenceContext context(forward.op->hostInputs, request.attributes);
+    popart::ShapeInferenceContext context(forward.op->hostInputs, request.attributes,
+                                          int(info->details.outputs.size()));
     (*shapes)(context);
     if (!(context.getOutputInfos() == forward.op->hostOutputs))
-      throw popart::error(request.type + ": shape inference and setup() disagree");
+      throw popart::error("{}: shape inference and setup() disagree", request.type);
   }
 
   forward.device = makeDevice(request.tiles);
@@ -172,7 +176,7 @@ void Session::buildBackward(const Request &request) {
   if (gradients.empty())
     return;
   if (gradients.size() > 1)
-    throw popart::error(request.type + " has several gradient operators: this host runs one");
+    throw popart::error("{} has several gradient operators: this host runs one", request.type);
   backward.op = gradients[0]->clone();
   backward.device = makeDevice(request.tiles);
   poplar::Graph &graph = backward.device->hostGraph;

@@ -49,6 +49,7 @@ public:
   std::string report() const;
 
 private:
+  popart::Graph ir_;
   void buildForward(const Request &request);
   void buildBackward(const Request &request);
 };

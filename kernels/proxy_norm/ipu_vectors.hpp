@@ -37,8 +37,11 @@ template <> inline void put<float2, half>(half *to, unsigned i, float2 value) {
   *reinterpret_cast<half2 *>(to + i) = half2{half(value[0]), half(value[1])};
 }
 
-template <> inline float Lanes<float>::larger(float a, float b) { return ipu::max(a, b); }
-template <> inline float2 Lanes<float2>::larger(float2 a, float2 b) { return ipu::max(a, b); }
+// The instruction is a maximum of numbers (Graphcore's public LLVM selects it for llvm.maxnum): of a NaN and a
+// number it takes the number. A NaN of x is then not seen in ReLU's output, but in the gradients, which multiply
+// by x.
+template <> inline float Lanes<float>::larger(float a, float b) { return ipu::fmax(a, b); }
+template <> inline float2 Lanes<float2>::larger(float2 a, float2 b) { return ipu::fmax(a, b); }
 template <> inline float2 Lanes<float2>::positive(float2 z) {
   return float2{z[0] > 0.0f ? 1.0f : 0.0f, z[1] > 0.0f ? 1.0f : 0.0f};
 }

@@ -51,7 +51,7 @@ std::string text(const Shape &shape) {
 
 void require(bool condition, const std::string &message) {
   if (!condition)
-    throw popart::error("Proxy Norm: " + message);
+    throw popart::error("Proxy Norm: {}", message);
 }
 
 // Parameters are vectors of one type, the activations' or float.
@@ -105,7 +105,7 @@ std::map<int, int> identity(int count) {
 
 } // namespace
 
-void SettingsOp::append(popart::OpSerialiserBase &serialiser) const {
+void SettingsOp::appendSettings(popart::OpSerialiserBase &serialiser) const {
   serialiser.appendAttribute("activation", std::string(proxySettings_.silu ? "silu" : "relu"));
   serialiser.appendAttribute("epsilon", proxySettings_.eps);
   serialiser.appendAttribute("quantiles", static_cast<int64_t>(proxySettings_.quantiles));
@@ -116,12 +116,12 @@ void SettingsOp::append(popart::OpSerialiserBase &serialiser) const {
 
 void SettingsOp::appendAttributes(popart::OpSerialiserBase &serialiser) const {
   popart::Op::appendAttributes(serialiser);
-  append(serialiser);
+  appendSettings(serialiser);
 }
 
 void SettingsOp::appendOutlineAttributes(popart::OpSerialiserBase &serialiser) const {
   popart::Op::appendOutlineAttributes(serialiser);
-  append(serialiser);
+  appendSettings(serialiser);
 }
 
 GradOp::GradOp(const popart::OperatorIdentifier &opid, const SettingsOp &forward, int inputs)

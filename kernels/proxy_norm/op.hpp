@@ -37,7 +37,7 @@ public:
   const ProxySettings &proxySettings() const { return proxySettings_; }
 
 private:
-  void append(popart::OpSerialiserBase &serialiser) const;
+  void appendSettings(popart::OpSerialiserBase &serialiser) const;
   ProxySettings proxySettings_;
 };
 

@@ -29,7 +29,8 @@ public:
     return index >= firstParameter_ && index < endParameter_ ? InputCreatorType::CanCreate
                                                              : InputCreatorType::Deadend;
   }
-  poplar::Tensor createInputTensor(InIndex index, const poplar::DebugNameAndId &dnai) const final {
+  // PopART 3.4 asks createInputTensor(), which asks this; in earlier 3.x versions that one is final.
+  poplar::Tensor createInput(InIndex index, const poplar::DebugNameAndId &dnai) const final {
     const poplar::Type type = inInfo(index).dataType() == popart::DataType::FLOAT16 ? poplar::HALF : poplar::FLOAT;
     return createParameter(graph(), type, static_cast<std::size_t>(inInfo(index).nelms()), dnai);
   }

@@ -65,7 +65,8 @@ template <> inline double Lanes<double>::exponential(double x) { return std::exp
 
 template <typename V> inline V sigmoid(V z) { return 1.0f / (1.0f + Lanes<V>::exponential(-z)); }
 
-// phi and its derivative. A NaN stays a NaN: a diverged run must not look healthy.
+// phi and its derivative. A NaN stays a NaN (but see ipu_vectors.hpp for ReLU): a diverged run must not look
+// healthy.
 template <Activation A> struct Phi;
 
 template <> struct Phi<Activation::Relu> {

@@ -9,7 +9,7 @@
 namespace poplar {
 
 struct Engine::Contents {
-  Graph graph; // keeps the contents alive
+  std::shared_ptr<const host::GraphContents> graph; // kept alive
   std::shared_ptr<host::Step> program;
   bool judge;
   std::vector<std::vector<host::WiredVertex>> sets;
@@ -17,7 +17,7 @@ struct Engine::Contents {
   std::vector<host::Bytes> memory;        // of each variable
   std::vector<std::vector<char>> written; // of each variable's elements, when judging
 
-  const host::Variable &variable(std::uint32_t id) const { return graph.hostContents().variables[id]; }
+  const host::Variable &variable(std::uint32_t id) const { return graph->variables[id]; }
 
   void flatten(const std::shared_ptr<host::Step> &step) {
     if (step->kind != host::Step::Sequence)
@@ -105,7 +105,7 @@ struct Engine::Contents {
 };
 
 Engine::Engine(const Graph &graph, const program::Program &program, bool judge)
-    : contents_(new Contents{graph, program.hostStep(), judge, {}, {}, {}, {}}) {
+    : contents_(new Contents{graph.hostShare(), program.hostStep(), judge, {}, {}, {}, {}}) {
   const host::GraphContents &contents = graph.hostContents();
   contents_->flatten(contents_->program);
   contents_->sets = host::wire(contents);
@@ -153,7 +153,7 @@ void Engine::readTensor(const Tensor &tensor, void *to) const {
 }
 
 std::string Engine::hostReport(const std::vector<Tensor> &keep) const {
-  return host::report(contents_->graph.hostContents(), contents_->sets, contents_->steps, keep);
+  return host::report(*contents_->graph, contents_->sets, contents_->steps, keep);
 }
 
 } // namespace poplar

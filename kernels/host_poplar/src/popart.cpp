@@ -50,7 +50,7 @@ void OpxManager::registerOpx(const OperatorIdentifier &opid, OpxFactoryFunc fact
 std::unique_ptr<Opx> OpxManager::createOpx(Op *op, Devicex *devicex) {
   const auto found = lowerings().find(op->opid);
   if (found == lowerings().end())
-    throw error("no lowering is registered for " + op->opid.domain + "." + op->opid.type);
+    throw error("no lowering is registered for {}.{}", op->opid.domain, op->opid.type);
   return found->second(op, devicex);
 }
 

@@ -36,7 +36,7 @@ public:
     const auto &values = valuesOf(static_cast<T *>(nullptr));
     const auto found = values.find(key);
     if (found == values.end())
-      throw error("attribute '" + key + "' is missing, or of another type");
+      throw error("attribute '{}' is missing, or of another type", key);
     return found->second;
   }
   void hostSet(const std::string &key, Int value) { ints_[key] = value; }

@@ -3,16 +3,21 @@
 #include "attributes.hpp"
 #include "error.hpp"
 #include "names.hpp"
-#include "opidentifier.hpp"
-#include "opserialiser.hpp"
-#include "region.hpp"
+#include "operatoridentifier.hpp"
 #include "tensorinfo.hpp"
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 namespace popart {
+
+class OpSerialiserBase;
+
+// PopART's graph of operators: here there is one operator at a time, and nothing to know of it.
+class Graph {};
 
 enum class GradOpInType { In = 0, Out, GradOut };
 
@@ -27,40 +32,47 @@ public:
 class Op {
 public:
   struct Settings {
+    Settings(Graph &graph, const std::string &name) : graph(graph), name(name) {}
+    virtual ~Settings() = default;
+    Settings(const Settings &) = default;
+    std::reference_wrapper<Graph> graph;
     std::string name;
   };
 
-  Op(const OperatorIdentifier &opid, const Settings &settings) : opid(opid), settings(settings) {}
-  Op(const Op &) = default;
-  Op &operator=(const Op &) = delete;
-  virtual ~Op() = default;
-
   OperatorIdentifier opid;
   Settings settings;
+  Settings &getSettings() { return settings; }
   const Settings &getSettings() const { return settings; }
+
+  Op(const OperatorIdentifier &opid, const Settings &settings) : opid(opid), settings(settings) {}
+  Op(const Op &other) : opid(other.opid), settings(other.settings) {} // a copy is not connected to any tensor
+  Op &operator=(const Op &) = delete;
+  virtual ~Op() = default;
 
   virtual std::unique_ptr<Op> clone() const = 0;
   virtual float getSubgraphValue() const = 0;
   float getHighSubgraphValue() const { return 1000.0f; }
   float getLowSubgraphValue() const { return 0.1f; }
 
-  virtual void setup() { throw error("setup is missing for " + opid.type); }
+  virtual void setup() { throw error("setup is missing for {}", opid.type); }
   virtual std::vector<std::unique_ptr<Op>> getGradOps() { return {}; }
   virtual void appendAttributes(OpSerialiserBase &) const {}
   virtual void appendOutlineAttributes(OpSerialiserBase &) const {}
   virtual const std::vector<GradInOutMapper> &gradInputInfo() const {
-    throw error("gradInputInfo is missing for " + opid.type);
+    throw error("gradInputInfo is missing for {}", opid.type);
   }
   virtual const std::map<int, int> &gradOutToNonGradIn() const {
-    throw error("gradOutToNonGradIn is missing for " + opid.type);
+    throw error("gradOutToNonGradIn is missing for {}", opid.type);
   }
   virtual bool isNorm() const { return false; }
 
+  TensorInfo &inInfo(InIndex i) { return hostInputs.at(i); }
   const TensorInfo &inInfo(InIndex i) const { return hostInputs.at(i); }
   TensorInfo &outInfo(OutIndex i) { return hostOutputs[i]; }
   const TensorInfo &outInfo(OutIndex i) const { return hostOutputs.at(i); }
   const Shape &inShape(InIndex i) const { return inInfo(i).shape(); }
-  int inRank(InIndex i) const { return inInfo(i).rank(); }
+  const Shape &outShape(OutIndex i) const { return outInfo(i).shape(); }
+  Rank inRank(InIndex i) const { return inInfo(i).rank(); }
   bool hasInput(InIndex i) const { return hostInputs.count(i) != 0; }
 
   std::map<int, TensorInfo> hostInputs, hostOutputs;

@@ -39,19 +39,38 @@ public:
 
 using OpDefinitions = std::map<OperatorIdentifier, OpDefinition, OperatorIdentifierLess>;
 
-struct OpCreatorInfo {
+class OpCreatorInfo {
+public:
   const OperatorIdentifier &opid;
   const Op::Settings &settings;
   const Attributes &attributes;
+
+  OpCreatorInfo(const OperatorIdentifier &opid, const Op::Settings &settings, const Attributes &attributes,
+                const std::vector<TensorId> &inputIds, const std::vector<TensorId> &outputIds)
+      : opid(opid), settings(settings), attributes(attributes), inputIds_(inputIds), outputIds_(outputIds) {}
+  bool hasInputIds() const { return !inputIds_.empty(); }
+  bool hasOutputIds() const { return !outputIds_.empty(); }
+
+private:
+  const std::vector<TensorId> &inputIds_, &outputIds_;
 };
 
 class OpManager {
 public:
   using OpFactoryFunc = std::function<std::unique_ptr<Op>(const OpCreatorInfo &)>;
-  struct OpInfo {
-    OperatorIdentifier id;
+  // A factory that also connects its operator. It takes part in choosing a constructor of OpCreator, no more.
+  using ComplexOpFactoryFunc = std::function<Op *(const OpCreatorInfo &, Graph &)>;
+  class OpInfo {
+  public:
+    OpInfo(const OperatorIdentifier &id, bool isPublic, const OpDefinition &details, OpFactoryFunc factory)
+        : isPublic(isPublic), id(id), details(details), simpleFactory_(std::move(factory)) {}
+    bool isPublic;
+    const OperatorIdentifier id;
     OpDefinition details;
-    OpFactoryFunc factory;
+    const OpFactoryFunc &getSimpleFactory() const { return simpleFactory_; }
+
+  private:
+    OpFactoryFunc simpleFactory_;
   };
   static void registerOp(const OpInfo &info); // of two with one identifier the first one stays
   static const OpInfo *hostFind(const std::string &domain, const std::string &type, int version);
@@ -59,9 +78,24 @@ public:
 
 template <class OP> class OpCreator {
 public:
-  OpCreator(const OpDefinitions &definitions, OpManager::OpFactoryFunc factory, bool = true) {
+  OpCreator(const OpDefinitions &definitions, bool isPublic = true) {
+    add(
+        definitions,
+        [](const OpCreatorInfo &info) -> std::unique_ptr<Op> {
+          return std::unique_ptr<OP>(new OP(info.opid, info.settings));
+        },
+        isPublic);
+  }
+  OpCreator(const OpDefinitions &definitions, OpManager::OpFactoryFunc factory, bool isPublic = true) {
+    add(definitions, factory, isPublic);
+  }
+  OpCreator(const OpDefinitions &definitions, OpManager::ComplexOpFactoryFunc factory,
+            bool isPublic = true) = delete;
+
+private:
+  static void add(const OpDefinitions &definitions, const OpManager::OpFactoryFunc &factory, bool isPublic) {
     for (const auto &definition : definitions)
-      OpManager::registerOp({definition.first, definition.second, factory});
+      OpManager::registerOp({definition.first, isPublic, definition.second, factory});
   }
 };
 

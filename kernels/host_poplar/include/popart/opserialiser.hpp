@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <sstream>
 #include <string>
@@ -8,12 +9,24 @@ namespace popart {
 
 class OpSerialiserBase {
 public:
-  template <typename T> void appendAttribute(const std::string &key, const T &value) {
+  virtual ~OpSerialiserBase() = default;
+  void appendAttribute(const std::string &key, float value) { hostAppend(key, value); }
+  void appendAttribute(const std::string &key, double value) { hostAppend(key, value); }
+  void appendAttribute(const std::string &key, int value) { hostAppend(key, value); }
+  void appendAttribute(const std::string &key, int64_t value) { hostAppend(key, value); }
+  void appendAttribute(const std::string &key, uint32_t value) { hostAppend(key, value); }
+  void appendAttribute(const std::string &key, uint64_t value) { hostAppend(key, value); }
+  void appendAttribute(const std::string &key, const std::string &value) { hostAppend(key, value); }
+  void appendAttribute(const std::string &key, bool value) { hostAppend(key, value); }
+
+  std::map<std::string, std::string> hostAttributes;
+
+private:
+  template <typename T> void hostAppend(const std::string &key, const T &value) {
     std::ostringstream text;
     text << value;
     hostAttributes[key] = text.str();
   }
-  std::map<std::string, std::string> hostAttributes;
 };
 
 } // namespace popart

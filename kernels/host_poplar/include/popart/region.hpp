@@ -2,9 +2,6 @@
 
 #include "names.hpp"
 
-#include <functional>
-#include <vector>
-
 namespace popart {
 namespace view {
 
@@ -16,9 +13,6 @@ public:
 private:
   Shape lower_, upper_;
 };
-
-using Regions = std::vector<Region>;
-using RegMap = std::function<Regions(const Region &)>;
 
 } // namespace view
 } // namespace popart

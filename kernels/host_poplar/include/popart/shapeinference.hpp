@@ -1,7 +1,7 @@
 #pragma once
 
 #include "attributes.hpp"
-#include "opidentifier.hpp"
+#include "operatoridentifier.hpp"
 #include "tensorinfo.hpp"
 
 #include <functional>
@@ -11,13 +11,18 @@ namespace popart {
 
 class ShapeInferenceContext {
 public:
-  ShapeInferenceContext(const std::map<int, TensorInfo> &inputs, const Attributes &attributes)
-      : inputs_(inputs), attributes_(attributes) {}
+  ShapeInferenceContext(const std::map<int, TensorInfo> &inputs, const Attributes &attributes, int outputSize)
+      : inputs_(inputs), attributes_(attributes), outputSize_(outputSize) {}
   const TensorInfo &inInfo(int i) const { return inputs_.at(i); }
   const Shape &inShape(int i) const { return inInfo(i).shape(); }
   DataType inType(int i) const { return inInfo(i).dataType(); }
   TensorInfo &outInfo(int i) { return outputs_[i]; }
   const std::map<int, TensorInfo> &getOutputInfos() { return outputs_; }
+  const Attributes &getAttributes() const { return attributes_; }
+  int getNumInputs() const { return int(inputs_.size()); }
+  int getNumOutputs() const { return outputSize_; }
+  bool hasAttribute(const std::string &key) const { return attributes_.hasAttribute(key); }
+  template <typename T> T getAttribute(const std::string &key) { return attributes_.getAttribute<T>(key); }
   template <typename T> T getAttribute(const std::string &key, const T &otherwise) {
     return attributes_.getAttribute<T>(key, otherwise);
   }
@@ -25,6 +30,7 @@ public:
 private:
   std::map<int, TensorInfo> inputs_, outputs_;
   Attributes attributes_;
+  int outputSize_;
 };
 
 using ShapeInferenceFunction = std::function<void(ShapeInferenceContext &)>;

@@ -4,7 +4,26 @@
 
 namespace popart {
 
-enum class DataType { FLOAT16, FLOAT, INT32 };
+// In PopART's order.
+enum class DataType {
+  UINT8 = 0,
+  INT8,
+  UINT16,
+  INT16,
+  INT32,
+  INT64,
+  UINT32,
+  UINT64,
+  BOOL,
+  FLOAT,
+  FLOAT16,
+  BFLOAT16,
+  DOUBLE,
+  COMPLEX64,
+  COMPLEX128,
+  STRING,
+  UNDEFINED
+};
 
 class TensorInfo {
 public:
@@ -13,7 +32,7 @@ public:
   void set(DataType type, const Shape &shape) { *this = TensorInfo(type, shape); }
   DataType dataType() const { return type_; }
   const Shape &shape() const { return shape_; }
-  int rank() const { return int(shape_.size()); }
+  Rank rank() const { return static_cast<int>(shape_.size()); }
   int64_t dim(int i) const { return shape_.at(i); }
   int64_t nelms() const {
     int64_t size = 1;
@@ -22,9 +41,10 @@ public:
     return size;
   }
   bool operator==(const TensorInfo &other) const { return type_ == other.type_ && shape_ == other.shape_; }
+  bool operator!=(const TensorInfo &other) const { return !(*this == other); }
 
 private:
-  DataType type_ = DataType::FLOAT;
+  DataType type_ = DataType::UNDEFINED;
   Shape shape_;
 };
 

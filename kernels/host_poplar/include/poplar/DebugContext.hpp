@@ -7,13 +7,21 @@
 
 namespace poplar {
 
+// Where in the sources a name was given: not kept here.
+class SourceLocation {
+public:
+  static SourceLocation Current() { return {}; }
+};
+
 class DebugNameAndId {
 public:
-  DebugNameAndId() = default;
-  DebugNameAndId(const std::string &name) : name_(name) {}
+  DebugNameAndId(std::string name = "") : name_(std::move(name)) {}
   DebugNameAndId(const char *name) : name_(name) {}
-  DebugNameAndId(const DebugNameAndId &parent, const std::string &name)
-      : name_(parent.name_.empty() || name.empty() ? parent.name_ + name : parent.name_ + "/" + name) {}
+  DebugNameAndId(const DebugNameAndId &parent, StringRef name = "") : name_(parent.name_) {
+    const std::string own = name;
+    name_ += (name_.empty() || own.empty() ? "" : "/") + own;
+  }
+  DebugNameAndId &operator=(const DebugNameAndId &) = default;
   std::string getPathName() const { return name_; }
 
 private:
@@ -22,11 +30,13 @@ private:
 
 class DebugContext {
 public:
-  DebugContext() = default;
-  DebugContext(const std::string &name) : name_(name) {}
-  DebugContext(const char *name) : name_(name) {}
-  DebugContext(const DebugNameAndId &parent, const std::string &name = "")
-      : name_(name.empty() ? parent.getPathName() : DebugNameAndId(parent, name).getPathName()) {}
+  DebugContext(SourceLocation = SourceLocation::Current()) {}
+  DebugContext(const char *name, SourceLocation = SourceLocation::Current()) : name_(name) {}
+  DebugContext(StringRef name, SourceLocation = SourceLocation::Current()) : name_(name) {}
+  DebugContext(std::string name, SourceLocation = SourceLocation::Current()) : name_(std::move(name)) {}
+  DebugContext(const DebugNameAndId &parent, std::string name = "", SourceLocation = SourceLocation::Current())
+      : name_(DebugNameAndId(parent, name).getPathName()) {}
+  DebugContext(DebugContext &&) = default; // and not copied
   std::string getPathName() const { return name_; }
 
 private:

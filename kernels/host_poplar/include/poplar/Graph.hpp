@@ -15,7 +15,7 @@
 
 namespace poplar {
 
-enum class CodeletFileType { Auto, PreprocessedAsmSource, AsmSource, CSource, CppSource, IrSource, Object };
+enum class CodeletFileType { PreprocessedAsmSource, AsmSource, CSource, CppSource, IrSource, Object, Auto };
 enum class TensorCloneMethod { PRESERVE_ORDER_AND_ALIASES, CREATE_NEW_ORDER, PRESERVE_ORDER_UNLESS_ALIASES };
 
 class VertexRef;
@@ -40,12 +40,6 @@ public:
 
 private:
   std::uint32_t id_ = 0;
-};
-
-struct ConnectionDesc {
-  ConnectionDesc(StringRef field, Tensor tensor) : field(field), tensor(std::move(tensor)) {}
-  std::string field;
-  Tensor tensor;
 };
 
 namespace host {
@@ -83,6 +77,8 @@ public:
   using TileToTensorMapping = std::vector<std::vector<Interval>>;
 
   explicit Graph(const Target &target);
+  Graph(Graph &&) noexcept = default; // and not copied
+  Graph &operator=(Graph &&) noexcept = default;
 
   const Target &getTarget() const { return contents_->target; }
 
@@ -119,6 +115,11 @@ public:
 
   ComputeSet addComputeSet(const DebugContext &debugContext = {});
   VertexRef addVertex(ComputeSet set, StringRef vertexName);
+  struct ConnectionDesc {
+    ConnectionDesc(StringRef field, Tensor tensor) : field(field), tensor(std::move(tensor)) {}
+    std::string field;
+    Tensor tensor;
+  };
   VertexRef addVertex(ComputeSet set, StringRef vertexName, ArrayRef<ConnectionDesc> connections);
   void connect(FieldRef field, const Tensor &tensor);
   template <typename T> void setInitialValue(FieldRef field, T value) { hostState(field, double(value)); }
@@ -126,6 +127,7 @@ public:
 
   void hostSetReadOnly(const Tensor &tensor); // writing it is an error from now on
   const host::GraphContents &hostContents() const { return *contents_; }
+  std::shared_ptr<const host::GraphContents> hostShare() const { return contents_; }
 
 private:
   Tensor hostConstant(const Type &type, ArrayRef<std::size_t> shape, const std::vector<double> &values,

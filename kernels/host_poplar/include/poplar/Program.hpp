@@ -43,7 +43,7 @@ private:
 
 class Sequence : public Program {
 public:
-  Sequence(const DebugContext & = {}) : Program({host::Step::Sequence, {}, 0, {}, {}}) {}
+  explicit Sequence(const DebugContext & = {}) : Program({host::Step::Sequence, {}, 0, {}, {}}) {}
   void add(const Program &program) { hostStep()->steps.push_back(program.hostStep()); }
 };
 

@@ -6,7 +6,16 @@
 
 namespace poplar {
 
-enum class VectorLayout { SPAN, SHORT_SPAN, ONE_PTR, COMPACT_PTR, SCALED_PTR32, SCALED_PTR64, SCALED_PTR128 };
+enum class VectorLayout {
+  NOT_A_VECTOR,
+  SPAN,
+  SHORT_SPAN,
+  ONE_PTR,
+  SCALED_PTR32,
+  SCALED_PTR64,
+  SCALED_PTR128,
+  COMPACT_PTR
+};
 
 class Vertex {};
 

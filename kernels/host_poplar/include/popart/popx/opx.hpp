@@ -1,6 +1,7 @@
 #pragma once
 
 #include "../op.hpp"
+#include "../region.hpp"
 
 #include <poplar/Graph.hpp>
 
@@ -31,45 +32,57 @@ public:
   Opx(Op *op, Devicex *devicex) : op_p(op), dv_p(devicex) {}
   virtual ~Opx() = default;
 
-  virtual void grow(poplar::program::Sequence &) const = 0;
+  virtual void grow(poplar::program::Sequence &) const { throw error("grow is missing for {}", op_p->opid.type); }
+  virtual void grow(std::vector<poplar::program::Sequence> &sequences) const { grow(sequences.front()); }
 
   virtual InputCreatorType getInputCreatorType(InIndex) const { return InputCreatorType::Deadend; }
-  virtual poplar::Tensor createInputTensor(InIndex, const poplar::DebugNameAndId &) const {
-    throw error("createInputTensor is missing for " + op_p->opid.type);
+  virtual bool canUnwind(InIndex i, OutIndex) const {
+    const InputCreatorType type = getInputCreatorType(i);
+    return type == InputCreatorType::CanUnwind || type == InputCreatorType::CanCreateOrUnwind;
+  }
+  virtual poplar::Tensor createInput(InIndex, const poplar::DebugNameAndId &) const {
+    throw error("createInput is missing for {}", op_p->opid.type);
+  }
+  virtual poplar::Tensor createInputTensor(InIndex i, const poplar::DebugNameAndId &dnai) const {
+    return createInput(i, dnai);
   }
   virtual std::set<TensorId> mustExistBeforeCreate(int) const {
-    throw error("mustExistBeforeCreate is missing for " + op_p->opid.type);
+    throw error("mustExistBeforeCreate is missing for {}", op_p->opid.type);
   }
   virtual poplar::Tensor unwindTensorLayout(poplar::Tensor, InIndex, OutIndex) const {
-    throw error("unwindTensorLayout is missing for " + op_p->opid.type);
+    throw error("unwindTensorLayout is missing for {}", op_p->opid.type);
   }
   virtual view::RegMap unwindRegion(InIndex, OutIndex) const {
-    throw error("unwindRegion is missing for " + op_p->opid.type);
+    throw error("unwindRegion is missing for {}", op_p->opid.type);
   }
 
   poplar::Graph &graph() const { return dv_p->hostGraph; }
   const poplar::Tensor &getInTensor(InIndex i) const { return dv_p->hostInputs.at(i); }
   void setOutTensor(OutIndex i, const poplar::Tensor &tensor) const { dv_p->hostOutputs[i] = tensor; }
   bool hasInput(InIndex i) const { return dv_p->hostInputs.count(i) != 0; }
+  bool hasOutput(OutIndex i) const { return dv_p->hostOutputs.count(i) != 0; }
   const TensorInfo &inInfo(InIndex i) const { return op_p->inInfo(i); }
   const Shape &inShape(InIndex i) const { return op_p->inShape(i); }
 
-  poplar::DebugNameAndId getDebugNameAndId(const std::string &name = "") const {
+  const poplar::DebugNameAndId
+  getDebugNameAndId(const std::string name = "",
+                    poplar::SourceLocation = poplar::SourceLocation::Current()) const {
     return poplar::DebugNameAndId(op_p->opid.type, name);
   }
-  poplar::DebugContext debugContext(const std::string &name = "") const {
+  poplar::DebugContext debugContext(const std::string name = "",
+                                    poplar::SourceLocation = poplar::SourceLocation::Current()) const {
     return poplar::DebugContext(getDebugNameAndId(name));
   }
 
   template <class OP> OP &getOp() const {
     OP *op = dynamic_cast<OP *>(op_p);
     if (op == nullptr)
-      throw error("the operator is no " + op_p->opid.type);
+      throw error("the operator is no {}", op_p->opid.type);
     return *op;
   }
   template <class OP> void verifyOp(Op *op, const OperatorIdentifier &opid) {
     if (op->opid.domain != opid.domain || op->opid.type != opid.type)
-      throw error("cannot lower " + op->opid.type + " as " + opid.type);
+      throw error("cannot lower {} as {}", op->opid.type, opid.type);
   }
 
   Op *op_p;

@@ -1,24 +1,26 @@
 #pragma once
 
-#include <string>
+#include "names.hpp"
+
 #include <tuple>
 
 namespace popart {
 
 struct NumInputs {
-  int min = 0, max = 0;
-  NumInputs() = default;
+  int min, max;
+  NumInputs() : min(0), max(0) {}
   NumInputs(int n) : min(n), max(n) {}
   NumInputs(int min, int max) : min(min), max(max) {}
 };
 
 struct OperatorIdentifier {
-  OperatorIdentifier(const std::string &domain, const std::string &type, int version, NumInputs inputs = {},
+  OperatorIdentifier(const OpDomain &domain, const OpType &type, OpVersion version, NumInputs inputs = {},
                      int outputs = 0)
       : domain(domain), type(type), version(version), numInputs(inputs), numOutputs(outputs) {}
 
-  std::string domain, type;
-  int version;
+  OpDomain domain;
+  OpType type;
+  OpVersion version;
   NumInputs numInputs;
   int numOutputs;
 
