@@ -18,6 +18,7 @@ from .poptorch_core import createError
 
 GRADIENT = "Gradient___"
 UPDATED = "UpdatedVar___"
+LOSS_SCALE = "finalLossScale"  # PopART's name of the scaling that automatic loss scaling arrived at
 
 # names of PopART's operators, where they differ from torch's
 _TYPES = {
@@ -64,6 +65,7 @@ class Anchor:
         self.batching = batching
         self.weight: Optional[str] = None  # of a gradient or an updated weight
         self.slot: Optional[int] = None
+        self.of_loss_scale = False
         self.pieces: List[torch.Tensor] = []
 
     @property
@@ -103,7 +105,8 @@ def make_anchors(
             anchor.weight = weight if weight in weights else None
         else:
             anchor.slot = names.get(long_name)
-        if anchor.weight is None and anchor.slot is None:
+            anchor.of_loss_scale = long_name == LOSS_SCALE and options.Training.automatic_loss_scaling
+        if anchor.weight is None and anchor.slot is None and not anchor.of_loss_scale:
             raise createError(
                 f"Anchor tensor {long_name!r} does not exist in the model: executor.getTensorNames() lists those "
                 "that do",
@@ -113,8 +116,13 @@ def make_anchors(
     return anchors
 
 
-def intermediate_representation(graph: Graph) -> str:
-    """The captured graph in the form of PopART's JSON: ``{"maingraph": [operators]}``."""
+def intermediate_representation(graph: Graph, partials: str = "float") -> str:
+    """The captured graph in the form of PopART's JSON: ``{"maingraph": [operators]}``.
+
+    Args:
+        graph: as captured.
+        partials: type of the partial sums of matmuls and convolutions, ``float`` or ``half``.
+    """
     names = {slot: name for name, slot in slot_names(graph).items()}
     returned = {ref.slot for ref in references(graph.outputs)}
 
@@ -126,6 +134,10 @@ def intermediate_representation(graph: Graph) -> str:
         attributes = {"__ipu_number": str(node.ipu), "__pipeline_stage": str(node.stage)}
         attributes.update({key: json.dumps(value, default=str) for key, value in node.attributes.items()})
         kind = operator_type(node.name)
+        if kind in ("Gemm", "MatMul"):
+            attributes["partialsType"] = f"MatMulPartialsType::{partials.upper()}"
+        elif kind == "Conv":
+            attributes["partialsType[0]"] = partials
         operators.append(
             {
                 "type": kind,
@@ -136,4 +148,4 @@ def intermediate_representation(graph: Graph) -> str:
                 "attributes": attributes,
             }
         )
-    return json.dumps({"maingraph": operators})
+    return json.dumps({"maingraph": operators}, separators=(",", ":"))

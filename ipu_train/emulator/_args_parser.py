@@ -224,7 +224,8 @@ def validate(expected: Arguments, got: Arguments) -> None:
         other = got.values[name]
         if name == expected.var_positional:
             if len(value) != len(other):
-                plain = len([n for n in expected.values if n not in (name, expected.var_keyword)])
+                by_name = (name, expected.var_keyword, *expected.keyword_only)
+                plain = len([n for n in expected.values if n not in by_name])
                 raise createPoptorchError(
                     "Number of positional arguments mismatch: expected "
                     f"{plain + len(value)} arguments but got {plain + len(other)}"

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
-from ._device_calls import DeviceCalls
+from ._device_calls import DeviceCalls, names_ipu
 from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
@@ -152,6 +152,8 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             raise createPoptorchError("backward() cannot be called explicitly inside forward.")
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
+        if self._stays_on_host(name, args, kwargs):
+            return func(*args, **kwargs)
         why = why_refused(name, args, kwargs)
         if why is not None:
             self.refusals.add(name, why)
@@ -161,6 +163,21 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             args = map_structure(args, lambda t: self._values[self._slot(t)].detach(), (torch.Tensor,))
             return func(*args, **kwargs)
         return self.record(func, name, args, kwargs)
+
+    def _stays_on_host(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+        """Whether a call has CPU tensors from outside as its operands, and nothing else: it is none of the device's.
+
+        One that moves such a tensor to the IPU makes a constant of the graph.
+        """
+        operands = [tensor for _, tensor in tensor_paths((list(args), kwargs))]
+        if not operands or any(self.is_recorded(t) or id(t) in self._attributes for t in operands):
+            return False
+        moves = name == "ipu" or (
+            name == "to" and names_ipu(kwargs.get("device", args[1] if len(args) > 1 else None))
+        )
+        if moves:
+            self.allow_attribute(operands[0])
+        return not moves
 
     def _property(self, getter: str, tensor: torch.Tensor, func: Any) -> Any:
         slot = self._slot_of.get(id(tensor))

@@ -10,6 +10,7 @@ from ._anchors import Anchor, make_anchors
 from ._args_parser import Arguments, signature_only
 from ._batching import Batching
 from ._capture import Recorder
+from ._compile_log import log_graph, log_target
 from ._devices import uses_ipu_model
 from ._dtypes import upload
 from ._executable import Executable, named_state, plain
@@ -17,12 +18,12 @@ from ._float_exceptions import check_node
 from ._graph import Graph, Ref, map_structure
 from ._impl import createPoptorchError
 from ._overlap import check_overlap
-from ._popart_options import checkPopartOptions
 from ._random import random_states
 from ._replica_groups import make_groups
 from ._rounding import Noise, make_rounding
 from .enums import CommGroupType, OutputMode
 from .options import Options
+from .poptorch_core import _validateOptions
 
 
 def make_batching(options: Options, training: bool) -> Batching:
@@ -73,7 +74,8 @@ def compile_model(
         poptorch.Error: forward does what cannot be compiled; the message says what and where.
         AssertionError: the leading dimension of an input is no multiple of the number of micro-batches.
     """
-    checkPopartOptions(options._Popart.options)
+    _validateOptions(options)
+    log_target(options)
     batching = make_batching(options, training)
     groups = make_groups(grouping or {}, dict(user_model.named_parameters()), batching.replicas)
     tensors = arguments.tensors()
@@ -113,6 +115,7 @@ def compile_model(
         options._module_namescope_enabled,
     )
 
+    log_graph(graph, storages, "half" if options.Precision.partials_type == torch.half else "float")
     weights = {name: storages[name] for name, _ in user_model.named_parameters()}
     anchors = make_anchors(options, batching, graph, weights)
     executable = Executable(
@@ -233,8 +236,8 @@ def _output(tensor: torch.Tensor, recorder: Recorder) -> Any:
     if recorder.is_recorded(tensor):
         return Ref(recorder.slot_of(tensor))
     warnings.warn(
-        "Output expected to be on the IPU but is on the CPU: it is returned as it is, and does not change with the "
-        "inputs.",
+        f"Output expected to be on the IPU but is on {tensor.device.type}: it is returned as it is, and does not "
+        "change with the inputs.",
         stacklevel=2,
     )
     return tensor

@@ -21,12 +21,14 @@ Tensors = List[torch.Tensor]
 def _check_list(value: Any, function: str, what: str) -> None:
     if not isinstance(value, list):
         raise ValueError(
-            f"poptorch.{function} expects {what} to be a list of tensors, got {type(value).__name__}"
+            f"poptorch.{function} expects {what} to be a list of tensors, got {type(value).__name__} "
+            "(Object is not list)"
         )
-    for item in value:
+    for index, item in enumerate(value):
         if not isinstance(item, torch.Tensor):
             raise ValueError(
-                f"poptorch.{function}: every element of {what} must be a tensor, got {type(item).__name__}"
+                f"poptorch.{function}: every element of {what} must be a tensor, got {type(item).__name__} "
+                f"(Object contained in list at index {index} is not torch.tensor)"
             )
 
 

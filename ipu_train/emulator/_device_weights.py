@@ -17,7 +17,7 @@ from ._update_rules import DeviceOptimizer
 from .enums import ConnectionType
 from .optim import Optimizer
 
-NOT_COMPILED = "The model has not been compiled or has been destroyed: call it (or compile()) first."
+NOT_COMPILED = "Model has not been compiled or has been destroyed. Call the model or compile() first."
 
 
 class DeviceWeights:

@@ -219,11 +219,13 @@ def _lock(path: str) -> Iterator[None]:
                 if time.time() - os.path.getmtime(path) > _LOCK_SECONDS:
                     os.remove(path)
             time.sleep(0.02)
+    logger.debug("Executable cache file locked: %s", path)
     try:
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
+        logger.debug("Process %d released the cache lock", os.getpid())
 
 
 def _write(path: str, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """The static graph that a captured forward becomes: a list of nodes over numbered tensor slots."""
 
+import copy
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -79,11 +80,20 @@ def map_structure(value: Any, visit: Callable[[Any], Any], leaf: Tuple[type, ...
             return type(value)(mapped)
         return tuple(mapped) if isinstance(value, tuple) else mapped
     if isinstance(value, dict):
-        return {key: map_structure(item, visit, leaf) for key, item in value.items()}
+        mapped = {key: map_structure(item, visit, leaf) for key, item in value.items()}
+        return mapped if type(value) is dict else like_dict(value, mapped)
     if isinstance(value, slice):
         parts = [map_structure(part, visit, leaf) for part in (value.start, value.stop, value.step)]
         return slice(*parts)
     return value
+
+
+def like_dict(original: Dict[Any, Any], items: Dict[Any, Any]) -> Dict[Any, Any]:
+    """A dict of the type, attributes and key order of ``original`` with other values."""
+    same = copy.copy(original)
+    for key, item in items.items():
+        same[key] = item
+    return same
 
 
 def references(value: Any) -> List[Ref]:

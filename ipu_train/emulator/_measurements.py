@@ -81,9 +81,7 @@ class Measurements:
                 "Cycle count logging is disabled. Please set option logCycleCount to True to enable it."
             )
         if self._cycles is None:
-            raise createPoptorchError(
-                "No cycle count available: please run the model at least once to obtain it"
-            )
+            raise createPoptorchError("Please run the model at least once before obtaining cycle count.")
         return self._cycles
 
     def getPerfCounters(self) -> Dict[str, List[List[float]]]:

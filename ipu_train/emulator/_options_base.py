@@ -102,6 +102,9 @@ class OptionsDict:
         return self._values[option]
 
     def __setattr__(self, option: str, value: Any) -> None:
+        if option == "__class__":  # a subclass of a group, as launchers of several processes put in its place
+            object.__setattr__(self, option, value)
+            return
         self.checkIsFrozen(option)
         if option.startswith("_"):
             if option not in self.__dict__:

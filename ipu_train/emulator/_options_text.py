@@ -1,14 +1,18 @@
 """Options written as text: files of setter calls, and JSON."""
 
+import codeop
 import json
 import os
 import re
 import traceback
+import warnings
 from typing import Any
 
 import torch
 
 from . import enums
+
+_UNFINISHED = "unexpected EOF while parsing"
 
 
 class ConfigFileError(Exception):
@@ -43,13 +47,24 @@ def loadFromFile(options: Any, path: str) -> None:
         try:
             programs.append(compile(line, name, "exec"))
         except SyntaxError as error:
-            raise failure(error, number, error.msg) from None
+            # what Python 3.8, which PopTorch 3.4 is built for, says of a line that stops too early
+            raise failure(error, number, _UNFINISHED if _unfinished(line) else error.msg) from None
     scope = {"options": options, "poptorch": _poptorch()}
     for number, program in enumerate(programs, start=1):
         try:
             exec(program, scope)
         except Exception as error:
             raise failure(error, number, str(error) or traceback.format_exc(limit=0).strip()) from error
+
+
+def _unfinished(line: str) -> bool:
+    """Whether more text could make Python of a line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return codeop.compile_command(line) is None
+        except SyntaxError:
+            return False
 
 
 def _poptorch() -> Any:

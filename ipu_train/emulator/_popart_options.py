@@ -54,6 +54,17 @@ _NAMES = """
 """
 _KNOWN = frozenset(_NAMES.split())
 
+# PopTorch's own settings, which Options.toDict merges with PopART's. The options check their values.
+_FRONT_END_NAMES = """
+    accumulation_and_replication_reduction_type anchored_tensors auto_round_num_ipus available_memory_proportion
+    broadcast_buffers connection_type device_iterations distributed_process_id execution_mode gradient_accumulation
+    input_cgt input_group_size ipu_id ipu_version ipuof_configs location_accumulator location_activation
+    location_optimizer location_weight log_dir max_repeat_logs meanAccumulationAndReplicationReductionStrategy
+    model_name num_distributed_processes output_mode output_return_period patterns patterns_level random_seed
+    replication_factor separate_backward_phase serial_phases_execution sync_pattern tensors_liveness use_model
+"""
+_FRONT_END = frozenset(_FRONT_END_NAMES.split())
+
 _TYPE_NAMES = ((bool, "bool"), (int, "uint64"), (float, "double"), (str, "string"))
 
 
@@ -94,6 +105,10 @@ class _PopartOptions(OptionsDict):
         self._create(_patterns=dict(patterns), _patterns_level=int(level))
         return self
 
+    def toDict(self) -> Dict[str, Any]:
+        """All settings, with the patterns as ``patterns`` and ``patterns_level``."""
+        return self._described()
+
     def _described(self) -> Dict[str, Any]:
         return dict(self._options, patterns=self._patterns, patterns_level=self._patterns_level)
 
@@ -105,6 +120,8 @@ def checkPopartOptions(options: Dict[str, Any]) -> None:
         Error: a setting PopART does not have, or a value of a type that cannot be passed on.
     """
     for key, value in options.items():
+        if key in _FRONT_END:
+            continue
         if isinstance(value, (dict, list, tuple, set, frozenset)):
             kind = "container"
             members = list(value.values()) if isinstance(value, dict) else list(value)
@@ -132,6 +149,6 @@ def logSettings(settings: Dict[str, Any]) -> None:
                 logger.debug("poptorch.Options set %s[%s] to %s", key, name, written(item))
         elif isinstance(value, (list, tuple, set, frozenset)):
             for item in value:
-                logger.debug("poptorch.Options set %s to value %s", key, written(item))
+                logger.debug("poptorch.Options added %s to %s", written(item), key)
         else:
             logger.debug("poptorch.Options set %s to value %s", key, written(value))

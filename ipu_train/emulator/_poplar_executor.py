@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional
 import torch
 
 from . import _args_parser, _devices, _files, _hooks, _wrapping
+from ._compile_log import log_acquired
 from ._compiler import compile_model
 from ._cost_report import CostReport
 from ._device_weights import NOT_COMPILED, DeviceWeights
@@ -18,7 +19,7 @@ from ._files import ExecutableFiles
 from ._graph import Ref, map_structure
 from ._impl import createPoptorchError
 from ._inspection import Inspection
-from ._logging import logger
+from ._logging import logger, trace
 from ._measurements import CLOCK_HZ, Measurements, Timeline
 from ._random import DeviceRandom, host_random_untouched
 from ._replica_groups import ParameterProxy
@@ -43,7 +44,9 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         training: bool,
         optimizer: Optional[Any] = None,
     ) -> None:
-        self._user_model = model
+        # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
+        self._model = copy.copy(model)
+        self._user_model = model if training else self._model  # what ``executor.model`` gives
         self._training = training
         if options is None:
             options = Options()
@@ -59,8 +62,6 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._tracker = AttributeTracker(own._relax_optimizer_checks)
         self._sent = self._take(optimizer) if training else None
         self._parser = _args_parser.ArgsParser(model)
-        # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
-        self._model = copy.copy(model)
         self._executable: Optional[Executable] = None
         self._runner: Optional[Runner] = None
         self._device_optimizer: Optional[DeviceOptimizer] = None
@@ -135,8 +136,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         """Capture the forward; ``modes`` are training flags by module name to do it with, rather than the present."""
         started = time.perf_counter()
         early = self._options.connection_type == ConnectionType.Always.value
-        if early:
-            _devices.acquire(self, self._options)
+        device = _devices.acquire(self, self._options) if early else _devices.target_of(self._options)
         _hooks.run_pre_compile()
         self._refresh_from_training()
         random = DeviceRandom(
@@ -158,9 +158,13 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             )
         self._random = random
         self._runner = Runner(self._executable, self._options, random, anchors)
+        log_acquired(self._executable.graph, self._options.replication_factor, device)
+        if early:
+            _devices.attach(self, self._options)
+        trace("Finished Poplar compilation")
         self._attached = self._options.connection_type != ConnectionType.Never.value
         if self._attached and not early:
-            _devices.acquire(self, self._options)
+            _devices.attach(self, self._options)
         self._upload()
         _files.after_compile(self)
         self._compile_seconds = time.perf_counter() - started
@@ -189,6 +193,8 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
                 tensors = [synthetic(tensor) for tensor in tensors]
             outputs, changed_inputs = self._runner.run(tensors, self._device_optimizer)
         self._cycles = int((time.perf_counter() - started) * CLOCK_HZ)
+        if self._options._Popart.options.get("instrumentWithHardwareCycleCounter"):
+            logger.debug("Total number of IPU cycles: %d", self._cycles)
         self._timeline = self._runner.timeline
         self._anchored = {
             anchor.short_name: download(anchor.value(), False) for anchor in self._runner.anchors
@@ -282,7 +288,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         )
         if self._attached:
             raise createPoptorchError("The model is already attached to a device")
-        _devices.acquire(self, self._options)
+        _devices.attach(self, self._options)
         self._attached = True
         self._upload()
 

@@ -120,6 +120,14 @@ class Runner:
             elif anchor.of_gradient and gradients is not None and anchor.weight in gradients:
                 anchor.keep(gradients[anchor.weight], iteration, accumulation)
 
+    def _keep_loss_scale(self, iteration: int, optimizer: DeviceOptimizer) -> None:
+        """The scaling that the losses of this device iteration were multiplied by."""
+        for anchor in self.anchors:
+            if anchor.of_loss_scale:
+                for accumulation in range(self.batching.gradient_accumulation):
+                    for _ in range(self.batching.replicas):
+                        anchor.keep(torch.tensor(float(optimizer.loss_scaling)), iteration, accumulation)
+
     # -- training ------------------------------------------------------------------------------------------------
 
     def _train(self, inputs: Sequence[torch.Tensor], optimizer: DeviceOptimizer) -> Dict[int, torch.Tensor]:
@@ -133,6 +141,7 @@ class Runner:
             for weight in self.executable.weights.values():
                 weight.grad = None
             accumulate(inputs, iteration, optimizer, pieces)
+            self._keep_loss_scale(iteration, optimizer)
             optimizer.update(self._reduced_gradients(optimizer))
             for anchor in self.anchors:
                 if anchor.weight is not None and not anchor.of_gradient:

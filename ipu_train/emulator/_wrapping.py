@@ -137,7 +137,7 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
     if isWrapped(model):
         raise RuntimeError(
             "Model has already been wrapped in 'poptorch.trainingModel'. Call model.destroy() on the model to "
-            "unwrap it before wrapping it again."
+            "unwrap before wrapping again."
         )
     for name, buffer in model.named_buffers():
         if type(buffer) is not torch.Tensor and not isWrapped(buffer):

@@ -326,9 +326,10 @@ class Options(ReportingOptions):
     def toDict(self) -> Dict[str, Any]:
         """Settings of these options and all groups, as handed to the compiler."""
         assert not self.defaultOutputMode(), "The output mode must be set before options become a dict"
-        settings = super().toDict()
+        settings = self._popart.toDict()
+        settings.update(super().toDict())
         for name, group in self._groups().items():
-            if name != "_Emulator":
+            if name not in ("_Popart", "_Emulator"):
                 settings.update(group.toDict())
         settings.update(self._execution_strategy.toDict())
         return settings

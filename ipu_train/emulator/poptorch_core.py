@@ -1,6 +1,7 @@
 """Exceptions of PopTorch and the few functions its compiled core exposes."""
 
 import enum
+import logging
 import os
 from typing import Any, Dict, Optional
 
@@ -162,15 +163,20 @@ def _validateOptions(options: Any) -> None:
     The settings of an ``Options`` are also logged at debug level, as PopTorch does when it compiles.
 
     Args:
-        options: an ``Options``, or the dict of its ``_Popart.options``.
+        options: an ``Options``, what its ``toDict`` gives, or the dict of its ``_Popart.options``.
 
     Raises:
         Error: ``Unknown ... option`` or ``Unknown value type``.
     """
+    from ._logging import logger
     from ._popart_options import checkPopartOptions, logSettings
 
-    settings = options if isinstance(options, dict) else options._Popart.options
+    if isinstance(options, dict):
+        settings = options
+    elif options.defaultOutputMode():
+        settings = dict(options._Popart.toDict(), **options._values)
+    else:
+        settings = options.toDict()
     checkPopartOptions(settings)
-    if settings is not options:
-        logSettings(options._values if options.defaultOutputMode() else options.toDict())
+    if logger.isEnabledFor(logging.DEBUG):
         logSettings(settings)

@@ -306,6 +306,31 @@ class TestArguments:
         assert type(out.y) is list
         assert type(out.y[1]) is tuple
 
+    def test_dicts_that_forward_returns_keep_their_type_and_attributes(self):
+        class Results(collections.OrderedDict):
+            note = ""
+
+        def forward(x):
+            results = Results(b=x + 1, a=[x])
+            results.note = "kept"
+            return results
+
+        executor = poptorch.inferenceModel(FromFunction(forward))
+        first, second = executor(torch.zeros(1)), executor(torch.ones(1))
+        assert type(second) is Results and list(second) == ["b", "a"] and second.note == "kept"
+        assert (first["b"].item(), second["b"].item(), second["a"][0].item()) == (1.0, 2.0, 1.0)
+
+    def test_keyword_only_parameters_do_not_count_as_positional(self):
+        class Model(nn.Module):
+            def forward(self, a, *more, flag=None, scale=1, **rest):
+                return a * scale + sum(more)
+
+        executor = poptorch.inferenceModel(Model())
+        one = torch.ones(1)
+        assert executor(one, one, one, scale=2).item() == 4.0
+        with pytest.raises(poptorch.Error, match="positional .* expected 3 arguments but got 2"):
+            executor(one, one, scale=2)
+
     def test_inputs_that_are_not_contiguous_or_require_grad(self, caplog, monkeypatch):
         from ipu_train.emulator import _args_parser
 

@@ -70,8 +70,13 @@ def test_loops_may_be_nested_and_run_no_times():
 
 @pytest.mark.parametrize("inputs", ["tuple", "number"])
 def test_loop_inputs_must_be_a_list_of_tensors(inputs):
-    wrong = (torch.ones(1),) if inputs == "tuple" else [1.0]
-    with pytest.raises(ValueError, match="list of tensors|must be a tensor"):
+    wrong = (torch.ones(1),) if inputs == "tuple" else [torch.ones(1), 1.0]
+    problem = (
+        "Object is not list"
+        if inputs == "tuple"
+        else "Object contained in list at index 1 is not torch.tensor"
+    )
+    with pytest.raises(ValueError, match=problem):
         poptorch.for_loop(1, lambda x: x, wrong)
 
 

@@ -56,6 +56,32 @@ class TestAnchors:
         executor.copyWeightsToHost()
         assert executor.model.w.tolist() == executor.getAnchoredTensor("w").tolist()
 
+    @pytest.mark.parametrize("start", [1.0, 4.0])
+    def test_the_loss_scaling_in_use_while_it_is_automatic(self, start):
+        """The scaling of a call is the one that the optimizer's state shows before it; here it doubles every time."""
+        chosen = options()
+        chosen.Training.setAutomaticLossScaling(True)
+        chosen.anchorTensor("scale", "finalLossScale", poptorch.OutputMode.Final)
+        model = Line()
+        optimizer = poptorch.optim.SGD(
+            model.parameters(), lr=0.0, loss_scaling=start, use_combined_accum=False
+        )
+        executor = poptorch.trainingModel(model, chosen, optimizer)
+        executor.compile(self.X)
+        scales = []
+        for _ in range(3):
+            factor = optimizer.state_dict()["ipu_state"]["lossScaleUpdateFactor"]
+            executor(self.X)
+            scales.append(executor.getAnchoredTensor("scale").item())
+            assert scales[-1] == start * factor
+        assert scales == [start, 2 * start, 4 * start]
+
+    def test_a_fixed_loss_scaling_has_no_tensor(self):
+        chosen = options()
+        chosen.anchorTensor("scale", "finalLossScale")
+        with pytest.raises(poptorch.Error, match="finalLossScale"):
+            train_line(chosen, self.X)
+
     def test_anchored_gradients_change_no_update(self):
         chosen = options(iterations=2, accumulation=2)
         chosen.anchorTensor("g", "Gradient___w")
@@ -137,7 +163,9 @@ class TestCounters:
             poptorch.inferenceModel(nn.ReLU()).cycleCount()
         executor = poptorch.inferenceModel(nn.ReLU(), poptorch.Options().logCycleCount(True))
         executor.compile(torch.ones(1))
-        with pytest.raises(poptorch.Error, match="run the model at least once"):
+        with pytest.raises(
+            poptorch.Error, match=r"Please run the model at least once before obtaining cycle count\."
+        ):
             executor.cycleCount()
         executor(torch.ones(1))
         assert isinstance(executor.cycleCount(), int)

@@ -48,6 +48,16 @@ DEFAULTS = {
 }
 
 
+def test_a_group_of_options_may_become_a_subclass_of_itself(opts):
+    """As popdist does to read the number of processes from elsewhere."""
+
+    class Elsewhere(poptorch.options._DistributedOptions):
+        numProcesses = 5
+
+    opts.Distributed.__class__ = Elsewhere
+    assert opts.Distributed.numProcesses == 5 and opts.Distributed.processId == 0
+
+
 class TestStorage:
     @pytest.mark.parametrize("key", DEFAULTS)
     def test_keys_start_with_their_defaults(self, opts, key):
@@ -473,9 +483,10 @@ class TestPopart:
 
     @pytest.mark.parametrize("value", [None, torch.ones(1), [object()], {"a": None}])
     def test_values_must_be_plain(self, opts, value):
-        opts._Popart.set("engineOptions", value)
-        with pytest.raises(poptorch.Error, match="Unknown value type"):
-            _validateOptions(opts)
+        opts.outputMode(poptorch.OutputMode.All)._Popart.set("engineOptions", value)
+        for settings in (opts, opts.toDict()):
+            with pytest.raises(poptorch.Error, match="Unknown value type"):
+                _validateOptions(settings)
 
     def test_settings_are_logged_when_a_model_is_compiled(self, opts, caplog):
         opts.deviceIterations(3).outputMode(poptorch.OutputMode.Sum).setAvailableMemoryProportion(
@@ -503,6 +514,29 @@ class TestPopart:
 
 
 class TestAsDict:
+    @pytest.mark.parametrize(
+        "strategy",
+        [
+            poptorch.PipelinedExecution(),
+            poptorch.SerialPhasedExecution("a"),
+            poptorch.ParallelPhasedExecution("a"),
+        ],
+        ids=lambda strategy: type(strategy).__name__,
+    )
+    def test_what_it_holds_is_valid(self, opts, strategy):
+        opts.outputMode(poptorch.OutputMode.All).setExecutionStrategy(strategy).randomSeed(1).modelName("m")
+        opts.useIpuModel(True).useIpuId(1).useOfflineIpuTarget().anchorTensor("a", "b")
+        opts.TensorLocations.numIOTiles(32)
+        opts.TensorLocations.setWeightLocation(TensorLocationSettings().useOnChipStorage())
+        _validateOptions(opts.toDict())
+
+    def test_settings_of_popart_are_among_them(self, opts):
+        opts.outputMode(poptorch.OutputMode.All)._Popart.set("wibble", 1).setPatterns({"PadSum": True}, 0)
+        settings = opts.toDict()
+        assert (settings["patterns"], settings["patterns_level"]) == ({"PadSum": True}, 0)
+        with pytest.raises(poptorch.Error, match="Unknown .* option 'wibble'"):
+            _validateOptions(settings)
+
     def test_the_output_mode_must_be_known(self, opts):
         with pytest.raises(AssertionError):
             opts.toDict()
@@ -542,7 +576,9 @@ class TestFiles:
             opts.loadFromFile(str(path))
         text = str(error.value)
         assert "SyntaxError at line 2 of b.conf" in text
-        assert "> options.replicationFactor(2" in text
+        assert "unexpected EOF while parsing\n> options.replicationFactor(2" in text, (
+            "on every version of Python"
+        )
         assert str(tmp_path) not in text
         assert opts.device_iterations == 1, "nothing is applied when a line is no Python"
 

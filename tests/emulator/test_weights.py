@@ -123,7 +123,7 @@ def test_an_inference_executor_follows_training_without_explicit_copies(trained)
 @pytest.mark.parametrize("method", ["copyWeightsToHost", "copyWeightsToDevice"])
 def test_copies_need_a_compiled_model(method):
     executor = poptorch.trainingModel(Convolutional())
-    with pytest.raises(poptorch.Error, match="has not been compiled or has been destroyed"):
+    with pytest.raises(poptorch.Error, match=r"Model has not been compiled or has been destroyed\."):
         getattr(executor, method)()
 
 
