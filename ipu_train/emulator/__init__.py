@@ -96,8 +96,14 @@ def inferenceModel(model: _Any, options: _Optional[options.Options] = None) -> P
         poptorch.Error: ``options`` is no ``poptorch.Options``, or asks for gradient accumulation.
     """
     if isinstance(options, Options) and options.Training.gradient_accumulation != 1:  # noqa: F405
-        raise createPoptorchError(
-            "You must set options.Training.gradientAccumulation to 1 for inference: there are no gradients to "
-            "accumulate. To fill a pipeline, or to run more micro-batches in a call, use options.deviceIterations."
+        message = (
+            "You must set poptorch.Options().Training.gradientAccumulation to 1 or leave it as its default value (1) "
+            "when running a poptorch.inferenceModel()."
         )
+        if not isinstance(options._execution_strategy, ShardedExecution):  # noqa: F405
+            message += (
+                " Use poptorch.Options().deviceIterations to process a sufficient number of batches each run for "
+                "pipelined execution instead."
+            )
+        raise createPoptorchError(message)
     return PoplarExecutor(_user_model(model), options, training=False)

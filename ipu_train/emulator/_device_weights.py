@@ -12,7 +12,9 @@ import torch
 from . import _wrapping
 from ._executable import Executable
 from ._impl import createPoptorchError
+from ._logging import logger
 from ._loss_scaling import AutomaticLossScaling
+from ._optimizer_text import log_update
 from ._update_rules import DeviceOptimizer
 from .enums import ConnectionType
 from .optim import Optimizer
@@ -46,9 +48,13 @@ class DeviceWeights:
                     AutomaticLossScaling(self._options._Popart.options)
                     if self._options.Training.automatic_loss_scaling else None,
                 )  # fmt: skip
+                log_update(self._sent)
                 self._connect_optimizer()
             if getattr(self._optimizer, "ipu_state_is_dirty", False):
-                self._device_optimizer.write_state(self._optimizer.get_state_dict()["ipu_state"])
+                logger.info("Writing optimiser state tensors from host to IPU memory")
+                loaded = self._optimizer.get_state_dict()
+                self._device_optimizer.write_state(loaded["ipu_state"])
+                self._device_optimizer.write_parameters(loaded["ipu_param"] or {})
                 self._optimizer.ipu_state_is_dirty = False
 
     def _connect_optimizer(self) -> None:
@@ -62,6 +68,7 @@ class DeviceWeights:
 
     def _read_optimizer_state(self) -> None:
         device = self._device_optimizer
+        logger.info("Writing optimiser state tensors from IPU to host.")
         self._optimizer.set_state_dict(
             {"ipu_state": device.read_state(), "ipu_param": device.read_parameters()}
         )
@@ -89,6 +96,7 @@ class DeviceWeights:
         """Fetch the weights when training has changed them since; tells whether it did."""
         if not self._dirty_host_weights:
             return False
+        logger.debug("Implicit copyWeightsToHost()")
         self._dirty_host_weights = False
         self.copyWeightsToHost()
         return True

@@ -125,8 +125,8 @@ def _loss_slot(graph: Graph) -> int:
         slot = graph.loss_slot()
     except ValueError as error:
         raise createPoptorchError(
-            f"Multiple independent losses found in graph: {error}. Combine them and mark the result with "
-            "poptorch.identity_loss."
+            "Multiple independent losses found in graph. Graph must have one final loss. Wrap final graph loss in "
+            f"poptorch.identity_loss. Found: {error}."
         ) from None
     if slot is None:
         raise createPoptorchError(

@@ -4,7 +4,8 @@ from typing import Any, Dict, List
 
 import torch
 
-from ._anchors import intermediate_representation, slot_names
+from ._anchors import intermediate_representation, slot_names, update_operators
+from ._optimizer_snapshot import optimizerType
 
 
 class Inspection:
@@ -37,6 +38,13 @@ class Inspection:
         return self._anchored[short_name]
 
     def _debugGetPopartIR(self) -> str:
-        """The captured graph as JSON text."""
+        """The captured graph as JSON text; in training with the operators that update the weights."""
         self._require_compiled()
-        return intermediate_representation(self._executable.graph)
+        updates: List[Dict[str, Any]] = []
+        if self._training:
+            optimizer = self._device_optimizer
+            kind = optimizerType(optimizer.kind, optimizer.settings, optimizer.groups)
+            trained = [name for names in optimizer.names for name in names]
+            has_velocity = any(key.startswith("Accl1___") for key in optimizer.state)
+            updates = update_operators(kind, trained, has_velocity)
+        return intermediate_representation(self._executable.graph, updates=updates)

@@ -82,8 +82,12 @@ class Optimizer:
 
     def _refresh(self) -> None:
         read = self.__dict__.get("_read_device_state")
-        if self.host_state_is_dirty and read is not None:
+        if read is None:
+            return
+        if self.host_state_is_dirty:
             read()
+        else:
+            logger.debug("Using cached optimiser state dict")
 
     def has_state(self) -> bool:
         """Whether there is a state of the device, read from it or loaded."""
@@ -121,8 +125,8 @@ class Optimizer:
             )
         if "ipu_state" not in state_dict or "ipu_param" not in state_dict:
             raise RuntimeError(
-                "Only IPU optimizer states can be loaded: this one has no ipu_state and ipu_param. "
-                "It was probably saved from a torch.optim optimizer"
+                "Only IPU optimizer states can be loaded onto the IPU. This one has no ipu_state and ipu_param: it "
+                "was probably saved from a torch.optim optimizer"
             )
         if "param_groups" in state_dict:
             super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})

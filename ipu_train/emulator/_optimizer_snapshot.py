@@ -50,12 +50,14 @@ class Snapshot(NamedTuple):
         settings: of the whole optimizer: ``loss_scaling``, ``max_grad_norm``, ``use_combined_accum``,
             ``bias_correction``, ``use_tf_variant``, ``max_weight_norm`` and the accumulation dtypes.
         constants: names of hyper-parameters that are compiled in.
+        defaults: the optimizer's default of each hyper-parameter of a group.
     """
 
     kind: str
     groups: List[Dict[str, Any]]
     settings: Dict[str, Any]
     constants: Set[str]
+    defaults: Dict[str, Any]
 
     def values(self) -> List[Dict[str, Any]]:
         """Everything but the parameters, for telling whether two snapshots mean the same update."""
@@ -82,7 +84,22 @@ def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:
         settings["max_weight_norm"] = _GLOBALS["max_weight_norm"]
     for name in ("loss_scaling", "max_grad_norm", "max_weight_norm"):
         settings[name] = float(settings[name])
-    return Snapshot(kind, groups, settings, _constants(optimizer, kind))
+    defaults = _group(kind, dict(optimizer.defaults, params=[]))
+    if kind == "sgd" and not settings["use_combined_accum"]:
+        for group in (*groups, defaults):
+            group["velocity_scaling"] = 1.0  # means something in combined accumulation only
+    return Snapshot(kind, groups, settings, _constants(optimizer, kind), defaults)
+
+
+def optimizerType(kind: str, settings: Dict[str, Any], groups: List[Dict[str, Any]]) -> str:
+    """PopTorch's own name of what the device runs, as its messages have it."""
+    if kind == "sgd":
+        return "SGD1" if settings["use_combined_accum"] else "SGD2"
+    if kind == "rmsprop":
+        return "RMSPROP_CENTERED" if groups and groups[0]["centered"] else "RMSPROP"
+    if kind in ("adamw", "lamb") and not settings["bias_correction"]:
+        return kind.upper() + "_NO_BIAS"
+    return kind.upper()
 
 
 def optimizerKind(optimizer: torch.optim.Optimizer) -> str:
@@ -159,63 +176,57 @@ def changedConstants(old: Snapshot, new: Snapshot) -> List[str]:
 
 
 class AttributeTracker:
-    """Warns once about each attribute of an optimizer that appears later and means nothing to the device.
+    """Warns once about attributes of an optimizer that appear later and mean nothing to the device.
+
+    What the first optimizer has is taken as it is, whatever it means.
 
     Args:
         relax: mention them at debug level (``relaxOptimizerAttributesChecks``).
     """
 
-    # what torch itself keeps on optimizers and groups, and what its learning-rate schedulers add
-    _TORCH = {
-        "defaults",
-        "state",
-        "param_groups",
-        "variable_attrs",
-        "host_state_is_dirty",
-        "ipu_state_is_dirty",
-    }
-    _FLAGS = {
-        "params",
-        "maximize",
-        "foreach",
-        "differentiable",
-        "capturable",
-        "fused",
-        "amsgrad",
-        "initial_lr",
-    }
-    _FLAGS |= {"velocity_scaling", "decoupled_weight_decay", "param_names"}
+    # what torch keeps on optimizers and in their groups
+    _OF_OPTIMIZERS = {
+        "defaults", "state", "param_groups", "variable_attrs", "host_state_is_dirty", "ipu_state_is_dirty",
+    }  # fmt: skip
+    _OF_GROUPS = {
+        "params", "maximize", "foreach", "differentiable", "capturable", "fused", "amsgrad",
+        "decoupled_weight_decay", "param_names",
+    }  # fmt: skip
 
     def __init__(self, relax: bool = False) -> None:
         self._log = logger.debug if relax else logger.warning
-        self._known: Set[str] = set()
+        self._known_attributes: Set[str] = set()
+        self._known_variables: Set[str] = set()
+        self._said: Set[str] = set()
         self._first = True
 
-    def check(self, optimizer: torch.optim.Optimizer, kind: str) -> None:
-        """Look at an optimizer handed to the executor. What the first one has is taken as it is."""
-        hyper_parameters = set(_KINDS[kind]) | self._FLAGS
-        found = [
-            f"Ignoring unexpected optimizer attribute {name}"
+    def check(self, optimizer: torch.optim.Optimizer, sent: Snapshot) -> None:
+        """Look at an optimizer handed to the executor, of which ``sent`` was taken."""
+        attributes = [
+            name
             for name in vars(optimizer)
             if not name.startswith("_")
-            and name not in self._TORCH
+            and name not in self._OF_OPTIMIZERS
             and name not in _GLOBALS
             and not callable(getattr(optimizer, name))
         ]
-        for index, group in enumerate(optimizer.param_groups):
-            found += [
-                f"Ignoring unexpected group {index} attribute {name}"
-                for name in group
-                if name not in hyper_parameters
-            ]
-        found += [
-            f"Ignoring unexpected default group variable {name}"
-            for name in optimizer.defaults
-            if name not in hyper_parameters
+        variables = [("default group variable", optimizer.defaults)]
+        variables += [
+            (f"group {index} attribute", group) for index, group in enumerate(optimizer.param_groups)
         ]
-        for message in found:
-            if message not in self._known:
-                self._known.add(message)
-                if not self._first:
-                    self._log(message)
-        self._first = False
+        if self._first:
+            self._first = False
+            self._known_attributes.update(attributes)
+            self._known_variables.update(*(found for _, found in variables))
+            self._known_variables.update(_KINDS[sent.kind], self._OF_GROUPS)
+            return
+        kind = optimizerType(sent.kind, sent.settings, sent.groups)
+        self._warn("optimizer attribute", kind, [n for n in attributes if n not in self._known_attributes])
+        for where, found in variables:
+            self._warn(where, kind, [n for n in found if n not in self._known_variables])
+
+    def _warn(self, what: str, kind: str, names: List[str]) -> None:
+        message = f"Ignoring unexpected {what} in {kind} optimizer: {names}"
+        if names and message not in self._said:
+            self._said.add(message)
+            self._log(message)

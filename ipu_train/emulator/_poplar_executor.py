@@ -21,6 +21,7 @@ from ._impl import createPoptorchError
 from ._inspection import Inspection
 from ._logging import logger, trace
 from ._measurements import CLOCK_HZ, Measurements, Timeline
+from ._optimizer_text import describe, log_update
 from ._random import DeviceRandom, host_random_untouched
 from ._replica_groups import ParameterProxy
 from ._rounding import Noise
@@ -185,6 +186,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         if not self._training:
             self._refresh_from_training()
         elif getattr(self._optimizer, "ipu_state_is_dirty", False):  # loaded since the last run
+            self.copyWeightsToHostIfNeeded()  # weights go up with it
             self._upload()
         tensors = arguments.tensors()
         started = time.perf_counter()
@@ -247,22 +249,24 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             self._release_optimizer(self._optimizer)
             self._optimizer = optimizer
             self._connect_optimizer()
+        changed = self._sent is None or describe(taken) != describe(self._sent)
         self._sent = taken
-        if self._device_optimizer is not None:
+        if self._device_optimizer is not None and changed:
+            log_update(taken)
             self._device_optimizer.set_hyper_parameters(taken)
 
     def _take(self, optimizer: Any) -> Any:
         """The optimizer's present hyper-parameters; notices attributes that mean nothing to the device."""
         taken = snapshot(optimizer)
-        self._tracker.check(optimizer, taken.kind)
+        self._tracker.check(optimizer, taken)
         half = taken.settings["accum_type"] == torch.float16 and not taken.settings["use_combined_accum"]
         strategy = MeanReductionStrategy.Running if half else MeanReductionStrategy.Post
         training = self._options.Training
         if half and training.meanAccumulationAndReplicationReductionStrategy != strategy:
             if self.__dict__.get("_executable") is not None:
                 raise ValueError(
-                    "float16 accumulation needs the running mean reduction strategy, but the model is already "
-                    "compiled for another"
+                    "float16 accumulation needs the running mean reduction strategy, but the model is already compiled "
+                    "for another"
                 )
             training._values["meanAccumulationAndReplicationReductionStrategy"] = strategy
         return taken

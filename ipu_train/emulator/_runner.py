@@ -232,7 +232,11 @@ class Runner:
                 check_gradients({name: w.grad for name, w in weights if w.grad is not None})
 
     def _reduced_gradients(self, optimizer: DeviceOptimizer) -> Gradients:
-        """Gradients summed over micro-batches and replicas (of all processes), without loss scaling; mean if asked."""
+        """Gradients summed over micro-batches and replicas (of all processes), without loss scaling; mean if asked.
+
+        The mean divides by all replicas, also for a weight whose gradients are summed in a group of them only
+        (PopTorch 3.4: a loss that is a mean over a shard of the output counts for one replica of all).
+        """
         gradients = {n: w.grad for n, w in self.executable.weights.items() if w.grad is not None}
         values = list(gradients.values())
         if self.processes > 1:
@@ -244,11 +248,4 @@ class Runner:
             divisor *= micro_batches
         if divisor != 1.0 and values:
             torch._foreach_mul_(values, 1.0 / divisor)
-        if self.mean:
-            for (
-                name,
-                groups,
-            ) in self.executable.groups.items():  # their gradients are of one group's replicas only
-                if name in gradients:
-                    gradients[name].mul_(groups.count)
         return gradients

@@ -207,19 +207,19 @@ def checkPipeline(forward_stages: int, options: Any, training: bool) -> None:
     if not training:
         if options.device_iterations < forward_stages:
             raise createError(
-                "deviceIterations must be greater than or equal to the number of pipeline stages: "
-                f"{options.device_iterations} device iterations cannot fill {forward_stages} stages. "
-                f"Set options.deviceIterations({forward_stages}) or more"
+                "poptorch.Options().deviceIterations must be greater than or equal to the number of pipeline stages "
+                f"({forward_stages}) when using poptorch.PipelinedExecution: {options.device_iterations} cannot fill "
+                "the pipeline"
             )
         return
     total = 2 * forward_stages - 1
     accumulation = options.Training.gradient_accumulation
     if accumulation < total:
         raise createError(
-            "gradientAccumulation must be greater than or equal to the number of pipeline stages "
-            f"({total}): there are {forward_stages} pipeline stages in the forward pass and an additional "
-            f"{forward_stages - 1} in the backward pass, which {accumulation} micro-batches cannot fill. "
-            f"Set options.Training.gradientAccumulation({total}) or more"
+            "poptorch.Options().Training.gradientAccumulation must be greater than or equal to the number of pipeline "
+            f"stages ({total}) when using poptorch.PipelinedExecution. Please note that a model with {forward_stages} "
+            f"pipeline stages in PopTorch will have an additional {forward_stages - 1} stages when training. "
+            f"{accumulation} micro-batches cannot fill them"
         )
 
 
@@ -256,9 +256,10 @@ def reservedIpus(per_replica: int, replicas: int, any_number: bool, round_up: bo
     reserved = 1 << (total - 1).bit_length()
     if reserved != total and not any_number:
         raise createError(
-            f"This model needs {total} IPUs, but a process reserves a power of 2 IPUs: {reserved} here. "
-            "Change the number of IPUs or replicas, or accept idle ones with "
-            "poptorch.Options().autoRoundNumIPUs(True)"
+            f"The model specifies the use of {total} IPUs, however PopTorch must reserve a minimum of {reserved} in "
+            "order to allow the model to run, because PopTorch must reserve a power of 2 or maximum of "
+            f"{MAX_IPUS_PER_PROCESS} IPUs per process. Please reconfigure your model to use a different number of IPUs "
+            "or set poptorch.Options().autoRoundNumIPUs(True)."
         )
     if reserved != total and round_up:
         logger.warning(
@@ -270,6 +271,7 @@ def reservedIpus(per_replica: int, replicas: int, any_number: bool, round_up: bo
         reserved = total
     if reserved > MAX_IPUS_PER_PROCESS:
         raise createError(
-            f"Too many IPUs requested ({reserved}): a process can use at most {MAX_IPUS_PER_PROCESS}"
+            f"Too many IPUs requested ({reserved}). Experiments that need more than {MAX_IPUS_PER_PROCESS} IPUs "
+            "require distributed execution."
         )
     return reserved

@@ -139,11 +139,11 @@ RULES: Dict[str, Callable[..., None]] = {
 def state_slots(kind: str, group: Group) -> Dict[str, float]:
     """State tensors that a rule needs for each weight, with the value they start from."""
     if kind == "sgd":
-        return {"Accl1": 0.0} if group["momentum"] else {}
+        return {"Accl1": 0.0} if group["momentum"] or group.get("variable_momentum") else {}
     if kind != "rmsprop":
         return {"Accl1": 0.0, "Accl2": 0.0}
     slots = {"Accl1": 1.0 if group["use_tf_variant"] else 0.0}
-    if group["momentum"]:
+    if group["momentum"] or group.get("variable_momentum"):
         slots["Accl2"] = 0.0
     if group["centered"]:
         slots["Accl3"] = 0.0
@@ -192,7 +192,7 @@ class DeviceOptimizer:
         rounding: Optional[Rounding] = None,
         automatic: Optional[AutomaticLossScaling] = None,
     ) -> None:
-        self.names = names
+        self._names = names
         self.weights = weights
         self.half_weights = set(half_weights)
         self.step = 0
@@ -206,8 +206,12 @@ class DeviceOptimizer:
     def set_hyper_parameters(self, snapshot: Any) -> None:
         """Take new values; state that exists is kept, state that is now needed starts afresh."""
         self.kind = snapshot.kind
-        self.settings = snapshot.settings
-        self.groups = [dict(snapshot.settings, **group) for group in snapshot.groups]
+        self.settings = dict(snapshot.settings)
+        self.names = self._names
+        self._loaded: Dict[str, torch.Tensor] = {}
+        # momentum that may come to be needs its state from the start
+        variable = {"variable_momentum": "momentum" not in snapshot.constants}
+        self.groups = [dict(snapshot.settings, **variable, **group) for group in snapshot.groups]
         for group, names in zip(self.groups, self.names):
             for slot, start in state_slots(self.kind, group).items():
                 for name in names:
@@ -280,6 +284,11 @@ class DeviceOptimizer:
     def read_parameters(self) -> Dict[str, torch.Tensor]:
         """The hyper-parameters as the tensors that PopART keeps for them."""
         scaling = self.loss_scaling
+        if self._loaded:
+            values = {key: value.clone() for key, value in self._loaded.items()}
+            if self.automatic is not None:
+                values["lossScaling_FLOAT"] = torch.tensor(float(scaling))
+            return values
         values = {"lossScaling_FLOAT": torch.tensor(float(scaling))}
         for group, names in zip(self.groups, self.names):
             for name in names:
@@ -293,3 +302,30 @@ class DeviceOptimizer:
                     values[f"learningRate___specific___{name}"] = torch.tensor(float(group["lr"]))
                     values[f"weightDecay___specific___{name}"] = torch.tensor(float(group["weight_decay"]))
         return values
+
+    def write_parameters(self, parameters: Dict[str, torch.Tensor]) -> None:
+        """Take over hyper-parameters by PopART's names, of each weight its own; they hold until new ones are sent."""
+        values = self.read_parameters()
+        given = {key: value for key, value in parameters.items() if key in values}
+        if all(torch.equal(value, values[key]) for key, value in given.items()):
+            return
+        values.update({key: value.detach().clone() for key, value in given.items()})
+        factor = float(self.state[FACTOR]) if self.automatic is not None else 1.0
+        scaling = float(values["lossScaling_FLOAT"])
+        self.settings["loss_scaling"] = scaling / factor
+        groups, names = [], []
+        for group, members in zip(self.groups, self.names):
+            for name in members:
+                own = dict(group, loss_scaling=scaling / factor)
+                if self.kind == "sgd":
+                    rate = float(values[f"scaledLearningRate0___specific___{name}"]) * scaling
+                    decay = 1 - float(values[f"weightDecayScaleFactor0___specific___{name}"])
+                    if group["dampening"] != 1:
+                        own["lr"] = rate / (1 - group["dampening"])
+                    own["weight_decay"] = decay / rate if rate else group["weight_decay"]
+                else:
+                    own["lr"] = float(values[f"learningRate___specific___{name}"])
+                    own["weight_decay"] = float(values[f"weightDecay___specific___{name}"])
+                groups.append(own)
+                names.append([name])
+        self.groups, self.names, self._loaded = groups, names, values

@@ -377,39 +377,57 @@ class TestUnexpectedAttributes:
         optimizer.param_groups[0]["group_mine"] = 1
         optimizer.defaults["default_mine"] = 1
         tracker = optim.AttributeTracker()
-        tracker.check(optimizer, "sgd")
+        tracker.check(optimizer, optim.snapshot(optimizer))
         assert not caplog.records
         optimizer.late = 1
         optimizer.param_groups[0]["group_late"] = 1
         optimizer.defaults["default_late"] = 1
         for _ in range(2):
-            tracker.check(optimizer, "sgd")
+            tracker.check(optimizer, optim.snapshot(optimizer))
         assert [r.getMessage() for r in caplog.records] == [
-            "Ignoring unexpected optimizer attribute late",
-            "Ignoring unexpected group 0 attribute group_late",
-            "Ignoring unexpected default group variable default_late",
+            "Ignoring unexpected optimizer attribute in SGD2 optimizer: ['late']",
+            "Ignoring unexpected default group variable in SGD2 optimizer: ['default_late']",
+            "Ignoring unexpected group 0 attribute in SGD2 optimizer: ['group_late']",
         ]
         assert all(r.levelno == logging.WARNING for r in caplog.records)
 
     def test_they_can_be_mentioned_quietly(self, weight, caplog):
         optimizer = optim.SGD([weight], lr=0.1)
         tracker = optim.AttributeTracker(relax=True)
-        tracker.check(optimizer, "sgd")
+        tracker.check(optimizer, optim.snapshot(optimizer))
         optimizer.late = 1
         with caplog.at_level(logging.DEBUG, logger="poptorch::python"):
-            tracker.check(optimizer, "sgd")
+            tracker.check(optimizer, optim.snapshot(optimizer))
         assert [r.levelno for r in caplog.records] == [logging.DEBUG]
 
     @pytest.mark.parametrize(
         "cls", [*OURS, torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop]
     )
-    def test_what_torch_and_its_schedulers_add_is_expected(self, cls, weight, caplog):
-        tracker = optim.AttributeTracker()
-        tracker._first = False
-        optimizer = cls([weight], lr=0.1)
-        torch.optim.lr_scheduler.StepLR(optimizer, 1)
-        tracker.check(optimizer, optim.snapshot(optimizer).kind)
-        assert not caplog.records
+    def test_what_a_scheduler_adds_is_expected_if_it_is_made_before_the_model_is_wrapped(
+        self, cls, weight, caplog
+    ):
+        for early in (True, False):
+            tracker = optim.AttributeTracker()
+            optimizer = cls([weight], lr=0.1)
+            if early:
+                torch.optim.lr_scheduler.StepLR(optimizer, 1)
+            tracker.check(optimizer, optim.snapshot(optimizer))
+            if not early:
+                torch.optim.lr_scheduler.StepLR(optimizer, 1)
+            tracker.check(optimizer, optim.snapshot(optimizer))
+            found = [r.getMessage() for r in caplog.records]
+            assert [text.split(": ")[1] for text in found] == ([] if early else ["['initial_lr']"])
+
+    def test_a_velocity_scaling_means_nothing_without_combined_accumulation(self, weight, caplog):
+        for combined in (True, False):
+            tracker = optim.AttributeTracker()
+            optimizer = optim.SGD([weight], lr=0.1, use_combined_accum=combined)
+            tracker.check(optimizer, optim.snapshot(optimizer))
+            optimizer.param_groups[0]["velocity_scaling"] = 8.0
+            sent = optim.snapshot(optimizer)
+            tracker.check(optimizer, sent)
+            assert sent.groups[0]["velocity_scaling"] == (8.0 if combined else 1.0)
+            assert bool(caplog.records) is not combined
 
 
 def test_optimizers_are_found_under_poptorch():

@@ -1,5 +1,7 @@
 """What setOptimizer sends, attributes that are constant, loss scaling (PopTorch 3.4 user guide, "Optimizers")."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -99,9 +101,9 @@ class TestUnknownAttributes:
             poptorch.setLogLevel("WARN")
         found = [r for r in caplog.records if "Ignoring unexpected" in r.getMessage()]
         assert [r.getMessage() for r in found] == [
-            "Ignoring unexpected optimizer attribute other",
-            "Ignoring unexpected group 0 attribute foo",
-            "Ignoring unexpected default group variable bar",
+            "Ignoring unexpected optimizer attribute in SGD2 optimizer: ['other']",
+            "Ignoring unexpected default group variable in SGD2 optimizer: ['bar']",
+            "Ignoring unexpected group 0 attribute in SGD2 optimizer: ['foo']",
         ]
         assert {r.levelname for r in found} == ({"DEBUG"} if relax else {"WARNING"})
 
@@ -229,3 +231,136 @@ class TestDevices:
         with pytest.raises(poptorch.Error, match="power of 2.*autoRoundNumIPUs"):
             run_on()
         assert run_on(POPTORCH_IPU_MODEL="1").tolist() == [3.0] * 3
+
+
+class TestStateThatIsLoaded:
+    """``ipu_param`` and ``ipu_state`` of a loaded state are what the device goes on with."""
+
+    @staticmethod
+    def make(cls, **arguments):
+        model = Line(2)
+        optimizer = cls(model.parameters(), lr=0.5, **arguments)
+        executor = poptorch.trainingModel(model, None, optimizer)
+        executor.compile(torch.ones(2))
+        return model, optimizer, executor
+
+    def test_hyper_parameters_of_the_state_are_used_until_others_are_sent(self):
+        model, optimizer, executor = self.make(poptorch.optim.SGD)
+        state = optimizer.state_dict()
+        state["ipu_param"]["scaledLearningRate0___specific___w"] = torch.tensor(4.0)
+        optimizer.load_state_dict(state)
+        executor(torch.ones(2))
+        assert model.w.tolist() == [-4.0, -4.0]
+        assert optimizer.state_dict()["ipu_param"]["scaledLearningRate0___specific___w"].item() == 4.0
+        optimizer.param_groups[0]["lr"] = 1.0
+        executor.setOptimizer(optimizer)
+        executor(torch.ones(2))
+        assert model.w.tolist() == [-5.0, -5.0]
+
+    def test_weight_decay_and_loss_scaling_of_the_state_are_used_too(self):
+        model, optimizer, executor = self.make(poptorch.optim.SGD, weight_decay=0.0, loss_scaling=1.0)
+        state = optimizer.state_dict()
+        # lr 0.5, decay 0.5, loss scaling 8: w - lr * (g + decay * w)
+        state["ipu_param"].update(
+            {
+                "lossScaling_FLOAT": torch.tensor(8.0),
+                "scaledLearningRate0___specific___w": torch.tensor(0.5 / 8),
+                "weightDecayScaleFactor0___specific___w": torch.tensor(1 - 0.5 * 0.5),
+            }
+        )
+        optimizer.load_state_dict(state)
+        for expected in (-0.5, -0.5 - 0.5 * (1 - 0.25)):
+            executor(torch.ones(2))
+            assert model.w.tolist() == [expected, expected]
+
+    def test_what_the_state_lacks_keeps_its_value_on_the_device(self):
+        _, optimizer, executor = self.make(poptorch.optim.Adam, weight_decay=0.25)
+        state = optimizer.state_dict()
+        del state["ipu_param"]["weightDecay___specific___w"]
+        state["ipu_param"]["learningRate___specific___w"] = torch.tensor(2.0)
+        optimizer.load_state_dict(state)
+        assert "weightDecay___specific___w" not in optimizer.state_dict()["ipu_param"]
+        executor(torch.ones(2))
+        found = optimizer.state_dict()["ipu_param"]
+        assert found["weightDecay___specific___w"].item() == 0.25
+        assert found["learningRate___specific___w"].item() == 2.0
+
+    def test_weights_trained_since_are_not_lost(self):
+        model, optimizer, executor = self.make(poptorch.optim.SGD)
+        executor(torch.ones(2))
+        optimizer.load_state_dict(optimizer.state_dict())
+        executor(torch.ones(2))
+        assert model.w.tolist() == [-1.0, -1.0]
+
+    @pytest.mark.parametrize("momentum", [None, 0.0])
+    def test_a_momentum_that_may_change_has_its_velocity_from_the_start(self, momentum):
+        _, optimizer, _ = self.make(poptorch.optim.SGD, momentum=momentum)
+        assert list(optimizer.state_dict()["ipu_state"]) == ([] if momentum is None else ["Accl1___w"])
+
+
+class TestWhatIsLogged:
+    @pytest.fixture
+    def messages(self, caplog):
+        caplog.set_level("DEBUG", logger="poptorch::python")
+        yield lambda: [r.getMessage() for r in caplog.records]
+        poptorch.setLogLevel("WARN")
+
+    def test_an_update_names_values_and_constants_once_for_each_change(self, messages):
+        model = Line()
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=0.25, momentum=0.5, loss_scaling=2.0)
+        executor = poptorch.trainingModel(model, None, optimizer)
+        executor(torch.ones(1))
+        executor.setOptimizer(optimizer)  # as before
+        updates = [text for text in messages() if text.startswith("Updating")]
+        assert len(updates) == 2
+        assert updates[0].startswith("Updating graph optimizer with SGD2, ")
+        assert updates[1].startswith("Updating group 0 optimizer with SGD2, ")
+        for text in (
+            "defaultLearningRate=0.25,",
+            "defaultMomentum=0.5,",
+            "defaultDampening=0 (const),",
+            "lossScaling=2,",
+        ):
+            assert f" {text}" in updates[0]
+        # without combined accumulation the velocity is scaled like the loss
+        for text in (
+            "learningRate=0.25,",
+            "weightDecay=0 (const),",
+            "velocityScaling=2,",
+            "accumType=float32",
+        ):
+            assert f" {text}" in updates[1]
+        optimizer.param_groups[0]["lr"] = 0.125
+        executor.setOptimizer(optimizer)
+        updates = [text for text in messages() if text.startswith("Updating")]
+        assert " learningRate=0.125," in updates[-1] and len(updates) == 4
+
+    def test_state_is_read_once_for_each_run(self, messages):
+        model = Line()
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=0.25)
+        executor = poptorch.trainingModel(model, None, optimizer)
+        executor(torch.ones(1))
+        for _ in range(2):
+            optimizer.state_dict()
+        found = [text for text in messages() if "optimiser state" in text]
+        assert found == [
+            "Writing optimiser state tensors from IPU to host.",
+            "Using cached optimiser state dict",
+        ]
+
+
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (lambda w: torch.optim.SGD(w, lr=1.0), ["SGD0VarUpdate"]),
+        (lambda w: poptorch.optim.SGD(w, lr=1.0, momentum=0.5), ["SGD2Combo", "SGD2VarUpdate"]),
+        (lambda w: torch.optim.AdamW(w), ["AdamUpdater", "AdamVarUpdate"]),
+    ],
+)
+def test_the_intermediate_representation_ends_in_the_weight_update(make, expected):
+    model = Line()
+    executor = poptorch.trainingModel(model, None, make(model.parameters()))
+    executor.compile(torch.ones(1))
+    operators = json.loads(executor._debugGetPopartIR())["maingraph"]
+    assert [op["type"] for op in operators][-len(expected) :] == expected
+    assert operators[-1]["outputs"][0]["name"] == "UpdatedVar___w"
