@@ -153,6 +153,8 @@ def intermediate_representation(
 ) -> str:
     """The captured graph and what updates its weights in the form of PopART's JSON: ``{"maingraph": [operators]}``.
 
+    The convolutions of a ``poptorch.MultiConv`` are one operator, where the last of them is.
+
     Args:
         graph: as captured.
         partials: type of the partial sums of matmuls and convolutions, ``float`` or ``half``.
@@ -160,15 +162,19 @@ def intermediate_representation(
     """
     names = {slot: name for name, slot in slot_names(graph).items()}
     returned = {ref.slot for ref in references(graph.outputs)}
+    group_of = {id(node): group for group in graph.multi_convs for node in group}
 
     def tensor(slot: int) -> Dict[str, Any]:
         return {"name": names.get(slot, f"constant/{slot}"), "returned": slot in returned}
 
     operators = []
     for node in graph.nodes:
+        group = group_of.get(id(node), [node])
+        if node is not group[-1]:
+            continue
         attributes = {"__ipu_number": str(node.ipu), "__pipeline_stage": str(node.stage)}
         attributes.update({key: json.dumps(value, default=str) for key, value in node.attributes.items()})
-        kind = operator_type(node.name)
+        kind = "MultiConv" if id(node) in group_of else operator_type(node.name)
         if kind in ("Gemm", "MatMul"):
             attributes["partialsType"] = f"MatMulPartialsType::{partials.upper()}"
         elif kind == "Conv":
@@ -178,8 +184,8 @@ def intermediate_representation(
                 "type": kind,
                 "name": f"{node.scope}/{kind}" if node.scope else kind,
                 "location": node.location,
-                "inputs": [tensor(slot) for slot in node.inputs()],
-                "outputs": [tensor(slot) for slot in node.outputs()],
+                "inputs": [tensor(slot) for member in group for slot in member.inputs()],
+                "outputs": [tensor(slot) for member in group for slot in member.outputs()],
                 "attributes": attributes,
             }
         )

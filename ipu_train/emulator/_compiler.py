@@ -89,6 +89,9 @@ def compile_model(
     recorder = Recorder(
         device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training
     )
+    recorder.strided_channel_groups = bool(
+        options._Popart.options.get("groupNormStridedChannelGrouping", False)
+    )
     storages = {}
     for name, host in named_state(user_model):
         storage, half = upload(plain(host), device)
@@ -163,7 +166,10 @@ def _capture(
     names: bool,
 ) -> Tuple[Graph, Any]:
     """Run forward once under the recorder; the host's module is as before afterwards, also when forward fails."""
-    before = [(module, dict(module._parameters), dict(module._buffers)) for module in user_model.modules()]
+    before = [
+        (name, module, dict(module._parameters), dict(module._buffers))
+        for name, module in user_model.named_modules()
+    ]
     state = [recorder.value_of_slot(slot) for slot in recorder.graph.state.values()]
     versions = [storage._version for storage in state]
     buffers_of = {name for name, _ in user_model.named_buffers()}
@@ -184,7 +190,7 @@ def _capture(
         recorder.refusals.check(error)
         raise
     finally:
-        for module, parameters, buffers in before:
+        for _, module, parameters, buffers in before:
             module._parameters.update(parameters)
             module._buffers.update(buffers)
     recorder.refusals.check()
@@ -243,9 +249,12 @@ def _output(tensor: torch.Tensor, recorder: Recorder) -> Any:
     return tensor
 
 
-def _reassigned(before: List[Tuple[torch.nn.Module, Dict[str, Any], Dict[str, Any]]]) -> str:
-    """What forward did to the registration of parameters and buffers; empty when nothing."""
-    for module, parameters, buffers in before:
+def _reassigned(before: List[Tuple[str, torch.nn.Module, Dict[str, Any], Dict[str, Any]]]) -> str:
+    """What forward did to the registration of parameters and buffers; empty when nothing.
+
+    Programs match these messages, so they begin as PopTorch 3.4's do.
+    """
+    for prefix, module, parameters, buffers in before:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             continue
         for kind, old, new in (
@@ -253,12 +262,14 @@ def _reassigned(before: List[Tuple[torch.nn.Module, Dict[str, Any], Dict[str, An
             ("Buffer", buffers, module._buffers),
         ):
             for name, tensor in old.items():
+                full_name = f"{prefix}.{name}" if prefix else name
                 if name not in new:
-                    return f"{kind} '{name}' of {type(module).__name__} is removed from the model within forward."
+                    return f"{kind} {full_name} is removed from the model when calling the forward method."
                 if new[name] is not tensor:
                     return (
-                        f"{kind} '{name}' of {type(module).__name__} is reassigned within the model when running on "
-                        "the IPU: update it in place instead, for example with copy_()."
+                        f"{kind} {full_name} is reassigned within the model when calling the forward method. This is "
+                        f"not supported. Consider using self.{full_name}.copy_(src) to copy data from a source "
+                        "tensor, where src is the name of the source tensor."
                     )
     return ""
 
@@ -279,6 +290,7 @@ def _check_buffers(model: torch.nn.Module, executable: Executable, options: Opti
     refused = [name for name in executable.updated_buffers if name not in native]
     if refused:
         raise createPoptorchError(
-            f"PopTorch does not support broadcasting buffers: {', '.join(refused)} would differ between replicas. "
-            "Call Options.broadcastBuffers(False) to let each replica keep its own."
+            "PopTorch does not support broadcasting buffers. If your model is able to tolerate buffers becoming out "
+            "of sync between replicas, you can disable buffer broadcasting using "
+            f"poptorch.Options.broadcastBuffers(False). Forward updates: {', '.join(refused)}."
         )

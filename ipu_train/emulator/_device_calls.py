@@ -6,6 +6,7 @@ import torch
 
 from ._dtypes import storage_dtype
 from ._graph import Graph, map_structure
+from ._group_norm import strided_group_norm
 from ._torch_library import cast_type
 
 _MOVES = frozenset(["cuda", "ipu", "cpu"])
@@ -40,6 +41,7 @@ class DeviceCalls:
 
     graph: Graph
     compute_device: torch.device
+    strided_channel_groups = False  # PopART's setting groupNormStridedChannelGrouping
 
     def _slot(self, tensor: torch.Tensor) -> int:
         raise NotImplementedError  # the recorder's
@@ -61,6 +63,8 @@ class DeviceCalls:
         if name == "internal_cast":
             dtype = cast_type(args[1] if len(args) > 1 else kwargs["dtype"])
             return torch.Tensor.to, (args[0], storage_dtype(dtype)), {}, dtype == torch.float16
+        if name == "group_norm" and self.strided_channel_groups:
+            return strided_group_norm, args, kwargs, None
         dtypes: List[torch.dtype] = []
 
         def on_storage(value: Any) -> Any:

@@ -46,12 +46,14 @@ class MultiConv:
         """
         for dtype in value if isinstance(value, (list, tuple)) else [value]:
             if dtype not in (torch.float, torch.half):
-                raise ValueError(f"Partials can be torch.float or torch.half, not {dtype}")
+                raise ValueError(f"Invalid partials types: expected torch.float or torch.half, not {dtype!r}")
         return self._set("partialsTypes", value)
 
     def planType(self, value: MultiConvPlanType) -> "MultiConv":
         """Whether the convolutions run side by side or one after the other."""
-        assert isinstance(value, MultiConvPlanType), f"Expected a MultiConvPlanType, not {value!r}"
+        assert isinstance(value, MultiConvPlanType), (
+            f"Invalid plan type: expected a MultiConvPlanType, not {value!r}"
+        )
         return self._set("planType", value)
 
     def perConvReservedTiles(self, value: int) -> "MultiConv":
@@ -109,3 +111,4 @@ class MultiConvs:
                 raise createError(
                     f"poptorch.MultiConv: {name} has {len(value)} values for {len(convolutions)} convolutions."
                 )
+        self.graph.multi_convs.append(convolutions)  # type: ignore[attr-defined]

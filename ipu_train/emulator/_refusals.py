@@ -105,6 +105,10 @@ def _why_arguments(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> 
         return _INDICES
     if name.startswith(("max_pool", "adaptive_max_pool")) and kwargs.get("return_indices"):
         return _INDICES
+    if name in ("interpolate", "upsample"):
+        mode = kwargs.get("mode", args[3] if len(args) > 3 else "nearest")
+        if mode in ("linear", "trilinear"):
+            return f"uses upsample mode '{mode}': for sequences and volumes only 'nearest' is supported"
     if name.startswith("conv_transpose"):
         dilation = kwargs.get("dilation", args[7] if len(args) > 7 else 1)
         if any(d != 1 for d in (dilation if isinstance(dilation, (tuple, list)) else (dilation,))):

@@ -97,10 +97,14 @@ def test_a_buffer_that_is_replaced_or_deleted_is_refused_and_the_host_is_intact(
 
     model = Model()
     buffer = model.i
-    with pytest.raises(poptorch.Error, match=f"is {kind} (within|from) the model"):
+    with pytest.raises(
+        poptorch.Error, match=f"Buffer i is {kind} (within|from) the model when calling the forward"
+    ):
         poptorch.inferenceModel(model)(torch.zeros(1))
     assert model.i is buffer
     assert model.i.item() == 0.0
+    with pytest.raises(poptorch.Error, match=r"Buffer 1\.i is "):  # named as in the state dict
+        poptorch.inferenceModel(nn.Sequential(nn.ReLU(), model))(torch.zeros(1))
 
 
 def test_tensors_are_on_the_ipu_inside_forward_and_on_the_cpu_outside():

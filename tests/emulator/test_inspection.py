@@ -244,6 +244,68 @@ def test_popart_settings_are_checked_at_compilation(key, value, message):
         executor(torch.ones(1))
 
 
+class TestStridedChannelGroups:
+    """PopART's setting groupNormStridedChannelGrouping: "fast group norm" in Graphcore's CNN application."""
+
+    @staticmethod
+    def settings():
+        chosen = poptorch.Options()
+        chosen._Popart.set("groupNormStridedChannelGrouping", True)
+        return chosen
+
+    @staticmethod
+    def truth(x, norm):
+        """Channel i * groups + g is in group g; PopLibs, popnn/GroupNorm.hpp."""
+        y = torch.empty_like(x)
+        for g in range(norm.num_groups):
+            part = x[:, g :: norm.num_groups]
+            axes = tuple(range(1, x.dim()))
+            variance, mean = torch.var_mean(part, axes, unbiased=False, keepdim=True)
+            y[:, g :: norm.num_groups] = (part - mean) / (variance + norm.eps).sqrt()
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        return y * norm.weight.detach().view(shape) + norm.bias.detach().view(shape)
+
+    @pytest.mark.parametrize("shape", [(3, 6), (2, 6, 4, 5)])
+    def test_groups_are_made_of_channels_that_lie_apart(self, shape):
+        torch.manual_seed(0)
+        norm = nn.GroupNorm(2, 6)
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        x = torch.randn(shape)
+        output = poptorch.inferenceModel(norm, self.settings())(x)
+        torch.testing.assert_close(output, self.truth(x, norm), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(output, norm(x), atol=0.1)
+
+    def test_layer_norm_and_instance_norm_are_as_ever(self):
+        x = torch.randn(2, 6, 4, 5)
+        for norm in (nn.GroupNorm(1, 6), nn.GroupNorm(6, 6), nn.LayerNorm(5), nn.InstanceNorm2d(6)):
+            output = poptorch.inferenceModel(norm, self.settings())(x)
+            torch.testing.assert_close(output, norm(x).detach(), rtol=1e-4, atol=1e-5)
+
+    def test_training_differentiates_it(self):
+        torch.manual_seed(0)
+        norm, x = nn.GroupNorm(2, 4), torch.randn(3, 4, 2, 2)
+
+        class Squared(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.norm = nn.Conv2d(4, 4, 1), norm
+
+            def forward(self, x):
+                return poptorch.identity_loss(self.norm(self.conv(x)).pow(3), "sum")
+
+        model = Squared()
+        before = model.conv.weight.detach().clone().requires_grad_()
+        y = torch.nn.functional.conv2d(x, before, model.conv.bias.detach())
+        self.truth(y, norm).pow(3).sum().backward()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        executor = poptorch.trainingModel(model, self.settings(), optimizer)
+        executor(x)
+        torch.testing.assert_close(
+            model.conv.weight.detach(), before.detach() - before.grad, rtol=1e-3, atol=1e-4
+        )
+
+
 class TestFloatingPointExceptions:
     """Options.Precision.enableFloatingPointExceptions."""
 

@@ -1,6 +1,7 @@
 """Functions that PopTorch adds to torch (PopTorch 3.4 API reference, "Custom functions")."""
 
 import itertools
+import json
 import math
 
 import pytest
@@ -187,6 +188,26 @@ class TestMultiConv:
         assert first.unique().tolist() == [9.0]
         assert second.unique().tolist() == [18.0]
 
+    def test_its_convolutions_are_one_operator_of_the_graph(self):
+        class Twice(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second, self.last = (nn.Conv2d(1, 1, 3, padding=1) for _ in range(3))
+
+            def forward(self, x):
+                with poptorch.MultiConv():
+                    y = self.first(x)
+                    z = self.second(x.abs())
+                return self.last(y + z)
+
+        executor = poptorch.inferenceModel(Twice())
+        executor.compile(torch.ones(1, 1, 4, 4))
+        operators = json.loads(executor._debugGetPopartIR())["maingraph"]
+        assert [op["type"] for op in operators] == ["Abs", "MultiConv", "Add", "Conv"]
+        multi = operators[1]
+        assert len(multi["outputs"]) == 2
+        assert {"first.weight", "second.weight"} <= {tensor["name"] for tensor in multi["inputs"]}
+
     def test_misuse_is_refused_at_compilation(self):
         def nested(x):
             with poptorch.MultiConv(), poptorch.MultiConv():
@@ -201,15 +222,15 @@ class TestMultiConv:
 
     def test_setters_check_types(self):
         multi = poptorch.MultiConv()
-        for setter, wrong, error in (
-            (multi.availableMemoryProportions, "0.5", AssertionError),
-            (multi.partialsTypes, torch.int32, ValueError),
-            (multi.planType, 0, AssertionError),
-            (multi.perConvReservedTiles, 0.5, AssertionError),
-            (multi.cycleBackOff, 1, AssertionError),
-            (multi.enableConvDithering, [True, 1], ValueError),
+        for setter, wrong, error, text in (
+            (multi.availableMemoryProportions, "0.5", AssertionError, None),
+            (multi.partialsTypes, torch.int32, ValueError, "Invalid partials types"),
+            (multi.planType, 0, AssertionError, "Invalid plan type"),
+            (multi.perConvReservedTiles, 0.5, AssertionError, None),
+            (multi.cycleBackOff, 1, AssertionError, None),
+            (multi.enableConvDithering, [True, 1], ValueError, None),
         ):
-            with pytest.raises(error):
+            with pytest.raises(error, match=text):
                 setter(wrong)
 
 

@@ -45,6 +45,12 @@ def test_operations_without_a_place_on_the_ipu(forward):
         run(forward, torch.eye(4))
 
 
+@pytest.mark.parametrize("mode, shape", [("linear", (1, 2, 3)), ("trilinear", (1, 2, 3, 3, 3))])
+def test_linear_upsampling_is_for_images_only(mode, shape):
+    with pytest.raises(poptorch.Error, match=f"'{mode}': .* only 'nearest' is supported"):
+        run(torch.nn.Upsample(scale_factor=2, mode=mode), torch.ones(shape))
+
+
 @pytest.mark.parametrize(
     "forward",
     [
