@@ -45,6 +45,14 @@ def test_operations_without_a_place_on_the_ipu(forward):
         run(forward, torch.eye(4))
 
 
+@pytest.mark.parametrize("arguments", [(), (-1,)])
+def test_one_hot_needs_the_number_of_classes(arguments):
+    with pytest.raises(poptorch.Error, match="OneHot num classes must be specified"):
+        run(lambda x: F.one_hot(x, *arguments), torch.tensor([0, 2]))
+    with pytest.raises(poptorch.Error, match="OneHot num classes must be specified"):
+        run(lambda x: F.one_hot(x, num_classes=-1), torch.tensor([0, 2]))
+
+
 @pytest.mark.parametrize(
     "forward",
     [
