@@ -96,7 +96,10 @@ def make_anchors(
         own = copy.copy(batching)
         if not mode_is_none:
             own.output_mode, own.period = OutputMode(mode), period
-        logger.debug("Anchor %s %s/%d", long_name, own.output_mode.name.upper(), own.period)
+        mode_name = own.output_mode.name
+        if own.output_mode != OutputMode.Sum:  # PopTorch writes this one as it is
+            mode_name = mode_name.upper()
+        logger.debug("Anchor %s %s/%d", long_name, mode_name, own.period)
         anchor = Anchor(short_name, long_name, own)
         if long_name.startswith((GRADIENT, UPDATED)):
             weight = long_name[len(GRADIENT if anchor.of_gradient else UPDATED) :]

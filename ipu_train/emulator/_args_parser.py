@@ -103,6 +103,10 @@ class Arguments:
     def tensors(self) -> List[torch.Tensor]:
         return [tensor for value in self.values.values() for tensor in tensors_of(value)]
 
+    def tensor_names(self) -> List[str]:
+        """For each of :meth:`tensors` the parameter of forward that it came with."""
+        return [name for name, value in self.values.items() for _ in tensors_of(value)]
+
     def with_tensors(self, tensors: List[torch.Tensor]) -> "Arguments":
         iterator = iter(tensors)
         values = {name: rebuild(value, iterator) for name, value in self.values.items()}
@@ -199,7 +203,10 @@ def _prepare(tensor: torch.Tensor) -> torch.Tensor:
             f"Zero-sized tensors are unsupported (Got shape {list(tensor.shape)}): every input needs an element"
         )
     if tensor.requires_grad:
-        logger.warning("An input tensor requires grad: it is detached, gradients do not flow to inputs.")
+        logger.warning(
+            "Input tensor has requires_grad=True set. This tensor will be detached because backward pass via inputs is "
+            "not supported."
+        )
         tensor = tensor.detach()
     if not tensor.is_contiguous():
         if not _warned_contiguous:

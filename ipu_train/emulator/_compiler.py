@@ -145,7 +145,7 @@ def compile_model(
             "micro-batch."
         )
     _check_buffers(user_model, executable, options)
-    check_overlap(graph, options)
+    check_overlap(graph, options, arguments.tensor_names())
     recorder.stages.validate(options, training, hardware=not uses_ipu_model(options))
     executable.build_replicas(options.replication_factor)
     return executable, anchors

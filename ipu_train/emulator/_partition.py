@@ -1,6 +1,6 @@
 """Samplers of the ``DataLoader``: a process's share of a data set, and groups of sampled batches."""
 
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -57,6 +57,20 @@ class ProcessShareSampler(torch.utils.data.Sampler):
         self._used = num_processes * self._count if drop_last else length
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)
         self._left_over: Optional[torch.Tensor] = None
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # A pickled generator is a pickled tensor, which another process would map from memory shared with this one.
+        # That memory is gone once the temporary tensor of the state is, so the state travels as bytes.
+        state = dict(self.__dict__)
+        if self._generator is not None:
+            state["_generator"] = self._generator.get_state().numpy().tobytes()
+        return state
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._generator is not None:
+            self._generator = torch.Generator()
+            self._generator.set_state(torch.frombuffer(bytearray(state["_generator"]), dtype=torch.uint8))
 
     def __len__(self) -> int:
         return self._count

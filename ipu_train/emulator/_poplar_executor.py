@@ -340,8 +340,9 @@ def synthetic(tensor: torch.Tensor) -> torch.Tensor:
 def refuse_backward(*args: Any, **kwargs: Any) -> None:
     """What ``backward`` is on an executor's outputs. Outputs may be pickled, hence a function of the module."""
     raise createPoptorchError(
-        "backward() cannot be called explicitly on outputs of a PopTorch model: a trainingModel has run the backward "
-        "pass and the weight update already, an inferenceModel computes no gradients."
+        "backward() cannot be called explicitly on outputs of a PopTorch model. If you're using a trainingModel, the "
+        "backwards pass is performed automatically when invoking the model. If you're using an inferenceModel, you "
+        "should use a trainingModel instead."
     )
 
 

@@ -109,6 +109,11 @@ def _why_arguments(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> 
         mode = kwargs.get("mode", args[3] if len(args) > 3 else "nearest")
         if mode in ("linear", "trilinear"):
             return f"uses upsample mode '{mode}': for sequences and volumes only 'nearest' is supported"
+    if name == "one_hot" and kwargs.get("num_classes", args[1] if len(args) > 1 else -1) == -1:
+        return (
+            "has a result whose shape depends on the values of its input: OneHot num classes must be specified and "
+            "must be constant."
+        )
     if name.startswith("conv_transpose"):
         dilation = kwargs.get("dilation", args[7] if len(args) > 7 else 1)
         if any(d != 1 for d in (dilation if isinstance(dilation, (tuple, list)) else (dilation,))):

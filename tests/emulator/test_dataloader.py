@@ -1,6 +1,7 @@
 """``poptorch.DataLoader``: combined batches and shares of processes (PopTorch 3.4 user guide, "DataLoader")."""
 
 import logging
+import pickle
 
 import pytest
 import torch
@@ -253,6 +254,26 @@ class TestProcesses:
             second = {i for sampler in samplers for i in sampler}
             assert len(first) == len(second) == 96
             assert first | second == set(range(100))
+
+    def test_a_shuffling_loader_can_load_in_another_process(self):
+        """Also the default start method, a fork server, that maps pickled tensors only while their owner has them."""
+        loader = DataLoader(
+            options(process=(0, 2), seed=3),
+            Increasing(40),
+            batch_size=4,
+            shuffle=True,
+            mode=poptorch.DataLoaderMode.Async,
+        )
+        reference = DataLoader(options(process=(0, 2), seed=3), Increasing(40), batch_size=4, shuffle=True)
+        for _ in range(2):
+            assert labels(loader) == labels(reference)
+
+    def test_a_copy_goes_on_where_its_original_is(self):
+        sampler = ProcessShareSampler(100, 4, 1, 3, True, 7)
+        list(sampler)
+        copied = pickle.loads(pickle.dumps(sampler))
+        for _ in range(2):
+            assert list(copied) == list(sampler)
 
     def test_few_items_are_not_lost_for_ever(self):
         """More left over than used: two epochs cannot cover everything, but must differ."""

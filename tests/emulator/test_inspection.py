@@ -105,6 +105,14 @@ class TestAnchors:
         assert executor.getAnchoredTensor("activation").tolist() == [0.0, 3.0]
         assert "act/Relu:0" in executor.getTensorNames()
 
+    @pytest.mark.parametrize("mode, text", [("EveryN", "EVERYN/2"), ("All", "ALL/1"), ("Sum", "Sum/1")])
+    def test_the_log_says_what_is_kept(self, mode, text, caplog):
+        chosen = options(iterations=2, accumulation=2)
+        chosen.anchorTensor("g", "Gradient___w", getattr(poptorch.OutputMode, mode), 2)
+        with caplog.at_level("DEBUG", logger="poptorch::python"):
+            train_line(chosen, self.X)
+        assert f"Gradient___w {text}" in caplog.text
+
     def test_unknown_names(self):
         executor = train_line(None, self.X)
         with pytest.raises(AssertionError, match="No tensor with name other"):

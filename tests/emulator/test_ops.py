@@ -33,8 +33,8 @@ class TestPrintTensor:
         assert capfd.readouterr().err.count("product") == 0
         executor(torch.ones(2, 2))
         text = capfd.readouterr().err
-        assert text.count("product: ((3., 3.))") == 2
-        assert text.count("product_gradient: ((1., 1.))") == 2
+        assert text.count("product: (\n (3.000, 3.000)\n)") == 2
+        assert text.count("product_gradient: (\n (1.000, 1.000)\n)") == 2
 
     def test_the_gradient_can_be_left_out(self, capfd):
         poptorch.trainingModel(self.model(title="t", print_gradient=False))(torch.ones(2))
@@ -44,9 +44,29 @@ class TestPrintTensor:
         x = torch.tensor([[1.0, 2.0]])
         out = poptorch.ipu_print_tensor(x, "x", open_bracket="<", close_bracket=">", separator="; ")
         assert torch.equal(out, x)
-        assert capfd.readouterr().err == "x: <<1.; 2.>>\n"
+        assert capfd.readouterr().err == "x: <\n <1.000; 2.000>\n>\n"
 
-    @pytest.mark.parametrize("how, text", [("fixed", "(0.1235)"), ("scientific", "(1.2346e-01)")])
+    def test_each_dimension_is_bracketed_in_lines_of_its_own(self, capfd):
+        poptorch.ipu_print_tensor(torch.arange(8).view(2, 2, 2), separator=" ")
+        assert capfd.readouterr().err == "(\n (\n  (0 1)\n  (2 3)\n )\n (\n  (4 5)\n  (6 7)\n )\n)\n"
+
+    def test_long_rows_go_on_in_the_next_line_further_in(self, capfd):
+        poptorch.ipu_print_tensor(torch.arange(10, 15).view(1, 5), max_line_width=11)
+        assert capfd.readouterr().err == "(\n (10, 11,\n   12, 13,\n   14)\n)\n"
+
+    @pytest.mark.parametrize(
+        "digits, text",
+        [
+            (4, "(  1.5, -22.2, 333.3)"),
+            (6, "(  1.500, -22.250, 333.300)"),
+            (2, "( 1.5e+00, -2.2e+01,  3.3e+02)"),
+        ],
+    )
+    def test_digits_count_what_is_before_the_point_too(self, capfd, digits, text):
+        poptorch.ipu_print_tensor(torch.tensor([1.5, -22.25, 333.3]), digits=digits)
+        assert capfd.readouterr().err.strip() == text
+
+    @pytest.mark.parametrize("how, text", [("fixed", "(0.123)"), ("scientific", "(1.235e-01)")])
     def test_float_formats(self, capfd, how, text):
         poptorch.ipu_print_tensor(torch.tensor([0.123456]), float_format=how)
         assert capfd.readouterr().err.strip() == text
@@ -54,6 +74,8 @@ class TestPrintTensor:
     def test_large_tensors_are_summarised(self, capfd):
         poptorch.ipu_print_tensor(torch.arange(100), summarise_threshold=10, edge_items=2)
         assert capfd.readouterr().err.strip() == "( 0,  1, ..., 98, 99)"
+        poptorch.ipu_print_tensor(torch.arange(100).view(20, 5), summarise_threshold=10, edge_items=1)
+        assert capfd.readouterr().err == "(\n ( 0, ...,  4)\n ...\n (95, ..., 99)\n)\n"
 
     def test_only_tensors(self):
         with pytest.raises(poptorch.Error, match="ipu_print_tensor"):
@@ -157,6 +179,23 @@ class TestOverlap:
         with pytest.raises(poptorch.Error, match=message):
             self.compile(lambda x: forward(x, self.LOOP))
         self.compile(lambda x: forward(x, poptorch.OverlapMode.NoOverlap))  # always fine
+
+    def test_a_tensor_returned_beside_its_marked_self_is_returned_twice(self):
+        def forward(x):
+            y = x + 1
+            return y, poptorch.set_overlap_for_output(y, self.LOOP)
+
+        with pytest.raises(poptorch.Error, match="returned twice"):
+            self.compile(forward)
+
+    def test_the_message_names_the_input_and_comes_before_that_of_the_strategy(self):
+        class Model(nn.Module):
+            def forward(self, image, label):
+                return poptorch.set_overlap_for_input(label, TestOverlap.LOOP) + image + label
+
+        executor = poptorch.inferenceModel(Model())  # the default strategy is a pipeline
+        with pytest.raises(poptorch.Error, match="This is not the case for input label to the model"):
+            executor(torch.ones(1), torch.ones(1))
 
     def test_pipelines_io_tiles_and_output_modes(self):
         def forward(x):

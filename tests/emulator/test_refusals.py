@@ -51,6 +51,14 @@ def test_linear_upsampling_is_for_images_only(mode, shape):
         run(torch.nn.Upsample(scale_factor=2, mode=mode), torch.ones(shape))
 
 
+@pytest.mark.parametrize("arguments", [(), (-1,)])
+def test_one_hot_needs_the_number_of_classes(arguments):
+    with pytest.raises(poptorch.Error, match="OneHot num classes must be specified"):
+        run(lambda x: F.one_hot(x, *arguments), torch.tensor([0, 2]))
+    with pytest.raises(poptorch.Error, match="OneHot num classes must be specified"):
+        run(lambda x: F.one_hot(x, num_classes=-1), torch.tensor([0, 2]))
+
+
 @pytest.mark.parametrize(
     "forward",
     [
