@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from . import _state
 from ._control_flow import ControlFlow
 from ._device_calls import DeviceCalls, names_ipu
-from ._dtypes import device_dtype, upload
+from ._dtypes import device_dtype, download, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
 from ._impl import createPoptorchError
@@ -115,6 +115,25 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         )
         self.allow_attribute(tensor)
         return self._slot(tensor)
+
+    def keep_constants(self) -> None:
+        """Let every run start from the constants' own values, also where forward updates them in place.
+
+        Such an update happens once as the host sees it, since Python runs forward once, and is lost on the device
+        between runs: only buffers last (PopTorch 3.4 user guide, "Custom buffers").
+        """
+        updated = [(slot, t) for slot, t in self.graph.constants.items() if t._version]
+        for slot, storage in updated:
+            host = self._visible[id(storage)]
+            kept = len(self._values)
+            self._values[kept], half = upload(host, self.compute_device)
+            if half:
+                self.graph.half.add(kept)
+            del self.graph.constants[slot]
+            self.graph.constants[kept] = self._values[kept]
+            self.graph.start_with_copy(kept, slot)
+            with torch.no_grad():
+                host.copy_(download(storage, half))
 
     def is_recorded(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self._slot_of

@@ -196,6 +196,7 @@ def _capture(
     recorder.refusals.check()
     if problem:
         raise createPoptorchError(problem)
+    recorder.keep_constants()
     graph = recorder.graph
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     graph.outputs = map_structure(result, lambda t: _output(t, recorder), (torch.Tensor,))

@@ -144,6 +144,23 @@ class Graph:
                 wanted.update(node.inputs())
         return found
 
+    def start_with_copy(self, source: int, target: int) -> None:
+        """Put a node at the front that copies the tensor in ``source`` to ``target``."""
+        first = self.nodes[0]
+        copy = Node(
+            torch.clone,
+            "clone",
+            (Ref(source),),
+            {},
+            [((), target)],
+            False,
+            first.ipu,
+            first.stage,
+            first.location,
+        )
+        self.nodes.insert(0, copy)
+        self.losses = [(index + 1, slot) for index, slot in self.losses]
+
     def loss_slot(self) -> Optional[int]:
         """The slot where backward starts, None when there is no loss.
 

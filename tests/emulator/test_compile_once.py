@@ -62,6 +62,29 @@ def test_a_tensor_attribute_that_is_no_buffer_is_a_constant():
     assert [executor(torch.zeros(1)).item() for _ in range(3)] == [1.0, 1.0, 1.0]
 
 
+def test_a_constant_that_forward_updates_in_place_starts_anew_in_every_run():
+    class Offset(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+            self.offset = torch.tensor([1.0, 2.0])
+
+        def forward(self, x):
+            self.offset += 1
+            self.offset[0] *= 10
+            out = self.scale * x + self.offset
+            return out, poptorch.identity_loss(out, reduction="sum")
+
+    model = Offset()
+    device = poptorch.trainingModel(
+        model, poptorch.Options().deviceIterations(3).outputMode(poptorch.OutputMode.All)
+    )
+    for _ in range(2):
+        out, _ = device(torch.zeros(3, 2))
+        assert torch.equal(out, torch.tensor([[20.0, 3.0]] * 3).reshape(out.shape))
+    assert torch.equal(model.offset, torch.tensor([20.0, 3.0]))  # Python updated it once, while compiling
+
+
 def test_a_buffer_updated_in_place_persists_on_the_device():
     class Counter(nn.Module):
         def __init__(self):
