@@ -22,10 +22,11 @@ Context withoutNorm(poplar::Graph &graph, const Shape &shape, const std::vector<
   return context;
 }
 
-// What each worker of a tile leaves: [workers, rows * values].
+// What each worker of a tile leaves: [workers, rows * values]. The CPU target too runs a MultiVertex six times,
+// though it may have one worker context: PopLibs' vertices count on six there.
 poplar::Tensor addPartials(poplar::Graph &graph, const TileRun &run, std::size_t rows, std::size_t values,
                            const poplar::DebugContext &debugContext) {
-  const std::size_t workers = graph.getTarget().getNumWorkerContexts();
+  const std::size_t workers = cycles::kWorkers;
   const poplar::Tensor partials = graph.addVariable(poplar::FLOAT, {workers, rows * values}, debugContext);
   graph.setTileMapping(partials, run.tile);
   return partials;
