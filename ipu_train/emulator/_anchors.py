@@ -116,13 +116,8 @@ def make_anchors(
     return anchors
 
 
-def intermediate_representation(graph: Graph, partials: str = "float") -> str:
-    """The captured graph in the form of PopART's JSON: ``{"maingraph": [operators]}``.
-
-    Args:
-        graph: as captured.
-        partials: type of the partial sums of matmuls and convolutions, ``float`` or ``half``.
-    """
+def intermediate_representation(graph: Graph) -> str:
+    """The captured graph in the form of PopART's JSON: ``{"maingraph": [operators]}``."""
     names = {slot: name for name, slot in slot_names(graph).items()}
     returned = {ref.slot for ref in references(graph.outputs)}
 
@@ -134,10 +129,6 @@ def intermediate_representation(graph: Graph, partials: str = "float") -> str:
         attributes = {"__ipu_number": str(node.ipu), "__pipeline_stage": str(node.stage)}
         attributes.update({key: json.dumps(value, default=str) for key, value in node.attributes.items()})
         kind = operator_type(node.name)
-        if kind in ("Gemm", "MatMul"):
-            attributes["partialsType"] = f"MatMulPartialsType::{partials.upper()}"
-        elif kind == "Conv":
-            attributes["partialsType[0]"] = partials
         operators.append(
             {
                 "type": kind,
@@ -148,4 +139,4 @@ def intermediate_representation(graph: Graph, partials: str = "float") -> str:
                 "attributes": attributes,
             }
         )
-    return json.dumps({"maingraph": operators}, separators=(",", ":"))
+    return json.dumps({"maingraph": operators})
