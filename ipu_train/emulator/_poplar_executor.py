@@ -44,9 +44,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         training: bool,
         optimizer: Optional[Any] = None,
     ) -> None:
-        # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
-        self._model = copy.copy(model)
-        self._user_model = model if training else self._model  # what ``executor.model`` gives
+        self._user_model = model
         self._training = training
         if options is None:
             options = Options()
@@ -62,6 +60,10 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._tracker = AttributeTracker(own._relax_optimizer_checks)
         self._sent = self._take(optimizer) if training else None
         self._parser = _args_parser.ArgsParser(model)
+        # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
+        self._model = copy.copy(model)
+        if not training:
+            self._user_model = self._model  # so that model.eval() on an inference executor reaches what runs
         self._executable: Optional[Executable] = None
         self._runner: Optional[Runner] = None
         self._device_optimizer: Optional[DeviceOptimizer] = None

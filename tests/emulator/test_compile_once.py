@@ -527,3 +527,18 @@ def test_outputs_can_be_copied_and_pickled_and_have_no_backward(kind):
 def test_losses_of_a_batch_of_one_are_scalars():
     out = run(lambda x: F.mse_loss(x, torch.zeros_like(x)), torch.ones(1, 4))
     assert out.shape == ()
+
+
+def test_the_training_flag_of_the_wrapped_module_itself_is_read_when_it_is_wrapped():
+    class Model(nn.Module):
+        def forward(self, x):
+            return x + (1 if self.training else 2)
+
+    module = Model().train()
+    executor = poptorch.inferenceModel(module)
+    module.eval()
+    assert executor(torch.zeros(1)).item() == 1.0
+    other = poptorch.inferenceModel(module)
+    other.model.train()
+    assert not module.training
+    assert other(torch.zeros(1)).item() == 1.0
