@@ -56,6 +56,11 @@ def log_target(options: Any) -> None:
         logger.info("From the user configuration: Ipu model: %s", state)
 
 
+def log_compiled() -> None:
+    """Nothing is left to do but to run."""
+    trace("Finished Poplar compilation")
+
+
 def log_acquired(graph: Graph, replicas: int, device: int) -> None:
     """How many IPUs the model takes, and from which device id."""
     ipus = len({node.ipu for node in graph.nodes}) or 1
