@@ -151,16 +151,13 @@ def update_operators(optimizer_type: str, weights: List[str], has_velocity: bool
     return operators
 
 
-def intermediate_representation(
-    graph: Graph, partials: str = "float", updates: Sequence[Dict[str, Any]] = ()
-) -> str:
+def intermediate_representation(graph: Graph, updates: Sequence[Dict[str, Any]] = ()) -> str:
     """The captured graph and what updates its weights in the form of PopART's JSON: ``{"maingraph": [operators]}``.
 
     The convolutions of a ``poptorch.MultiConv`` are one operator, where the last of them is.
 
     Args:
         graph: as captured.
-        partials: type of the partial sums of matmuls and convolutions, ``float`` or ``half``.
         updates: the operators of the weight update (:func:`update_operators`).
     """
     names = {slot: name for name, slot in slot_names(graph).items()}
@@ -178,10 +175,6 @@ def intermediate_representation(
         attributes = {"__ipu_number": str(node.ipu), "__pipeline_stage": str(node.stage)}
         attributes.update({key: json.dumps(value, default=str) for key, value in node.attributes.items()})
         kind = "MultiConv" if id(node) in group_of else operator_type(node.name)
-        if kind in ("Gemm", "MatMul"):
-            attributes["partialsType"] = f"MatMulPartialsType::{partials.upper()}"
-        elif kind == "Conv":
-            attributes["partialsType[0]"] = partials
         operators.append(
             {
                 "type": kind,

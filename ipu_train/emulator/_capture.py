@@ -15,10 +15,11 @@ from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
-from ._device_calls import DeviceCalls, names_ipu
+from ._device_calls import DeviceCalls
 from ._dtypes import device_dtype, download, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
+from ._host_calls import from_host_alone, moves_to_ipu
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
 from ._multi_conv import MultiConvs
@@ -188,15 +189,12 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
 
         One that moves such a tensor to the IPU makes a constant of the graph.
         """
-        operands = [tensor for _, tensor in tensor_paths((list(args), kwargs))]
-        if not operands or any(self.is_recorded(t) or id(t) in self._attributes for t in operands):
+        if not from_host_alone(args, kwargs, lambda t: self.is_recorded(t) or id(t) in self._attributes):
             return False
-        moves = name == "ipu" or (
-            name == "to" and names_ipu(kwargs.get("device", args[1] if len(args) > 1 else None))
-        )
-        if moves:
-            self.allow_attribute(operands[0])
-        return not moves
+        moved = moves_to_ipu(name, args, kwargs)
+        if moved:
+            self.allow_attribute(args[0])
+        return not moved
 
     def _property(self, getter: str, tensor: torch.Tensor, func: Any) -> Any:
         slot = self._slot_of.get(id(tensor))

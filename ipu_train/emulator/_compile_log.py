@@ -1,5 +1,6 @@
 """What compiling says at debug and trace level, in the words that programs look for in PopTorch's log."""
 
+import json
 from typing import Any, Dict
 
 import torch
@@ -39,7 +40,13 @@ def log_graph(graph: Graph, storages: Dict[str, torch.Tensor], partials: str) ->
         return
     for name, slot in graph.state.items():
         trace("%%%d : %s -> %s", slot, describe(storages[name], slot in graph.half), name)
-    trace("PopART graph: %s", intermediate_representation(graph, partials))
+    content = json.loads(intermediate_representation(graph))
+    for operator in content["maingraph"]:
+        if operator["type"] in ("Gemm", "MatMul"):
+            operator["attributes"]["partialsType"] = f"MatMulPartialsType::{partials.upper()}"
+        elif operator["type"] in ("Conv", "MultiConv"):
+            operator["attributes"]["partialsType[0]"] = partials
+    trace("PopART graph: %s", json.dumps(content, separators=(",", ":")))
 
 
 def log_target(options: Any) -> None:
@@ -47,6 +54,11 @@ def log_target(options: Any) -> None:
     if options.exists("use_model"):
         state = "Enabled" if options.use_model else "Disabled"
         logger.info("From the user configuration: Ipu model: %s", state)
+
+
+def log_compiled() -> None:
+    """Nothing is left to do but to run."""
+    trace("Finished Poplar compilation")
 
 
 def log_acquired(graph: Graph, replicas: int, device: int) -> None:

@@ -29,13 +29,6 @@ _DEVICE_NAMES = ("ipu", "cpu", "cuda", "xla")
 Call = Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]
 
 
-def names_ipu(device: Any) -> bool:
-    """Whether user code names an IPU: ``"ipu"``, or ``"xla"`` as PopTorch calls it inside, or such a device."""
-    if isinstance(device, (str, torch.device)):
-        return str(device).split(":")[0] in ("ipu", "xla")
-    return False
-
-
 class DeviceCalls:
     """The part of a recorder that knows where storage tensors live."""
 

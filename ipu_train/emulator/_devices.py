@@ -6,7 +6,8 @@ import time
 import weakref
 from typing import Any, Dict
 
-from ._logging import trace
+from . import _device_locks
+from ._logging import logger, trace
 from .poptorch_core import createError
 
 _holders: Dict[int, Any] = {}  # of devices asked for by id
@@ -35,21 +36,26 @@ def acquire(executor: Any, options: Any) -> int:
         The device's id.
 
     Raises:
-        poptorch.Error: another executor holds it. With ``POPTORCH_WAIT_FOR_IPU`` set, this waits instead.
+        poptorch.Error: another executor holds it, in this process or in one that shares the machine. With
+            ``POPTORCH_WAIT_FOR_IPU`` set, this waits instead.
     """
     if uses_ipu_model(options):
         return 0
     if not options.exists("ipu_id"):
         return _take_any(executor)
     ipu_id = options.ipu_id
-    while _holder(_holders, ipu_id) not in (None, executor):
+    waiting = False
+    while _holder(_holders, ipu_id) not in (None, executor) or not _device_locks.lock(ipu_id):
         if os.environ.get("POPTORCH_WAIT_FOR_IPU", "0") in ("", "0"):
             raise createError(
                 f"Failed to acquire device with ID {ipu_id}: another model is attached to it. Call "
                 "detachFromDevice() on that one, or set POPTORCH_WAIT_FOR_IPU=1 to wait."
             )
+        if not waiting:
+            logger.debug("No IPU available, sleeping until device %d is free", ipu_id)
+            waiting = True
         time.sleep(0.05)
-    _holders[ipu_id] = weakref.ref(executor)
+    _holders[ipu_id] = weakref.ref(executor, lambda gone: _forget(ipu_id, gone))
     return ipu_id
 
 
@@ -63,6 +69,15 @@ def release(executor: Any) -> None:
     for table in (_holders, _others):
         for ipu_id in [key for key in table if _holder(table, key) in (None, executor)]:
             del table[ipu_id]
+            if table is _holders:
+                _device_locks.unlock(ipu_id)
+
+
+def _forget(ipu_id: int, gone: Any) -> None:
+    """An executor that was dropped without giving its device back holds it no longer."""
+    if _holders.get(ipu_id) is gone:
+        del _holders[ipu_id]
+        _device_locks.unlock(ipu_id)
 
 
 def _take_any(executor: Any) -> int:

@@ -47,4 +47,4 @@ class Inspection:
             trained = [name for names in optimizer.names for name in names]
             has_velocity = any(key.startswith("Accl1___") for key in optimizer.state)
             updates = update_operators(kind, trained, has_velocity)
-        return intermediate_representation(self._executable.graph, updates=updates)
+        return intermediate_representation(self._executable.graph, updates)

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional
 import torch
 
 from . import _args_parser, _devices, _files, _hooks, _wrapping
-from ._compile_log import log_acquired
+from ._compile_log import log_acquired, log_compiled
 from ._compiler import compile_model
 from ._cost_report import CostReport
 from ._device_weights import NOT_COMPILED, DeviceWeights
@@ -19,8 +19,8 @@ from ._files import ExecutableFiles
 from ._graph import Ref, map_structure
 from ._impl import createPoptorchError
 from ._inspection import Inspection
-from ._logging import logger, trace
-from ._measurements import CLOCK_HZ, Measurements, Timeline
+from ._logging import logger
+from ._measurements import Measurements, Timeline
 from ._optimizer_text import describe, log_update
 from ._random import DeviceRandom, host_random_untouched
 from ._replica_groups import ParameterProxy
@@ -45,9 +45,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         training: bool,
         optimizer: Optional[Any] = None,
     ) -> None:
-        # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
-        self._model = copy.copy(model)
-        self._user_model = model if training else self._model  # what ``executor.model`` gives
+        self._user_model = model
         self._training = training
         if options is None:
             options = Options()
@@ -63,6 +61,10 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._tracker = AttributeTracker(own._relax_optimizer_checks)
         self._sent = self._take(optimizer) if training else None
         self._parser = _args_parser.ArgsParser(model)
+        # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
+        self._model = copy.copy(model)
+        if not training:
+            self._user_model = self._model  # so that model.eval() on an inference executor reaches what runs
         self._executable: Optional[Executable] = None
         self._runner: Optional[Runner] = None
         self._device_optimizer: Optional[DeviceOptimizer] = None
@@ -162,7 +164,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         log_acquired(self._executable.graph, self._options.replication_factor, device)
         if early:
             _devices.attach(self, self._options)
-        trace("Finished Poplar compilation")
+        log_compiled()
         self._attached = self._options.connection_type != ConnectionType.Never.value
         if self._attached and not early:
             _devices.attach(self, self._options)
@@ -194,9 +196,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             if self._runner.synthetic:
                 tensors = [synthetic(tensor) for tensor in tensors]
             outputs, changed_inputs = self._runner.run(tensors, self._device_optimizer)
-        self._cycles = int((time.perf_counter() - started) * CLOCK_HZ)
-        if self._options._Popart.options.get("instrumentWithHardwareCycleCounter"):
-            logger.debug("Total number of IPU cycles: %d", self._cycles)
+        self._count_cycles(time.perf_counter() - started)
         self._timeline = self._runner.timeline
         self._anchored = {
             anchor.short_name: download(anchor.value(), False) for anchor in self._runner.anchors

@@ -1,11 +1,16 @@
 """What compiling and attaching log (PopTorch 3.4 user guide, "Logging"; scripts look for these words)."""
 
 import logging
+import os
+import subprocess
+import sys
+import threading
 
 import pytest
 import torch
 from torch import nn
 
+import ipu_train
 import ipu_train.emulator as poptorch
 from ipu_train.emulator import _devices
 from ipu_train.emulator._logging import TRACE
@@ -100,6 +105,33 @@ class TestDevices:
         other.detachFromDevice()
         other(torch.ones(1))
         position(log, "Attached to device 0")
+
+    def test_a_device_that_another_process_holds_is_waited_for_or_refused(self, log, monkeypatch, tmp_path):
+        program = tmp_path / "hold.py"
+        program.write_text(
+            "import sys, torch\n"
+            "import ipu_train.emulator as poptorch\n"
+            "executor = poptorch.inferenceModel(torch.nn.ReLU(), poptorch.Options().useIpuId(5))\n"
+            "executor.compile(torch.ones(1))\n"
+            "print('holding', flush=True)\n"
+            "sys.stdin.readline()\n"
+        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        package = os.path.dirname(os.path.dirname(os.path.abspath(ipu_train.__file__)))
+        paths = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])
+        environment = dict(os.environ, PYTHONPATH=paths)
+        with subprocess.Popen([sys.executable, str(program)], text=True, env=environment, **pipes) as other:
+            assert other.stdout.readline() == "holding\n"
+            chosen = options().useIpuId(5)
+            monkeypatch.setenv("POPTORCH_WAIT_FOR_IPU", "0")
+            with pytest.raises(poptorch.Error, match="Failed to acquire"):
+                poptorch.inferenceModel(nn.ReLU(), chosen)(torch.ones(1))
+            monkeypatch.setenv("POPTORCH_WAIT_FOR_IPU", "1")
+            timer = threading.Timer(0.2, other.stdin.close)
+            timer.start()
+            assert poptorch.inferenceModel(nn.ReLU(), chosen)(torch.ones(1)).item() == 1.0
+            timer.join()
+        position(log, "No IPU available, sleeping")
 
     def test_replicas_and_stages_count_as_ipus(self, log):
         class Split(nn.Module):

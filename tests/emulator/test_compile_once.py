@@ -347,6 +347,20 @@ class TestArguments:
         assert type(second) is Results and list(second) == ["b", "a"] and second.note == "kept"
         assert (first["b"].item(), second["b"].item(), second["a"][0].item()) == (1.0, 2.0, 1.0)
 
+    def test_the_training_flag_of_the_wrapped_module_itself_is_read_when_it_is_wrapped(self):
+        class Model(nn.Module):
+            def forward(self, x):
+                return x + (1 if self.training else 2)
+
+        module = Model().train()
+        executor = poptorch.inferenceModel(module)
+        module.eval()
+        assert executor(torch.zeros(1)).item() == 1.0
+        other = poptorch.inferenceModel(module)
+        other.model.train()
+        assert not module.training
+        assert other(torch.zeros(1)).item() == 1.0
+
     def test_keyword_only_parameters_do_not_count_as_positional(self):
         class Model(nn.Module):
             def forward(self, a, *more, flag=None, scale=1, **rest):

@@ -122,33 +122,6 @@ def test_an_executable_keeps_the_mode_that_it_was_compiled_in(tmp_path):
     assert module.dropout.training
 
 
-def test_the_model_of_an_inference_executor_is_the_copy_that_it_runs():
-    """Hence its eval() counts before compilation, while that on the module that was wrapped does not."""
-
-    class Model(nn.Module):
-        def forward(self, x):
-            return x + (1 if self.training else 2)
-
-    module = Model().train()
-    executor = poptorch.inferenceModel(module)
-    executor.model.eval()
-    assert module.training
-    assert executor(torch.zeros(1)).item() == 2.0
-
-    untouched = poptorch.inferenceModel(module)
-    module.eval()
-    assert untouched(torch.zeros(1)).item() == 1.0
-
-
-def test_processes_that_share_a_cache_say_when_they_hold_its_lock(tmp_path, caplog):
-    opts = poptorch.Options().enableExecutableCaching(str(tmp_path))
-    opts.Distributed.configureProcessId(0, 2)
-    with caplog.at_level("DEBUG", logger="poptorch::python"):
-        poptorch.inferenceModel(nn.ReLU(), opts).compile(torch.ones(1))
-    said = [text for text in caplog.messages if "lock" in text]
-    assert "cache file locked" in said[0] and "released the cache lock" in said[1]
-
-
 def test_what_is_no_executable_is_refused(tmp_path):
     path = tmp_path / "broken"
     for content in (b"not an executable", pickle.dumps({"a": 1}), b""):
@@ -231,3 +204,12 @@ def test_profiles_lie_below_the_models_name(tmp_path):
             chosen.modelName(name)
         poptorch.inferenceModel(nn.ReLU(), chosen)(torch.ones(1))
         assert (tmp_path / folder / "profile.pop").stat().st_size > 0
+
+
+def test_processes_that_share_a_cache_say_when_they_hold_its_lock(tmp_path, caplog):
+    opts = poptorch.Options().enableExecutableCaching(str(tmp_path))
+    opts.Distributed.configureProcessId(0, 2)
+    with caplog.at_level("DEBUG", logger="poptorch::python"):
+        poptorch.inferenceModel(nn.ReLU(), opts).compile(torch.ones(1))
+    said = [text for text in caplog.messages if "lock" in text]
+    assert "cache file locked" in said[0] and "released the cache lock" in said[1]

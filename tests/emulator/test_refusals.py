@@ -104,29 +104,6 @@ def test_operands_from_the_cpu_are_all_named():
     assert str(caught.value).count("Expected an IPU tensor") == 2
 
 
-class TestOperandsFromTheCpuAlone:
-    def test_are_computed_on_the_host_and_come_back_with_a_warning(self):
-        first, second = torch.tensor([1, 2]), torch.tensor([3, 4])
-        executor = poptorch.inferenceModel(FromFunction(lambda x: (x, first + second, [second])))
-        with pytest.warns(UserWarning, match="Output expected to be on the IPU but is on cpu"):
-            _, total, (same,) = executor(torch.ones(1))
-        assert total.tolist() == [4, 6] and same.tolist() == [3, 4]
-
-    def test_python_may_read_their_values(self):
-        threshold = torch.tensor(2.0)
-        assert run(lambda x: x * threshold.item() if threshold > 1 else x, torch.ones(1)).item() == 2.0
-
-    def test_the_result_is_a_cpu_tensor_like_any_other(self):
-        first = torch.ones(1)
-        with pytest.raises(poptorch.Error, match="Expected an IPU tensor"):
-            run(lambda x: x + (first + first), torch.ones(1))
-
-    @pytest.mark.parametrize("device", ["ipu", "xla", torch.device("ipu", 0)], ids=str)
-    def test_what_is_moved_to_the_ipu_becomes_a_constant(self, device):
-        first = torch.ones(1)
-        assert run(lambda x: x + (first + first).to(device), torch.ones(1)).item() == 3.0
-
-
 class TestPermissive:
     @pytest.fixture()
     def permissive(self):
@@ -158,3 +135,26 @@ class TestPermissive:
         executor = poptorch.inferenceModel(FromFunction(lambda x: x[x > 0]))
         with pytest.warns(UserWarning, match="boolean tensor"):
             assert executor(torch.tensor([-1.0, 1.0])).tolist() == [1.0]
+
+
+class TestOperandsFromTheCpuAlone:
+    def test_are_computed_on_the_host_and_come_back_with_a_warning(self):
+        first, second = torch.tensor([1, 2]), torch.tensor([3, 4])
+        executor = poptorch.inferenceModel(FromFunction(lambda x: (x, first + second, [second])))
+        with pytest.warns(UserWarning, match="Output expected to be on the IPU but is on cpu"):
+            _, total, (same,) = executor(torch.ones(1))
+        assert total.tolist() == [4, 6] and same.tolist() == [3, 4]
+
+    def test_python_may_read_their_values(self):
+        threshold = torch.tensor(2.0)
+        assert run(lambda x: x * threshold.item() if threshold > 1 else x, torch.ones(1)).item() == 2.0
+
+    def test_the_result_is_a_cpu_tensor_like_any_other(self):
+        first = torch.ones(1)
+        with pytest.raises(poptorch.Error, match="Expected an IPU tensor"):
+            run(lambda x: x + (first + first), torch.ones(1))
+
+    @pytest.mark.parametrize("device", ["ipu", "xla", torch.device("ipu", 0)], ids=str)
+    def test_what_is_moved_to_the_ipu_becomes_a_constant(self, device):
+        first = torch.ones(1)
+        assert run(lambda x: x + (first + first).to(device), torch.ones(1)).item() == 3.0
