@@ -243,7 +243,8 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             self._release_optimizer(self._optimizer)
             self._optimizer = optimizer
             self._connect_optimizer()
-        changed = self._sent is None or describe(taken) != describe(self._sent)
+        before = self._sent
+        changed = before is None or taken.values() != before.values() or describe(taken) != describe(before)
         self._sent = taken
         if self._device_optimizer is not None and changed:
             log_update(taken)
