@@ -1,13 +1,12 @@
 """From a module and one call's arguments to an executable: capture, checks, storage for weights."""
 
 import contextlib
-import logging
 import warnings
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
-from ._anchors import Anchor, make_anchors, slot_names
+from ._anchors import Anchor, make_anchors
 from ._args_parser import Arguments, signature_only
 from ._batching import Batching
 from ._capture import Recorder
@@ -16,14 +15,14 @@ from ._dtypes import upload
 from ._executable import Executable, named_state, plain
 from ._float_exceptions import check_node
 from ._graph import Graph, Ref, map_structure
+from ._graph_log import log_placement
 from ._impl import createPoptorchError
-from ._logging import logger
 from ._overlap import check_overlap
 from ._popart_options import checkPopartOptions
 from ._random import random_states
 from ._replica_groups import make_groups
 from ._rounding import Noise, make_rounding
-from .enums import CommGroupType, ConnectionType, OutputMode
+from .enums import CommGroupType, OutputMode
 from .options import Options
 
 
@@ -117,6 +116,7 @@ def compile_model(
 
     weights = {name: storages[name] for name, _ in user_model.named_parameters()}
     anchors = make_anchors(options, batching, graph, weights)
+    log_placement(graph, recorder.stages)
     executable = Executable(
         graph,
         batching,
@@ -142,23 +142,9 @@ def compile_model(
         )
     _check_buffers(user_model, executable, options)
     check_overlap(graph, options)
-    offline = options.connection_type == ConnectionType.Never.value
-    recorder.stages.validate(options, training, hardware=not (offline or uses_ipu_model(options)))
-    log_placement(recorder)
+    recorder.stages.validate(options, training, hardware=not uses_ipu_model(options))
     executable.build_replicas(options.replication_factor)
     return executable, anchors
-
-
-def log_placement(recorder: Recorder) -> None:
-    """Say at debug level where each operation went, and whether that makes a pipeline."""
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
-    mode = recorder.stages.mode
-    logger.debug("enablePipelining set to value %d", mode == "Pipelined" and recorder.stages.num_ipus > 1)
-    names = {slot: name for name, slot in slot_names(recorder.graph).items()}
-    for node in recorder.graph.nodes:
-        for slot in node.outputs():
-            logger.debug("Placed %s : mode(%s), ipu(%d), stage(%d)", names[slot], mode, node.ipu, node.stage)
 
 
 def _allow_attributes(model: torch.nn.Module, recorder: Recorder) -> None:

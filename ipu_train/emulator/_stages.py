@@ -104,7 +104,8 @@ class StageTracker:
         Args:
             options: the executor's ``Options``.
             training: whether the model is trained.
-            hardware: whether IPUs will be reserved; the IPU model and offline compilation take any number of them.
+            hardware: whether the target is hardware, not the IPU model. The model takes any number of IPUs, and so
+                does offline compilation (``ConnectionType.Never``), which reserves none.
 
         Returns:
             The number of IPUs to reserve, all replicas together.
@@ -112,6 +113,7 @@ class StageTracker:
         Raises:
             Error: too few micro-batches to fill the pipeline, phases on the wrong IPUs, too many IPUs.
         """
+        hardware = hardware and options.connection_type != enums.ConnectionType.Never.value
         reserved = reservedIpus(
             self.num_ipus,
             options.replication_factor,
