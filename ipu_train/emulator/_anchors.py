@@ -6,7 +6,7 @@ Source: PopTorch 3.4 user guide, "Inspecting tensors": gradients are ``Gradient_
 
 import copy
 import json
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional
 
 import torch
 
@@ -119,46 +119,10 @@ def make_anchors(
     return anchors
 
 
-# PopART's operators of a weight update
-_UPDATES = {
-    "SGD1": ["SGD1Combo", "SGD1VarUpdate"],
-    "SGD2": ["SGD2Combo", "SGD2VarUpdate"],
-    "RMSPROP": ["RMSPropUpdater", "ScaledVarUpdate"],
-    "RMSPROP_CENTERED": ["RMSPropUpdater", "ScaledVarUpdate"],
-    "LAMB": ["AdamUpdater", "LambR1", "LambR2", "AdamVarUpdate"],
-    "LAMB_NO_BIAS": ["AdamUpdater", "LambR1", "LambR2", "AdamVarUpdate"],
-}
-
-
-def update_operators(optimizer_type: str, weights: List[str], has_velocity: bool) -> List[Dict[str, Any]]:
-    """The operators of the weight update, for each weight the same, in the form of PopART's JSON."""
-    kinds = _UPDATES.get(optimizer_type, ["AdamUpdater", "AdamVarUpdate"])
-    if optimizer_type.startswith("SGD") and not has_velocity:
-        kinds = ["SGD0VarUpdate"]
-    operators = []
-    for weight in weights:
-        inputs = [{"name": weight, "returned": False}, {"name": GRADIENT + weight, "returned": False}]
-        for kind in kinds:
-            last = kind == kinds[-1]
-            outputs = [{"name": UPDATED + weight if last else f"{kind}___{weight}", "returned": False}]
-            operators.append(
-                {
-                    "type": kind, "name": f"{kind}/{weight}", "location": "", "inputs": inputs, "outputs": outputs,
-                    "attributes": {},
-                }
-            )  # fmt: skip
-            inputs = [inputs[0], *outputs]
-    return operators
-
-
-def intermediate_representation(graph: Graph, updates: Sequence[Dict[str, Any]] = ()) -> str:
-    """The captured graph and what updates its weights in the form of PopART's JSON: ``{"maingraph": [operators]}``.
+def intermediate_representation(graph: Graph) -> str:
+    """The captured graph in the form of PopART's JSON: ``{"maingraph": [operators]}``.
 
     The convolutions of a ``poptorch.MultiConv`` are one operator, where the last of them is.
-
-    Args:
-        graph: as captured.
-        updates: the operators of the weight update (:func:`update_operators`).
     """
     names = {slot: name for name, slot in slot_names(graph).items()}
     returned = {ref.slot for ref in references(graph.outputs)}
@@ -185,4 +149,4 @@ def intermediate_representation(graph: Graph, updates: Sequence[Dict[str, Any]] 
                 "attributes": attributes,
             }
         )
-    return json.dumps({"maingraph": [*operators, *updates]}, separators=(",", ":"))
+    return json.dumps({"maingraph": operators}, separators=(",", ":"))

@@ -16,6 +16,7 @@ from ._dtypes import upload
 from ._executable import Executable, named_state, plain
 from ._float_exceptions import check_node
 from ._graph import Graph, Ref, map_structure
+from ._graph_log import log_placement
 from ._impl import createPoptorchError
 from ._overlap import check_overlap
 from ._random import random_states
@@ -121,6 +122,7 @@ def compile_model(
     log_graph(graph, storages, "half" if options.Precision.partials_type == torch.half else "float")
     weights = {name: storages[name] for name, _ in user_model.named_parameters()}
     anchors = make_anchors(options, batching, graph, weights)
+    log_placement(graph, recorder.stages)
     executable = Executable(
         graph,
         batching,

@@ -14,7 +14,7 @@ from ._executable import Executable
 from ._impl import createPoptorchError
 from ._logging import logger
 from ._loss_scaling import AutomaticLossScaling
-from ._optimizer_text import log_update
+from ._optimizer_text import describe, log_update
 from ._update_rules import DeviceOptimizer
 from .enums import ConnectionType
 from .optim import Optimizer
@@ -56,6 +56,14 @@ class DeviceWeights:
                 self._device_optimizer.write_state(loaded["ipu_state"])
                 self._device_optimizer.write_parameters(loaded["ipu_param"] or {})
                 self._optimizer.ipu_state_is_dirty = False
+
+    def _send(self, taken: Any) -> None:
+        """Hyper-parameters, as ``optim.snapshot`` reads them, to the device if they differ from those it has."""
+        before, self._sent = self._sent, taken
+        changed = before is None or taken.values() != before.values() or describe(taken) != describe(before)
+        if self._device_optimizer is not None and changed:
+            log_update(taken)
+            self._device_optimizer.set_hyper_parameters(taken)
 
     def _connect_optimizer(self) -> None:
         """From now on the optimizer reads its state from this device."""

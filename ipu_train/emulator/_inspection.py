@@ -1,11 +1,12 @@
 """What an executor tells about the tensors of its compiled model (PopTorch 3.4 user guide, "Inspecting tensors")."""
 
+import json
 from typing import Any, Dict, List
 
 import torch
 
-from ._anchors import intermediate_representation, slot_names, update_operators
-from ._optimizer_snapshot import optimizerType
+from ._anchors import intermediate_representation, slot_names
+from ._update_operators import update_operators
 
 
 class Inspection:
@@ -40,11 +41,7 @@ class Inspection:
     def _debugGetPopartIR(self) -> str:
         """The captured graph as JSON text; in training with the operators that update the weights."""
         self._require_compiled()
-        updates: List[Dict[str, Any]] = []
+        content = json.loads(intermediate_representation(self._executable.graph))
         if self._training:
-            optimizer = self._device_optimizer
-            kind = optimizerType(optimizer.kind, optimizer.settings, optimizer.groups)
-            trained = [name for names in optimizer.names for name in names]
-            has_velocity = any(key.startswith("Accl1___") for key in optimizer.state)
-            updates = update_operators(kind, trained, has_velocity)
-        return intermediate_representation(self._executable.graph, updates)
+            content["maingraph"] += update_operators(self._device_optimizer)
+        return json.dumps(content, separators=(",", ":"))

@@ -1,6 +1,7 @@
 """What the executor logs at debug level when it sends an optimizer to the device (PopTorch 3.4: one line for the graph,
 with the defaults, and one for each parameter group, under PopART's names of the hyper-parameters)."""
 
+import logging
 from typing import Any, Dict, List
 
 import torch
@@ -40,7 +41,7 @@ def describe(sent: Snapshot) -> List[str]:
 
 def log_update(sent: Snapshot) -> None:
     """Say what is sent to the device."""
-    if logger.isEnabledFor(10):
+    if logger.isEnabledFor(logging.DEBUG):
         for line in describe(sent):
             logger.debug("Updating %s", line)
 

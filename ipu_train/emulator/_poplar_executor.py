@@ -21,7 +21,6 @@ from ._impl import createPoptorchError
 from ._inspection import Inspection
 from ._logging import logger
 from ._measurements import Measurements, Timeline
-from ._optimizer_text import describe, log_update
 from ._random import DeviceRandom, host_random_untouched
 from ._replica_groups import ParameterProxy
 from ._rounding import Noise
@@ -249,11 +248,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             self._release_optimizer(self._optimizer)
             self._optimizer = optimizer
             self._connect_optimizer()
-        changed = self._sent is None or describe(taken) != describe(self._sent)
-        self._sent = taken
-        if self._device_optimizer is not None and changed:
-            log_update(taken)
-            self._device_optimizer.set_hyper_parameters(taken)
+        self._send(taken)
 
     def _take(self, optimizer: Any) -> Any:
         """The optimizer's present hyper-parameters; notices attributes that mean nothing to the device."""

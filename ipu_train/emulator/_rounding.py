@@ -8,7 +8,7 @@ float32, so it works in place wherever nobody else needs the unrounded values.
 import functools
 import math
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Dict, Optional
 
 import torch
 
@@ -46,6 +46,15 @@ class Noise:
         self.manual_seed(0)
         self._pool = torch.empty(0, dtype=torch.int32, device=self.device)
         self._words = torch.empty(0, dtype=torch.int64, device=self.device)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        # torch 2.0 cannot pickle generators, and this one is seeded anew for each pool
+        return {"device": self.device, "seed": self._seed, "calls": self._calls}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        Noise.__init__(self, state["device"])
+        self.manual_seed(state["seed"])
+        self._calls = state["calls"]
 
     def manual_seed(self, seed: int) -> None:
         """Begin another stream."""

@@ -82,6 +82,13 @@ class StageTracker:
         return self._active
 
     @property
+    def mode(self) -> str:
+        """How the stages are executed: ``Pipelined``, ``Sharded`` or ``Phased``."""
+        if isinstance(self._strategy, _IPhasedExecution):
+            return "Phased"
+        return "Sharded" if isinstance(self._strategy, ShardedExecution) else "Pipelined"
+
+    @property
     def num_ipus(self) -> int:
         """IPUs per replica: distinct ones that hold at least one operation."""
         return max(1, len(set(self._ipus)))
@@ -97,7 +104,8 @@ class StageTracker:
         Args:
             options: the executor's ``Options``.
             training: whether the model is trained.
-            hardware: whether the target is hardware, not the IPU model, which takes any number of IPUs.
+            hardware: whether the target is hardware, not the IPU model. The model takes any number of IPUs, and so
+                does offline compilation (``ConnectionType.Never``), which reserves none.
 
         Returns:
             The number of IPUs to reserve, all replicas together.
@@ -105,6 +113,13 @@ class StageTracker:
         Raises:
             Error: too few micro-batches to fill the pipeline, phases on the wrong IPUs, too many IPUs.
         """
+        hardware = hardware and options.connection_type != enums.ConnectionType.Never.value
+        reserved = reservedIpus(
+            self.num_ipus,
+            options.replication_factor,
+            options.auto_round_num_ipus or not hardware,
+            round_up=hardware,
+        )
         if isinstance(self._strategy, _IPhasedExecution):
             checkPhases(self._strategy, self._placements.values())
         elif not isinstance(self._strategy, ShardedExecution):
@@ -114,12 +129,7 @@ class StageTracker:
                     "OutputMode.EveryN is not supported for pipelined models: use All, Sum or Final",
                     "popart_exception",
                 )
-        return reservedIpus(
-            self.num_ipus,
-            options.replication_factor,
-            options.auto_round_num_ipus or not hardware,
-            round_up=hardware,
-        )
+        return reserved
 
     # -- resolution
 

@@ -192,7 +192,7 @@ class DeviceOptimizer:
         rounding: Optional[Rounding] = None,
         automatic: Optional[AutomaticLossScaling] = None,
     ) -> None:
-        self._names = names
+        self.names = names
         self.weights = weights
         self.half_weights = set(half_weights)
         self.step = 0
@@ -207,7 +207,6 @@ class DeviceOptimizer:
         """Take new values; state that exists is kept, state that is now needed starts afresh."""
         self.kind = snapshot.kind
         self.settings = dict(snapshot.settings)
-        self.names = self._names
         self._loaded: Dict[str, torch.Tensor] = {}
         # momentum that may come to be needs its state from the start
         variable = {"variable_momentum": "momentum" not in snapshot.constants}
@@ -283,12 +282,9 @@ class DeviceOptimizer:
 
     def read_parameters(self) -> Dict[str, torch.Tensor]:
         """The hyper-parameters as the tensors that PopART keeps for them."""
-        scaling = self.loss_scaling
         if self._loaded:
-            values = {key: value.clone() for key, value in self._loaded.items()}
-            if self.automatic is not None:
-                values["lossScaling_FLOAT"] = torch.tensor(float(scaling))
-            return values
+            return {key: value.clone() for key, value in self._loaded.items()}
+        scaling = self.loss_scaling
         values = {"lossScaling_FLOAT": torch.tensor(float(scaling))}
         for group, names in zip(self.groups, self.names):
             for name in names:
@@ -304,28 +300,10 @@ class DeviceOptimizer:
         return values
 
     def write_parameters(self, parameters: Dict[str, torch.Tensor]) -> None:
-        """Take over hyper-parameters by PopART's names, of each weight its own; they hold until new ones are sent."""
+        """Take over loaded hyper-parameters by PopART's names, for :meth:`read_parameters` until new ones are sent.
+
+        Updates go on with the values that were sent last: PopTorch 3.4 writes what is loaded into the buffers that it
+        reads back from, and ``setOptimizer`` alone moves hyper-parameters to the device.
+        """
         values = self.read_parameters()
-        given = {key: value for key, value in parameters.items() if key in values}
-        if all(torch.equal(value, values[key]) for key, value in given.items()):
-            return
-        values.update({key: value.detach().clone() for key, value in given.items()})
-        factor = float(self.state[FACTOR]) if self.automatic is not None else 1.0
-        scaling = float(values["lossScaling_FLOAT"])
-        self.settings["loss_scaling"] = scaling / factor
-        groups, names = [], []
-        for group, members in zip(self.groups, self.names):
-            for name in members:
-                own = dict(group, loss_scaling=scaling / factor)
-                if self.kind == "sgd":
-                    rate = float(values[f"scaledLearningRate0___specific___{name}"]) * scaling
-                    decay = 1 - float(values[f"weightDecayScaleFactor0___specific___{name}"])
-                    if group["dampening"] != 1:
-                        own["lr"] = rate / (1 - group["dampening"])
-                    own["weight_decay"] = decay / rate if rate else group["weight_decay"]
-                else:
-                    own["lr"] = float(values[f"learningRate___specific___{name}"])
-                    own["weight_decay"] = float(values[f"weightDecay___specific___{name}"])
-                groups.append(own)
-                names.append([name])
-        self.groups, self.names, self._loaded = groups, names, values
+        self._loaded = dict(values, **{k: v.detach().clone() for k, v in parameters.items() if k in values})

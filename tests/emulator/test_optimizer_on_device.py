@@ -234,8 +234,6 @@ class TestDevices:
 
 
 class TestStateThatIsLoaded:
-    """``ipu_param`` and ``ipu_state`` of a loaded state are what the device goes on with."""
-
     @staticmethod
     def make(cls, **arguments):
         model = Line(2)
@@ -244,34 +242,20 @@ class TestStateThatIsLoaded:
         executor.compile(torch.ones(2))
         return model, optimizer, executor
 
-    def test_hyper_parameters_of_the_state_are_used_until_others_are_sent(self):
+    def test_its_hyper_parameters_are_read_back_but_those_that_were_sent_are_used(self):
         model, optimizer, executor = self.make(poptorch.optim.SGD)
         state = optimizer.state_dict()
-        state["ipu_param"]["scaledLearningRate0___specific___w"] = torch.tensor(4.0)
+        key = "scaledLearningRate0___specific___w"
+        state["ipu_param"][key] = torch.tensor(4.0)
         optimizer.load_state_dict(state)
         executor(torch.ones(2))
-        assert model.w.tolist() == [-4.0, -4.0]
-        assert optimizer.state_dict()["ipu_param"]["scaledLearningRate0___specific___w"].item() == 4.0
+        assert model.w.tolist() == [-0.5, -0.5]
+        assert optimizer.state_dict()["ipu_param"][key].item() == 4.0
         optimizer.param_groups[0]["lr"] = 1.0
         executor.setOptimizer(optimizer)
         executor(torch.ones(2))
-        assert model.w.tolist() == [-5.0, -5.0]
-
-    def test_weight_decay_and_loss_scaling_of_the_state_are_used_too(self):
-        model, optimizer, executor = self.make(poptorch.optim.SGD, weight_decay=0.0, loss_scaling=1.0)
-        state = optimizer.state_dict()
-        # lr 0.5, decay 0.5, loss scaling 8: w - lr * (g + decay * w)
-        state["ipu_param"].update(
-            {
-                "lossScaling_FLOAT": torch.tensor(8.0),
-                "scaledLearningRate0___specific___w": torch.tensor(0.5 / 8),
-                "weightDecayScaleFactor0___specific___w": torch.tensor(1 - 0.5 * 0.5),
-            }
-        )
-        optimizer.load_state_dict(state)
-        for expected in (-0.5, -0.5 - 0.5 * (1 - 0.25)):
-            executor(torch.ones(2))
-            assert model.w.tolist() == [expected, expected]
+        assert model.w.tolist() == [-1.5, -1.5]
+        assert optimizer.state_dict()["ipu_param"][key].item() == 1.0
 
     def test_what_the_state_lacks_keeps_its_value_on_the_device(self):
         _, optimizer, executor = self.make(poptorch.optim.Adam, weight_decay=0.25)

@@ -1,5 +1,7 @@
 """float16 as the device stores it, against torch's own float16 conversions."""
 
+import pickle
+
 import numpy
 import pytest
 import torch
@@ -302,3 +304,11 @@ def test_a_cast_of_a_float16_weight_to_float16_updates_nothing():
     executor(torch.ones(4, 4).half())
     assert executor._executable.updated_buffers == []
     torch.testing.assert_close(model.w.detach(), torch.full((4,), 0.5).half())
+
+
+def test_pickled_noise_goes_on_where_it_was_without_its_generator():
+    noise = Noise()
+    noise.manual_seed(7)
+    noise.window(5)
+    assert not any(isinstance(value, torch.Generator) for value in noise.__getstate__().values())
+    assert torch.equal(pickle.loads(pickle.dumps(noise)).window(9), noise.window(9))

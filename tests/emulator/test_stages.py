@@ -1,6 +1,7 @@
 """From blocks to stages, IPUs and pipelines (PopTorch 3.4 user guide, "Pipelined execution")."""
 
 import pytest
+import torch
 
 from ipu_train import emulator as poptorch
 from ipu_train.emulator._stages import StageTracker, forwardStages, reservedIpus
@@ -167,6 +168,31 @@ class TestNumberOfIpus:
         with pytest.raises(poptorch.Error, match="power of 2"):
             tracker.validate(opts, training=False)
 
+    def test_the_number_is_refused_before_the_pipeline(self):
+        _, tracker = track(PipelinedExecution(), (None, 0), (None, 1), (None, 2))
+        opts = poptorch.Options().outputMode(poptorch.OutputMode.All)
+        with pytest.raises(poptorch.Error, match="power of 2"):
+            tracker.validate(opts, training=False)
+        with pytest.raises(poptorch.Error, match="deviceIterations"):
+            tracker.validate(opts.autoRoundNumIPUs(), training=False)
+
+    def test_offline_compilation_takes_any_number(self):
+        class Three(torch.nn.Module):
+            def forward(self, x):
+                for ipu in range(3):
+                    with poptorch.Block(str(ipu), ipu_id=ipu):
+                        x = x + 1
+                return x
+
+        for offline in (True, False):
+            opts = poptorch.Options().deviceIterations(3)
+            executor = poptorch.inferenceModel(Three(), opts.useOfflineIpuTarget() if offline else opts)
+            if offline:
+                executor.compile(torch.ones(3))
+            else:
+                with pytest.raises(poptorch.Error, match="power of 2"):
+                    executor.compile(torch.ones(3))
+
     def test_a_process_has_a_limit(self):
         assert reservedIpus(64, 1, any_number=False) == 64
         with pytest.raises(poptorch.Error, match=r"Too many IPUs requested \(128\)"):
@@ -187,3 +213,30 @@ def test_parallel_phases_alternate_between_even_and_odd_ipus():
         SerialPhasedExecution(Phase("a").ipus(1), Phase("b").ipus(1)), ("a", None), ("b", None)
     )
     tracker.validate(opts, training=True)
+
+
+def test_where_operations_went_is_logged(caplog):
+    class Model(torch.nn.Module):
+        def __init__(self, second):
+            super().__init__()
+            self.layer, self.second = torch.nn.ReLU(), second
+
+        def forward(self, x):
+            poptorch.Block.start("a", ipu_id=0)
+            x = x * 2
+            poptorch.Block.start("b", ipu_id=self.second)
+            return self.layer(x) * 3
+
+    for strategy, mode, second, pipelined in (
+        (PipelinedExecution(), "Pipelined", 1, 1),
+        (PipelinedExecution(), "Pipelined", 0, 0),
+        (ShardedExecution(), "Sharded", 1, 0),
+    ):
+        caplog.clear()
+        opts = poptorch.Options().deviceIterations(2).setExecutionStrategy(strategy)
+        executor = poptorch.inferenceModel(Model(second), opts)
+        with caplog.at_level("DEBUG", logger="poptorch::python"):
+            executor.compile(torch.ones(2))
+        assert f"enablePipelining set to value {pipelined}" in caplog.text
+        for name, ipu in (("Mul:0", 0), ("layer/Relu:0", second), ("Mul:0/1", second)):
+            assert f" {name} : mode({mode}), ipu({ipu}), stage({ipu})" in caplog.text
