@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
-from ._device_calls import DeviceCalls
+from ._device_calls import DeviceCalls, describe_host, moved_to_device
 from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
@@ -110,8 +110,9 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             return slot
         self.refusals.add(
             f"an operation on a CPU tensor of shape {tuple(tensor.shape)}",
-            "cannot be compiled. Expected an IPU tensor: tensors made outside forward must be inputs, parameters, "
-            "buffers or attributes of the module.",
+            f"cannot be compiled. Expected an IPU tensor but got {describe_host(tensor)}. Constant tensors should be "
+            'moved explicitly to the IPU, via cpu_tensor.to("ipu"), or be attributes of the module; what changes '
+            "between calls must be an input, parameter or buffer.",
         )
         self.allow_attribute(tensor)
         return self._slot(tensor)
@@ -183,6 +184,9 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
     def record(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Compute a call on storage tensors, append it to the graph and return what user code shall hold."""
         location = caller_location()
+        moved = moved_to_device(name, args)
+        if moved is not None and not self.is_recorded(moved):
+            self.allow_attribute(moved)
         func, args, kwargs, cast_half = self._device_call(func, name, args, kwargs)
         if name in LOSS_FUNCTIONS:
             check_loss_arguments(name, args, kwargs)
