@@ -21,6 +21,7 @@ from ._popart_options import checkPopartOptions
 from ._random import random_states
 from ._replica_groups import make_groups
 from ._rounding import Noise, make_rounding
+from ._stash import recomputes_stages, stashed_tensors
 from .enums import CommGroupType, OutputMode
 from .options import Options
 
@@ -144,6 +145,10 @@ def compile_model(
     _check_buffers(user_model, executable, options)
     check_overlap(graph, options)
     recorder.stages.validate(options, training, hardware=not uses_ipu_model(options))
+    if training and recomputes_stages(options):
+        graph.stashed = stashed_tensors(
+            graph, [graph.state[name] for name in weights if weights[name].requires_grad]
+        )
     executable.build_replicas(options.replication_factor)
     return executable, anchors
 
