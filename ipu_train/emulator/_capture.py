@@ -22,7 +22,7 @@ from ._hidden_calls import hide_calls, show_hidden_calls
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
 from ._multi_conv import MultiConvs
-from ._precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half
+from ._precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half, running_statistics
 from ._refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from ._rounding import Rounding
 from ._stages import Annotations
@@ -192,7 +192,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             check_loss_arguments(name, args, kwargs)
             func, args, kwargs = self._fused_loss(func, name, args, kwargs)
         refs = map_structure((args, kwargs), lambda t: Ref(self._slot(t)), (torch.Tensor,))
-        half_result, refs = self._half_rules(name, refs, cast_half)
+        half_result, refs = self._half_rules(func, name, refs, cast_half)
         values = map_structure(refs, lambda ref: self._values[ref.slot], (Ref,))
         result = func(*values[0], **values[1])
         found = tensor_paths(result)
@@ -309,7 +309,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             function(self._values[slot])
         self._append(function, "round_in_place", (Ref(slot),), {}, False, node.location)
 
-    def _half_rules(self, name: str, refs: Any, cast_half: Optional[bool]) -> Tuple[bool, Any]:
+    def _half_rules(self, func: Any, name: str, refs: Any, cast_half: Optional[bool]) -> Tuple[bool, Any]:
         """Whether the result is float16, and the arguments with weights cast to a float16 activation's dtype."""
         if cast_half is not None:
             return cast_half, refs
@@ -323,7 +323,10 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             self.mixes_types = True
         result = result_is_half(name, half, [self._values[ref.slot].dim() for ref in floating])
         if result and name in ACTIVATION_DECIDES and not all(half):
-            refs = map_structure(refs, self._weight_as_half, (Ref,))
+            kept = running_statistics(func, name, *refs)
+            refs = map_structure(
+                refs, lambda r: r if any(r is s for s in kept) else self._weight_as_half(r), (Ref,)
+            )
         return result, refs
 
     def _weight_as_half(self, ref: Ref) -> Ref:
