@@ -120,10 +120,7 @@ def make_anchors(
 
 
 def intermediate_representation(graph: Graph) -> str:
-    """The captured graph in the form of PopART's JSON: ``{"maingraph": [operators]}``.
-
-    The convolutions of a ``poptorch.MultiConv`` are one operator, where the last of them is.
-    """
+    """The captured graph in the form of PopART's JSON: ``{"maingraph": [operators]}``."""
     names = {slot: name for name, slot in slot_names(graph).items()}
     returned = {ref.slot for ref in references(graph.outputs)}
     group_of = {id(node): group for group in graph.multi_convs for node in group}
@@ -132,8 +129,9 @@ def intermediate_representation(graph: Graph) -> str:
         return {"name": names.get(slot, f"constant/{slot}"), "returned": slot in returned}
 
     operators = []
+    to_stash = set(graph.stashed)
     for node in graph.nodes:
-        group = group_of.get(id(node), [node])
+        group = group_of.get(id(node), [node])  # the convolutions of a MultiConv are one operator
         if node is not group[-1]:
             continue
         attributes = {"__ipu_number": str(node.ipu), "__pipeline_stage": str(node.stage)}
@@ -149,4 +147,9 @@ def intermediate_representation(graph: Graph) -> str:
                 "attributes": attributes,
             }
         )
+        for slot in sorted(to_stash.intersection(node.inputs() + node.outputs())):
+            to_stash.discard(slot)
+            operators.append(
+                dict(operators[-1], type="Stash", name="Stash", inputs=[tensor(slot)], outputs=[])
+            )
     return json.dumps({"maingraph": operators}, separators=(",", ":"))

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
-from ._device_calls import DeviceCalls
+from ._device_calls import DeviceCalls, describe_host, moved_to_device
 from ._dtypes import device_dtype, download, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
@@ -23,7 +23,7 @@ from ._host_calls import from_host_alone, moves_to_ipu
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
 from ._multi_conv import MultiConvs
-from ._precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half
+from ._precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half, running_statistics
 from ._refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from ._rounding import Rounding
 from ._stages import Annotations
@@ -111,8 +111,9 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             return slot
         self.refusals.add(
             f"an operation on a CPU tensor of shape {tuple(tensor.shape)}",
-            "cannot be compiled. Expected an IPU tensor: tensors made outside forward must be inputs, parameters, "
-            "buffers or attributes of the module.",
+            f"cannot be compiled. Expected an IPU tensor but got {describe_host(tensor)}. Constant tensors should be "
+            'moved explicitly to the IPU, via cpu_tensor.to("ipu"), or be attributes of the module; what changes '
+            "between calls must be an input, parameter or buffer.",
         )
         self.allow_attribute(tensor)
         return self._slot(tensor)
@@ -217,12 +218,15 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
     def record(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Compute a call on storage tensors, append it to the graph and return what user code shall hold."""
         location = caller_location()
+        moved = moved_to_device(name, args)
+        if moved is not None and not self.is_recorded(moved):
+            self.allow_attribute(moved)
         func, args, kwargs, cast_half = self._device_call(func, name, args, kwargs)
         if name in LOSS_FUNCTIONS:
             check_loss_arguments(name, args, kwargs)
             func, args, kwargs = self._fused_loss(func, name, args, kwargs)
         refs = map_structure((args, kwargs), lambda t: Ref(self._slot(t)), (torch.Tensor,))
-        half_result, refs = self._half_rules(name, refs, cast_half)
+        half_result, refs = self._half_rules(func, name, refs, cast_half)
         values = map_structure(refs, lambda ref: self._values[ref.slot], (Ref,))
         result = func(*values[0], **values[1])
         found = tensor_paths(result)
@@ -339,7 +343,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             function(self._values[slot])
         self._append(function, "round_in_place", (Ref(slot),), {}, False, node.location)
 
-    def _half_rules(self, name: str, refs: Any, cast_half: Optional[bool]) -> Tuple[bool, Any]:
+    def _half_rules(self, func: Any, name: str, refs: Any, cast_half: Optional[bool]) -> Tuple[bool, Any]:
         """Whether the result is float16, and the arguments with weights cast to a float16 activation's dtype."""
         if cast_half is not None:
             return cast_half, refs
@@ -353,7 +357,10 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             self.mixes_types = True
         result = result_is_half(name, half, [self._values[ref.slot].dim() for ref in floating])
         if result and name in ACTIVATION_DECIDES and not all(half):
-            refs = map_structure(refs, self._weight_as_half, (Ref,))
+            kept = running_statistics(func, name, *refs)
+            refs = map_structure(
+                refs, lambda r: r if any(r is s for s in kept) else self._weight_as_half(r), (Ref,)
+            )
         return result, refs
 
     def _weight_as_half(self, ref: Ref) -> Ref:

@@ -22,6 +22,7 @@ from ._overlap import check_overlap
 from ._random import random_states
 from ._replica_groups import make_groups
 from ._rounding import Noise, make_rounding
+from ._stash import recomputes_stages, stashed_tensors
 from .enums import CommGroupType, OutputMode
 from .options import Options
 from .poptorch_core import _validateOptions
@@ -149,6 +150,10 @@ def compile_model(
     _check_buffers(user_model, executable, options)
     check_overlap(graph, options, arguments.tensor_names())
     recorder.stages.validate(options, training, hardware=not uses_ipu_model(options))
+    if training and recomputes_stages(options):
+        graph.stashed = stashed_tensors(
+            graph, [graph.state[name] for name in weights if weights[name].requires_grad]
+        )
     executable.build_replicas(options.replication_factor)
     return executable, anchors
 

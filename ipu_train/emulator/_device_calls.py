@@ -29,6 +29,28 @@ _DEVICE_NAMES = ("ipu", "cpu", "cuda", "xla")
 Call = Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]
 
 
+# how torch's core calls the dtypes whose Python names differ from theirs in more than the first letter
+_CORE_NAMES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "int64": "Long", "int32": "Int", "int16": "Short",
+    "int8": "Char", "uint8": "Byte", "bfloat16": "BFloat16",
+}  # fmt: skip
+
+
+def describe_host(tensor: torch.Tensor) -> str:
+    """A CPU tensor as PopTorch's errors name it: ``tensor(device=cpu, shape=[2], dtype=Long)``."""
+    dtype = str(tensor.dtype).split(".")[-1]
+    return (
+        f"tensor(device=cpu, shape={list(tensor.shape)}, dtype={_CORE_NAMES.get(dtype, dtype.capitalize())})"
+    )
+
+
+def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
+    """The tensor that ``tensor.type_as(other)``, ``tensor.to(other)`` or ``other.copy_(tensor)`` puts beside other."""
+    if name not in ("type_as", "to", "copy_") or len(args) < 2 or not isinstance(args[1], torch.Tensor):
+        return None
+    return args[1] if name == "copy_" else args[0]
+
+
 class DeviceCalls:
     """The part of a recorder that knows where storage tensors live."""
 

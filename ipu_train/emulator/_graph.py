@@ -130,6 +130,7 @@ class Graph:
         self.outputs: Any = None
         self.losses: List[Tuple[int, int]] = []  # (index of the node, slot of its result)
         self.multi_convs: List[List[Node]] = []  # convolutions that are planned together
+        self.stashed: set = set()  # slots that a pipeline keeps for its backward pass
         self.fused_losses: set = set()  # slots that hold one value for each micro-batch of a fused batch
         self.uses_random = False
 

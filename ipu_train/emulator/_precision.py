@@ -5,7 +5,9 @@ does each operation in float32 and rounds its output to float16; the gradient of
 too and is rounded on its way back.
 """
 
-from typing import Sequence
+from typing import Any, List, Sequence
+
+import torch.nn.functional as F
 
 # Operations whose weight-like operands are cast to the dtype of the activation (their first argument).
 ACTIVATION_DECIDES = frozenset(
@@ -45,6 +47,24 @@ RESULT_NOT_SAVED = frozenset(
         "adaptive_avg_pool3d", "__iadd__", "add_", "__isub__", "sub_",
     ]
 )  # fmt: skip
+
+
+_STATISTICS_ARE_SECOND = (
+    F.batch_norm,
+    F.instance_norm,
+)  # in torch.batch_norm they come after weight and bias
+
+
+def running_statistics(func: Any, name: str, args: Sequence[Any], kwargs: Any) -> List[Any]:
+    """The running mean and variance among a norm's arguments.
+
+    They are no weights: they keep their own dtype, and the norm updates them where they lie (PopTorch 3.4 user guide,
+    "Half / float16 support": a float16 norm may have float32 running statistics).
+    """
+    if name not in ("batch_norm", "instance_norm"):
+        return []
+    first = 1 if func in _STATISTICS_ARE_SECOND else 3
+    return [*args[first : first + 2], kwargs.get("running_mean"), kwargs.get("running_var")]
 
 
 def result_is_half(name: str, half: Sequence[bool], dims: Sequence[int]) -> bool:

@@ -252,6 +252,50 @@ def test_popart_settings_are_checked_at_compilation(key, value, message):
         executor(torch.ones(1))
 
 
+class TestStashes:
+    """A pipeline that recomputes its stages keeps their inputs and the checkpoints in them."""
+
+    @staticmethod
+    def stashed(checkpoints, recompute=3, ipus=(0, 1, 2)):
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b, self.c = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+
+            def forward(self, x, y):
+                with poptorch.Block("a", ipu_id=ipus[0]):
+                    x = self.a(x).relu()
+                    if checkpoints:
+                        x = poptorch.recomputationCheckpoint(x)
+                    x = self.a(x)
+                with poptorch.Block("b", ipu_id=ipus[1]):
+                    x = self.b(x).relu()
+                    if checkpoints > 1:
+                        x, z = poptorch.recomputationCheckpoint(x, x * 2)
+                        x = x + z
+                with poptorch.Block("c", ipu_id=ipus[2]):
+                    return nn.functional.mse_loss(self.c(x).relu(), y)
+
+        chosen = options(accumulation=5).autoRoundNumIPUs(True)
+        if recompute is not None:
+            chosen._Popart.set("autoRecomputation", recompute)
+        executor = poptorch.trainingModel(Model(), chosen)
+        executor.compile(torch.ones(5, 2), torch.ones(5, 2))
+        operators = json.loads(executor._debugGetPopartIR())["maingraph"]
+        return [op["inputs"][0]["name"] for op in operators if op["type"] == "Stash"]
+
+    def test_inputs_of_all_stages_but_the_last(self):
+        assert self.stashed(0) == ["input", "a/Gemm:0/1"]  # of stage b: what the second call of a returns
+
+    @pytest.mark.parametrize("checkpoints, count", [(1, 3), (2, 5)])
+    def test_and_every_checkpoint(self, checkpoints, count):
+        assert len(self.stashed(checkpoints)) == count
+
+    def test_nothing_without_recomputation_of_stages_or_without_a_pipeline(self):
+        assert self.stashed(1, recompute=None) == []
+        assert self.stashed(1, ipus=(0, 0, 0)) == []
+
+
 class TestStridedChannelGroups:
     """PopART's setting groupNormStridedChannelGrouping: "fast group norm" in Graphcore's CNN application."""
 

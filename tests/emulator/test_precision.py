@@ -312,3 +312,48 @@ def test_pickled_noise_goes_on_where_it_was_without_its_generator():
     noise.window(5)
     assert not any(isinstance(value, torch.Generator) for value in noise.__getstate__().values())
     assert torch.equal(pickle.loads(pickle.dumps(noise)).window(9), noise.window(9))
+
+
+class TestRunningStatistics:
+    """A float16 norm may keep float32 running statistics, as PopTorch 3.4's user guide recommends."""
+
+    class Model(nn.Module):
+        def __init__(self, norm, by_hand=False):
+            super().__init__()
+            self.norm, self.by_hand = norm, by_hand
+
+        def forward(self, x):
+            n = self.norm
+            if self.by_hand:  # weight and bias come before the statistics here
+                y = torch.batch_norm(
+                    x, n.weight, n.bias, n.running_mean, n.running_var, True, n.momentum, n.eps, False
+                )
+            else:
+                y = n(x)
+            return poptorch.identity_loss(y.square(), "mean")
+
+    @pytest.mark.parametrize("kind", ["batch", "instance", "torch.batch_norm"])
+    def test_training_updates_them_in_float32(self, kind):
+        make = nn.InstanceNorm2d if kind == "instance" else nn.BatchNorm2d
+        arguments = {"affine": True, "track_running_stats": True}
+        reference, norm = make(3, **arguments), make(3, **arguments).half()
+        norm.running_mean, norm.running_var = norm.running_mean.float(), norm.running_var.float()
+        model = self.Model(norm, by_hand=kind == "torch.batch_norm")
+        chosen = poptorch.Options()
+        chosen.Training.gradientAccumulation(2)
+        executor = poptorch.trainingModel(model, chosen, torch.optim.SGD(model.parameters(), lr=0.0))
+        x = (torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 + 1).half()
+        executor(x)
+        for micro_batch in x.float().chunk(2):
+            reference(micro_batch)
+        assert norm.running_mean.dtype == torch.float32
+        # closer than float16 could hold them
+        torch.testing.assert_close(norm.running_mean, reference.running_mean, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(norm.running_var, reference.running_var, rtol=1e-6, atol=1e-7)
+
+    def test_inference_normalises_with_the_float32_values(self):
+        norm = nn.BatchNorm2d(1).half().eval()
+        norm.running_mean, norm.running_var = torch.tensor([2049.0]), torch.tensor([1.0])  # no float16
+        output = poptorch.inferenceModel(norm)(torch.full((1, 1, 1, 1), 2052.0, dtype=torch.half))
+        assert output.dtype == torch.half
+        torch.testing.assert_close(output.float(), torch.full((1, 1, 1, 1), 3.0), rtol=1e-3, atol=0)

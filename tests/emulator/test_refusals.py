@@ -104,6 +104,30 @@ def test_operands_from_the_cpu_are_all_named():
     assert str(caught.value).count("Expected an IPU tensor") == 2
 
 
+def test_the_refusal_of_a_cpu_tensor_describes_it_and_says_how_to_move_it():
+    indices = torch.LongTensor([1, 0])
+    text = r"Expected an IPU tensor but got tensor\(device=cpu, shape=\[2\], dtype=Long\).*cpu_tensor\.to\(\"ipu\"\)"
+    with pytest.raises(poptorch.Error, match=text):
+        run(lambda x: x.index_select(0, indices), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x, host: x * host.type_as(x),
+        lambda x, host: x * host.to(x),
+        lambda x, host: x * torch.zeros(2).copy_(host),
+    ],
+    ids=["type_as", "to", "copy_"],
+)
+def test_a_cpu_tensor_moved_beside_another_is_a_constant(forward):
+    host = torch.tensor([2, 3])
+    executor = poptorch.inferenceModel(FromFunction(lambda x: forward(x, host)))
+    assert executor(torch.ones(2)).tolist() == [2.0, 3.0]
+    host.zero_()
+    assert executor(torch.ones(2)).tolist() == [2.0, 3.0]
+
+
 class TestPermissive:
     @pytest.fixture()
     def permissive(self):
