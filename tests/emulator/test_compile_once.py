@@ -185,6 +185,20 @@ def test_reading_several_results_of_one_call():
     torch.testing.assert_close(ordered, x.sort(1).values)
 
 
+def test_inference_mode_of_the_caller_does_not_reach_the_device():
+    model = nn.Linear(2, 2)
+    x = torch.ones(1, 2)
+    with torch.inference_mode():
+        executor = poptorch.inferenceModel(model)
+        executor.compile(x)
+        torch.testing.assert_close(executor(x.clone()), model(x))
+    trained = poptorch.trainingModel(Convolutional())
+    before = trained.linear.weight.clone()
+    with torch.inference_mode():
+        trained(*images(2))
+    assert not torch.equal(trained.linear.weight, before)
+
+
 def test_in_place_and_indexed_assignment():
     def forward(x):
         y = x.clone()
