@@ -61,6 +61,8 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._parser = _args_parser.ArgsParser(model)
         # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
         self._model = copy.copy(model)
+        if not training:
+            self._user_model = self._model  # so that model.eval() on an inference executor reaches what runs
         self._executable: Optional[Executable] = None
         self._runner: Optional[Runner] = None
         self._device_optimizer: Optional[DeviceOptimizer] = None
@@ -84,6 +86,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
 
     @property
     def model(self) -> torch.nn.Module:
+        """The user's module when training; for inference the copy that runs, whose weights are the user's."""
         return self._user_model
 
     @property
