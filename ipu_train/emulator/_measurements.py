@@ -8,6 +8,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ._impl import createPoptorchError
+from ._logging import logger
 
 CLOCK_HZ = 1.33e9  # of one GC200 (Graphcore, IPU-M2000 data sheet): converts this machine's time to cycles
 _EVENTS = ("input", "input_complete", "output", "output_complete")
@@ -73,6 +74,12 @@ class Measurements:
         if not self.isCompiled():
             raise createPoptorchError("Please compile the model to get its compilation time")
         return datetime.timedelta(seconds=self._compile_seconds)
+
+    def _count_cycles(self, seconds: float) -> None:
+        """Note how long a run took, in cycles of an IPU's clock, and log it where that is asked for."""
+        self._cycles = int(seconds * CLOCK_HZ)
+        if self._options._Popart.options.get("instrumentWithHardwareCycleCounter"):
+            logger.info("Total number of IPU cycles: %d", self._cycles)
 
     def cycleCount(self) -> int:
         """Cycles of the last call: the time that it took here, at the clock of a Mk2 IPU."""

@@ -19,7 +19,7 @@ from ._graph import Ref, map_structure
 from ._impl import createPoptorchError, outside_inference_mode
 from ._inspection import Inspection
 from ._logging import logger
-from ._measurements import CLOCK_HZ, Measurements, Timeline
+from ._measurements import Measurements, Timeline
 from ._random import DeviceRandom, host_random_untouched
 from ._replica_groups import ParameterProxy
 from ._rounding import Noise
@@ -193,7 +193,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             if self._runner.synthetic:
                 tensors = [synthetic(tensor) for tensor in tensors]
             outputs, changed_inputs = self._runner.run(tensors, self._device_optimizer)
-        self._cycles = int((time.perf_counter() - started) * CLOCK_HZ)
+        self._count_cycles(time.perf_counter() - started)
         self._timeline = self._runner.timeline
         self._anchored = {
             anchor.short_name: download(anchor.value(), False) for anchor in self._runner.anchors
