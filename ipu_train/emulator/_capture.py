@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
-from ._device_calls import DeviceCalls
+from ._device_calls import INDEXING, DeviceCalls
 from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
@@ -150,6 +150,8 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             return self._describe(args[0])
         if name == "backward":
             raise createPoptorchError("backward() cannot be called explicitly inside forward.")
+        if self._only_on_host(args, kwargs):
+            return func(*args, **kwargs)
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
         why = why_refused(name, args, kwargs)
@@ -183,6 +185,8 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
     def record(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """Compute a call on storage tensors, append it to the graph and return what user code shall hold."""
         location = caller_location()
+        if name in INDEXING:
+            args = self._with_host_bounds(args)
         func, args, kwargs, cast_half = self._device_call(func, name, args, kwargs)
         if name in LOSS_FUNCTIONS:
             check_loss_arguments(name, args, kwargs)

@@ -25,7 +25,7 @@ def options(iterations=1, replicas=1, accumulation=1, groups=None, process=(0, 1
 
 
 def first_and_size(samples):
-    return torch.tensor([[samples[0][1], len(samples)]])
+    return torch.tensor([[int(samples[0][1]), len(samples)]])
 
 
 class Boxed:
@@ -42,7 +42,7 @@ class BoxedParser(poptorch.ICustomArgParser):
 
 
 def boxed_labels(samples):
-    return Boxed(torch.tensor([label for _, label in samples]))
+    return Boxed(torch.tensor([int(label) for _, label in samples]))
 
 
 def labels(loader):

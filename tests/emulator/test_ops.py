@@ -86,7 +86,7 @@ class TestDynamicSlices:
         executor = poptorch.inferenceModel(
             FromFunction(lambda x, i: poptorch.dynamic_slice(x, 1, i, 4, 2)), poptorch.Options()
         )
-        x = torch.arange(20.0).view(2, 10)
+        x = torch.arange(24.0).view(2, 12)
         for start in (0, 3, 5):
             got = executor(x, torch.tensor([start]))
             torch.testing.assert_close(got, x.narrow(1, start, 4)[:, ::2])
@@ -97,6 +97,23 @@ class TestDynamicSlices:
     def test_argument_types(self, args):
         with pytest.raises(poptorch.Error, match="dynamic_slice"):
             poptorch.dynamic_slice(torch.ones(3), *args)
+
+    @pytest.mark.parametrize(
+        "size, message",
+        [
+            (0, "The start and end of a slice must be different"),
+            (-2, "Taking a slice of a tensor with the end less than the start is not supported"),
+            (5, r"The size of the slice \(5\) must be a factor of the slicing dimension \(8\)"),
+        ],
+    )
+    def test_sizes_that_the_device_cannot_slice(self, size, message):
+        x, start = torch.zeros(8), torch.tensor([1])
+        with pytest.raises(poptorch.Error, match=message):
+            run(lambda t, i: poptorch.dynamic_slice(t, 0, i, size, 1), x, start)
+        assert poptorch.dynamic_slice(x, 0, start, size, 1).shape == (max(size, 0),)  # the CPU can
+        if size < 1:
+            with pytest.raises(poptorch.Error, match=message):
+                run(lambda t, i: poptorch.dynamic_update(t, t[:1], 0, i, size), x, start)
 
     def test_update_writes_into_a_copy(self):
         executor = poptorch.inferenceModel(
