@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import _state
 from ._control_flow import ControlFlow
-from ._device_calls import DeviceCalls, describe_host, moved_to_device
+from ._device_calls import INDEXING, DeviceCalls, describe_host, moved_to_device
 from ._dtypes import device_dtype, download, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
@@ -171,10 +171,10 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             return self._describe(args[0])
         if name == "backward":
             raise createPoptorchError("backward() cannot be called explicitly inside forward.")
-        if name == "__iter__":
-            return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
         if self._stays_on_host(name, args, kwargs):
             return func(*args, **kwargs)
+        if name == "__iter__":
+            return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
         why = why_refused(name, args, kwargs)
         if why is not None:
             self.refusals.add(name, why)
@@ -190,7 +190,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
 
         One that moves such a tensor to the IPU makes a constant of the graph.
         """
-        if not from_host_alone(args, kwargs, lambda t: self.is_recorded(t) or id(t) in self._attributes):
+        if not from_host_alone(args, kwargs, self._is_on_host):
             return False
         moved = moves_to_ipu(name, args, kwargs)
         if moved:
@@ -221,6 +221,8 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         moved = moved_to_device(name, args)
         if moved is not None and not self.is_recorded(moved):
             self.allow_attribute(moved)
+        if name in INDEXING:
+            args = self._with_host_bounds(args)
         func, args, kwargs, cast_half = self._device_call(func, name, args, kwargs)
         if name in LOSS_FUNCTIONS:
             check_loss_arguments(name, args, kwargs)

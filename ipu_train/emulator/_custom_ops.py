@@ -4,6 +4,7 @@ On an IPU a custom operator is a compiled PopART op. Here a Python implementatio
 op's domain and name; it may be any differentiable torch code.
 """
 
+import math
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -13,14 +14,30 @@ from . import _state
 from ._dtypes import download, upload
 from ._graph import Ref
 from ._impl import createPoptorchError
+from ._logging import logger
 from .poptorch_core import createError
 
 __all__ = ["CPU", "custom_op", "registerCustomOp"]
 
 Tensors = List[torch.Tensor]
+_FLOAT_MAX = torch.finfo(torch.float32).max  # PopART's float attributes have single precision
 Implementation = Callable[[Tensors, Dict[str, Any]], Any]
 
-_implementations: Dict[Tuple[str, str], Implementation] = {}
+
+def _fast_gather_last_dim(inputs: Tensors, attributes: Dict[str, Any]) -> Tensors:
+    """``torch.gather`` along the last dimension, where the others agree; a custom op that comes with PopTorch."""
+    data, indices = inputs
+    if data.shape[:-1] != indices.shape[:-1]:
+        raise createError(
+            f"FastGatherLastDim: data {tuple(data.shape)} and indices {tuple(indices.shape)} must agree in all "
+            "dimensions but the last."
+        )
+    return [torch.gather(data, -1, indices)]
+
+
+_implementations: Dict[Tuple[str, str], Implementation] = {
+    ("poptorch.custom_ops", "FastGatherLastDim"): _fast_gather_last_dim,
+}
 
 
 def registerCustomOp(domain: str, name: str, implementation: Optional[Implementation]) -> None:
@@ -57,8 +74,12 @@ def _check_attributes(attributes: Dict[str, Any]) -> None:
                 text.encode("ascii")
             except UnicodeEncodeError:
                 raise ValueError(
-                    f"Attributes of a custom op must be ASCII, {text!r} of {key!r} is not"
+                    f"{text} contains non-ASCII characters. It belongs to attribute {key!r}."
                 ) from None
+        for number in [item for item in values if isinstance(item, float)]:
+            if _FLOAT_MAX < abs(number) < math.inf:
+                which = "high" if number > 0 else "low"
+                raise createError(f"{number:g} is too {which} for a Popart float attribute.")
 
 
 def custom_op(
@@ -83,7 +104,8 @@ def custom_op(
 
     Raises:
         ValueError: attributes of other types, or not ASCII.
-        poptorch.Error: no implementation is registered, or its results are unlike ``example_outputs``.
+        poptorch.Error: no implementation is registered, it returns another number of tensors than ``example_outputs``
+            holds, or a float attribute does not fit single precision.
     """
     attributes = dict(attributes or {})
     _check_attributes(attributes)
@@ -114,15 +136,23 @@ class CustomCall:
         self.attributes = attributes
         self.shapes = shapes
         self.roundings = roundings
+        self.warned = False
 
     def __call__(self, inputs: Tensors) -> Tensors:
         results = self.implementation(inputs, dict(self.attributes))
         results = list(results) if isinstance(results, (list, tuple)) else [results]
-        if [result.shape for result in results] != self.shapes:
+        if len(results) != len(self.shapes):
             raise createError(
-                f"The implementation of custom op {self.title} returned shapes "
-                f"{[tuple(result.shape) for result in results]}, example_outputs have "
-                f"{[tuple(shape) for shape in self.shapes]}."
+                f"The implementation of custom op {self.title} returned {len(results)} tensors, example_outputs holds "
+                f"{len(self.shapes)}."
+            )
+        if [result.shape for result in results] != self.shapes and not self.warned:
+            self.warned = True  # PopART takes the shapes that the op infers, whatever the examples said
+            logger.warning(
+                "The implementation of custom op %s returned shapes %s, its example_outputs have %s",
+                self.title,
+                [tuple(result.shape) for result in results],
+                [tuple(shape) for shape in self.shapes],
             )
         return [r if rounding is None else rounding(r) for r, rounding in zip(results, self.roundings)]
 

@@ -8,7 +8,7 @@ import torch
 from ._async_accessor import AsynchronousDataAccessor
 from ._impl import createPoptorchError
 from ._logging import logger
-from ._partition import GroupedBatchSampler, GroupedCollate, ProcessShareSampler
+from ._partition import GroupedBatchSampler, GroupedCollate, GroupedDataset, ProcessShareSampler
 from .enums import DataLoaderMode
 from .options import Options
 
@@ -108,9 +108,13 @@ class DataLoader(torch.utils.data.DataLoader):
 
         if batch_sampler is not None:
             if mode != DataLoaderMode.AsyncRebatched:
-                if settings.get("collate_fn") is not None and batch_size is not None:
-                    settings["collate_fn"] = GroupedCollate(settings["collate_fn"], batch_size)
-                batch_sampler = GroupedBatchSampler(batch_sampler, microBatches(options), drop_last)
+                own_collate = settings.get("collate_fn") is not None
+                if own_collate:  # it sees one micro-batch at a time
+                    settings["collate_fn"] = GroupedCollate(settings["collate_fn"])
+                    dataset = GroupedDataset(dataset)
+                batch_sampler = GroupedBatchSampler(
+                    batch_sampler, microBatches(options), drop_last, keep_batches=own_collate
+                )
             settings["batch_sampler"] = batch_sampler
         else:
             settings["batch_size"] = worker_size

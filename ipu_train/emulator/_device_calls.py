@@ -26,6 +26,8 @@ _FACTORIES = frozenset(
 )  # fmt: skip
 _DEVICE_NAMES = ("ipu", "cpu", "cuda", "xla")
 
+INDEXING = frozenset(["__getitem__", "__setitem__"])
+
 Call = Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]
 
 
@@ -57,6 +59,10 @@ class DeviceCalls:
     graph: Graph
     compute_device: torch.device
     strided_channel_groups = False  # PopART's setting groupNormStridedChannelGrouping
+    _attributes: Dict[int, torch.Tensor]
+
+    def is_recorded(self, tensor: torch.Tensor) -> bool:
+        raise NotImplementedError  # the recorder's
 
     def _slot(self, tensor: torch.Tensor) -> int:
         raise NotImplementedError  # the recorder's
@@ -68,6 +74,18 @@ class DeviceCalls:
         if isinstance(device, str) and device.split(":")[0] in _DEVICE_NAMES:
             return self.compute_device
         return device
+
+    def _is_on_host(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor was made outside forward and is nothing that the device holds."""
+        return not self.is_recorded(tensor) and id(tensor) not in self._attributes
+
+    def _with_host_bounds(self, args: Tuple[Any, ...]) -> Tuple[Any, ...]:
+        """The arguments of an indexing call with bounds of slices that are tensors on the host as numbers."""
+
+        def number(bound: Any) -> Any:
+            return int(bound) if isinstance(bound, torch.Tensor) and self._is_on_host(bound) else bound
+
+        return map_structure(args, lambda s: slice(number(s.start), number(s.stop), number(s.step)), (slice,))
 
     def _device_call(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Call:
         """The call as the storage needs it, and whether it explicitly asks for float16 (None: it does not say)."""

@@ -21,7 +21,7 @@ def moves_to_ipu(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bo
     return name == "ipu"
 
 
-def from_host_alone(args: Tuple[Any, ...], kwargs: Dict[str, Any], on_ipu: Callable[[Any], bool]) -> bool:
+def from_host_alone(args: Tuple[Any, ...], kwargs: Dict[str, Any], on_host: Callable[[Any], bool]) -> bool:
     """Whether a call has operands, none of them on the IPU: nothing that the device would have to do."""
     operands = [tensor for _, tensor in tensor_paths((list(args), kwargs))]
-    return bool(operands) and not any(on_ipu(tensor) for tensor in operands)
+    return bool(operands) and all(on_host(tensor) for tensor in operands)

@@ -1,6 +1,9 @@
 """Small internals that other programs reach for."""
 
-from typing import Any
+import functools
+from typing import Any, Callable
+
+import torch
 
 from . import _state
 from .poptorch_core import FRONT_END_ERROR, Error, createError
@@ -31,3 +34,16 @@ def isWrapped(obj: Any) -> bool:
 def _restoreWrapperIfNecessary(obj: Any) -> Any:
     """What was pickled comes back unwrapped and stays so; the object itself is returned."""
     return obj
+
+
+def outside_inference_mode(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, which a caller's ``torch.inference_mode()`` does not reach: an IPU's tensors know no such mode."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_inference_mode_enabled():
+            return function(*args, **kwargs)
+        with torch.inference_mode(False):
+            return function(*args, **kwargs)
+
+    return wrapped

@@ -12,7 +12,7 @@ import os
 import pkgutil
 import sys
 import types
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 SHIMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_shims")
 PACKAGE = __name__.rpartition(".")[0]
@@ -71,6 +71,22 @@ def uninstall() -> None:
 def alias() -> None:
     """Enter the emulator's modules into ``sys.modules`` under PopTorch's names."""
     sys.modules.update(_aliases())
+    _acceptDataSource()
+
+
+def _acceptDataSource() -> None:
+    """Let samplers call ``super().__init__(data_source)``, as they had to for the torch that PopTorch 3.4 came with.
+
+    torch 2.0.1 took the argument and ignored it; later versions do not take it any more.
+    """
+    from torch.utils.data import Sampler
+
+    if Sampler.__init__ is object.__init__:
+
+        def __init__(self: Sampler, data_source: Any = None) -> None:
+            object.__init__(self)
+
+        Sampler.__init__ = __init__  # type: ignore[method-assign]
 
 
 def _emulates() -> bool:

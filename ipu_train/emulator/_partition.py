@@ -4,6 +4,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
+from ._args_parser import custom_parser
+
 
 def share(
     length: int, combined: int, process_id: int, num_processes: int, drop_last: bool
@@ -108,12 +110,16 @@ class GroupedBatchSampler:
         batch_sampler: gives lists of indices.
         group_size: how many batches make one.
         drop_last: leave out a last group that is not full.
+        keep_batches: give a list of lists, one for each batch, rather than one flat list.
     """
 
-    def __init__(self, batch_sampler: Any, group_size: int, drop_last: bool) -> None:
+    def __init__(
+        self, batch_sampler: Any, group_size: int, drop_last: bool, keep_batches: bool = False
+    ) -> None:
         self._batch_sampler = batch_sampler
         self._group_size = group_size
         self._drop_last = drop_last
+        self._keep_batches = keep_batches
 
     def __len__(self) -> int:
         batches = len(self._batch_sampler)
@@ -123,7 +129,10 @@ class GroupedBatchSampler:
         group: List[Any] = []
         count = 0
         for batch in self._batch_sampler:
-            group.extend(batch)
+            if self._keep_batches:
+                group.append(batch)
+            else:
+                group.extend(batch)
             count += 1
             if count == self._group_size:
                 yield group
@@ -132,21 +141,44 @@ class GroupedBatchSampler:
             yield group
 
 
+class GroupedDataset(torch.utils.data.Dataset):
+    """A map data set that is indexed by batches: an item is the list of a batch's samples.
+
+    Batches need not have the same size, so that only their lists of indices tell where one ends. Everything else is
+    the data set's own.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, indices: List[Any]) -> List[Any]:
+        get_many = getattr(self._dataset, "__getitems__", None)
+        return get_many(indices) if get_many else [self._dataset[index] for index in indices]
+
+    def __getitems__(self, batches: List[List[Any]]) -> List[List[Any]]:
+        return [self[indices] for indices in batches]
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_dataset":  # not there yet while it is unpickled
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+
 class GroupedCollate:
     """Collates each batch of a group with the user's function, then concatenates them along dimension 0.
 
     Args:
         collate_fn: makes a batch out of a list of samples.
-        batch_size: samples in one batch.
     """
 
-    def __init__(self, collate_fn: Any, batch_size: int) -> None:
+    def __init__(self, collate_fn: Any) -> None:
         self._collate_fn = collate_fn
-        self._batch_size = batch_size
 
-    def __call__(self, samples: List[Any]) -> Any:
-        size = self._batch_size
-        return concatenate([self._collate_fn(samples[i : i + size]) for i in range(0, len(samples), size)])
+    def __call__(self, batches: List[List[Any]]) -> Any:
+        return concatenate([self._collate_fn(samples) for samples in batches])
 
 
 def concatenate(batches: List[Any]) -> Any:
@@ -154,6 +186,10 @@ def concatenate(batches: List[Any]) -> Any:
     first = batches[0]
     if isinstance(first, torch.Tensor):
         return torch.cat(batches)
+    parser = custom_parser(first)
+    if parser is not None:
+        parts = zip(*[list(parser.yieldTensors(batch)) for batch in batches])
+        return parser.reconstruct(first, iter([torch.cat(tensors) for tensors in parts]))
     if isinstance(first, dict):
         return type(first)((key, concatenate([batch[key] for batch in batches])) for key in first)
     if isinstance(first, tuple) and hasattr(first, "_fields"):

@@ -17,7 +17,7 @@ from ._dtypes import download
 from ._executable import Executable
 from ._files import ExecutableFiles
 from ._graph import Ref, map_structure
-from ._impl import createPoptorchError
+from ._impl import createPoptorchError, outside_inference_mode
 from ._inspection import Inspection
 from ._logging import logger
 from ._measurements import Measurements, Timeline
@@ -87,6 +87,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
 
     @property
     def model(self) -> torch.nn.Module:
+        """The user's module when training; for inference the copy that runs, whose weights are the user's."""
         return self._user_model
 
     @property
@@ -125,6 +126,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
 
     # -- compile and run -----------------------------------------------------------------------------------------
 
+    @outside_inference_mode
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile for arguments like these without running."""
         if self.isCompiled():
@@ -172,6 +174,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._compile_seconds = time.perf_counter() - started
         _hooks.run_post_compile()
 
+    @outside_inference_mode
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         assert self._options.connection_type != ConnectionType.Never.value, (
             "Trying to run a model on an offline device (ConnectionType.Never): use compile() or "

@@ -44,9 +44,18 @@ RESULT_NOT_SAVED = frozenset(
         "__matmul__", "bmm", "mm", "addmm", "baddbmm", "batch_norm", "group_norm", "layer_norm", "instance_norm",
         "add", "__add__", "__radd__", "sub", "__sub__", "__rsub__", "mul", "__mul__", "__rmul__", "mean", "sum",
         "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-        "adaptive_avg_pool3d", "__iadd__", "add_", "__isub__", "sub_",
+        "adaptive_avg_pool3d", "__iadd__", "add_", "__isub__", "sub_", "copy_",
     ]
 )  # fmt: skip
+
+_IN_PLACE_OPERATORS = frozenset(
+    ["__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__", "__idiv__"]
+)
+
+
+def changes_its_operand(name: str) -> bool:
+    """Whether the name is that of an operation that changes its first operand: ``add_``, or ``+=``."""
+    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
 
 
 _STATISTICS_ARE_SECOND = (
@@ -71,13 +80,13 @@ def result_is_half(name: str, half: Sequence[bool], dims: Sequence[int]) -> bool
     """Whether an operation on floating tensors gives float16.
 
     ``half`` and ``dims`` hold, for every floating tensor operand in order, whether the device has it as float16 and
-    its number of dimensions. Where weights follow the activation, the first operand decides; otherwise torch's
-    promotion holds, by which a 0-dim operand yields to one with dimensions (PopTorch 3.4 user guide, "Half / float16
-    support": mixed element-wise operands give float32).
+    its number of dimensions. Where weights follow the activation, and where the first operand is changed in place,
+    that operand decides; otherwise torch's promotion holds, by which a 0-dim operand yields to one with dimensions
+    (PopTorch 3.4 user guide, "Half / float16 support": mixed element-wise operands give float32).
     """
     if not half:
         return False
-    if name in ACTIVATION_DECIDES:
+    if name in ACTIVATION_DECIDES or changes_its_operand(name):
         return half[0]
     with_dims = [h for h, d in zip(half, dims) if d > 0]
     return all(with_dims) if with_dims else all(half)

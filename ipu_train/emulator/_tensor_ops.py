@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
+from . import _state
 from ._impl import createPoptorchError
 from .enums import MatMulSerializationMode, OverlapMode
 
@@ -36,14 +37,14 @@ def dynamic_slice(tensor: torch.Tensor, dim: int, start: torch.Tensor, size: int
         tensor: any shape.
         dim: the dimension that is sliced.
         start: first index, a tensor of one integer. A slice that runs over the end wraps round.
-        size: length of the slice before stepping.
+        size: length of the slice before stepping; on the device a divisor of the dimension's length.
         step: distance of the elements that are kept.
 
     Returns:
         ``tensor`` with ``ceil(size / step)`` elements along ``dim``.
 
     Raises:
-        poptorch.Error: arguments of other types.
+        poptorch.Error: arguments of other types; in a model also a size that is not positive or no divisor.
     """
     _check(isinstance(tensor, torch.Tensor), "dynamic_slice: tensor must be a torch.Tensor")
     _check(_is_int(dim), "dynamic_slice: dim must be an int")
@@ -55,11 +56,23 @@ def dynamic_slice(tensor: torch.Tensor, dim: int, start: torch.Tensor, size: int
     _check(not start.is_floating_point(), "dynamic_slice: start must be a tensor of integers")
     _check(start.numel() == 1, "dynamic_slice: start must have one element")
     _check(size <= tensor.shape[dim], f"dynamic_slice: size {size} exceeds dimension {dim} of the tensor")
+    if _state.capture is not None:
+        _check_device_slice(size)
+        _check(
+            tensor.shape[dim] % size == 0,
+            f"The size of the slice ({size}) must be a factor of the slicing dimension ({tensor.shape[dim]}).",
+        )
     return tensor.index_select(dim, _indices(tensor, dim, start, size, step))
 
 
+def _check_device_slice(size: int) -> None:
+    """What the IPU cannot slice; on the CPU such a slice is just empty."""
+    _check(size != 0, "The start and end of a slice must be different.")
+    _check(size > 0, "Taking a slice of a tensor with the end less than the start is not supported.")
+
+
 def _indices(tensor: torch.Tensor, dim: int, start: torch.Tensor, size: int, step: int) -> torch.Tensor:
-    offsets = torch.arange(0, size, step, device=tensor.device)
+    offsets = torch.arange(0, max(size, 0), step, device=tensor.device)
     return (start.reshape(()).long() + offsets) % tensor.shape[dim]
 
 
@@ -84,11 +97,17 @@ def dynamic_update(
     _check(isinstance(start, torch.Tensor), "dynamic_update: start must be a torch.Tensor")
     _check(_is_int(size), "dynamic_update: size must be an int")
     _check(
-        input.dim() == src.dim(), f"dynamic_update: input has rank {input.dim()}, src has rank {src.dim()}"
+        input.dim() == src.dim(),
+        f"dynamic_update: input and src tensors must have same dimensionality. ({input.dim()}) vs ({src.dim()})",
     )
-    _check(input.dtype == src.dtype, f"dynamic_update: input is {input.dtype}, src is {src.dtype}")
+    _check(
+        input.dtype == src.dtype,
+        f"dynamic_update: input and src tensor must have same dtype. ({input.dtype} vs {src.dtype})",
+    )
     if has_torch_function((input, src, start)):
         return handle_torch_function(dynamic_update, (input, src, start), input, src, dim, start, size)
+    if _state.capture is not None:
+        _check_device_slice(size)
     _check(
         src.shape[dim] == size, f"dynamic_update: src has {src.shape[dim]} elements along {dim}, not {size}"
     )

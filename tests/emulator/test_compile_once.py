@@ -174,6 +174,17 @@ def test_a_cpu_tensor_from_outside_is_refused_as_an_operand():
         run(lambda x: x + outside, torch.zeros(2))
 
 
+def test_what_happens_among_cpu_tensors_alone_happens_on_the_cpu():
+    start, scale = torch.tensor([1]), torch.tensor(0.5)
+
+    def forward(x):
+        size = (start + 1) * 2
+        factor = 3.0 if bool(scale < 1) else 4.0
+        return x[start : start + size] * factor + scale.mul(2).item()
+
+    torch.testing.assert_close(run(forward, torch.arange(8.0)), torch.arange(1.0, 5.0) * 3 + 1)
+
+
 def test_an_output_that_stayed_on_the_cpu_comes_back_as_it_is():
     outside = torch.ones(2)
     with pytest.warns(UserWarning, match="Output expected to be on the IPU"):
@@ -210,6 +221,20 @@ def test_reading_several_results_of_one_call():
     torch.testing.assert_close(indices.long(), x.max(1).indices)
     torch.testing.assert_close(torch.cat([first, second], 1), x)
     torch.testing.assert_close(ordered, x.sort(1).values)
+
+
+def test_inference_mode_of_the_caller_does_not_reach_the_device():
+    model = nn.Linear(2, 2)
+    x = torch.ones(1, 2)
+    with torch.inference_mode():
+        executor = poptorch.inferenceModel(model)
+        executor.compile(x)
+        torch.testing.assert_close(executor(x.clone()), model(x))
+    trained = poptorch.trainingModel(Convolutional())
+    before = trained.linear.weight.clone()
+    with torch.inference_mode():
+        trained(*images(2))
+    assert not torch.equal(trained.linear.weight, before)
 
 
 def test_in_place_and_indexed_assignment():

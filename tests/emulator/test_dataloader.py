@@ -24,6 +24,27 @@ def options(iterations=1, replicas=1, accumulation=1, groups=None, process=(0, 1
     return opts
 
 
+def first_and_size(samples):
+    return torch.tensor([[int(samples[0][1]), len(samples)]])
+
+
+class Boxed:
+    def __init__(self, content):
+        self.content = content
+
+
+class BoxedParser(poptorch.ICustomArgParser):
+    def yieldTensors(self, struct):
+        yield struct.content
+
+    def reconstruct(self, original_structure, tensor_iterator):
+        return Boxed(next(tensor_iterator))
+
+
+def boxed_labels(samples):
+    return Boxed(torch.tensor([int(label) for _, label in samples]))
+
+
 def labels(loader):
     return [batch[1].tolist() for batch in loader]
 
@@ -158,6 +179,33 @@ class TestBatchSampler:
         )
         assert len(loader) == 2
         assert labels(loader) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
+
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    @pytest.mark.parametrize("drop_last", [True, False])
+    def test_batches_of_different_sizes_are_collated_alone(self, num_workers, drop_last):
+        """As when a collate function pads every micro-batch to one size; here it notes the size instead."""
+        batches = [[0], [1, 2, 3], [4, 5], [6], [7, 8]]
+        loader = DataLoader(
+            options(iterations=2), Increasing(9), batch_sampler=batches, collate_fn=first_and_size,
+            num_workers=num_workers, drop_last=drop_last,
+        )  # fmt: skip
+        expected = [[[0, 1], [1, 3]], [[4, 2], [6, 1]]] + ([] if drop_last else [[[7, 2]]])
+        for _ in range(2):
+            assert [batch.tolist() for batch in loader] == expected
+        assert len(loader.dataset) == 9
+
+    def test_custom_types_are_concatenated_as_their_parser_says(self):
+        poptorch.registerCustomArgParser(Boxed, BoxedParser())
+        try:
+            loader = DataLoader(
+                options(iterations=2), Increasing(8), batch_sampler=[[0, 1], [2, 3], [4, 5], [6, 7]],
+                collate_fn=boxed_labels,
+            )  # fmt: skip
+            batches = list(loader)
+        finally:
+            poptorch.registerCustomArgParser(Boxed, None)
+        assert all(type(batch) is Boxed for batch in batches)
+        assert [batch.content.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
     def test_each_batch_is_collated_alone(self):
         loader = DataLoader(

@@ -122,6 +122,28 @@ def test_an_executable_keeps_the_mode_that_it_was_compiled_in(tmp_path):
     assert module.dropout.training
 
 
+def test_eval_on_an_inference_executor_reaches_what_runs():
+    """Its module is the copy that runs: the flags of that copy are not those of the user's module."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return x * self.w if self.training else -x * self.w
+
+    module = Model().train()
+    executor = poptorch.inferenceModel(module)
+    executor.model.eval()
+    assert executor(torch.ones(1)).item() == -1.0
+    assert module.training
+    with torch.no_grad():
+        module.w.fill_(2.0)  # weights are shared
+    executor.copyWeightsToDevice()
+    assert executor(torch.ones(1)).item() == -2.0
+
+
 def test_what_is_no_executable_is_refused(tmp_path):
     path = tmp_path / "broken"
     for content in (b"not an executable", pickle.dumps({"a": 1}), b""):

@@ -179,6 +179,16 @@ class TestCounters:
         assert isinstance(executor.cycleCount(), int)
         assert executor.cycleCount() > 0
 
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_the_cycles_of_each_run_are_logged_on_request(self, enabled, caplog):
+        executor = poptorch.inferenceModel(nn.ReLU(), poptorch.Options().logCycleCount(enabled))
+        with caplog.at_level("INFO", logger="poptorch::python"):
+            for _ in range(2):
+                executor(torch.ones(1))
+        lines = [text for text in caplog.messages if text.startswith("Total number of IPU cycles: ")]
+        assert len(lines) == (2 if enabled else 0)
+        assert not enabled or lines[-1].endswith(f" {executor.cycleCount()}")
+
     @pytest.mark.parametrize(
         "mode, period, outputs", [("All", None, 8), ("EveryN", 2, 4), ("Final", None, 2), ("Sum", None, 2)]
     )

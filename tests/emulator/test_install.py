@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import pytest
+import torch
 
 from ipu_train import emulator
 from ipu_train.emulator import __main__ as launcher
@@ -54,6 +55,20 @@ class TestInstall:
         assert "embedded emulator" in capsys.readouterr().err
         assert _install.install(), "and again changes nothing"
         assert capsys.readouterr().err == ""
+
+    def test_samplers_may_pass_their_data_source_on(self):
+        """As programs written for torch 2.0.1 do; newer versions of torch would not take it."""
+        _install.install()
+
+        class Backwards(torch.utils.data.Sampler):
+            def __init__(self, data):
+                super().__init__(data)
+                self.data = data
+
+            def __iter__(self):
+                return iter(range(len(self.data) - 1, -1, -1))
+
+        assert list(Backwards("abc")) == [2, 1, 0]
 
     def test_the_rest_of_the_sdk_is_found_too(self):
         _install.install()

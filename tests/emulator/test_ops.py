@@ -87,7 +87,7 @@ class TestDynamicSlices:
         executor = poptorch.inferenceModel(
             FromFunction(lambda x, i: poptorch.dynamic_slice(x, 1, i, 4, 2)), poptorch.Options()
         )
-        x = torch.arange(20.0).view(2, 10)
+        x = torch.arange(24.0).view(2, 12)
         for start in (0, 3, 5):
             got = executor(x, torch.tensor([start]))
             torch.testing.assert_close(got, x.narrow(1, start, 4)[:, ::2])
@@ -98,6 +98,23 @@ class TestDynamicSlices:
     def test_argument_types(self, args):
         with pytest.raises(poptorch.Error, match="dynamic_slice"):
             poptorch.dynamic_slice(torch.ones(3), *args)
+
+    @pytest.mark.parametrize(
+        "size, message",
+        [
+            (0, "The start and end of a slice must be different"),
+            (-2, "Taking a slice of a tensor with the end less than the start is not supported"),
+            (5, r"The size of the slice \(5\) must be a factor of the slicing dimension \(8\)"),
+        ],
+    )
+    def test_sizes_that_the_device_cannot_slice(self, size, message):
+        x, start = torch.zeros(8), torch.tensor([1])
+        with pytest.raises(poptorch.Error, match=message):
+            run(lambda t, i: poptorch.dynamic_slice(t, 0, i, size, 1), x, start)
+        assert poptorch.dynamic_slice(x, 0, start, size, 1).shape == (max(size, 0),)  # the CPU can
+        if size < 1:
+            with pytest.raises(poptorch.Error, match=message):
+                run(lambda t, i: poptorch.dynamic_update(t, t[:1], 0, i, size), x, start)
 
     def test_update_writes_into_a_copy(self):
         executor = poptorch.inferenceModel(
@@ -311,6 +328,18 @@ class TestCustomOp:
         out = run(lambda x: self.call(x, x)[0], torch.tensor([0.1]).half())
         assert out.dtype == torch.float16
 
+    def test_gathering_along_the_last_dimension_comes_with_poptorch(self):
+        def forward(x, indices):
+            example = torch.zeros(indices.shape)
+            return poptorch.custom_op([x, indices], "FastGatherLastDim", "poptorch.custom_ops", 1, [example])[
+                0
+            ]
+
+        x, indices = torch.randn(3, 4), torch.tensor([[0, 3], [2, 2], [1, 0]])
+        torch.testing.assert_close(run(forward, x, indices), x.gather(1, indices))
+        with pytest.raises(poptorch.Error, match="FastGatherLastDim"):
+            run(forward, x, indices[:2])
+
     def test_an_op_that_nobody_registered(self):
         with pytest.raises(poptorch.Error, match=r"registerCustomOp\('test.domain', 'Nothing'"):
             run(lambda x: self.call(x, x, name="Nothing"), torch.ones(1))
@@ -322,12 +351,29 @@ class TestCustomOp:
                 torch.ones(1),
             )
 
-    @pytest.mark.parametrize(
-        "attributes", [{1: 1}, {"a": None}, {"a": [1, 2.0]}, {"a": "é"}, {"é": 1}, {"a": [torch.ones(1)]}]
-    )
+    def test_the_op_has_the_last_word_on_shapes(self, caplog):
+        poptorch.registerCustomOp("test.domain", "Cube", lambda inputs, attributes: [inputs[0].sum()])
+        out = run(
+            lambda x: poptorch.custom_op([x], "Cube", "test.domain", 1, example_outputs=[x])[0], torch.ones(3)
+        )
+        assert out.shape == () and out.item() == 3.0
+        assert caplog.text.count("example_outputs") == 1
+
+    @pytest.mark.parametrize("attributes", [{1: 1}, {"a": None}, {"a": [1, 2.0]}, {"a": [torch.ones(1)]}])
     def test_attributes_are_checked(self, attributes):
         with pytest.raises(ValueError, match=r"custom op"):
             self.call(torch.ones(1), torch.ones(1), attributes)
+
+    @pytest.mark.parametrize("attributes", [{"a": "é"}, {"é": 1}, {"a": ["b", "é"]}])
+    def test_attributes_are_ascii(self, attributes):
+        with pytest.raises(ValueError, match="é contains non-ASCII characters."):
+            self.call(torch.ones(1), torch.ones(1), attributes)
+
+    @pytest.mark.parametrize("value, which", [(1e39, "high"), (-1e39, "low"), ([0.0, 1e39], "high")])
+    def test_float_attributes_have_single_precision(self, value, which):
+        with pytest.raises(poptorch.Error, match=f"1e\\+39 is too {which} for a Popart float attribute."):
+            self.call(torch.ones(1), torch.ones(1), {"a": value})
+        self.call(torch.ones(1), torch.ones(1), {"a": float("inf")})
 
 
 class TestHostCalls:

@@ -19,7 +19,7 @@ from ipu_train.emulator._rounding import (
     round_stochastic,
 )
 
-from .networks import images
+from .networks import FromFunction, images
 
 
 def neighbours(x):
@@ -100,6 +100,18 @@ class Perceptron(nn.Module):
     def forward(self, x, labels):
         logits = self.second(F.relu(self.first(x.flatten(1))))
         return logits, F.cross_entropy(logits.float(), labels)
+
+
+@pytest.mark.parametrize("target, source", [("half", "float"), ("float", "half"), ("half", "half")])
+@pytest.mark.parametrize(
+    "update", [torch.Tensor.copy_, torch.Tensor.add_, torch.Tensor.__imul__, torch.Tensor.div_]
+)
+def test_what_is_changed_in_place_keeps_its_dtype(update, target, source):
+    x, y = getattr(torch.rand(5) + 1, target)(), getattr(torch.rand(5) + 1, source)()
+    expected = update(x.clone(), y)
+    out = poptorch.inferenceModel(FromFunction(lambda a, b: update(a.clone(), b)))(x, y)
+    assert out.dtype == expected.dtype
+    torch.testing.assert_close(out, expected)
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.float16])
