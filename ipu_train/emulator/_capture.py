@@ -8,15 +8,16 @@ The recorder keeps three things apart: the tensors that user code holds (for par
 objects), the storage tensors that calls are computed on, and the slots of the graph.
 """
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from . import _state
+from ._constants import Constants
 from ._control_flow import ControlFlow
 from ._device_calls import DeviceCalls
-from ._dtypes import device_dtype, download, upload
+from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
 from ._impl import createPoptorchError
@@ -37,7 +38,7 @@ _GETTERS = {
 _SIDE_EFFECTS = frozenset(["__setitem__"])
 
 
-class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionMode):
+class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionMode):
     """The torch-function mode that fills a :class:`Graph`.
 
     Args:
@@ -73,6 +74,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         self._visible: Dict[int, torch.Tensor] = {}  # id of storage -> host object that stands for it
         self._rounded_weights: Dict[int, int] = {}
         self._attributes: Dict[int, torch.Tensor] = {}
+        self._moved: Set[int] = set()
 
     # -- slots ---------------------------------------------------------------------------------------------------
 
@@ -94,10 +96,6 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         self.graph.state[name] = self._new_slot(host, storage, half)
         self._visible[id(storage)] = host
 
-    def allow_attribute(self, host: torch.Tensor) -> None:
-        """A tensor held as a plain attribute of a module: a constant of the graph once it is used."""
-        self._attributes[id(host)] = host
-
     def _slot(self, tensor: torch.Tensor) -> int:
         slot = self._slot_of.get(id(tensor))
         if slot is not None:
@@ -111,29 +109,10 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         self.refusals.add(
             f"an operation on a CPU tensor of shape {tuple(tensor.shape)}",
             "cannot be compiled. Expected an IPU tensor: tensors made outside forward must be inputs, parameters, "
-            "buffers or attributes of the module.",
+            "buffers or attributes of the module, or be moved over as constants with tensor.to(x.device).",
         )
         self.allow_attribute(tensor)
         return self._slot(tensor)
-
-    def keep_constants(self) -> None:
-        """Let every run start from the constants' own values, also where forward updates them in place.
-
-        Such an update happens once as the host sees it, since Python runs forward once, and is lost on the device
-        between runs: only buffers last (PopTorch 3.4 user guide, "Custom buffers").
-        """
-        updated = [(slot, t) for slot, t in self.graph.constants.items() if t._version]
-        for slot, storage in updated:
-            host = self._visible[id(storage)]
-            kept = len(self._values)
-            self._values[kept], half = upload(host, self.compute_device)
-            if half:
-                self.graph.half.add(kept)
-            del self.graph.constants[slot]
-            self.graph.constants[kept] = self._values[kept]
-            self.graph.start_with_copy(kept, slot)
-            with torch.no_grad():
-                host.copy_(download(storage, half))
 
     def is_recorded(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self._slot_of
@@ -171,6 +150,8 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             raise createPoptorchError("backward() cannot be called explicitly inside forward.")
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
+        if self._stays_on_the_cpu(name, args, kwargs):
+            return func(*args, **kwargs)
         why = why_refused(name, args, kwargs)
         if why is not None:
             self.refusals.add(name, why)
