@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 import torch
@@ -26,6 +27,21 @@ _START_METHODS = {
 }
 # how long a worker may take to finish what it is doing before it is killed
 PATIENCE_IN_S = 1.0
+
+
+def _restoreGenerator(device: str, state: bytes) -> torch.Generator:
+    generator = torch.Generator(device)
+    generator.set_state(torch.tensor(list(state), dtype=torch.uint8))
+    return generator
+
+
+def _reduceGenerator(generator: torch.Generator) -> Tuple[Any, Tuple[str, bytes]]:
+    """Samplers hold generators. torch 2.0 pickles none; later versions pickle a temporary tensor, whose shared
+    memory is gone before the other process can map it."""
+    return _restoreGenerator, (str(generator.device), bytes(generator.get_state().tolist()))
+
+
+ForkingPickler.register(torch.Generator, _reduceGenerator)
 
 
 class AsyncWorker:

@@ -8,18 +8,18 @@ The recorder keeps three things apart: the tensors that user code holds (for par
 objects), the storage tensors that calls are computed on, and the slots of the graph.
 """
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from . import _state
+from ._constants import Constants
 from ._control_flow import ControlFlow
 from ._device_calls import INDEXING, DeviceCalls, describe_host, moved_to_device
-from ._dtypes import device_dtype, download, upload
+from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
-from ._host_calls import from_host_alone, moves_to_ipu
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
 from ._multi_conv import MultiConvs
@@ -38,7 +38,7 @@ _GETTERS = {
 _SIDE_EFFECTS = frozenset(["__setitem__"])
 
 
-class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionMode):
+class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionMode):
     """The torch-function mode that fills a :class:`Graph`.
 
     Args:
@@ -74,6 +74,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         self._visible: Dict[int, torch.Tensor] = {}  # id of storage -> host object that stands for it
         self._rounded_weights: Dict[int, int] = {}
         self._attributes: Dict[int, torch.Tensor] = {}
+        self._moved: Set[int] = set()
 
     # -- slots ---------------------------------------------------------------------------------------------------
 
@@ -95,10 +96,6 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         self.graph.state[name] = self._new_slot(host, storage, half)
         self._visible[id(storage)] = host
 
-    def allow_attribute(self, host: torch.Tensor) -> None:
-        """A tensor held as a plain attribute of a module: a constant of the graph once it is used."""
-        self._attributes[id(host)] = host
-
     def _slot(self, tensor: torch.Tensor) -> int:
         slot = self._slot_of.get(id(tensor))
         if slot is not None:
@@ -117,25 +114,6 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
         )
         self.allow_attribute(tensor)
         return self._slot(tensor)
-
-    def keep_constants(self) -> None:
-        """Let every run start from the constants' own values, also where forward updates them in place.
-
-        Such an update happens once as the host sees it, since Python runs forward once, and is lost on the device
-        between runs: only buffers last (PopTorch 3.4 user guide, "Custom buffers").
-        """
-        updated = [(slot, t) for slot, t in self.graph.constants.items() if t._version]
-        for slot, storage in updated:
-            host = self._visible[id(storage)]
-            kept = len(self._values)
-            self._values[kept], half = upload(host, self.compute_device)
-            if half:
-                self.graph.half.add(kept)
-            del self.graph.constants[slot]
-            self.graph.constants[kept] = self._values[kept]
-            self.graph.start_with_copy(kept, slot)
-            with torch.no_grad():
-                host.copy_(download(storage, half))
 
     def is_recorded(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self._slot_of
@@ -171,7 +149,7 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             return self._describe(args[0])
         if name == "backward":
             raise createPoptorchError("backward() cannot be called explicitly inside forward.")
-        if self._stays_on_host(name, args, kwargs):
+        if self._stays_on_the_cpu(name, args, kwargs):
             return func(*args, **kwargs)
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
@@ -184,18 +162,6 @@ class Recorder(Annotations, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionM
             args = map_structure(args, lambda t: self._values[self._slot(t)].detach(), (torch.Tensor,))
             return func(*args, **kwargs)
         return self.record(func, name, args, kwargs)
-
-    def _stays_on_host(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
-        """Whether a call has CPU tensors from outside as its operands, and nothing else: it is none of the device's.
-
-        One that moves such a tensor to the IPU makes a constant of the graph.
-        """
-        if not from_host_alone(args, kwargs, self._is_on_host):
-            return False
-        moved = moves_to_ipu(name, args, kwargs)
-        if moved:
-            self.allow_attribute(args[0])
-        return not moved
 
     def _property(self, getter: str, tensor: torch.Tensor, func: Any) -> Any:
         slot = self._slot_of.get(id(tensor))

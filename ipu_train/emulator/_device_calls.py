@@ -17,7 +17,7 @@ _CASTS = {
     "bfloat16": torch.bfloat16,
 }
 # functions that make a tensor out of none, on torch's default device unless they are told where
-_FACTORIES = frozenset(
+FACTORIES = frozenset(
     [
         "zeros", "ones", "full", "empty", "rand", "randn", "randint", "arange", "tensor", "as_tensor", "eye",
         "linspace", "logspace", "randperm", "scalar_tensor", "tril_indices", "triu_indices", "empty_strided",
@@ -51,6 +51,18 @@ def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
     if name not in ("type_as", "to", "copy_") or len(args) < 2 or not isinstance(args[1], torch.Tensor):
         return None
     return args[1] if name == "copy_" else args[0]
+
+
+def is_cpu(device: Any) -> bool:
+    """Whether user code names the host's device."""
+    return str(device).split(":")[0] == "cpu" if isinstance(device, (str, torch.device)) else False
+
+
+def moves_to_ipu(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+    """Whether a call on a CPU tensor names the IPU as where its result shall be."""
+    named = list(args[1:]) + [kwargs.get("device")]
+    devices = [str(d) for d in named if isinstance(d, (str, torch.device))]
+    return name == "ipu" or any(device.split(":")[0] in ("ipu", "xla") for device in devices)
 
 
 class DeviceCalls:
@@ -118,6 +130,6 @@ class DeviceCalls:
             return func, args, kwargs, dtypes[0] == torch.float16
         if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
             return func, args, kwargs, self._slot(args[1]) in self.graph.half
-        if self.compute_device.type != "cpu" and kwargs.get("device") is None and name in _FACTORIES:
+        if self.compute_device.type != "cpu" and kwargs.get("device") is None and name in FACTORIES:
             kwargs = dict(kwargs, device=self.compute_device)
         return func, args, kwargs, None

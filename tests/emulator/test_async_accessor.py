@@ -127,6 +127,17 @@ class TestEpochs:
         data = DataLoader(opts, Increasing(8), 2, mode=DataLoaderMode.Async, async_options=FORK)
         assert len(data) == 2 and labels(data) == [[4, 5], [6, 7]]
 
+    @pytest.mark.parametrize("strategy", [SharingStrategy.SharedMemory, SharingStrategy.ForkServer])
+    def test_samplers_with_generators_reach_a_worker_that_is_not_forked(self, strategy):
+        opts = Options().randomSeed(1)
+        opts.Distributed.configureProcessId(1, 2)
+        alone = DataLoader(opts, Increasing(8), 2, shuffle=True)
+        together = DataLoader(
+            opts, Increasing(8), 2, shuffle=True, mode=DataLoaderMode.Async,
+            async_options={"sharing_strategy": strategy},
+        )  # fmt: skip
+        assert [labels(together), labels(together)] == [labels(alone), labels(alone)]
+
 
 class TestBuffers:
     def test_tensors_are_shared_and_overwritten(self):

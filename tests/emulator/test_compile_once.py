@@ -185,6 +185,34 @@ def test_what_happens_among_cpu_tensors_alone_happens_on_the_cpu():
     torch.testing.assert_close(run(forward, torch.arange(8.0)), torch.arange(1.0, 5.0) * 3 + 1)
 
 
+def test_a_cpu_tensor_moved_to_the_ipu_is_a_constant():
+    outside = torch.ones(2)
+    executor = poptorch.inferenceModel(
+        FromFunction(lambda x: (x + (outside * 3 + 1).to(x.device), outside.to(x.device).add_(x)))
+    )
+    for x in (torch.zeros(2), torch.ones(2)):
+        added, updated = executor(x)
+        torch.testing.assert_close(added, x + 4.0)
+        torch.testing.assert_close(updated, x + 1.0)
+    assert torch.equal(outside, torch.ones(2))
+    outside.fill_(9.0)
+    torch.testing.assert_close(executor(torch.ones(2))[0], torch.full((2,), 5.0))
+
+
+def test_what_concerns_cpu_tensors_alone_is_computed_once_while_compiling():
+    uniform = torch.distributions.Uniform(0.0, 1.0)  # its bounds are CPU tensors
+
+    def forward(x):
+        assert uniform.sample().device.type == "cpu"
+        assert torch.zeros(2, device="cpu").tolist() == [0.0, 0.0]
+        return x + uniform.sample().to(x.device)
+
+    executor = poptorch.inferenceModel(FromFunction(forward))
+    first = executor(torch.zeros(1))
+    assert 0 < first < 1
+    assert torch.equal(executor(torch.zeros(1)), first)
+
+
 def test_an_output_that_stayed_on_the_cpu_comes_back_as_it_is():
     outside = torch.ones(2)
     with pytest.warns(UserWarning, match="Output expected to be on the IPU"):
