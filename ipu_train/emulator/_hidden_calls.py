@@ -1,8 +1,8 @@
 """Calls that torch-function modes do not see, shown to the recorder while a forward is captured.
 
 These are ``torch.autograd.Function.apply``, which is recorded as one call so that the function's own backward is used,
-and, up to torch 2.0, reading ``tensor[index]``. Distributions, on the other hand, do not check their arguments
-meanwhile: that would need values.
+and, up to torch 2.0, reading ``tensor[index]`` and assigning a tensor to it. Distributions, on the other hand, do not
+check their arguments meanwhile: that would need values.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 
 _apply = torch.autograd.Function.__dict__["apply"]
 _getitem = torch._C._TensorBase.__getitem__
+_setitem = torch._C._TensorBase.__setitem__
 _validates = Distribution._validate_args
 _PROBE = torch.zeros(1)  # handled by a torch function exactly while a mode is on
 
@@ -40,6 +41,13 @@ def _recorded_getitem(self: torch.Tensor, index: Any) -> Any:
     return _getitem(self, index)
 
 
+def _recorded_setitem(self: torch.Tensor, index: Any, value: Any) -> None:
+    if has_torch_function_unary(_PROBE):
+        handle_torch_function(_setitem, (self,), self, index, value)
+    else:
+        _setitem(self, index, value)
+
+
 def show_hidden_calls(recorder: Any) -> None:
     """From now on these calls reach the recorder."""
 
@@ -56,6 +64,7 @@ def show_hidden_calls(recorder: Any) -> None:
     torch.autograd.Function.apply = classmethod(recorded_apply)
     if _INDEXING_IS_HIDDEN:
         torch.Tensor.__getitem__ = _recorded_getitem
+        torch.Tensor.__setitem__ = _recorded_setitem
 
 
 def hide_calls() -> None:
@@ -64,3 +73,4 @@ def hide_calls() -> None:
     Distribution.set_default_validate_args(_validates)
     if _INDEXING_IS_HIDDEN and "__getitem__" in torch.Tensor.__dict__:
         del torch.Tensor.__getitem__
+        del torch.Tensor.__setitem__

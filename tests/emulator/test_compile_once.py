@@ -103,6 +103,26 @@ def test_a_buffer_updated_in_place_persists_on_the_device():
     assert model.i.item() == 3.0
 
 
+def test_an_indexed_assignment_updates_a_buffer_on_the_device_in_every_run():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(2))
+
+        def forward(self, x):
+            self.seen[0] = x[0]
+            self.seen[1] += x[0]
+            return x + self.seen
+
+    model = Last()
+    device = poptorch.inferenceModel(model)
+    for x, expected in ((1.0, [2.0, 2.0]), (2.0, [4.0, 5.0]), (3.0, [6.0, 9.0])):
+        assert device(torch.full((2,), x)).tolist() == expected
+    assert model.seen.tolist() == [0.0, 0.0]
+    device.copyWeightsToHost()
+    assert model.seen.tolist() == [3.0, 6.0]
+
+
 @pytest.mark.parametrize("kind", ["reassigned", "removed"])
 def test_a_buffer_that_is_replaced_or_deleted_is_refused_and_the_host_is_intact(kind):
     class Model(nn.Module):
