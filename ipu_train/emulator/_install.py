@@ -15,6 +15,8 @@ import types
 from typing import Any, Dict, List, Optional, Tuple
 
 SHIMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_shims")
+_LOAD_ANYTHING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # read by torch.load
+_OURS = "true"  # one of the values that torch takes for yes; users write 1
 PACKAGE = __name__.rpartition(".")[0]
 
 # stand-in -> what it is called
@@ -59,6 +61,8 @@ def uninstall() -> None:
         return
     for name in _aliases():
         sys.modules.pop(name, None)
+    if os.environ.get(_LOAD_ANYTHING) == _OURS:
+        del os.environ[_LOAD_ANYTHING]
     while SHIMS in sys.path:
         sys.path.remove(SHIMS)
     rest = [path for path in _pythonPath() if path != SHIMS]
@@ -72,6 +76,7 @@ def alias() -> None:
     """Enter the emulator's modules into ``sys.modules`` under PopTorch's names."""
     sys.modules.update(_aliases())
     _acceptDataSource()
+    _loadWholeModules()
 
 
 def _acceptDataSource() -> None:
@@ -87,6 +92,16 @@ def _acceptDataSource() -> None:
             object.__init__(self)
 
         Sampler.__init__ = __init__  # type: ignore[method-assign]
+
+
+def _loadWholeModules() -> None:
+    """Let ``torch.load`` read pickled modules and executors unasked, as the torch that PopTorch 3.4 came with did.
+
+    From torch 2.6 on it only reads tensors by default, which programs that save whole models do not know. Pickles can
+    run code: who loads files of others sets ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=1``, which stays as it is.
+    """
+    if _LOAD_ANYTHING not in os.environ and os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0") in ("", "0"):
+        os.environ[_LOAD_ANYTHING] = _OURS
 
 
 def _emulates() -> bool:

@@ -70,6 +70,20 @@ class TestInstall:
 
         assert list(Backwards("abc")) == [2, 1, 0]
 
+    def test_whole_models_are_loaded_unasked(self, tmp_path, monkeypatch):
+        """As torch 2.0.1 did; from 2.6 on torch.load refuses them unless it is told otherwise."""
+        monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
+        model = torch.nn.Linear(2, 2)
+        torch.save(model, tmp_path / "model.pt")
+        _install.install()
+        assert torch.equal(torch.load(tmp_path / "model.pt").weight, model.weight)
+
+    def test_a_user_who_wants_tensors_only_keeps_that(self, monkeypatch):
+        monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
+        monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+        _install.install()
+        assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in os.environ
+
     def test_the_rest_of_the_sdk_is_found_too(self):
         _install.install()
         import horovod.torch as hvd
