@@ -91,6 +91,10 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, MultiConvs, Tor
         self.graph.inputs.append(self._new_slot(storage, storage, half))
         return storage
 
+    def add_copy(self, storage: torch.Tensor, of: int) -> int:
+        """A new slot for a copy of what slot ``of`` holds."""
+        return self._new_slot(storage, storage, of in self.graph.half)
+
     def add_state(self, name: str, host: torch.Tensor, storage: torch.Tensor, half: bool) -> None:
         """A parameter or buffer: user code meets ``host``, calls are computed on ``storage``."""
         self.graph.state[name] = self._new_slot(host, storage, half)

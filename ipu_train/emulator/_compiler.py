@@ -15,10 +15,11 @@ from ._devices import uses_ipu_model
 from ._dtypes import upload
 from ._executable import Executable, named_state, plain
 from ._float_exceptions import check_node
-from ._graph import Graph, Ref, map_structure
+from ._graph import Graph, Node, Ref, map_structure, references
 from ._graph_log import log_placement
 from ._impl import createPoptorchError
 from ._overlap import check_overlap
+from ._precision import running_statistics
 from ._random import random_states
 from ._replica_groups import make_groups
 from ._rounding import Noise, make_rounding
@@ -207,6 +208,7 @@ def _capture(
     graph = recorder.graph
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     graph.outputs = map_structure(result, lambda t: _output(t, recorder), (torch.Tensor,))
+    _return_statistics_unchanged(recorder)
     recorder.updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
     recorder.updated_state = []
     for name, storage, version, original in zip(graph.state, state, versions, originals):
@@ -255,6 +257,28 @@ def _output(tensor: torch.Tensor, recorder: Recorder) -> Any:
         stacklevel=2,
     )
     return tensor
+
+
+def _return_statistics_unchanged(recorder: Recorder) -> None:
+    """Running statistics that forward returns are those that the micro-batch began with.
+
+    torch does not declare a norm's update of them as in-place, so that PopTorch's graph has the variable as it came in
+    for what Python reads; Graphcore's public tests of PopTorch expect it so.
+    """
+    graph = recorder.graph
+    statistics = {
+        ref.slot
+        for node in graph.nodes
+        for ref in references(running_statistics(node.function, node.name, node.args, node.kwargs))
+    }
+    for slot in sorted(statistics.intersection(ref.slot for ref in references(graph.outputs))):
+        value = recorder.value_of_slot(slot).detach().clone()
+        kept = recorder.add_copy(value, slot)
+        graph.nodes.insert(0, Node(torch.clone, "clone", (Ref(slot),), {}, [((), kept)], False))
+        graph.losses = [(index + 1, loss) for index, loss in graph.losses]
+        graph.outputs = map_structure(
+            graph.outputs, lambda ref, old=slot, new=kept: Ref(new) if ref.slot == old else ref, (Ref,)
+        )
 
 
 def _reassigned(before: List[Tuple[str, torch.nn.Module, Dict[str, Any], Dict[str, Any]]]) -> str:

@@ -369,3 +369,21 @@ class TestRunningStatistics:
         output = poptorch.inferenceModel(norm)(torch.full((1, 1, 1, 1), 2052.0, dtype=torch.half))
         assert output.dtype == torch.half
         torch.testing.assert_close(output.float(), torch.full((1, 1, 1, 1), 3.0), rtol=1e-3, atol=0)
+
+    @pytest.mark.parametrize("training", [False, True])
+    def test_those_that_forward_returns_are_from_before_the_update(self, training):
+        class Returning(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.norm = nn.BatchNorm2d(2)
+
+            def forward(self, x):
+                y = self.norm(x)
+                return poptorch.identity_loss(y.square(), "mean"), self.norm.running_mean
+
+        model = Returning()
+        wrap = poptorch.trainingModel if training else poptorch.inferenceModel
+        executor = wrap(model)
+        assert executor(torch.ones(2, 2, 3, 3))[1].tolist() == [0.0, 0.0]
+        if training:  # the update itself happens
+            torch.testing.assert_close(model.norm.running_mean.detach().clone(), torch.full((2,), 0.1))
