@@ -41,6 +41,7 @@ from .poptorch_core import (  # noqa: F401
     Error,
     RecoverableError,
     UnrecoverableError,
+    hasMLIRSupportOnPlatform,
     ipuHardwareIsAvailable,
     ipuHardwareVersion,
 )

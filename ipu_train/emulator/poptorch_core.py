@@ -10,6 +10,7 @@ __all__ = [
     "RecoverableError",
     "TestErrorType",
     "UnrecoverableError",
+    "hasMLIRSupportOnPlatform",
     "ipuHardwareIsAvailable",
     "ipuHardwareVersion",
     "isCompilingWithDispatcher",
@@ -131,6 +132,11 @@ def _availableIpus() -> int:
         raise ValueError(
             f"POPTORCH_EMULATOR_IPUS={text!r} is not a number of IPUs: set it to an integer, 0 for none"
         ) from None
+
+
+def hasMLIRSupportOnPlatform() -> bool:
+    """Whether models can be compiled without tracing, which programs for PopTorch 3.0 to 3.2 ask: always."""
+    return True
 
 
 def ipuHardwareIsAvailable(num_ipus: int = 1) -> bool:

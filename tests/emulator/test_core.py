@@ -80,6 +80,9 @@ class TestErrors:
 
 
 class TestHardware:
+    def test_models_compile_without_tracing(self):
+        assert poptorch.hasMLIRSupportOnPlatform() is True
+
     def test_the_emulator_counts_as_hardware_unless_told_otherwise(self, monkeypatch):
         monkeypatch.delenv("POPTORCH_EMULATOR_IPUS", raising=False)
         assert poptorch.ipuHardwareIsAvailable() and poptorch.ipuHardwareIsAvailable(64)
