@@ -40,7 +40,9 @@ def command(options, model, norm, micro_batch, seed, folder):
         f"model.norm={name}", f"model.proxy_norm={str(proxy == 'pn').lower()}",
         f"training.epochs={options.epochs}", f"training.seed={seed}", f"training.micro_batch_size={micro_batch}",
         f"training.gradient_accumulation={accumulation}", f"training.replicas={options.replicas}",
-        f"schedule.warmup_epochs={min(1, options.epochs / 4)}", "logging.every_steps=50", *options.settings,
+        f"schedule.warmup_epochs={min(1, options.epochs / 4)}", "logging.every_steps=50",
+        "device.allow_out_of_memory=true",  # the emulator has room for what an IPU's tiles have not
+        *options.settings,
         f"run_dir={folder}",
     ]  # fmt: skip
 
