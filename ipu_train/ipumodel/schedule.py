@@ -206,7 +206,10 @@ def _intervals(program, settings, steps, forward_steps, kept, boundary, training
             for index in op.reads + op.writes:
                 if tensors[index].kind not in (ACTIVATION, INPUT):
                     continue
-                key = ("forward", index) if version == "again" and index in kept else (version, index)
+                # what a repeated operation writes beside what was wanted is a copy of its own, not the kept tensor
+                only_written = index in op.writes and index not in op.reads
+                is_kept = version == "again" and index in kept and not only_written
+                key = ("forward", index) if is_kept else (version, index)
                 uses.setdefault(key, []).append(position)
                 if op.kind in in_place and index in op.reads and bytes_of(index) >= bytes_of(op.writes[0]):
                     elementwise_end[key] = position

@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -38,7 +38,17 @@ def chains(draw):
     return nn.Sequential(*layers)
 
 
+def pool_before_norm():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1), nn.GroupNorm(2, 4),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10),
+    )  # fmt: skip
+
+
 @settings(max_examples=25)
+@example(
+    model=pool_before_norm(), mode="standard"
+)  # the norm runs again for its statistics, its result is kept
 @given(model=chains(), mode=st.sampled_from(["standard", "pipeline", "checkpoints"]))
 def test_recomputation_never_raises_the_peak_of_activations(model, mode):
     program = trace(model, images())
