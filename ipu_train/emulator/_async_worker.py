@@ -17,6 +17,7 @@ from ._async_buffers import FAILED, RingBuffers
 from ._async_producer import ALIVE_CHECK_IN_S, Signals, Task, run
 from ._impl import createPoptorchError
 from ._logging import logger
+from ._partition import reduceGenerator
 from .enums import SharingStrategy
 
 _START_METHODS = {
@@ -29,19 +30,7 @@ _START_METHODS = {
 PATIENCE_IN_S = 1.0
 
 
-def _restoreGenerator(device: str, state: bytes) -> torch.Generator:
-    generator = torch.Generator(device)
-    generator.set_state(torch.tensor(list(state), dtype=torch.uint8))
-    return generator
-
-
-def _reduceGenerator(generator: torch.Generator) -> Tuple[Any, Tuple[str, bytes]]:
-    """Samplers hold generators. torch 2.0 pickles none; later versions pickle a temporary tensor, whose shared
-    memory is gone before the other process can map it."""
-    return _restoreGenerator, (str(generator.device), bytes(generator.get_state().tolist()))
-
-
-ForkingPickler.register(torch.Generator, _reduceGenerator)
+ForkingPickler.register(torch.Generator, reduceGenerator)  # samplers hold generators
 
 
 class AsyncWorker:

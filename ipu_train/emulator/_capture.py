@@ -14,9 +14,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from . import _state
-from ._constants import Constants
+from ._constants import INDEXING, Constants, describe_host, moved_to_device
 from ._control_flow import ControlFlow
-from ._device_calls import INDEXING, DeviceCalls, describe_host, moved_to_device
+from ._device_calls import DeviceCalls
 from ._dtypes import device_dtype, upload
 from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls

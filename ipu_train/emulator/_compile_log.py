@@ -1,27 +1,20 @@
 """What compiling says at debug and trace level, in the words that programs look for in PopTorch's log."""
 
-import json
+import logging
 from typing import Any, Dict
 
 import torch
 
-from ._anchors import intermediate_representation
+from ._dtypes import core_name, device_dtype
 from ._graph import Graph
 from ._logging import TRACE, logger, trace
-
-# how PopTorch writes the types of tensors
-_TYPES = {
-    torch.float32: "Float",
-    torch.int32: "Int",
-    torch.bool: "Bool",
-    torch.uint8: "Byte",
-    torch.int8: "Char",
-}
+from ._popart_ir import as_json, graph_operators, slot_names
+from ._stages import StageTracker
 
 
 def describe(tensor: torch.Tensor, half: bool) -> str:
     """A device tensor's type, e.g. ``Half(16, strides=[1], requires_grad=0, device=ipu:0)``."""
-    name = "Half" if half else _TYPES.get(tensor.dtype, str(tensor.dtype))
+    name = "Half" if half else core_name(device_dtype(tensor.dtype))
     shape = "".join(f"{size}, " for size in tensor.shape)
     strides = ", ".join(map(str, torch.empty(tensor.shape, device="meta").stride()))
     return f"{name}({shape}strides=[{strides}], requires_grad={int(tensor.requires_grad)}, device=ipu:0)"
@@ -40,13 +33,26 @@ def log_graph(graph: Graph, storages: Dict[str, torch.Tensor], partials: str) ->
         return
     for name, slot in graph.state.items():
         trace("%%%d : %s -> %s", slot, describe(storages[name], slot in graph.half), name)
-    content = json.loads(intermediate_representation(graph))
-    for operator in content["maingraph"]:
+    operators = graph_operators(graph)
+    for operator in operators:
         if operator["type"] in ("Gemm", "MatMul"):
             operator["attributes"]["partialsType"] = f"MatMulPartialsType::{partials.upper()}"
         elif operator["type"] in ("Conv", "MultiConv"):
             operator["attributes"]["partialsType[0]"] = partials
-    trace("PopART graph: %s", json.dumps(content, separators=(",", ":")))
+    trace("PopART graph: %s", as_json(operators))
+
+
+def log_placement(graph: Graph, stages: StageTracker) -> None:
+    """Name each result with the IPU and stage that compute it, and say whether that makes a pipeline."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    logger.debug("enablePipelining set to value %d", stages.mode == "Pipelined" and stages.num_ipus > 1)
+    names = {slot: name for name, slot in slot_names(graph).items()}
+    for node in graph.nodes:
+        for slot in node.outputs():
+            logger.debug(
+                "Placed %s : mode(%s), ipu(%d), stage(%d)", names[slot], stages.mode, node.ipu, node.stage
+            )
 
 
 def log_target(options: Any) -> None:

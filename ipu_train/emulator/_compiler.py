@@ -10,13 +10,12 @@ from ._anchors import Anchor, make_anchors
 from ._args_parser import Arguments, signature_only
 from ._batching import Batching
 from ._capture import Recorder
-from ._compile_log import log_graph, log_target
+from ._compile_log import log_graph, log_placement, log_target
 from ._devices import uses_ipu_model
 from ._dtypes import upload
 from ._executable import Executable, named_state, plain
 from ._float_exceptions import check_node
-from ._graph import Graph, Node, Ref, map_structure, references
-from ._graph_log import log_placement
+from ._graph import Graph, Ref, map_structure, references
 from ._impl import createPoptorchError
 from ._overlap import check_overlap
 from ._precision import running_statistics
@@ -272,10 +271,8 @@ def _return_statistics_unchanged(recorder: Recorder) -> None:
         for ref in references(running_statistics(node.function, node.name, node.args, node.kwargs))
     }
     for slot in sorted(statistics.intersection(ref.slot for ref in references(graph.outputs))):
-        value = recorder.value_of_slot(slot).detach().clone()
-        kept = recorder.add_copy(value, slot)
-        graph.nodes.insert(0, Node(torch.clone, "clone", (Ref(slot),), {}, [((), kept)], False))
-        graph.losses = [(index + 1, loss) for index, loss in graph.losses]
+        kept = recorder.add_copy(recorder.value_of_slot(slot).detach().clone(), slot)
+        graph.start_with_copy(slot, kept)
         graph.outputs = map_structure(
             graph.outputs, lambda ref, old=slot, new=kept: Ref(new) if ref.slot == old else ref, (Ref,)
         )

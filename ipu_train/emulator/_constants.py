@@ -1,12 +1,38 @@
 """Host tensors inside a forward: what becomes a constant of the graph, and what stays on the CPU."""
 
-from typing import Any, Dict, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Set, Tuple
 
 import torch
 
-from ._device_calls import FACTORIES, is_cpu, moves_to_ipu
-from ._dtypes import download, upload
-from ._graph import Graph, tensor_paths
+from ._device_calls import FACTORIES
+from ._dtypes import core_name, download, upload
+from ._graph import Graph, map_structure, tensor_paths
+
+INDEXING = frozenset(["__getitem__", "__setitem__"])
+
+
+def describe_host(tensor: torch.Tensor) -> str:
+    """A CPU tensor as PopTorch's errors name it: ``tensor(device=cpu, shape=[2], dtype=Long)``."""
+    return f"tensor(device=cpu, shape={list(tensor.shape)}, dtype={core_name(tensor.dtype)})"
+
+
+def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
+    """The tensor that ``tensor.type_as(other)``, ``tensor.to(other)`` or ``other.copy_(tensor)`` puts beside other."""
+    if name not in ("type_as", "to", "copy_") or len(args) < 2 or not isinstance(args[1], torch.Tensor):
+        return None
+    return args[1] if name == "copy_" else args[0]
+
+
+def _is_cpu(device: Any) -> bool:
+    """Whether user code names the host's device."""
+    return isinstance(device, (str, torch.device)) and str(device).split(":")[0] == "cpu"
+
+
+def _moves_to_ipu(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+    """Whether a call on a CPU tensor names the IPU as where its result shall be."""
+    named = list(args[1:]) + [kwargs.get("device")]
+    devices = [str(d) for d in named if isinstance(d, (str, torch.device))]
+    return name == "ipu" or any(device.split(":")[0] in ("ipu", "xla") for device in devices)
 
 
 class Constants:
@@ -15,7 +41,7 @@ class Constants:
     graph: Graph
     compute_device: torch.device
     _slot_of: Dict[int, int]
-    _values: Dict[int, torch.Tensor]
+    _new_slot: Callable[[torch.Tensor, torch.Tensor, bool], int]
     _visible: Dict[int, torch.Tensor]
     _attributes: Dict[int, torch.Tensor]
     # ids of attributes that forward moves to the device by itself: the device has copies of them
@@ -34,16 +60,26 @@ class Constants:
         updated = [(slot, t) for slot, t in self.graph.constants.items() if t._version]
         for slot, storage in updated:
             host = self._visible[id(storage)]
-            kept = len(self._values)
-            self._values[kept], half = upload(host, self.compute_device)
-            if half:
-                self.graph.half.add(kept)
+            value, half = upload(host, self.compute_device)
+            kept = self._new_slot(value, value, half)
             del self.graph.constants[slot]
-            self.graph.constants[kept] = self._values[kept]
+            self.graph.constants[kept] = value
             self.graph.start_with_copy(kept, slot)
             if id(host) not in self._moved:
                 with torch.no_grad():
                     host.copy_(download(storage, half))
+
+    def _is_on_host(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor was made outside forward and is nothing that the device holds."""
+        return id(tensor) not in self._slot_of and id(tensor) not in self._attributes
+
+    def _with_host_bounds(self, args: Tuple[Any, ...]) -> Tuple[Any, ...]:
+        """The arguments of an indexing call with bounds of slices that are tensors on the host as numbers."""
+
+        def number(bound: Any) -> Any:
+            return int(bound) if isinstance(bound, torch.Tensor) and self._is_on_host(bound) else bound
+
+        return map_structure(args, lambda s: slice(number(s.start), number(s.stop), number(s.step)), (slice,))
 
     def _stays_on_the_cpu(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
         """Whether a call has to do with CPU tensors alone: Python computes it while compiling, for good.
@@ -52,10 +88,10 @@ class Constants:
         """
         tensors = [tensor for _, tensor in tensor_paths((args, kwargs))]
         if not tensors:
-            return name in FACTORIES and is_cpu(kwargs.get("device"))
-        if any(id(t) in self._slot_of or id(t) in self._attributes for t in tensors):
+            return name in FACTORIES and _is_cpu(kwargs.get("device"))
+        if not all(map(self._is_on_host, tensors)):
             return False
-        if moves_to_ipu(name, args, kwargs):
+        if _moves_to_ipu(name, args, kwargs):
             self.allow_attribute(tensors[0])
             self._moved.add(id(tensors[0]))
             return False

@@ -26,43 +26,7 @@ FACTORIES = frozenset(
 )  # fmt: skip
 _DEVICE_NAMES = ("ipu", "cpu", "cuda", "xla")
 
-INDEXING = frozenset(["__getitem__", "__setitem__"])
-
 Call = Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]
-
-
-# how torch's core calls the dtypes whose Python names differ from theirs in more than the first letter
-_CORE_NAMES = {
-    "float32": "Float", "float64": "Double", "float16": "Half", "int64": "Long", "int32": "Int", "int16": "Short",
-    "int8": "Char", "uint8": "Byte", "bfloat16": "BFloat16",
-}  # fmt: skip
-
-
-def describe_host(tensor: torch.Tensor) -> str:
-    """A CPU tensor as PopTorch's errors name it: ``tensor(device=cpu, shape=[2], dtype=Long)``."""
-    dtype = str(tensor.dtype).split(".")[-1]
-    return (
-        f"tensor(device=cpu, shape={list(tensor.shape)}, dtype={_CORE_NAMES.get(dtype, dtype.capitalize())})"
-    )
-
-
-def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
-    """The tensor that ``tensor.type_as(other)``, ``tensor.to(other)`` or ``other.copy_(tensor)`` puts beside other."""
-    if name not in ("type_as", "to", "copy_") or len(args) < 2 or not isinstance(args[1], torch.Tensor):
-        return None
-    return args[1] if name == "copy_" else args[0]
-
-
-def is_cpu(device: Any) -> bool:
-    """Whether user code names the host's device."""
-    return str(device).split(":")[0] == "cpu" if isinstance(device, (str, torch.device)) else False
-
-
-def moves_to_ipu(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
-    """Whether a call on a CPU tensor names the IPU as where its result shall be."""
-    named = list(args[1:]) + [kwargs.get("device")]
-    devices = [str(d) for d in named if isinstance(d, (str, torch.device))]
-    return name == "ipu" or any(device.split(":")[0] in ("ipu", "xla") for device in devices)
 
 
 class DeviceCalls:
@@ -71,10 +35,6 @@ class DeviceCalls:
     graph: Graph
     compute_device: torch.device
     strided_channel_groups = False  # PopART's setting groupNormStridedChannelGrouping
-    _attributes: Dict[int, torch.Tensor]
-
-    def is_recorded(self, tensor: torch.Tensor) -> bool:
-        raise NotImplementedError  # the recorder's
 
     def _slot(self, tensor: torch.Tensor) -> int:
         raise NotImplementedError  # the recorder's
@@ -86,18 +46,6 @@ class DeviceCalls:
         if isinstance(device, str) and device.split(":")[0] in _DEVICE_NAMES:
             return self.compute_device
         return device
-
-    def _is_on_host(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor was made outside forward and is nothing that the device holds."""
-        return not self.is_recorded(tensor) and id(tensor) not in self._attributes
-
-    def _with_host_bounds(self, args: Tuple[Any, ...]) -> Tuple[Any, ...]:
-        """The arguments of an indexing call with bounds of slices that are tensors on the host as numbers."""
-
-        def number(bound: Any) -> Any:
-            return int(bound) if isinstance(bound, torch.Tensor) and self._is_on_host(bound) else bound
-
-        return map_structure(args, lambda s: slice(number(s.start), number(s.stop), number(s.step)), (slice,))
 
     def _device_call(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Call:
         """The call as the storage needs it, and whether it explicitly asks for float16 (None: it does not say)."""

@@ -14,7 +14,7 @@ from ._executable import Executable
 from ._impl import createPoptorchError
 from ._logging import logger
 from ._loss_scaling import AutomaticLossScaling
-from ._optimizer_text import describe, log_update
+from ._optimizer_text import log_update
 from ._update_rules import DeviceOptimizer
 from .enums import ConnectionType
 from .optim import Optimizer
@@ -60,8 +60,7 @@ class DeviceWeights:
     def _send(self, taken: Any) -> None:
         """Hyper-parameters, as ``optim.snapshot`` reads them, to the device if they differ from those it has."""
         before, self._sent = self._sent, taken
-        changed = before is None or taken.values() != before.values() or describe(taken) != describe(before)
-        if self._device_optimizer is not None and changed:
+        if self._device_optimizer is not None and (before is None or taken.differs(before)):
             log_update(taken)
             self._device_optimizer.set_hyper_parameters(taken)
 

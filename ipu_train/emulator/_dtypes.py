@@ -18,6 +18,18 @@ _ON_DEVICE = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bflo
 # storage dtype for every dtype that a program may name inside forward
 _STORAGE = {torch.float16: torch.float32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
 
+# how torch's core calls the dtypes whose Python names differ from theirs in more than the first letter
+_CORE_NAMES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "int64": "Long", "int32": "Int", "int16": "Short",
+    "int8": "Char", "uint8": "Byte", "bfloat16": "BFloat16",
+}  # fmt: skip
+
+
+def core_name(dtype: torch.dtype) -> str:
+    """A dtype as PopTorch's log and errors name it, e.g. ``Long`` for int64."""
+    name = str(dtype).split(".")[-1]
+    return _CORE_NAMES.get(name, name.capitalize())
+
 
 def device_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that the IPU holds for a host ``dtype``."""

@@ -16,9 +16,9 @@ from typing import Any, Callable, Dict, Iterator, Optional
 import torch
 
 from . import _args_parser
-from ._anchors import intermediate_representation
 from ._impl import createPoptorchError
 from ._logging import logger
+from ._popart_ir import as_json, graph_operators
 from .enums import ConnectionType
 
 FORMAT = "ipu-train emulator executable"
@@ -180,7 +180,7 @@ def after_compile(executor: Any) -> None:
     )
     if not (exported or cache or options._profile_dir):
         return
-    graph = intermediate_representation(executor._executable.graph)
+    graph = as_json(graph_operators(executor._executable.graph))
     if exported:
         _write(exported, graph.encode() if _set("POPTORCH_EXPORT_PROTO_AS_BINARY") else _readable(graph))
     if options._profile_dir:

@@ -148,18 +148,10 @@ class Graph:
     def start_with_copy(self, source: int, target: int) -> None:
         """Put a node at the front that copies the tensor in ``source`` to ``target``."""
         first = self.nodes[0]
-        copy = Node(
-            torch.clone,
-            "clone",
-            (Ref(source),),
-            {},
-            [((), target)],
-            False,
-            first.ipu,
-            first.stage,
-            first.location,
-        )
-        self.nodes.insert(0, copy)
+        node = Node(
+            torch.clone, "clone", (Ref(source),), {}, [((), target)], False, first.ipu, first.stage, first.location
+        )  # fmt: skip
+        self.nodes.insert(0, node)
         self.losses = [(index + 1, slot) for index, slot in self.losses]
 
     def loss_slot(self) -> Optional[int]:

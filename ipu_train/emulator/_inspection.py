@@ -1,12 +1,10 @@
 """What an executor tells about the tensors of its compiled model (PopTorch 3.4 user guide, "Inspecting tensors")."""
 
-import json
 from typing import Any, Dict, List
 
 import torch
 
-from ._anchors import intermediate_representation, slot_names
-from ._update_operators import update_operators
+from ._popart_ir import as_json, graph_operators, slot_names, update_operators
 
 
 class Inspection:
@@ -41,7 +39,7 @@ class Inspection:
     def _debugGetPopartIR(self) -> str:
         """The captured graph as JSON text; in training with the operators that update the weights."""
         self._require_compiled()
-        content = json.loads(intermediate_representation(self._executable.graph))
+        operators = graph_operators(self._executable.graph)
         if self._training:
-            content["maingraph"] += update_operators(self._device_optimizer)
-        return json.dumps(content, separators=(",", ":"))
+            operators += update_operators(self._device_optimizer)
+        return as_json(operators)

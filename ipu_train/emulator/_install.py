@@ -61,6 +61,10 @@ def uninstall() -> None:
         return
     for name in _aliases():
         sys.modules.pop(name, None)
+    from torch.utils.data import Sampler
+
+    if Sampler.__dict__.get("__init__") is _takeDataSource:
+        del Sampler.__init__
     if os.environ.get(_LOAD_ANYTHING) == _OURS:
         del os.environ[_LOAD_ANYTHING]
     while SHIMS in sys.path:
@@ -79,6 +83,11 @@ def alias() -> None:
     _loadWholeModules()
 
 
+def _takeDataSource(self: Any, data_source: Any = None) -> None:
+    """``Sampler.__init__`` as torch 2.0.1 has it."""
+    object.__init__(self)
+
+
 def _acceptDataSource() -> None:
     """Let samplers call ``super().__init__(data_source)``, as they had to for the torch that PopTorch 3.4 came with.
 
@@ -87,11 +96,7 @@ def _acceptDataSource() -> None:
     from torch.utils.data import Sampler
 
     if Sampler.__init__ is object.__init__:
-
-        def __init__(self: Sampler, data_source: Any = None) -> None:
-            object.__init__(self)
-
-        Sampler.__init__ = __init__  # type: ignore[method-assign]
+        Sampler.__init__ = _takeDataSource  # type: ignore[method-assign]
 
 
 def _loadWholeModules() -> None:

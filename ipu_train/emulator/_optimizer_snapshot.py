@@ -64,6 +64,11 @@ class Snapshot(NamedTuple):
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.groups]
         return groups + [dict(self.settings, kind=self.kind)]
 
+    def differs(self, other: "Snapshot") -> bool:
+        """Whether the device would be told something else: values, defaults, or what is compiled in."""
+        mine, others = ((s.values(), s.defaults, s.constants) for s in (self, other))
+        return mine != others
+
 
 def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:
     """Copy an optimizer's hyper-parameters and check that the device can run it.

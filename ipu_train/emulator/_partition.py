@@ -1,10 +1,22 @@
 """Samplers of the ``DataLoader``: a process's share of a data set, and groups of sampled batches."""
 
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
 from ._args_parser import custom_parser
+
+
+def _restoreGenerator(device: str, state: bytes) -> torch.Generator:
+    generator = torch.Generator(device)
+    generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    return generator
+
+
+def reduceGenerator(generator: torch.Generator) -> Tuple[Callable[..., torch.Generator], Tuple[str, bytes]]:
+    """How to pickle a generator. torch 2.0 cannot; later versions pickle its state as a tensor, which another process
+    would map from shared memory that is gone with this temporary tensor."""
+    return _restoreGenerator, (str(generator.device), generator.get_state().numpy().tobytes())
 
 
 def share(
@@ -60,19 +72,16 @@ class ProcessShareSampler(torch.utils.data.Sampler):
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)
         self._left_over: Optional[torch.Tensor] = None
 
-    def __getstate__(self) -> Dict[str, Any]:
-        # A pickled generator is a pickled tensor, which another process would map from memory shared with this one.
-        # That memory is gone once the temporary tensor of the state is, so the state travels as bytes.
+    def __getstate__(self) -> Dict[str, Any]:  # also for pickles that another process does not read
         state = dict(self.__dict__)
         if self._generator is not None:
-            state["_generator"] = self._generator.get_state().numpy().tobytes()
+            state["_generator"] = reduceGenerator(self._generator)[1]
         return state
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._generator is not None:
-            self._generator = torch.Generator()
-            self._generator.set_state(torch.frombuffer(bytearray(state["_generator"]), dtype=torch.uint8))
+            self._generator = _restoreGenerator(*state["_generator"])
 
     def __len__(self) -> int:
         return self._count

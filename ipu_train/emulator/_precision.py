@@ -58,10 +58,8 @@ def changes_its_operand(name: str) -> bool:
     return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
 
 
-_STATISTICS_ARE_SECOND = (
-    F.batch_norm,
-    F.instance_norm,
-)  # in torch.batch_norm they come after weight and bias
+# in torch.batch_norm they come after weight and bias
+_STATISTICS_ARE_SECOND = (F.batch_norm, F.instance_norm)
 
 
 def running_statistics(func: Any, name: str, args: Sequence[Any], kwargs: Any) -> List[Any]:

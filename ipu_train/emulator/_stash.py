@@ -31,11 +31,12 @@ def stashed_tensors(graph: Graph, trained: Iterable[int]) -> Set[int]:
     """
     last = max((node.stage for node in graph.nodes), default=0)
     stage_of = {slot: node.stage for node in graph.nodes for slot in node.outputs()}
-    computed_from_weights = set(trained)
+    needed = set(
+        trained
+    )  # by the backward pass: what depends on weights, and then what that is computed from
     for node in graph.nodes:
-        if node.grad_enabled and computed_from_weights.intersection(node.inputs()):
-            computed_from_weights.update(node.outputs())
-    needed = computed_from_weights
+        if node.grad_enabled and needed.intersection(node.inputs()):
+            needed.update(node.outputs())
     stashed: Set[int] = set()
     for node in reversed(graph.nodes):
         if node.stage == last or not needed.intersection(node.outputs()):
