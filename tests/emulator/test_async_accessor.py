@@ -364,7 +364,8 @@ class TestEnd:
         assert data._accessor is None and len(list(data)) == 4
 
     SCRIPT = """
-        import os, time, torch
+        import os, signal, time, torch
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
         from ipu_train import emulator as poptorch
         poptorch.setLogLevel("DEBUG")
         data = torch.utils.data.TensorDataset(torch.randn(100, 3, 32, 32), torch.zeros(100))
