@@ -1,4 +1,4 @@
-"""Stopping a run from outside: Ctrl-C and SIGTERM ask it to finish the step at hand and save."""
+"""Stopping from outside: Ctrl-C and SIGTERM ask to finish the step at hand and save."""
 
 import signal
 import sys
@@ -11,11 +11,17 @@ EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 class StopRequest:
     """A context in which SIGINT and SIGTERM are noted instead of raised; a second one interrupts at once.
 
+    Args:
+        said: what the first signal makes appear on standard error.
+
     Attributes:
         signal: what was received, None while nothing was.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, said: str = "Stopping after this step and saving a checkpoint; once more to stop at once."
+    ) -> None:
+        self._said = said
         self.signal: Optional[int] = None
         self._previous: Dict[int, Any] = {}
 
@@ -32,9 +38,7 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        print(
-            "\nStopping after this step and saving a checkpoint; once more to stop at once.", file=sys.stderr
-        )
+        print(f"\n{self._said}", file=sys.stderr)
 
     @property
     def requested(self) -> bool:

@@ -56,12 +56,13 @@ def main(arguments: List[str]) -> int:
             if options.measure:
                 run.measure()
         except Interrupted:
-            pass
+            run.finish(interrupted=True)
+            return interrupts.exit_status
         except SweepError:
             run.finish(interrupted=True)
             raise
-    run.finish(interrupted=interrupts.signal is not None)
-    return interrupts.exit_status if interrupts.signal is not None else run.verdict()
+        run.finish()
+    return run.verdict()
 
 
 def _prepare(all_points: List[Point], jobs: Optional[int], measure_steps: int) -> None:
@@ -113,18 +114,16 @@ class _Run:
             self.records[position[id(point)]] = one
             bar.set_postfix_str(f"{point.norm} at {point.micro_batch_size}", refresh=False)
             bar.update()
-            self.interrupts.check()
 
         def found(one: Series) -> None:
             self.series.append(one)
             bar.update()
-            self.interrupts.check()
 
         def counted(one: Record) -> None:
             bar.update()
-            self.interrupts.check()
 
-        with Workers(min(jobs, len(self.points)), Oracle, (kept,)) as workers, bar:
+        count = min(jobs, len(self.points))
+        with Workers(count, Oracle, (kept,), self.interrupts.check) as workers, bar:
             predict_points(workers, kept, self.points, done)
             bar.set_description_str("largest micro-batch")
             self.series = find_largest(workers, self.sweep, self.points, self.ordered(), found)
@@ -136,9 +135,11 @@ class _Run:
 
         with _bar(len(self.points), "measured") as bar:
             for i, point in enumerate(self.points):
-                self.records[i].update(measure(point.resolved, self.options.measure_steps))
-                bar.update()
                 self.interrupts.check()
+                measured = measure(point.resolved, self.options.measure_steps)
+                self.interrupts.check()  # Ctrl-C ends the measuring process, too
+                self.records[i].update(measured)
+                bar.update()
 
     def _own_size(self) -> int:
         return self.base.config.training.micro_batch_size

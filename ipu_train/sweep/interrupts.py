@@ -1,45 +1,37 @@
-"""Ctrl-C and SIGTERM during a sweep: an interruption that no callback can swallow."""
+"""Ctrl-C and SIGTERM during a sweep: what is being computed is finished, and then the sweep ends."""
 
+import multiprocessing
+import os
 import signal
 from types import FrameType
-from typing import Any, Dict, Optional
+from typing import Optional
 
-from ..signals import EXIT_STATUS
+from ..signals import StopRequest
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised where the signal arrives, and again by :meth:`Interrupts.check`."""
+    """Raised by :meth:`Interrupts.check` once a signal has arrived."""
 
 
-class Interrupts:
-    """A context in which SIGINT and SIGTERM raise :class:`Interrupted`.
+class Interrupts(StopRequest):
+    """A context in which SIGINT and SIGTERM are noted for :meth:`check`; a second one ends the process at once.
 
-    Python drops exceptions that are raised inside finalisers, which tracing runs many of; the signal is therefore also
-    noted, and :meth:`check` raises it after each step.
+    Neither raises where it arrives: that may be in the middle of tracing, where torch calls Python from C++ code that
+    aborts the process when an exception reaches it, and where Python drops what finalisers raise.
     """
 
     def __init__(self) -> None:
-        self.signal: Optional[int] = None
-        self._previous: Dict[int, Any] = {}
-
-    def __enter__(self) -> "Interrupts":
-        for number in EXIT_STATUS:
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        super().__init__("Stopping after what is being computed; once more to stop at once.")
 
     def _note(self, number: int, frame: Optional[FrameType]) -> None:
-        self.signal = number
-        raise Interrupted
+        if self.requested:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        super()._note(number, frame)
 
     def check(self) -> None:
-        """Raise if a signal has arrived."""
-        if self.signal is not None:
+        """Raise :class:`Interrupted` if a signal has arrived."""
+        if self.requested:
             raise Interrupted
-
-    @property
-    def exit_status(self) -> int:
-        return EXIT_STATUS.get(self.signal, 130)

@@ -75,8 +75,8 @@ def find_largest(
     questions = [
         (name, (first[name].resolved, sweep.global_batch_size, shares)) for name, shares in known.items()
     ]
-    # neighbours together: similar series ask for the same sizes, whose convolutions are then planned once
-    size = max(1, -(-len(questions) // workers.count))
+    # neighbours to one process: similar series ask for the same sizes, whose convolutions are then planned once
+    size = max(1, -(-len(questions) // workers.count)) if workers.count > 1 else 1
     parts = [questions[i : i + size] for i in range(0, len(questions), size)]
     jobs = ((tuple(name for name, _ in part), ([asked for _, asked in part],)) for part in parts)
     found = {}

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
 
 from .errors import SweepError
 
+_PATIENCE_IN_S = 0.2  # how long a signal may go unnoticed while nothing finishes
 _state: Any = None  # of a worker process: what ``start`` made
 
 
@@ -40,11 +41,18 @@ class Workers:
     Args:
         count: processes.
         start, arguments: what makes the state; picklable, as tasks and their arguments and results must be.
+        check: called between tasks and while waiting for them; what it raises ends the work.
     """
 
-    def __init__(self, count: int, start: Callable[..., Any], arguments: Tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        count: int,
+        start: Callable[..., Any],
+        arguments: Tuple[Any, ...],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.count = count
-        self._start, self._arguments = start, arguments
+        self._start, self._arguments, self._check = start, arguments, check
         self._pool: Optional[ProcessPoolExecutor] = None
         self._state: Any = None
 
@@ -70,12 +78,14 @@ class Workers:
         """
         if self._pool is None:
             for name, arguments in jobs:
+                self._check()
                 yield name, task(self._state, *arguments)
             return
         futures = {self._pool.submit(_call, task, arguments): name for name, arguments in jobs}
         try:
             while futures:
-                done, _ = wait(futures, return_when=FIRST_COMPLETED)
+                self._check()
+                done, _ = wait(futures, _PATIENCE_IN_S, FIRST_COMPLETED)
                 for future in done:
                     yield futures.pop(future), future.result()
         except BrokenProcessPool:
