@@ -18,6 +18,7 @@ from ipu_train.kernels import build, composed
 from ipu_train.kernels.tables import ACTIVATIONS, EXPECTATIONS, proxy_table
 
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.float64: 2}
+_NO_GRADIENTS = (None,) * 4
 _PROXY_ROWS = 6  # m, s, and the derivatives of m and of the variance by the proxy's mean and deviation
 
 
@@ -64,19 +65,24 @@ def norm_proxy_norm_act(
             norm_proxy_norm_act, tensors, x, groups, beta, gamma, proxy_beta, proxy_gamma,
             activation=activation, eps=eps, norm_eps=norm_eps, expectation=expectation, quantiles=quantiles,
         )  # fmt: skip
-    options = (activation, eps, norm_eps, expectation, quantiles)
-    if torch.jit.is_tracing() or _is_compiling():
-        return composed.norm_proxy_norm_act(x, groups, *tensors[1:], *options)
-    plan = _plan(x.shape, x.dtype, groups, *options)
-    for name, parameter in zip(("beta", "gamma", "proxy_beta", "proxy_gamma"), tensors[1:]):
-        if parameter.shape != plan.parameter_shape:
-            raise ValueError(
-                f"norm_proxy_norm_act: {name} must have shape {tuple(plan.parameter_shape)}, one value for "
-                f"each channel of x {tuple(x.shape)}, but has {tuple(parameter.shape)}"
-            )
-    if plan.served and all(map(_is_plain, tensors)) and _library_or_none():
-        return _NormProxyNormAct.apply(*tensors, plan)
-    return composed.norm_proxy_norm_act(x, groups, *tensors[1:], *options)
+    plan = _plan(x.shape, x.dtype, groups, activation, eps, norm_eps, expectation, quantiles)
+    shape = plan.parameter_shape
+    if not (beta.shape == gamma.shape == proxy_beta.shape == proxy_gamma.shape == shape):
+        given = {"beta": beta, "gamma": gamma, "proxy_beta": proxy_beta, "proxy_gamma": proxy_gamma}
+        raise ValueError(_misfit(x, shape, **given))
+    if plan.served and _serves(tensors) and _library_or_none():
+        return _apply(*tensors, plan)
+    return composed.norm_proxy_norm_act(
+        x, groups, beta, gamma, proxy_beta, proxy_gamma, activation, eps, norm_eps, expectation, quantiles
+    )
+
+
+def _misfit(x, shape, **parameters) -> str:
+    name, found = next((name, p.shape) for name, p in parameters.items() if p.shape != shape)
+    return (
+        f"norm_proxy_norm_act: {name} must have shape {tuple(shape)}, one value for each channel of x "
+        f"{tuple(x.shape)}, but has {tuple(found)}"
+    )
 
 
 def available() -> Tuple[bool, str]:
@@ -117,7 +123,9 @@ class _Plan:
             return
         self.kind = torch.float64 if dtype == torch.float64 else torch.float32
         self.table, points = proxy_table(activation, expectation, quantiles, self.kind)
-        self.workspace = 2 * shape[0] * (groups or 1) + _PROXY_ROWS * shape[1]
+        self.like_workspace = torch.empty(
+            2 * shape[0] * (groups or 1) + _PROXY_ROWS * shape[1], dtype=self.kind
+        )
         self.problem = _Problem(
             shape[0], shape[1], math.prod(shape[2:]), groups or 0, eps, norm_eps,
             _DTYPES[dtype], ACTIVATIONS.index(activation), points,
@@ -125,12 +133,11 @@ class _Plan:
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
 
-    def run(self, parameters, x, d, out, workspace, gradients) -> None:
-        pointers = [tensor.data_ptr() for tensor in parameters]
+    def run(self, parameters, x, d, out, workspace, gradients=()) -> None:
         status = _library().proxy_norm_run(
-            self.address, torch.get_num_threads(), *pointers,
+            self.address, torch.get_num_threads(), *[parameter.data_ptr() for parameter in parameters],
             x.data_ptr(), None if d is None else d.data_ptr(), out.data_ptr(), workspace.data_ptr(),
-            None if gradients is None else gradients.data_ptr(),
+            *([gradient.data_ptr() for gradient in gradients] or _NO_GRADIENTS),
         )  # fmt: skip
         if status != 0:
             raise MemoryError(
@@ -159,45 +166,62 @@ def _plan(shape, dtype, groups, activation, eps, norm_eps, expectation, quantile
 class _NormProxyNormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, beta, gamma, proxy_beta, proxy_gamma, plan):
-        x = x.contiguous()
-        given = (beta, gamma, proxy_beta, proxy_gamma)
         kind = plan.kind
-        parameters = [p if p.dtype is kind and p.is_contiguous() else p.to(kind).contiguous() for p in given]
+        x = x.contiguous()
+        parameters = (beta, gamma, proxy_beta, proxy_gamma)
+        ctx.plan, ctx.dtypes = plan, None
+        if not all(p.dtype is kind and p.is_contiguous() for p in parameters):
+            ctx.dtypes = [p.dtype for p in parameters]
+            parameters = [p.to(kind).contiguous() for p in parameters]
         y = torch.empty_like(x)
-        workspace = torch.empty(plan.workspace, dtype=kind)
-        plan.run(parameters, x, None, y, workspace, None)
+        workspace = torch.empty_like(plan.like_workspace)
+        plan.run(parameters, x, None, y, workspace)
         ctx.save_for_backward(x, workspace, *parameters)
-        ctx.plan = plan
-        ctx.dtypes = [p.dtype for p in given]
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
-        x, workspace, *parameters = ctx.saved_tensors
-        dx = torch.empty_like(x)
-        gradients = torch.empty((4, x.shape[1]), dtype=workspace.dtype)
-        ctx.plan.run(parameters, x, grad.contiguous(), dx, workspace, gradients)
-        pairs = zip(gradients.unbind(), ctx.dtypes)
-        return (dx, *(g if g.dtype is dtype else g.to(dtype) for g, dtype in pairs), None)
+        return _backward_once(ctx, grad) if torch.is_grad_enabled() else _backward(ctx, grad)
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether this is a real, dense tensor of floats in this process's memory, as the kernel needs it."""
-    return (
-        type(tensor) in _PLAIN_TYPES
-        and tensor.is_cpu
-        and tensor.dtype in _FLOATS
-        and tensor.layout is torch.strided
-        and not _is_functorch_wrapped(tensor)
-    )
+def _backward(ctx, grad):
+    x, workspace, *parameters = ctx.saved_tensors
+    dx = torch.empty_like(x)
+    gradients = [torch.empty_like(parameter) for parameter in parameters]
+    ctx.plan.run(parameters, x, grad.contiguous(), dx, workspace, gradients)
+    if ctx.dtypes is not None:
+        gradients = [gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes)]
+    return (dx, *gradients, None)
+
+
+_backward_once = once_differentiable(_backward)
+
+# What Function.apply comes to outside of functorch's transforms (see _serves), without its way there: of a small
+# tensor's time, much goes to Python's code and data, which the tensors before have driven out of the caches.
+_apply = super(torch.autograd.Function, _NormProxyNormAct).apply
+
+
+def _serves(tensors) -> bool:
+    """Whether these are real, dense tensors of floats in this process's memory, as the kernel needs them."""
+    if _is_tracing() or _is_compiling() or _is_functorch_active():
+        return False
+    for tensor in tensors:
+        if not (
+            type(tensor) in _PLAIN_TYPES
+            and tensor.is_cpu
+            and tensor.dtype in _FLOATS
+            and tensor.layout is torch.strided
+        ):
+            return False
+    return True
 
 
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 _FLOATS = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+_is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)
 # torch.compile can fuse the composition, but not a call into a library. (PyTorch 2.0 has no such question.)
 _is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
-_is_functorch_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False)
+_is_functorch_active = torch._C._are_functorch_transforms_active
 
 
 @functools.lru_cache(maxsize=None)
@@ -205,7 +229,7 @@ def _library() -> ctypes.CDLL:
     source = build.ROOM / "cpu_kernel" / "proxy_norm_cpu.cpp"
     includes = [build.ROOM / "proxy_norm"]
     library = build.load(build.shared_library("proxy_norm_cpu", [source], includes, build.CPU_FLAGS))
-    library.proxy_norm_run.argtypes = [ctypes.c_void_p, ctypes.c_int] + [ctypes.c_void_p] * 9
+    library.proxy_norm_run.argtypes = [ctypes.c_void_p, ctypes.c_int] + [ctypes.c_void_p] * 12
     library.proxy_norm_run.restype = ctypes.c_int
     return library
 

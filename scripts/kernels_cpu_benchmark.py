@@ -5,10 +5,12 @@
 All variants run interleaved in one process; a row shows the median and the quartiles of the time, the median
 of its ratio to group norm + activation in the same round, the bytes saved for the backward pass, and the time
 over the memory-traffic floor: reading x and writing y, then reading x and the gradient and writing dx, at the
-copy bandwidth measured in the same rounds.
+copy bandwidth measured in the same rounds. Freed memory stays with the process (glibc): which variant would meet
+the page faults of memory given back by another is chance, and no property of an operation.
 """
 
 import argparse
+import ctypes
 import statistics
 import time
 
@@ -18,6 +20,16 @@ import torch.nn.functional as F
 from ipu_train.kernels import composed, cpu
 
 SHAPES = [(8, 64, 56, 56), (8, 256, 14, 14), (32, 64, 56, 56), (32, 256, 14, 14), (32, 2048, 7, 7)]
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def keep_freed_memory():
+    """Make malloc take large blocks from its own heap and give none back. Without effect elsewhere than on glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: None)
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def variants(x, groups, activation):
@@ -103,6 +115,7 @@ def main():
     parser.add_argument("--activation", choices=("relu", "silu"), default="relu")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
     arguments = parser.parse_args()
+    keep_freed_memory()
     usable, reason = cpu.available()
     if not usable:
         raise SystemExit(f"The CPU kernel cannot be used: {reason}")

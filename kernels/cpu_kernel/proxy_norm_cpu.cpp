@@ -30,7 +30,7 @@ struct Problem {
 
 struct Tensors {
   const void *beta, *gamma, *proxyBeta, *proxyGamma, *x, *d;
-  void *out, *workspace, *gradients;
+  void *out, *workspace, *dBeta, *dGamma, *dProxyBeta, *dProxyGamma;
 };
 
 template <typename F> const F *as(const void *pointer) { return static_cast<const F *>(pointer); }
@@ -171,7 +171,7 @@ public:
           means[g] = groupMeans(g, sums.get());
         },
         [&](Row row) { backwardRow(row, means[row.group], x, d, dx); });
-    parameterGradients(sums.get(), static_cast<F *>(t.gradients));
+    parameterGradients(sums.get());
   }
 
 private:
@@ -278,7 +278,7 @@ private:
     double beta = 0, gamma = 0, mean = 0, inverse = 0;
   };
 
-  void parameterGradients(const RunSums<double> *sums, F *gradients) const {
+  void parameterGradients(const RunSums<double> *sums) const {
     const std::int64_t channels = p.channels;
     std::vector<ChannelSums> totals(channels);
     parallelFor(channels, threads, 8 * p.instances, [&](std::int64_t begin, std::int64_t end) {
@@ -292,11 +292,11 @@ private:
           }
         }
       for (std::int64_t c = begin; c < end; ++c)
-        putGradients(c, totals[c], gradients);
+        putGradients(c, totals[c]);
     });
   }
 
-  void putGradients(std::int64_t c, const ChannelSums &total, F *gradients) const {
+  void putGradients(std::int64_t c, const ChannelSums &total) const {
     const std::int64_t channels = p.channels;
     const ProxyMoments<double> moments = {
         proxy[kMean * channels + c],         0,
@@ -305,10 +305,10 @@ private:
     const ParameterGradients<double> through =
         proxyGradients<double>(moments, total.mean, total.inverse, proxy[kInverse * channels + c], gamma[c],
                                as<F>(t.proxyBeta)[c], as<F>(t.proxyGamma)[c]);
-    gradients[c] = F(total.beta + through.beta);
-    gradients[channels + c] = F(total.gamma + through.gamma);
-    gradients[2 * channels + c] = F(through.proxyBeta);
-    gradients[3 * channels + c] = F(through.proxyGamma);
+    static_cast<F *>(t.dBeta)[c] = F(total.beta + through.beta);
+    static_cast<F *>(t.dGamma)[c] = F(total.gamma + through.gamma);
+    static_cast<F *>(t.dProxyBeta)[c] = F(through.proxyBeta);
+    static_cast<F *>(t.dProxyGamma)[c] = F(through.proxyGamma);
   }
 
   void addTo(ChannelSums &total, Row row, const RunSums<double> &sums) const {
@@ -362,15 +362,17 @@ bool runActivation(const Problem &p, const Tensors &t, const Threads &threads) {
 
 } // namespace
 
-// Forward (d null: out is y) or backward (out is dx, and gradients [4, channels] those of beta, gamma,
-// proxy_beta and proxy_gamma). dtype, of x, y, d and dx: 0 float, 1 half, 2 double; everything else is float, or
+// Forward (d null: out is y) or backward (out is dx, and dBeta to dProxyGamma [channels] are the parameters'
+// gradients). dtype, of x, y, d and dx: 0 float, 1 half, 2 double; everything else is float, or
 // double for double. workspace [2 * instances * max(groups, 1) + 6 * channels] is written forward and read
 // backward. Returns 0, or 1 for a dtype or activation that does not exist, or 2 when memory ran out.
 extern "C" int proxy_norm_run(const Problem *p, int threads, const void *beta, const void *gamma,
                               const void *proxyBeta, const void *proxyGamma, const void *x, const void *d,
-                              void *out, void *workspace, void *gradients) {
+                              void *out, void *workspace, void *dBeta, void *dGamma, void *dProxyBeta,
+                              void *dProxyGamma) {
   try {
-    const Tensors tensors = {beta, gamma, proxyBeta, proxyGamma, x, d, out, workspace, gradients};
+    const Tensors tensors = {beta, gamma, proxyBeta, proxyGamma, x,          d,
+                             out,  workspace, dBeta, dGamma, dProxyBeta, dProxyGamma};
     return runActivation(*p, tensors, {threads, p->region}) ? 0 : 1;
   } catch (const std::bad_alloc &) {
     return 2;

@@ -111,10 +111,11 @@ template <typename T> void runKernel(int dtype, int activation, std::int64_t spa
   const Problem problem = {n,     c,          spatial,      groups,       0.03,   1e-5,
                            dtype, activation, {16, 20, 40}, table.data(), nullptr};
   const F *p = parameters.data();
+  F *g = gradients.data();
   for (const int threads : {1, 3})
     for (const void *gradient : {static_cast<const void *>(nullptr), static_cast<const void *>(d.data())})
       if (proxy_norm_run(&problem, threads, p, p + c, p + 2 * c, p + 3 * c, x.data(), gradient, y.data(),
-                         workspace.data(), gradients.data()) != 0)
+                         workspace.data(), g, g + c, g + 2 * c, g + 3 * c) != 0)
         std::exit(1);
 }
 
