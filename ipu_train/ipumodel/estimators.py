@@ -9,6 +9,7 @@ from ipu_train.ipumodel.costs import OpCost, add
 from ipu_train.ipumodel.pooling import pool_cost
 from ipu_train.ipumodel.reduction import reduce_cost
 
+_TIMES_INPUT = {"silu", "silu_", "hardswish", "hardswish_", "mish", "mish_"}  # x f(x): f, then a product
 _CHEAP = {
     "relu",
     "relu_",
@@ -156,6 +157,8 @@ def _elementwise(op, target, element_bytes, backward):
         codelet = "unary"
         if backward:  # gradients read two tensors, and evaluate the function again unless the output was kept
             rate = k.BINARY_CYCLES if short in _CHEAP else k.BINARY_CYCLES + k.TRANSCENDENTAL_CYCLES
+        if short in _TIMES_INPUT:
+            rate += k.BINARY_CYCLES
     else:
         rate, codelet = k.BINARY_CYCLES, "binary"
         if backward:

@@ -62,14 +62,14 @@ def _step_costs(program, settings, target, schedule, proportion):
     return costs
 
 
-def _cycles(schedule, costs):
+def _cycles(schedule, costs, target):
     by_phase, by_kind, by_layer = {}, dict.fromkeys(CYCLE_KINDS, 0.0), {}
     for step, cost in zip(schedule.steps, costs):
-        total = cost.total_cycles
+        total = cost.total_cycles / target.program_speedup
         by_phase[step.phase] = by_phase.get(step.phase, 0.0) + total
         by_layer[step.op.kind] = by_layer.get(step.op.kind, 0.0) + total
         for kind in CYCLE_KINDS:
-            by_kind[kind] += cost.cycles.get(kind, 0.0)
+            by_kind[kind] += cost.cycles.get(kind, 0.0) / target.program_speedup
     return StageCost(by_phase, by_kind, by_layer)
 
 
@@ -103,7 +103,7 @@ def plan(program, target, settings=None):
         trainable, _ = weights_of(program, operations)
         update_bytes = _update_bytes(program, settings, trainable)
         memory = ipu_memory(program, settings, target, schedule, costs, operations, depth, update_bytes)
-        cycles = _cycles(schedule, costs)
+        cycles = _cycles(schedule, costs, target)
         stage_costs.append((cycles, trainable))
         ipus.append(IpuReport(position, stage, memory, cycles, schedule))
     rate = throughput(program, settings, target, [c for c, _ in stage_costs], [t for _, t in stage_costs])

@@ -35,6 +35,7 @@ class Target:
     ipu_link_efficiency: float
     host_bytes_per_second_per_ipu: float
     streaming_bytes_per_second_per_ipu: float
+    program_speedup: float
 
     @staticmethod
     def named(name):

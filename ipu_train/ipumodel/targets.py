@@ -7,6 +7,8 @@ documentation; ``stack`` = osmarks/ipu-stack, which printed a real Poplar ``Targ
 nobody has published.
 """
 
+from ipu_train.ipumodel.constants import LATER_SDK_SPEEDUP
+
 # Everything that Mk1, Mk2 and Bow share.
 _COMMON = {
     "workers_per_tile": 6,  # jia
@@ -22,6 +24,7 @@ _COMMON = {
     "sync_cycles": 90,  # poplibs (CTCLossPlan): one internal sync per step
     "ipu_link_bytes_per_second": 128 * 2**30 / 8,  # poplibs: 128 Gib/s a link
     "ipu_link_efficiency": 0.85,  # poplibs
+    "program_speedup": 1.0,  # cycles are those of SDK 2.0
 }
 
 TARGETS = {
@@ -59,4 +62,5 @@ TARGETS["bow"] = dict(
     name="bow",
     description="Bow IPU, Bow-2000",
     clock_hz=1.85e9,  # bow, toolkit
+    program_speedup=LATER_SDK_SPEEDUP,  # came with SDK 2.5
 )
