@@ -175,8 +175,9 @@ MEMORY_ELEMENT_BYTES = published(
 
 # --- elementwise work, norms, copies
 # ------------------------------------------------------------------------------
-# The next seven were set together against thirteen published training throughputs on Mk2 PODs with SDK 2.0 and 2.1
-# (ResNet-50, EfficientNet B0 to B4 with group norm and with Proxy Norm): scripts/results/ipumodel/throughput.txt.
+# Those of the next seven that say so were set, with RING_LINKS, against thirteen published training throughputs on Mk2
+# PODs with SDK 2.0 and 2.1 (ResNet-50, EfficientNet B0 to B4 with group norm and with Proxy Norm):
+# scripts/results/ipumodel/throughput.txt.
 STEP_CYCLES = assumed(
     180.0,
     "cycles per compute set",
@@ -188,26 +189,26 @@ NETWORK_LAYER_CYCLES = throughput_fitted(
     "half of CONV_PROGRAM_CYCLES: what a program of one layer does, without what it does only once",
 )
 BINARY_CYCLES = throughput_fitted(
-    9.0,
+    8.5,
     "cycles per eight-byte vector",
     "two loads, arithmetic and a store take 3 at best (poplibs binary op; six workers share the tile); "
     "operands in pieces, broadcast vectors and casts make it three times that",
 )
 RECTIFIER_CYCLES = throughput_fitted(
-    4.0, "cycles per eight-byte vector", "load and maximum, store: poplibs' in-place unary op takes 2 at best"
+    3.0, "cycles per eight-byte vector", "load and maximum, store: poplibs' in-place unary op takes 2 at best"
 )
 TRANSCENDENTAL_CYCLES = throughput_fitted(
-    14.0,
+    20.0,
     "cycles per eight-byte vector",
     "two float16x2 special function instructions beside load and store take 7 at best",
 )
 NORM_FORWARD_CYCLES = throughput_fitted(
-    23.0,
+    19.0,
     "cycles per eight-byte vector",
     "sum and sum of squares (4), subtract mean, multiply by 1/std, scale, shift (3 each) make 16 at best",
 )
 NORM_BACKWARD_CYCLES = throughput_fitted(
-    32.0,
+    27.0,
     "cycles per eight-byte vector",
     "product with the gradient, two sums, whitened activation again, three terms of the input gradient: "
     "22 at best",

@@ -149,12 +149,15 @@ def test_accumulation_amortises_the_bubble_and_the_update():
     assert many.images_per_second > few.images_per_second
 
 
-def test_bow_is_faster_by_its_clock_and_holds_the_same():
+def test_bow_is_faster_by_its_clock_and_its_later_sdk_and_holds_the_same():
     program = trace(NET, images(8))
     mk2, bow = plan(program, MK2), plan(program, Target.named("bow"))
     assert bow.total_bytes == mk2.total_bytes
-    assert bow.cycles == mk2.cycles
-    assert 1 < bow.images_per_second / mk2.images_per_second < 1.85 / 1.33 + 0.01
+    faster = 1.85e9 / 1.33e9 * mk2.cycles / bow.cycles
+    assert 1 < bow.images_per_second / mk2.images_per_second < faster + 0.01
+    # ResNet-50 in one setting on 64 IPUs: 85,000 images/s in MLPerf Training v1.0, 145,287 on Graphcore's page for Bow.
+    # Host and links did not become faster, so what happens on the tiles must have gained at least as much.
+    assert 145_287 / 85_000 < faster < 2
 
 
 def test_inference_needs_neither_state_nor_gradients():
