@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -165,6 +167,18 @@ def test_frn_and_its_thresholded_linear_unit_equal_their_definition():
     expected = torch.where(normalised > tau, normalised, tau.expand_as(x))
     torch.testing.assert_close(site(x), expected, rtol=1e-10, atol=1e-12)
     assert make_norms("frn", None, None, None).eps == 1e-6
+
+
+# batch norm needs a device that takes half-precision activations with float32 statistics
+@pytest.mark.parametrize("kind", [name for name in NAMES if not name.endswith("batch")])
+@pytest.mark.parametrize("place", ["activated", "before_addition"])
+def test_half_precision_holds_the_statistics_of_a_large_image(kind, place):
+    torch.manual_seed(0)
+    x = (3 * torch.randn(2, 8, 112, 112) + 2).half()  # the squares of one channel add up to 163,000
+    module = getattr(Norms(kind, groups=2), place)(8)
+    half, exact = module(x), copy.deepcopy(module).double()(x.double())
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.double(), exact, rtol=4e-3, atol=4e-3)
 
 
 @pytest.mark.parametrize("kind", ["evonorm_s0", "evonorm_b0"])
