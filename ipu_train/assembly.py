@@ -11,6 +11,7 @@ from .mixing import Mixing
 from .models import (
     build,
     is_batch_independent,
+    keeps_statistics_of_its_own,
     needs_stacked_replicas,
     norm_names,
     set_sync_groups,
@@ -125,7 +126,9 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     _check_sync_batch_norm(resolved, poptorch, network)
     fused = fuses_micro_batches(config, poptorch, network)
     stacked = needs_stacked_replicas(network) and config.training.replicas > 1
-    training_options = device.training_options(poptorch, config, fused, stacked)
+    training_options = device.training_options(
+        poptorch, config, fused, stacked, keeps_statistics_of_its_own(network)
+    )
     validation_options = device.validation_options(poptorch, config)
     mixing = Mixing(config.training, source.image_size) if mixes_images(config) else None
     training_program = TrainingProgram(poptorch, normalise, network, config.training.label_smoothing, mixing)

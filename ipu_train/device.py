@@ -77,13 +77,19 @@ def is_emulated(poptorch: Any) -> bool:
 
 
 def training_options(
-    poptorch: Any, config: Config, fuse_micro_batches: bool, stack_replicas: bool = False
+    poptorch: Any,
+    config: Config,
+    fuse_micro_batches: bool,
+    stack_replicas: bool = False,
+    replica_statistics: bool = False,
 ) -> Any:
     """``poptorch.Options`` of the training program.
 
     Args:
         fuse_micro_batches: the emulator runs micro-batches of a weight update together.
         stack_replicas: the emulator runs the replicas' micro-batches as one batch, and nothing else together.
+        replica_statistics: the network updates buffers that PopTorch does not know to be running statistics; each
+            replica keeps its own, as it does those of batch norm.
     """
     training = config.training
     options = _common_options(poptorch, config, training.device_iterations)
@@ -95,6 +101,8 @@ def training_options(
         options.Training.setAutomaticLossScaling(True)
     options.Precision.enableStochasticRounding(training.stochastic_rounding)
     _memory_options(poptorch, options, config)
+    if replica_statistics and training.replicas > 1:
+        options.broadcastBuffers(False)
     if fuse_micro_batches:
         options._Emulator.fuseMicroBatches(True, max_images=FUSED_IMAGES)
     if stack_replicas:

@@ -11,6 +11,7 @@ __all__ = [
     "build",
     "describe",
     "is_batch_independent",
+    "keeps_statistics_of_its_own",
     "load_checkpoint",
     "names",
     "native_image_size",
@@ -54,6 +55,7 @@ _EFFICIENTNET_SIDES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b
 _LAZY = {
     "describe": "inspection",
     "is_batch_independent": "properties",
+    "keeps_statistics_of_its_own": "properties",
     "load_checkpoint": "checkpoints",
     "needs_stacked_replicas": "sync_batch_norm",
     "set_sync_groups": "sync_batch_norm",

@@ -6,6 +6,7 @@ from torch import nn
 # Proxy Norm's two proxy parameters are vectors that do decay (Graphcore's public code for Labatie et al.
 # 2021).
 DECAYED_VECTORS = ("proxy_beta", "proxy_gamma")
+_RUNNING = ("running_mean", "running_var")
 
 
 def is_batch_independent(model: nn.Module) -> bool:
@@ -23,9 +24,22 @@ def _mixes_images(module: nn.Module) -> bool:
         return True
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return True
-    if any(name in ("running_mean", "running_var") and b is not None for name, b in module._buffers.items()):
+    if any(name in _RUNNING and b is not None for name, b in module._buffers.items()):
         return True
     return type(module).__name__ == "StochasticDepth" and getattr(module, "mode", "row") == "batch"
+
+
+def keeps_statistics_of_its_own(model: nn.Module) -> bool:
+    """Whether training updates running statistics that are not those of a batch norm of torch's make.
+
+    PopTorch lets each replica keep its own batch norm statistics; of any other buffer that forward changes it has to
+    be told so.
+    """
+    return any(
+        buffer is not None and name in _RUNNING and not isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+    )
 
 
 def weight_decay_exempt(name: str, parameter: torch.Tensor) -> bool:

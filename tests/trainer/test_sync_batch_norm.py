@@ -60,6 +60,15 @@ def test_groups_of_replicas_train_as_that_many_replicas(recipe, tmp_path):
     assert_alike(fewer, grouped, lambda name: "running" not in name)
 
 
+def test_evonorm_b0_trains_on_replicas_as_it_does_on_as_many_micro_batches(recipe, tmp_path):
+    """Each replica has its own batch variance, as each micro-batch has; only the running averages differ."""
+    evonorm = ["model.norm=evonorm_b0", "training.micro_batch_size=4"]
+    one, _ = run(recipe, tmp_path / "one", *evonorm, "training.gradient_accumulation=4")
+    two, _ = run(recipe, tmp_path / "two", *evonorm, "training.replicas=2")
+    assert_alike(one, two, lambda name: "running" not in name)
+    assert (two["norm1.running_var"] - 1).abs().max() > 0.1
+
+
 def test_groups_must_divide_the_replicas(recipe):
     with pytest.raises(config.ConfigError, match=r"model\.norm_replicas: is 3 and must divide 4 replicas"):
         config.load(recipe, synchronised(2, 4, "model.norm_replicas=3"))
