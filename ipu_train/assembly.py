@@ -9,6 +9,7 @@ from .config import Config, Resolved, nearest
 from .data.mixing import COLUMNS, MixingDraws
 from .mixing import Mixing
 from .models import (
+    OptionError,
     build,
     is_batch_independent,
     keeps_statistics_of_its_own,
@@ -32,6 +33,24 @@ PRECISIONS = {  # precision: (dtype of activations, dtype of weights)
     "16.32": (torch.float16, torch.float32),
     "16.16": (torch.float16, torch.float16),
 }
+
+
+# Arguments of ``models.build`` that are no options, and where they come from.
+_SET_ELSEWHERE = {
+    name: f"set model.{name}"
+    for name in (
+        "name",
+        "num_classes",
+        "norm",
+        "norm_groups",
+        "norm_eps",
+        "proxy_norm",
+        "proxy_norm_eps",
+        "proxy_norm_expectation",
+        "proxy_norm_quantiles",
+    )
+}
+_SET_ELSEWHERE["in_channels"] = "the images have it"
 
 
 class Assembly(NamedTuple):
@@ -73,8 +92,14 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
         message = f"no norm is called {norm}{hint} (norms: {', '.join(norm_names())})"
         raise resolved.error("model.norm", message)
     torch.manual_seed(resolved.config.training.seed)
+    for option in resolved.config.model.options:
+        if option in _SET_ELSEWHERE:
+            message = f"{option} is no option of the network: {_SET_ELSEWHERE[option]}"
+            raise resolved.error(f"model.options.{option}", message)
     try:
         network = _build(resolved.config, num_classes, channels)
+    except OptionError as error:
+        raise resolved.error(f"model.options.{error.option}", str(error)) from error
     except (ValueError, TypeError) as error:
         raise resolved.error("model.name", str(error)) from error
     initial_weights.freeze(resolved, network)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import List, Optional
 
 __all__ = [
+    "OptionError",
     "build",
     "describe",
     "is_batch_independent",
@@ -53,6 +54,7 @@ MODELS = _models()
 # Side in pixels that the EfficientNets are trained and tested at (Tan and Le 2019, Masters et al. 2021).
 _EFFICIENTNET_SIDES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "cifar": 32}
 _LAZY = {
+    "OptionError": "options",
     "describe": "inspection",
     "is_batch_independent": "properties",
     "keeps_statistics_of_its_own": "properties",
@@ -119,11 +121,15 @@ def build(
         raise ValueError(_unknown("model", name, names()))
     module, function, fixed, norm_defaults = MODELS[name]
     make = getattr(import_module("." + module, __name__), function)
-    known = [option for option in _keywords(make) if option not in fixed]
-    for option in options:
-        if option not in known:
-            raise ValueError(_unknown(f"option of model {name!r}:", option, known))
     from .norms import make_norms
+    from .options import OptionError, check_kind, keyword_options
+
+    known = [option for option in keyword_options(make) if option not in fixed]
+    for option, value in options.items():
+        if option not in known:
+            raise OptionError(option, _unknown(f"option of model {name!r}:", option, known))
+        check_kind(option, value, make)
+    check_kind("weight_standardisation", weight_standardisation, build)
 
     proxy = None
     if proxy_norm:
@@ -134,12 +140,6 @@ def build(
         }
     norms = make_norms(norm, norm_groups, norm_eps, proxy, weight_standardisation, **norm_defaults)
     return make(norms, num_classes, in_channels, **fixed, **options)
-
-
-def _keywords(function) -> List[str]:
-    from inspect import Parameter, signature
-
-    return [p.name for p in signature(function).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]
 
 
 def _unknown(what: str, name: str, valid: List[str]) -> str:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .norms import Norms
+from .options import OptionError
 
 
 class ProjectionShortcut(nn.Module):
@@ -107,7 +108,14 @@ class Bottleneck(ResidualBlock):
     ):
         super().__init__()
         out_channels = width * self.expansion
-        inner = width * group_width // 64 * groups
+        channels_of_group = width * group_width // 64
+        if channels_of_group < 1:
+            raise OptionError(
+                "group_width",
+                f"group_width is {group_width}, which leaves groups without a channel where width is {width}: choose "
+                "a larger width or group_width",
+            )
+        inner = channels_of_group * groups
         self.conv1 = norms.convolution(in_channels, inner, 1)
         self.norm1 = norms.activated(inner)
         self.conv2 = norms.convolution(inner, inner, 3, stride, groups)

@@ -14,6 +14,7 @@ from torch import nn
 
 from .mbconv import MBConv
 from .norms import Norms
+from .options import check_range
 
 
 class Size(NamedTuple):
@@ -184,17 +185,25 @@ def efficientnet(
     changes = {"width": width, "depth": depth, "dropout": dropout}
     scale = scale._replace(**{name: value for name, value in changes.items() if value is not None})
     for name, value in (("dropout", scale.dropout), ("stochastic_depth", stochastic_depth)):
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} is {value}; it is a rate and must be at least 0 and below 1")
-    if scale.width <= 0 or scale.depth <= 0:
-        raise ValueError(f"width and depth must be positive; they are {scale.width} and {scale.depth}")
+        check_range(name, value, 0 <= value < 1, "a rate, at least 0 and below 1")
+    for name, value in (("width", scale.width), ("depth", scale.depth)):
+        check_range(name, value, value > 0, "positive")
+    check_range(
+        "squeeze_excite",
+        squeeze_excite,
+        0 <= squeeze_excite <= 1,
+        "a fraction of the block's input, 0 (none) to 1",
+    )
+    if expansion is None:
+        expansion = EXPANSION[group_size]
+    check_range("expansion", expansion, expansion >= 1, "1 or more")
     return EfficientNet(
         scale,
         norms,
         num_classes,
         in_channels,
         group_size,
-        expansion or EXPANSION[group_size],
+        expansion,
         activation,
         squeeze_excite,
         stochastic_depth,

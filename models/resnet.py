@@ -9,6 +9,7 @@ from torch import nn
 
 from .blocks import BasicBlock, Bottleneck, PreActivationBottleneck, ProjectionShortcut, ResidualBlock
 from .norms import Norms
+from .options import OptionError, check_range
 
 IMAGENET_BLOCKS = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -102,11 +103,11 @@ def initialise(model: nn.Module, zero_init: bool) -> nn.Module:
 
 
 def scaled(widths: Sequence[int], width: float) -> List[int]:
-    """The widths times a multiplier, rounded; ValueError when nothing would be left."""
+    """The widths times a multiplier, rounded; OptionError when nothing would be left."""
     result = [round(w * width) for w in widths]
     if min(result) < 1:
-        raise ValueError(
-            f"width is {width}; it must leave at least one channel (the widths are {list(widths)})"
+        raise OptionError(
+            "width", f"width is {width}; it must leave at least one channel (the widths are {list(widths)})"
         )
     return result
 
@@ -124,10 +125,19 @@ def imagenet_resnet(
 ) -> ResNet:
     """ResNet-18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
 
-    ``width`` scales all widths.
+    ``width`` scales all widths. ``groups`` and ``group_width`` are those of ``Bottleneck``; the basic blocks of
+    ResNet-18 and ResNet-34 have none.
     """
     block, counts = IMAGENET_BLOCKS[depth]
-    options = {"groups": groups, "group_width": group_width} if block is Bottleneck else {}
+    options = {"groups": groups, "group_width": group_width}
+    for name, value in options.items():
+        check_range(name, value, value >= 1, "1 or more")
+    if block is not Bottleneck:
+        for name, value, usual in (("groups", groups, 1), ("group_width", group_width, 64)):
+            check_range(
+                name, value, value == usual, f"{usual}: the basic blocks of resnet{depth} have no groups"
+            )
+        options = {}
     make = partial(block, norms=norms, **options)
     widths = scaled(IMAGENET_WIDTHS, width)
     return initialise(

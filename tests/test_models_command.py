@@ -52,6 +52,15 @@ def test_settings_and_image_size_are_taken(capsys):
         ),
         (["show", "resnet20", "model.nrom=group"], 'unknown key; did you mean "norm"?'),
         (["show", "resnet20", "model.norm=frn", "model.proxy_norm=true"], "has an activation of its own"),
+        (
+            ["show", "resnet20", "model.options.zero_init=no"],
+            "model.options.zero_init: zero_init must be true or false; got 'no'",
+        ),
+        (
+            ["show", "resnet20", "model.options.norm=batch"],
+            "model.options.norm: norm is no option of the network: set model.norm",
+        ),
+        (["show", "resnet20", "model.options.in_channels=1"], "model.options.in_channels: in_channels is no"),
     ],
 )
 def test_what_does_not_exist_is_said_with_the_nearest_name(capsys, arguments, message):

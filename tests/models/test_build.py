@@ -25,6 +25,37 @@ def test_what_no_model_knows_is_refused_with_the_valid_names(arguments, message)
         models.build(**arguments)
 
 
+@pytest.mark.parametrize(
+    "name, option, value, message",
+    [
+        ("resnet50", "zero_init", "no", "zero_init must be true or false; got 'no'"),
+        ("resnet50", "weight_standardisation", 1, "weight_standardisation must be true or false; got 1"),
+        ("resnet50", "width", "abc", "width must be a finite number; got 'abc'"),
+        ("resnet50", "width", float("inf"), "width must be a finite number; got inf"),
+        ("resnet50", "width", True, "width must be a finite number; got True"),
+        ("resnet50", "groups", 0, "groups is 0; it must be 1 or more"),
+        ("resnet50", "group_width", -4, "group_width is -4; it must be 1 or more"),
+        ("resnet18", "groups", 32, "groups is 32; it must be 1: the basic blocks of resnet18 have no groups"),
+        ("resnext50_32x4d", "width", 0.1, "group_width is 4, which leaves groups without a channel"),
+        ("efficientnet_b0", "expansion", 0, "expansion is 0; it must be 1 or more"),
+        ("efficientnet_b0", "expansion", 1.5, "expansion must be a whole number; got 1.5"),
+        ("efficientnet_b0", "squeeze_excite", -1, "squeeze_excite is -1; it must be a fraction"),
+        ("efficientnet_b0", "dropout", "high", "dropout must be a finite number; got 'high'"),
+        ("efficientnet_b0", "delay_scale", "false", "delay_scale must be true or false; got 'false'"),
+        ("efficientnet_b0", "activation", 3, "activation must be a name; got 3"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_or_range_is_refused_by_name(name, option, value, message):
+    with pytest.raises(models.OptionError, match=message):
+        models.build(name, norm="layer", **{option: value})
+
+
+def test_options_may_be_left_to_the_model_by_none_and_numbers_may_be_whole():
+    with torch.device("meta"):
+        model = models.build("efficientnet_b0", dropout=None, expansion=None, width=1, stochastic_depth=0)
+    assert model.dropout.p == 0.2 and model.stage2[0].expand_conv.out_channels == 16 * 6
+
+
 def test_importing_the_room_and_listing_models_imports_no_torch():
     code = "import sys, ipu_train.models as m; m.names(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
