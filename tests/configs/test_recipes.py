@@ -123,3 +123,8 @@ def test_it_fits_on_the_ipus_that_it_is_for(name):
     resolved = config.load(name)
     report = planning.predict(resolved, planning.Images(3, resolved.config.data.image_size, 1000))
     assert report.fits
+    # and the table says how fast it is predicted to be there (scripts/recipe_throughput.py writes it)
+    table = (FOLDER / "README.md").read_text(encoding="utf-8")
+    predicted = re.search(rf"^\| `{name}` \|.* epochs; ([\d,]+) \|", table, re.MULTILINE).group(1)
+    speed = report.to_json()["images_per_second"]
+    assert int(predicted.replace(",", "")) == pytest.approx(speed, rel=0.02)
