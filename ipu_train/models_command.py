@@ -1,6 +1,7 @@
 """``ipu-train models``: the models and norms there are, and what one network is made of."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any, List
 
@@ -16,6 +17,8 @@ def main(arguments: List[str]) -> int:
         ConfigError: a model, norm or setting that does not exist.
     """
     options = _parser().parse_intermixed_args(arguments)
+    if options.action == "list" and (options.name is not None or options.image_size or options.num_classes):
+        _parser().error("list takes no settings; `ipu-train models show NAME` does")
     lines = _show(options) if options.action == "show" else _list()
     print("\n".join(lines))
     return 0
@@ -69,7 +72,11 @@ def _list() -> List[str]:
 def _show(options: Any) -> List[str]:
     if options.name is None:
         _parser().error("show needs the NAME of a model; `ipu-train models` lists them")
-    text = f"model: {{name: {options.name}}}\ndata: {{name: synthetic}}\n"
+    for override in options.overrides:
+        if not override.startswith("model."):
+            _parser().error(f"{override} is no setting of the model, and nothing else is shown here")
+    # a JSON string is a YAML string, whatever characters the name has
+    text = f"model: {{name: {json.dumps(options.name)}}}\ndata: {{name: synthetic}}\n"
     resolved = load_text(text, Path("models show"), options.overrides)
 
     from .assembly import build_network
@@ -77,6 +84,8 @@ def _show(options: Any) -> List[str]:
 
     name = resolved.config.model.name
     side = native_image_size(name) if name in MODELS else 224
+    if options.num_classes and resolved.config.model.num_classes:
+        _parser().error("--num-classes and model.num_classes say the same; give one of them")
     classes = options.num_classes or (10 if side == 32 else 1000)
     network = build_network(resolved, classes, 3)
     side = options.image_size or side

@@ -46,6 +46,9 @@ def weight_decay_exempt(name: str, parameter: torch.Tensor) -> bool:
     """Whether weight decay leaves this parameter alone: vectors and scalars, except Proxy Norm's proxy
     parameters.
 
+    Graphcore's public code spares the scales and shifts of norms by name, and so decays the biases of squeeze-excite
+    and of the classifier; sparing these as well is our choice.
+
     Args:
         name: as in ``model.named_parameters()``.
     """

@@ -69,6 +69,29 @@ def test_what_does_not_exist_is_said_with_the_nearest_name(capsys, arguments, me
     assert message in err
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["show", "resnet20", "training.epochs=3"], "training.epochs=3 is no setting of the model"),
+        (["list", "resnet20"], "list takes no settings"),
+        (["--image-size", "32"], "list takes no settings"),
+        (["show", "resnet20", "model.num_classes=5", "--num-classes", "3"], "give one of them"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        run(capsys, *arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["resnet20, norm: batch", "a: b", "[x", '"'])
+def test_a_name_is_a_name_whatever_it_holds(capsys, name):
+    status, _, err = run(capsys, "show", name)
+    assert status == 2
+    assert f"unknown model {name!r}" in err
+
+
 def test_parameters_of_all_layers_add_up_for_every_norm(capsys):
     for norm in norm_names():
         _, out, _ = run(capsys, "show", "resnet8", f"model.norm={norm}")
