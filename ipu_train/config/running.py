@@ -76,12 +76,13 @@ class DataConfig(Section):
         "of its own. "
         "null: 0.2.",
     )
-    augment: Optional[Literal["none", "flip_crop", "shift", "random_resized_crop"]] = Field(
+    augment: Optional[Literal["none", "flip_crop", "shift", "random_resized_crop", "centre_crop"]] = Field(
         None,
         description="Random changes of the training images. null: the source's usual one (digits shift; "
         "CIFAR and "
         "fashion_mnist flip_crop; imagefolder random_resized_crop from 96 pixels on, else flip_crop; "
-        "others none).",
+        "others none). centre_crop: an imagefolder's training images are prepared as the validation images of "
+        "random_resized_crop are, for fine-tuning at the test size.",
     )
     crop_padding: Optional[int] = Field(
         None,
@@ -127,10 +128,10 @@ class DataConfig(Section):
             large = self.name == "imagefolder" and (self.image_size or 0) >= _LARGE_IMAGE
             usual = {**_USUAL_AUGMENT, "imagefolder": "random_resized_crop" if large else "flip_crop"}
             self.fill("augment", usual.get(self.name, "none"))
-        if self.augment == "random_resized_crop" and self.name != "imagefolder":
+        if self.augment in ("random_resized_crop", "centre_crop") and self.name != "imagefolder":
             yield (
                 "augment",
-                f"random_resized_crop is for imagefolder; {self.name} takes none, flip_crop or shift",
+                f"{self.augment} is for imagefolder; {self.name} takes none, flip_crop or shift",
             )
         moves = self.augment in ("flip_crop", "shift")
         if self.crop_padding is not None and not moves:

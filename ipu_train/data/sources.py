@@ -185,6 +185,8 @@ def _imagefolder(config: DataConfig, seed: int, progress: Optional[bool]) -> Dat
             raise DataError(f"{train_folder}: {error}") from None
         train, validation = _chosen(train, indices[0]), _chosen(train, indices[1])
     random_crops = config.augment == "random_resized_crop"
+    # Images are tested on 7/8 of their shorter side wherever crops of varied scale came before.
+    share = CENTRE_SHARE if random_crops or config.augment == "centre_crop" else 1.0
     cache: Any = config.cache
     return DataSource(
         config.name,
@@ -192,11 +194,12 @@ def _imagefolder(config: DataConfig, seed: int, progress: Optional[bool]) -> Dat
             train,
             size,
             cache,
+            share=share,
             crop_seed=seed if random_crops else None,
             augment=_augment(config, seed, size),
             progress=progress,
         ),
-        open_files(validation, size, cache, share=CENTRE_SHARE if random_crops else 1.0, progress=progress),
+        open_files(validation, size, cache, share=share, progress=progress),
         len(train.class_names),
         3,
         size,

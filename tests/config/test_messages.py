@@ -183,6 +183,7 @@ def test_model_settings_that_contradict_each_other(model, message):
             "{name: cifar10, augment: random_resized_crop}",
             "data.augment: random_resized_crop is for imagefolder",
         ),
+        ("{name: cifar10, augment: centre_crop}", "data.augment: centre_crop is for imagefolder"),
         ("{name: cifar10, mean: [0.5, 0.5, 0.5]}", "data.std: mean and std are given together"),
         ("{name: cifar10, mean: [0.5], std: [0.2, 0.2]}", "data.std: has 2 channels and mean has 1"),
         ("{name: synthetic, channels: 2}", "data.channels: must be one of 1, 3, null; got 2"),

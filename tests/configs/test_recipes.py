@@ -109,6 +109,12 @@ def test_global_batches_of_one_family_agree():
             assert one.ipus_per_replica * one.training.replicas == ipus
 
 
+def test_fine_tuning_sees_images_as_validation_does():
+    """Masters et al. 2021, section 3.3: validation preprocessing, at the test size."""
+    tuned = [config.load(name).config.data.augment for name in RECIPES if name.endswith("_finetune")]
+    assert tuned == ["centre_crop"]
+
+
 def test_fine_tuning_starts_from_the_training_at_half_resolution(tmp_path):
     first, second = "efficientnet_b0_g16_ln_pn_half", "efficientnet_b0_g16_ln_pn_half_finetune"
     trainer.train(config.load(first, [*reduced(first), f"run_dir={tmp_path / 'half'}"]))

@@ -100,7 +100,23 @@ def test_validation_images_are_resized_by_the_shorter_side_and_cropped_in_the_mi
     assert np.array_equal(source.validation[0][0].numpy().transpose(1, 2, 0), np.asarray(whole))
 
 
-@pytest.mark.parametrize("augment", ["none", "flip_crop", "random_resized_crop"])
+@pytest.mark.parametrize("cache", [True, False])
+def test_centre_crop_trains_on_what_is_tested_after_random_crops_the_middle_224_of_256_pixels(
+    tmp_path, cache
+):
+    for part in ("train", "val"):
+        make(
+            tmp_path / part, "x", size=(64, 32)
+        )  # 28 pixels are tested on the middle of a shorter side of 32
+    tuned = folder(tmp_path, augment="centre_crop", image_size=28, cache=cache)
+    trained = folder(tmp_path, augment="random_resized_crop", image_size=28, cache=cache)
+    for part, images in (("train", tuned.train), ("val", tuned.validation), ("val", trained.validation)):
+        with Image.open(tmp_path / part / "x" / "0.png") as image:
+            middle = np.asarray(image.crop((18, 2, 46, 30)))
+        assert np.array_equal(images[1, 0][0].numpy().transpose(1, 2, 0), middle)
+
+
+@pytest.mark.parametrize("augment", ["none", "flip_crop", "random_resized_crop", "centre_crop"])
 def test_cached_and_uncached_images_are_the_same(tmp_path, augment):
     make(tmp_path, "x", "y", size=(30, 21))
     cached, plain = (folder(tmp_path, augment=augment, cache=cache) for cache in (True, False))
