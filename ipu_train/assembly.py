@@ -130,6 +130,12 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
         ValueError: the configuration asks for what the zoo or the device does not have.
     """
     config = resolved.config
+    outputs = config.model.num_classes
+    if outputs is not None and outputs < source.num_classes:
+        message = (
+            f"is {outputs}, but the images have {source.num_classes} classes; remove it or make it larger"
+        )
+        raise resolved.error("model.num_classes", message)
     activations, weights = PRECISIONS[config.training.precision]
     network = build_network(resolved, source.num_classes, source.channels).to(weights)
     device.use_proxy_norm_kernel(poptorch, network, config)

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import List
 
+_DECAY = 0.97  # of Masters et al. 2021 (arXiv 2106.03640), whose checkpoints are one epoch apart
+
 
 class AverageError(ValueError):
     """Checkpoints that cannot be averaged; the message says which and why."""
@@ -13,23 +15,31 @@ def main(arguments: List[str]) -> int:
     """Average checkpoints, oldest first, into a safetensors file that ``model.weights`` takes; gives 0.
 
     Raises:
-        AverageError, CheckpointError: checkpoints that are missing, unreadable or of different networks.
+        AverageError, CheckpointError: checkpoints that are missing, unreadable or of different networks; a file that
+            cannot be written.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.kind == "mean" and options.decay is not None:
+        parser.error("--decay is for --kind exponential; a mean has none")
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from . import checkpoint
     from .optim import average_states
 
     folders = _checkpoints(options.paths)
-    decay = options.decay if options.kind == "exponential" else None
+    decay = (options.decay or _DECAY) if options.kind == "exponential" else None
     try:
         average = average_states((checkpoint.load(f).weights for f in folders), options.kind, decay)
     except checkpoint.CheckpointError:
         raise
     except ValueError as error:
         raise AverageError(f"The checkpoints cannot be averaged: {error}.") from error
-    save_file({name: tensor.contiguous() for name, tensor in average.items()}, str(options.out))
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in average.items()}, str(options.out))
+    except (OSError, SafetensorError) as error:
+        raise AverageError(f"{options.out} cannot be written: {error}.") from error
     what = "mean" if decay is None else f"exponential average (decay {decay:g})"
     print(f"{what} of {len(folders)} checkpoints, {folders[0].name} to {folders[-1].name}, in {options.out}")
     print(f"Start from it with: ipu-train --config X model.weights={options.out}")
@@ -46,10 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="run folders or checkpoints")
     parser.add_argument("--kind", choices=["exponential", "mean"], default="exponential")
     parser.add_argument(
-        "--decay", type=_decay, default=0.97, help="share of the old average kept at each checkpoint (0.97)"
+        "--decay", type=_decay, help=f"share of the old average kept at each checkpoint ({_DECAY})"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--out", type=_out, required=True, metavar="FILE.safetensors")
     return parser
+
+
+def _out(text: str) -> Path:
+    if not text.endswith(".safetensors"):
+        # model.weights tells formats by the name
+        raise argparse.ArgumentTypeError(f"must end in .safetensors, got {text}")
+    return Path(text)
 
 
 def _decay(text: str) -> float:

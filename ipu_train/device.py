@@ -35,12 +35,18 @@ def choose(config: Config) -> Tuple[Any, str]:
     """The ``poptorch`` module for ``device.target``, and a line that says what runs.
 
     Raises:
-        DeviceError: hardware or Graphcore's IPUModel is asked for without the SDK, or without enough IPUs.
+        DeviceError: hardware or Graphcore's IPUModel is asked for without the SDK, or without enough IPUs; or a GPU
+            where torch has none.
     """
     target = config.device.target
     installed = sdk_is_installed()
     if target == "emulator" or (target == "auto" and not installed):
         emulator = importlib.import_module("ipu_train.emulator")
+        if config.device.compute == "cuda" and not torch.cuda.is_available():
+            raise DeviceError(
+                "device.compute is cuda, but torch finds no CUDA device that it can use. Use device.compute=cpu, or a "
+                "torch build and a driver that fit the GPU."
+            )
         return emulator, f"embedded emulator of PopTorch {emulator.__version__} on {config.device.compute}"
     if not installed:
         raise DeviceError(

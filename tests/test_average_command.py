@@ -49,3 +49,23 @@ def test_what_cannot_be_averaged_is_one_message(run_folder, tmp_path, capsys):
     other = checkpoint.save(tmp_path / "other", Checkpoint({"v": torch.ones(1)}, {}, {"step": 1}), keep=1)
     assert main(["average", str(run_folder), str(other), *out]) == 2
     assert "cannot be averaged: the states to average hold different names" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_one_message(run_folder, tmp_path, capsys):
+    assert main(["average", str(run_folder), "--out", str(tmp_path / "nowhere" / "x.safetensors")]) == 2
+    assert "x.safetensors cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--kind", "mean", "--decay", "0.5", "--out", "x.safetensors"], "a mean has none"),
+        (["--out", "x.pth"], "must end in .safetensors, got x.pth"),
+        (["--decay", "1", "--out", "x.safetensors"], "must be a number above 0 and below 1, got 1"),
+    ],
+)
+def test_settings_that_would_be_ignored_or_mislead_are_refused(run_folder, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(["average", str(run_folder), *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err

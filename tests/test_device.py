@@ -66,6 +66,12 @@ def test_too_few_ipus_are_named(monkeypatch):
         device.choose(resolved("device.target=ipu", "training.replicas=4").config)
 
 
+def test_a_gpu_that_torch_cannot_use_is_one_message(monkeypatch):
+    monkeypatch.setattr(device.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(device.DeviceError, match="device.compute is cuda, but torch finds no CUDA device"):
+        device.choose(resolved("device.target=emulator", "device.compute=cuda").config)
+
+
 def test_training_options(emulator):
     cfg = resolved(
         "training.micro_batch_size=2",

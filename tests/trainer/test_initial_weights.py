@@ -164,6 +164,11 @@ def test_what_is_not_there_is_one_message(recipe, tmp_path, override, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_fewer_outputs_than_classes_are_refused(recipe, tmp_path):
+    with pytest.raises(config.ConfigError, match=r"model\.num_classes: is 3, but the images have 4 classes"):
+        run(recipe, tmp_path / "run", "model.num_classes=3")
+
+
 def test_broken_files_are_named(recipe, tmp_path):
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not weights")
