@@ -109,6 +109,35 @@ def test_global_batches_of_one_family_agree():
             assert one.ipus_per_replica * one.training.replicas == ipus
 
 
+def fills_its_pipeline(cfg):
+    """PopTorch's rule: at least as many micro-batches as there are forward and backward stages."""
+    stages = len(cfg.device.pipeline_splits) + 1
+    return stages == 1 or cfg.training.gradient_accumulation >= 2 * stages - 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_micro_batches_fill_its_pipeline(name):
+    assert fills_its_pipeline(config.load(name).config)
+
+
+def test_other_sizes_in_the_comments_run_and_train_the_same_global_batch():
+    found = 0
+    for name in RECIPES:
+        head = re.sub(r"\n#   ", " ", re.match(r"(?:#.*\n)+", text(name)).group())
+        comment = re.search(r"^# Other sizes: (.*)$", head, re.MULTILINE)
+        if comment is None:
+            continue
+        cfg = config.load(name).config
+        _, *parts = re.split(r"POD(\d+):", comment.group(1))
+        for ipus, words in zip(parts[::2], parts[1::2]):
+            other = config.load(name, re.findall(r"training\.\w+=\d+", words)).config
+            assert other.ipus_per_replica * other.training.replicas == int(ipus), (name, ipus)
+            assert other.global_batch_size == cfg.global_batch_size, (name, ipus)
+            assert fills_its_pipeline(other), (name, ipus)
+            found += 1
+    assert found > 30
+
+
 def test_fine_tuning_sees_images_as_validation_does():
     """Masters et al. 2021, section 3.3: validation preprocessing, at the test size."""
     tuned = [config.load(name).config.data.augment for name in RECIPES if name.endswith("_finetune")]
