@@ -37,10 +37,12 @@ def _models():
         table[f"resnet{depth}"] = ("resnet", "imagenet_resnet", {"depth": depth}, _IMAGENET)
     for depth in (50, 101, 152):
         table[f"resnet{depth}v2"] = ("resnet", "imagenet_resnet_v2", {"depth": depth}, _IMAGENET)
-    for depth in (50, 101):
+    for depth in (14, 50, 101):
         fixed = {"depth": depth, "groups": 32, "group_width": 4}
         table[f"resnext{depth}_32x4d"] = ("resnet", "imagenet_resnet", fixed, _IMAGENET)
-    for depth in (8, 20, 56, 110):
+    fixed = {"depth": 29, "groups": 32, "group_width": 4}
+    table["resnext29_32x4d"] = ("resnet", "cifar_resnext", fixed, _CIFAR)
+    for depth in (8, 14, 20, 32, 44, 56, 110):
         table[f"resnet{depth}"] = ("resnet", "cifar_resnet", {"depth": depth}, _CIFAR)
     for suffix, group_size in (("", 1), ("_g16", 16)):
         for size in ("b0", "b1", "b2", "b3", "b4", "b5", "cifar"):
@@ -83,7 +85,7 @@ def native_image_size(name: str) -> int:
     _, function, fixed, _ = MODELS[name]
     if function == "efficientnet":
         return _EFFICIENTNET_SIDES[fixed["size"]]
-    return 32 if function == "cifar_resnet" else 224
+    return 32 if function.startswith("cifar_") else 224
 
 
 def build(

@@ -12,6 +12,7 @@ from .norms import Norms
 from .options import OptionError, check_range
 
 IMAGENET_BLOCKS = {
+    14: (Bottleneck, (1, 1, 1, 1)),
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
@@ -123,7 +124,7 @@ def imagenet_resnet(
     width: float = 1.0,
     zero_init: bool = True,
 ) -> ResNet:
-    """ResNet-18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
+    """ResNet-14/18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
 
     ``width`` scales all widths. ``groups`` and ``group_width`` are those of ``Bottleneck``; the basic blocks of
     ResNet-18 and ResNet-34 have none.
@@ -184,4 +185,30 @@ def cifar_resnet(
     make = partial(BasicBlock, norms=norms, shortcut="A")
     widths = scaled((16, 32, 64), width)
     model = ResNet(make, 1, (n, n, n), widths, norms, num_classes, in_channels, imagenet_stem=False)
+    return initialise(model, zero_init)
+
+
+def cifar_resnext(
+    norms: Norms,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    *,
+    depth: int,
+    groups: int = 32,
+    group_width: int = 4,
+    width: float = 1.0,
+    zero_init: bool = True,
+) -> ResNet:
+    """The 9n + 2 layer ResNeXt for 32x32 images: bottlenecks of widths 16, 32, 64 (Graphcore's public CNN code).
+
+    ``group_width`` channels a group in the first stage, twice as many in each that follows; ``width`` scales all
+    widths.
+    """
+    for name, value in (("groups", groups), ("group_width", group_width)):
+        check_range(name, value, value >= 1, "1 or more")
+    n = (depth - 2) // 9
+    # A bottleneck counts the width of its groups at 64 channels.
+    make = partial(Bottleneck, norms=norms, groups=groups, group_width=group_width * 64 // 16)
+    widths = scaled((16, 32, 64), width)
+    model = ResNet(make, 4, (n, n, n), widths, norms, num_classes, in_channels, imagenet_stem=False)
     return initialise(model, zero_init)

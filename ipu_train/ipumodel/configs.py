@@ -13,11 +13,12 @@ from ipu_train.ipumodel.settings import Settings
 
 NEEDED = ["model", "dataset_image_size", "norm", "precision", "micro_batch_size", "chip"]
 
-# Pattern of the model column -> name in the zoo, norm groups by default, whether images are CIFAR's.
+# Pattern of the model column -> name in the zoo, norm groups by default.
 _MODELS = (
     (r"resnet-?(18|34|50|101|152)\b", "resnet{0}", 32),
-    (r"cifar_?resnet-?(8|20|56|110)\b", "resnet{0}", 16),
-    (r"resnext-?(50|101)\b", "resnext{0}_32x4d", 32),
+    (r"(?:cifar_?)?resnet-?(8|14|20|32|44|56|110)\b", "resnet{0}", 16),
+    (r"resnext-?(14|50|101)\b", "resnext{0}_32x4d", 32),
+    (r"resnext-?(29)\b", "resnext{0}_32x4d", 16),
 )
 
 

@@ -12,7 +12,7 @@ from ipu_train import models
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"name": "resnet21"}, "Did you mean 'resnet20'.*resnet50"),
+        ({"name": "resnet_20"}, "Did you mean 'resnet20'.*resnet50"),
         ({"name": "resnet20", "norm": "grop"}, "Did you mean 'group'.*instance"),
         ({"name": "resnet20", "widht": 2}, "option of model 'resnet20': 'widht'. Did you mean 'width'"),
         ({"name": "resnet20", "depth": 26}, "option of model 'resnet20': 'depth'"),

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from ipu_train import models
 from ipu_train.models.norms import NormActivation
@@ -70,7 +71,25 @@ def test_the_convolutions_of_resnext_have_32_groups_of_the_published_widths():
         assert (conv.groups, conv.out_channels // conv.groups) == (32, width)
 
 
-@pytest.mark.parametrize("name, millions", [("resnet20", 0.27), ("resnet56", 0.85), ("resnet110", 1.7)])
+def test_a_cifar_resnext_has_bottlenecks_of_32_groups_in_three_stages():
+    model = on_meta("resnext29_32x4d", num_classes=10)
+    for stage, width, out in ((1, 4, 64), (2, 8, 128), (3, 16, 256)):
+        blocks = getattr(model, f"layer{stage}")
+        assert len(blocks) == 3
+        conv = blocks[-1].conv2
+        assert (conv.groups, conv.out_channels // conv.groups, blocks[-1].conv3.out_channels) == (
+            32,
+            width,
+            out,
+        )
+    weighted = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert len(weighted) - 3 == 29  # the projections of the three stages do not count
+
+
+@pytest.mark.parametrize(
+    "name, millions",
+    [("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85), ("resnet110", 1.7)],
+)
 def test_cifar_resnets_have_the_sizes_of_he_et_al(name, millions):
     model = on_meta(name, num_classes=10, norm="batch", proxy_norm=False)
     assert round(parameters(model) / 1e6, 2 if millions < 1 else 1) == millions
