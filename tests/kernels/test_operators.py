@@ -194,7 +194,7 @@ def test_finite_differences_of_the_operator_itself():
 
 
 def test_a_statistic_that_nobody_used_has_no_gradient():
-    """PopART leaves the gradient operator's input unconnected then."""
+    """PopART leaves the gradient operator's input unconnected then, if the operator calls it optional."""
     _, parameters, _ = reference.problem((1, 6, 2), torch.float32)
     kinds = [(torch.float32, (6,))] * 4
     doubles = [parameter.double().requires_grad_() for parameter in parameters]
@@ -207,6 +207,13 @@ def test_a_statistic_that_nobody_used_has_no_gradient():
         truth = torch.autograd.grad(expected.sum(), doubles, retain_graph=True)
         for a, e in zip(gradients, truth):
             assert reference.error(a, e) < 1e-5
+
+
+def test_an_output_without_a_gradient_that_is_needed_is_refused():
+    """As PopART refuses to connect an input that is not optional to nothing."""
+    kinds = [(torch.float32, (2, 6, 3))] + [(torch.float32, (6,))] * 4
+    with pytest.raises(host.HostError, match="input 9 has no gradient to read and is not optional"):
+        host.Session("GroupNormProxyNormAct", kinds, {"groups": 2}, unused=[0])
 
 
 def test_without_the_proxy_it_is_group_norm_and_relu():
