@@ -1,6 +1,7 @@
 """The PopART operators on the host implementation of Poplar, against the definition in float64."""
 
 import copy
+import subprocess
 
 import pytest
 import torch
@@ -390,6 +391,17 @@ def test_the_ipus_own_branch_of_the_codelets():
                     tolerance = TOLERANCE[dtype] * (30 if shape[2:] == (1, 1) else 1)
                     for name, a, e in zip(NAMES, [outputs[0], *gradients], expected):
                         assert reference.error(a, e) < tolerance, (shape, mapping, name)
+
+
+def test_the_codelets_arithmetic_takes_no_name_that_the_device_compiler_has_as_a_type(tmp_path):
+    """half and vectors of it are built into popc: as a variable's name such a word may not compile there."""
+    words = ["half", "half2", "half4", "float2", "float4", "quarter"]
+    source = tmp_path / "arithmetic.cpp"
+    source.write_text('#include "proxy_norm_math.hpp"\n')
+    command = [*build.compiler(), "-std=c++17", "-fsyntax-only", f"-I{build.ROOM / 'proxy_norm'}"]
+    command += [f"-D{word}=short" for word in words]
+    run = subprocess.run([*command, str(source)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 def test_a_training_run_through_the_operator_is_the_same_as_with_pytorchs_operations():
