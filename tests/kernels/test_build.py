@@ -128,6 +128,17 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(
     assert build.load(library).ask() == 42
 
 
+def test_a_library_in_a_cache_that_cannot_be_written_is_used(has_compiler, cache, source, monkeypatch):
+    """As in a container whose image was built with it, for another user."""
+    library = build.shared_library("answer", [source], [], ["-O1"])
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **options: mode != os.W_OK and access(path, mode, **options)
+    )
+    assert build.shared_library("answer", [source], [], ["-O1"]) == library
+    assert build.shared_library("answer", [source], [], ["-O0"]).parent != library.parent
+
+
 def test_an_unknown_processor_flag_is_dropped(has_compiler, cache, source, tmp_path, monkeypatch):
     """As clang on some processors does not know -march=native."""
     picky = tmp_path / "picky"
