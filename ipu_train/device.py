@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -210,7 +211,9 @@ def use_proxy_norm_kernel(poptorch: Any, network: torch.nn.Module, config: Confi
     elif is_emulated(poptorch) and config.device.compute == "cpu":
         from .kernels import cpu
 
-        if not cpu.available()[0]:
+        usable, reason = cpu.available()
+        if not usable:
+            warnings.warn(f"Proxy Norm runs on plain torch, slower and with more memory: {reason}")
             return
         kernel = cpu.norm_proxy_norm_act
     else:

@@ -66,7 +66,8 @@ def shared_library(
 
     Args:
         name: The start of the file's name.
-        sources: Translation units. All headers of their folders and of ``includes`` count as read.
+        sources: Translation units. What they may include counts as read: all sources and headers of their
+            folders, all headers of ``includes``.
         includes: Folders of headers.
         flags: Compiler flags beyond :data:`COMMON_FLAGS`; ``-march=native`` is dropped where the compiler
             does not know it.
@@ -79,11 +80,16 @@ def shared_library(
     if macros is None:
         flags = [flag for flag in flags if flag != "-march=native"]
         macros = _predefined_macros(command, flags) or ""
-    read = sorted(set(_headers(sources, includes)) | set(sources))
+    read = sorted(set(_readable(sources, includes)))
     digest = hashlib.sha256("\0".join([*command, *flags, *COMMON_FLAGS, macros, sys.platform]).encode())
     for path in read:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     file_name = f"{name}-{digest.hexdigest()[:24]}.so"
+    found = cache_folder() / file_name
+    if os.path.exists(
+        str(found)
+    ):  # perhaps in a cache that only others may write; no error if it is out of reach
+        return found
     arguments = [*command, *COMMON_FLAGS, *flags, *(f"-I{folder}" for folder in includes)]
     with _writable_cache() as folder:
         target = folder / file_name
@@ -105,9 +111,15 @@ def load(path: Path) -> ctypes.CDLL:
         ) from None
 
 
-def _headers(sources: Sequence[Path], includes: Sequence[Path]) -> Iterator[Path]:
-    for folder in {path.parent for path in sources} | set(includes):
-        yield from folder.rglob("*.hpp")
+def _readable(sources: Sequence[Path], includes: Sequence[Path]) -> Iterator[Path]:
+    folders = {path.parent for path in sources}
+    for folder in folders:
+        yield from folder.glob("*.cpp")  # one source may include another, as the host's vertices the codelets
+    for folder in folders | set(includes):
+        for path in folder.rglob("*"):
+            # without a suffix, as the device's own headers are
+            if path.suffix in (".hpp", "") and path.is_file():
+                yield path
 
 
 def _predefined_macros(command: Sequence[str], flags: Sequence[str]) -> Optional[str]:

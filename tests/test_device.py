@@ -148,6 +148,16 @@ def test_checkpoints_mark_the_outputs_that_recomputation_keeps(emulator):
         device.mark_checkpoints(emulator, network, ["layer9"])
 
 
+def test_without_a_compiler_plain_torch_serves_and_the_reason_is_given(emulator, monkeypatch):
+    from ipu_train.kernels import cpu
+
+    monkeypatch.setattr(cpu, "available", lambda: (False, "no C++ compiler found"))
+    network = build("resnet8", 10, norm_groups=4)
+    with pytest.warns(UserWarning, match=r"plain torch.*no C\+\+ compiler found"):
+        device.use_proxy_norm_kernel(emulator, network, resolved().config)
+    assert not any(getattr(m, "kernel", None) is not None for m in network.modules())
+
+
 def test_the_kernel_and_plain_torch_are_the_same_network(emulator):
     from ipu_train.kernels import cpu
 

@@ -61,19 +61,40 @@ void checkOutputs(const Lowered &lowered) {
   }
 }
 
+popart::view::Region whole(const popart::TensorInfo &info) {
+  return popart::view::Region(popart::Shape(info.rank(), 0), info.shape());
+}
+
 // A lowering that says it can unwind must hand a layout of its output back to its input.
 void checkUnwinding(const Lowered &lowered) {
   for (const auto &input : lowered.op->hostInputs) {
     const auto creator = lowered.opx->getInputCreatorType(input.first);
     if (creator != popart::popx::InputCreatorType::CanUnwind)
       continue;
-    const poplar::Tensor layout =
-        lowered.opx->unwindTensorLayout(lowered.device->hostOutputs.at(0), input.first, 0);
-    const popart::view::Region region(popart::Shape(input.second.rank(), 0), input.second.shape());
-    const popart::view::Regions regions = lowered.opx->unwindRegion(input.first, 0)(region);
-    if (layout.shape() != shapeOf(input.second) || regions.size() != 1 || !(regions[0] == region))
-      throw popart::error(lowered.op->opid.type + ": unwinding changes the shape");
+    for (const auto &output : lowered.op->hostOutputs) {
+      if (!lowered.opx->canUnwind(input.first, output.first))
+        continue;
+      const poplar::Tensor layout = lowered.opx->unwindTensorLayout(
+          lowered.device->hostOutputs.at(output.first), input.first, output.first);
+      const popart::view::Regions regions =
+          lowered.opx->unwindRegion(input.first, output.first)(whole(output.second));
+      if (layout.shape() != shapeOf(input.second) || regions.size() != 1 || !(regions[0] == whole(input.second)))
+        throw popart::error("{}: unwinding from output {} to input {} changes the shape", lowered.op->opid.type,
+                            output.first, input.first);
+    }
   }
+}
+
+// What a profile would show without saying whose it is.
+void checkNames(const Lowered &lowered) {
+  const auto &contents = lowered.device->hostGraph.hostContents();
+  for (const poplar::host::Variable &variable : contents.variables)
+    if (variable.name.empty())
+      throw popart::error("{}: a tensor of {} elements has no debug name", lowered.op->opid.type,
+                          variable.tiles.size());
+  for (const std::string &name : contents.computeSets)
+    if (name.empty())
+      throw popart::error("{}: a compute set has no debug name", lowered.op->opid.type);
 }
 
 void lower(Lowered &lowered, bool judge) {
@@ -81,6 +102,7 @@ void lower(Lowered &lowered, bool judge) {
     lowered.device->hostGraph.hostSetReadOnly(input.second);
   poplar::program::Sequence program;
   lowered.opx->grow(program);
+  checkNames(lowered);
   checkOutputs(lowered);
   checkUnwinding(lowered);
   lowered.engine = std::make_unique<poplar::Engine>(lowered.device->hostGraph, program, judge);
@@ -183,8 +205,12 @@ void Session::buildBackward(const Request &request) {
   for (const popart::GradInOutMapper &source : backward.op->gradInputInfo()) {
     const auto &unused = request.unused;
     if (source.type == GradOpInType::GradOut &&
-        std::find(unused.begin(), unused.end(), source.iNonGrad) != unused.end())
+        std::find(unused.begin(), unused.end(), source.iNonGrad) != unused.end()) {
+      if (backward.op->optionalInputs().count(source.iGrad) == 0)
+        throw popart::error("{}: input {} has no gradient to read and is not optional", backward.op->opid.type,
+                            source.iGrad);
       continue; // PopART leaves the input unconnected
+    }
     const std::string name = "input" + std::to_string(source.iGrad);
     const bool in = source.type == GradOpInType::In;
     const auto &infos = in ? forward.op->hostInputs : forward.op->hostOutputs;

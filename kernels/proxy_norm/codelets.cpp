@@ -1,6 +1,10 @@
 // The vertices of the Proxy Norm operators. All are MultiVertex: compute(worker) runs on the six workers of a
 // tile, which share the fields and must never store to one 32-bit word. Arithmetic is float throughout and lives
 // in proxy_norm_math.hpp and sweep.hpp; T is the type of activations, P that of parameters.
+//
+// The sweeps that sum keep their sums in Output fields, in the part that is a worker's own: it writes zeros there
+// first, then reads and adds. Poplar's guide asks for InOut where a field is read, but an InOut must have been
+// written before the vertex runs; PopLibs' convolutions (ConvPartialnx1) too put zeros into an Output and add to it.
 #include "sweep.hpp"
 
 #include <poplar/HalfFloat.hpp>

@@ -4,6 +4,12 @@
 #include "cycles.hpp"
 #include "steps.hpp"
 
+#include <poplar/Target.hpp>
+
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace proxy_norm {
 namespace {
 
@@ -40,7 +46,7 @@ poplar::Tensor addForward(poplar::Graph &graph, poplar::ComputeSet set, const po
   const std::string name =
       vertexName("ProxyNormForward", {x.elementType(), context.beta.elementType()}, settings.silu);
   for (const TileRun &run : context.runs) {
-    const poplar::VertexRef vertex = addSweep(graph, set, name, run, context.shape, x);
+    const poplar::VertexRef vertex = addSweep(graph, set, name, run, context.shape, x, dnai);
     connectContext(graph, vertex, run, context);
     graph.connect(vertex["out"], rowsOf(y.flatten(), run.elements));
     graph.setPerfEstimate(vertex, cycles::sweep(run, cycles::forward(half, settings.silu, settings.proxy)));
@@ -56,7 +62,7 @@ std::vector<Part> addGroupSums(poplar::Graph &graph, poplar::ComputeSet set, con
   const bool half = x.elementType() == poplar::HALF;
   for (const TileRun &run : runs) {
     const poplar::VertexRef vertex =
-        addSweep(graph, set, vertexName("GroupSums", {x.elementType()}), run, shape, x);
+        addSweep(graph, set, vertexName("GroupSums", {x.elementType()}), run, shape, x, dnai);
     const poplar::Tensor partials = addPartials(graph, run, run.groupCount, 2, {dnai, "groupPartials"});
     graph.connect(vertex["shift"], rowsOf(shift, run.groups));
     graph.connect(vertex["partials"], partials.flatten());
@@ -107,7 +113,7 @@ BackwardParts addBackwardSums(poplar::Graph &graph, poplar::ComputeSet set, cons
       vertexName("BackwardSums", {x.elementType(), context.beta.elementType()}, settings.silu);
   BackwardParts parts;
   for (const TileRun &run : context.runs) {
-    const poplar::VertexRef vertex = addSweep(graph, set, name, run, context.shape, x);
+    const poplar::VertexRef vertex = addSweep(graph, set, name, run, context.shape, x, dnai);
     connectContext(graph, vertex, run, context);
     const poplar::Tensor byChannel = addPartials(graph, run, run.channelCount, 4, {dnai, "channelPartials"});
     const poplar::Tensor byGroup = addPartials(graph, run, run.groupCount, 2, {dnai, "groupPartials"});
@@ -132,7 +138,7 @@ poplar::Tensor addBackwardInput(poplar::Graph &graph, poplar::ComputeSet set, co
   const std::string name =
       vertexName("BackwardInput", {x.elementType(), context.beta.elementType()}, settings.silu);
   for (const TileRun &run : context.runs) {
-    const poplar::VertexRef vertex = addSweep(graph, set, name, run, context.shape, x);
+    const poplar::VertexRef vertex = addSweep(graph, set, name, run, context.shape, x, dnai);
     connectContext(graph, vertex, run, context);
     graph.connect(vertex["grad"], rowsOf(grad.flatten(), run.elements));
     graph.connect(vertex["groupSums"], rowsOf(groupSums, run.groups));

@@ -6,6 +6,9 @@
 #include <poplar/Graph.hpp>
 #include <poplar/Program.hpp>
 #include <poplar/Tensor.hpp>
+#include <poplar/Type.hpp>
+
+#include <cstddef>
 
 namespace proxy_norm {
 

@@ -1,9 +1,12 @@
 #include "layout.hpp"
 
+#include <poplar/Target.hpp>
+
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace proxy_norm {
 namespace {

@@ -5,7 +5,9 @@
 #include <poplar/Graph.hpp>
 #include <poplar/Interval.hpp>
 #include <poplar/Tensor.hpp>
+#include <poplar/Type.hpp>
 
+#include <cstddef>
 #include <vector>
 
 namespace proxy_norm {

@@ -1,9 +1,12 @@
 #include "op.hpp"
 
+#include <popart/attributes.hpp>
+#include <popart/error.hpp>
 #include <popart/opmanager.hpp>
 #include <popart/opserialiser.hpp>
 #include <popart/shapeinference.hpp>
 
+#include <cstdint>
 #include <string>
 
 namespace proxy_norm {
@@ -157,6 +160,9 @@ ProxyNormStatsGradOp::ProxyNormStatsGradOp(const ProxyNormStatsOp &forward)
 std::unique_ptr<popart::Op> ProxyNormStatsGradOp::clone() const {
   return std::make_unique<ProxyNormStatsGradOp>(*this);
 }
+
+// A statistic that nothing depends on has no gradient: PopART leaves the input open if it may, else it refuses.
+std::set<popart::InIndex> ProxyNormStatsGradOp::optionalInputs() const { return {GradMean, GradInverse}; }
 
 const std::vector<GradInOutMapper> &ProxyNormStatsGradOp::gradInputInfo() const {
   using Forward = ProxyNormStatsOp;

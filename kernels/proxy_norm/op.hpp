@@ -13,7 +13,15 @@
 
 #include "graph.hpp"
 
+#include <popart/names.hpp>
 #include <popart/op.hpp>
+#include <popart/operatoridentifier.hpp>
+#include <popart/tensorinfo.hpp>
+
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
 
 namespace proxy_norm {
 
@@ -66,6 +74,7 @@ public:
   explicit ProxyNormStatsGradOp(const ProxyNormStatsOp &forward);
   enum In { Beta, Gamma, ProxyBeta, ProxyGamma, Inverse, GradMean, GradInverse };
   std::unique_ptr<popart::Op> clone() const final;
+  std::set<popart::InIndex> optionalInputs() const final;
   const std::vector<popart::GradInOutMapper> &gradInputInfo() const final;
   const std::map<int, int> &gradOutToNonGradIn() const final;
 };

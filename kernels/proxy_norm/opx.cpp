@@ -5,6 +5,8 @@
 #include <popart/popx/opxmanager.hpp>
 #include <popart/region.hpp>
 
+#include <set>
+
 namespace proxy_norm {
 namespace {
 
@@ -35,6 +37,8 @@ public:
     return createParameter(graph(), type, static_cast<std::size_t>(inInfo(index).nelms()), dnai);
   }
   std::set<popart::TensorId> mustExistBeforeCreate(int) const final { return {}; }
+  // PopART asks for every output. The activations have the layout of the first, y; statistics are of other shapes.
+  bool canUnwind(InIndex in, OutIndex out) const final { return in == activations_ && out == 0; }
   poplar::Tensor unwindTensorLayout(poplar::Tensor tensor, InIndex, OutIndex) const final { return tensor; }
   popart::view::RegMap unwindRegion(InIndex, OutIndex) const final {
     return [](const popart::view::Region &region) { return popart::view::Regions(1, region); };
@@ -84,7 +88,7 @@ public:
   }
 
 private:
-  // An output of the forward operator that nobody used has no gradient, and PopART leaves the input open.
+  // The two optional inputs.
   poplar::Tensor gradient(InIndex index) const {
     if (hasInput(index))
       return getInTensor(index);

@@ -195,10 +195,10 @@ inline ProxyMoments<F> rectifiedTableMoments(const ProxyArgument<F> &at, const R
   int first = 0,
       size = table.count; // of the points with mu + sigma n > 0, the first lies in [first, first + size]
   while (size > 0) {      // without branches that nobody could predict
-    const int half = size / 2;
-    const bool above = at.mu + sigma * table.points[first + half] > F(0);
-    first = above ? first : first + half + 1;
-    size = above ? half : size - half - 1;
+    const int middle = size / 2;
+    const bool above = at.mu + sigma * table.points[first + middle] > F(0);
+    first = above ? first : first + middle + 1;
+    size = above ? middle : size - middle - 1;
   }
   return rectifiedMoments(at.mu, sigma, table.tail0[first], table.tail1[first], table.tail2[first], sign);
 }

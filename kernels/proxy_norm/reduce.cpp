@@ -2,6 +2,9 @@
 
 #include "cycles.hpp"
 
+#include <poplar/Target.hpp>
+#include <poplar/Type.hpp>
+
 #include <algorithm>
 #include <cmath>
 

@@ -7,6 +7,7 @@
 #include <poplar/Program.hpp>
 #include <poplar/Tensor.hpp>
 
+#include <cstddef>
 #include <vector>
 
 namespace proxy_norm {

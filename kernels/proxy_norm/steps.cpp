@@ -3,6 +3,9 @@
 #include "cycles.hpp"
 #include "points.hpp"
 
+#include <poplar/ArrayRef.hpp>
+#include <poplar/Target.hpp>
+
 #include <algorithm>
 
 namespace proxy_norm {
@@ -216,10 +219,12 @@ Parameters addProxyGradients(poplar::Graph &graph, poplar::ComputeSet set, const
 }
 
 poplar::VertexRef addSweep(poplar::Graph &graph, poplar::ComputeSet set, const std::string &name,
-                           const TileRun &run, const Shape &shape, const poplar::Tensor &x) {
+                           const TileRun &run, const Shape &shape, const poplar::Tensor &x,
+                           const poplar::DebugNameAndId &dnai) {
   const poplar::VertexRef vertex = graph.addVertex(set, name);
-  const poplar::Tensor pieces = graph.addConstant<unsigned short>(poplar::UNSIGNED_SHORT, {run.pieces.size()},
-                                                                  poplar::ArrayRef<unsigned short>(run.pieces));
+  const poplar::Tensor pieces =
+      graph.addConstant<unsigned short>(poplar::UNSIGNED_SHORT, {run.pieces.size()},
+                                        poplar::ArrayRef<unsigned short>(run.pieces), {dnai, "pieces"});
   graph.setTileMapping(pieces, run.tile);
   graph.setTileMapping(vertex, run.tile);
   graph.connect(vertex["x"], rowsOf(x.flatten(), run.elements));

@@ -6,6 +6,9 @@
 #include "layout.hpp"
 #include "reduce.hpp"
 
+#include <poplar/Type.hpp>
+
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -44,7 +47,8 @@ struct Context {
 
 // One vertex for a run, with the fields that all sweeps share.
 poplar::VertexRef addSweep(poplar::Graph &graph, poplar::ComputeSet set, const std::string &name,
-                           const TileRun &run, const Shape &shape, const poplar::Tensor &x);
+                           const TileRun &run, const Shape &shape, const poplar::Tensor &x,
+                           const poplar::DebugNameAndId &dnai);
 void connectContext(poplar::Graph &graph, poplar::VertexRef vertex, const TileRun &run, const Context &context);
 
 } // namespace proxy_norm

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -62,6 +63,40 @@ def test_a_library_is_built_once_and_again_when_a_header_or_a_flag_changes(has_c
     assert not list(cache.glob("*.part"))
 
 
+def test_a_library_is_built_again_when_a_source_that_another_includes_changes(has_compiler, cache, source):
+    source.with_name("included.cpp").write_text("inline int answer() { return 1; }\n")
+    source.write_text('#include "included.cpp"\nextern "C" int ask() { return answer(); }\n')
+    first = build.shared_library("answer", [source], [], ["-O1"])
+    assert build.load(first).ask() == 1
+    source.with_name("included.cpp").write_text("inline int answer() { return 2; }\n")
+    assert build.load(build.shared_library("answer", [source], [], ["-O1"])).ask() == 2
+
+
+@pytest.mark.parametrize(
+    "changed, target, rebuilt",
+    [
+        ("proxy_norm/codelets.cpp", "host", "host_poplar/vertices.cpp"),
+        ("cpu_kernel/proxy_norm_cpu.cpp", "sanitize", "host_poplar/driver/sanitize.cpp"),
+        ("proxy_norm/sweep.hpp", "host", "host_poplar/vertices.cpp"),
+    ],
+)
+def test_make_knows_which_sources_include_others(tmp_path, changed, target, rebuilt):
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+
+    def make(*options):
+        command = ["make", "-C", str(build.ROOM), f"BUILD={tmp_path}", *options, target]
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+        )
+
+    for folder in ("proxy_norm", "host_poplar/src", "host_poplar/driver"):
+        (tmp_path / target / folder).mkdir(parents=True)
+    make("--touch")  # as if everything were built
+    assert rebuilt not in make("--dry-run").stdout
+    assert rebuilt in make("--dry-run", f"--what-if={changed}").stdout
+
+
 def test_several_processes_may_build_at_once(has_compiler, cache, source):
     code = f"""
         from pathlib import Path
@@ -91,6 +126,17 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_one(
     monkeypatch.setenv("IPU_TRAIN_CACHE", str(in_the_way))
     library = build.shared_library("answer", [source], [], ["-O1"])
     assert build.load(library).ask() == 42
+
+
+def test_a_library_in_a_cache_that_cannot_be_written_is_used(has_compiler, cache, source, monkeypatch):
+    """As in a container whose image was built with it, for another user."""
+    library = build.shared_library("answer", [source], [], ["-O1"])
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **options: mode != os.W_OK and access(path, mode, **options)
+    )
+    assert build.shared_library("answer", [source], [], ["-O1"]) == library
+    assert build.shared_library("answer", [source], [], ["-O0"]).parent != library.parent
 
 
 def test_an_unknown_processor_flag_is_dropped(has_compiler, cache, source, tmp_path, monkeypatch):

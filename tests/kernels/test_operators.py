@@ -1,6 +1,7 @@
 """The PopART operators on the host implementation of Poplar, against the definition in float64."""
 
 import copy
+import subprocess
 
 import pytest
 import torch
@@ -194,7 +195,7 @@ def test_finite_differences_of_the_operator_itself():
 
 
 def test_a_statistic_that_nobody_used_has_no_gradient():
-    """PopART leaves the gradient operator's input unconnected then."""
+    """PopART leaves the gradient operator's input unconnected then, if the operator calls it optional."""
     _, parameters, _ = reference.problem((1, 6, 2), torch.float32)
     kinds = [(torch.float32, (6,))] * 4
     doubles = [parameter.double().requires_grad_() for parameter in parameters]
@@ -207,6 +208,13 @@ def test_a_statistic_that_nobody_used_has_no_gradient():
         truth = torch.autograd.grad(expected.sum(), doubles, retain_graph=True)
         for a, e in zip(gradients, truth):
             assert reference.error(a, e) < 1e-5
+
+
+def test_an_output_without_a_gradient_that_is_needed_is_refused():
+    """As PopART refuses to connect an input that is not optional to nothing."""
+    kinds = [(torch.float32, (2, 6, 3))] + [(torch.float32, (6,))] * 4
+    with pytest.raises(host.HostError, match="input 9 has no gradient to read and is not optional"):
+        host.Session("GroupNormProxyNormAct", kinds, {"groups": 2}, unused=[0])
 
 
 def test_without_the_proxy_it_is_group_norm_and_relu():
@@ -383,6 +391,17 @@ def test_the_ipus_own_branch_of_the_codelets():
                     tolerance = TOLERANCE[dtype] * (30 if shape[2:] == (1, 1) else 1)
                     for name, a, e in zip(NAMES, [outputs[0], *gradients], expected):
                         assert reference.error(a, e) < tolerance, (shape, mapping, name)
+
+
+def test_the_codelets_arithmetic_takes_no_name_that_the_device_compiler_has_as_a_type(tmp_path):
+    """half and vectors of it are built into popc: as a variable's name such a word may not compile there."""
+    words = ["half", "half2", "half4", "float2", "float4", "quarter"]
+    source = tmp_path / "arithmetic.cpp"
+    source.write_text('#include "proxy_norm_math.hpp"\n')
+    command = [*build.compiler(), "-std=c++17", "-fsyntax-only", f"-I{build.ROOM / 'proxy_norm'}"]
+    command += [f"-D{word}=short" for word in words]
+    run = subprocess.run([*command, str(source)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 def test_a_training_run_through_the_operator_is_the_same_as_with_pytorchs_operations():

@@ -64,6 +64,7 @@ public:
   virtual const std::map<int, int> &gradOutToNonGradIn() const {
     throw error("gradOutToNonGradIn is missing for {}", opid.type);
   }
+  virtual std::set<InIndex> optionalInputs() const { return {}; }
   virtual bool isNorm() const { return false; }
 
   TensorInfo &inInfo(InIndex i) { return hostInputs.at(i); }
