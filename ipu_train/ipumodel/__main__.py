@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ipu_train.ipumodel.tables import read_rows, write_rows
+from ipu_train.ipumodel.tables import check_cells, check_writable, keep_given, read_rows, write_rows
 from ipu_train.ipumodel.target import Target
 
 LAYER_COLUMNS = ["cycles", "total_bytes", "max_tile_bytes", "note"]
@@ -17,9 +17,13 @@ def predict_layers(rows):
     for row in rows:
         row.update(dict.fromkeys(LAYER_COLUMNS, ""))
         try:
+            check_cells(row)
             found = predict_layer(row["tool"], row["parameters"], Target.named(row["chip"]))
         except ValueError as error:
             row["note"] = f"unsupported: {error}"
+            continue
+        except Exception as error:  # a row that finds a bug in the model must not take the others with it
+            row["note"] = f"unsupported: {_bug(error)}"
             continue
         row.update(
             cycles=found.cycles,
@@ -30,20 +34,22 @@ def predict_layers(rows):
 
 
 def predict_configs(rows):
-    """Adds predictions to each row of configurations; the published ``fits`` moves to ``published_fits``."""
+    """Adds ``CONFIG_COLUMNS`` to each row of configurations; ``fits`` is yes, no or unsupported."""
     from ipu_train.ipumodel.configs import Predictor, read_config
     from ipu_train.models import build
 
     predictor = Predictor(build)
     for row in rows:
-        if "fits" in row:
-            row["published_fits"] = row["fits"]
         row.update(dict.fromkeys(CONFIG_COLUMNS, ""))
         try:
+            check_cells(row)
             config = read_config(row)
             report = predictor.predict(config)
         except ValueError as error:
             row.update(fits="unsupported", note=str(error))
+            continue
+        except Exception as error:  # as for layers
+            row.update(fits="unsupported", note=_bug(error))
             continue
         row.update(
             fits="yes" if report.fits else "no",
@@ -52,6 +58,10 @@ def predict_configs(rows):
             images_per_second=round(report.images_per_second, 1),
             note="; ".join(config.notes),
         )
+
+
+def _bug(error):
+    return f"the model failed on this row, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def main(arguments=None):
@@ -68,15 +78,16 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         if options.command == "layers":
-            columns, rows = read_rows(options.input, ["chip", "tool", "parameters"])
-            predict_layers(rows)
-            added = LAYER_COLUMNS
+            needed, added, predict = ["chip", "tool", "parameters"], LAYER_COLUMNS, predict_layers
         else:
             from ipu_train.ipumodel.configs import NEEDED
 
-            columns, rows = read_rows(options.input, NEEDED)
-            predict_configs(rows)
-            added = CONFIG_COLUMNS + (["published_fits"] if "fits" in columns else [])
+            needed, added, predict = NEEDED, CONFIG_COLUMNS, predict_configs
+        columns, rows = read_rows(options.input, needed)
+        kept = keep_given(columns, rows, added)
+        check_writable(options.output)
+        predict(rows)
+        added = added + kept
         write_rows(options.output, columns + [c for c in added if c not in columns], rows)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

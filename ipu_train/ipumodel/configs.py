@@ -13,13 +13,24 @@ from ipu_train.ipumodel.settings import Settings
 
 NEEDED = ["model", "dataset_image_size", "norm", "precision", "micro_batch_size", "chip"]
 
-# Pattern of the model column -> name in the zoo, norm groups by default.
+# Pattern of the model column, dashes, blanks and underscores alike -> name in the zoo, norm groups by default.
 _MODELS = (
-    (r"resnet-?(18|34|50|101|152)\b", "resnet{0}", 32),
-    (r"(?:cifar_?)?resnet-?(8|14|20|32|44|56|110)\b", "resnet{0}", 16),
-    (r"resnext-?(14|50|101)\b", "resnext{0}_32x4d", 32),
-    (r"resnext-?(29)\b", "resnext{0}_32x4d", 16),
+    (r"(?:resnet|rn) ?(50|101|152) ?v2\b", "resnet{0}v2", 32),
+    (r"(?:resnet|rn) ?(18|34|50|101|152)\b", "resnet{0}", 32),
+    (r"(?:cifar )?resnet ?(8|14|20|32|44|56|110)\b", "resnet{0}", 16),
+    (r"resnext ?(14|50|101)\b", "resnext{0}_32x4d", 32),
+    (r"resnext ?(29)\b", "resnext{0}_32x4d", 16),
 )
+# Names of data sets that hold digits, which are no image size.
+_DATASETS = r"cifar[- ]?10+|imagenet[- ]?\d*k\b|ilsvrc[- ]?(?:20)?\d\d\b"
+_CHIPS = {
+    "mk1": r"\bmk[- ]?(?:1|i)(?:\b|-)|\bipu1\b|\bgc2\b|\bc2\b",
+    "mk2": r"\bmk[- ]?(?:2|ii)(?:\b|-)|\bipu2\b|\bgc200\b|\b(?:ipu-?)?m2000\b|\bclassic\b",
+    "bow": r"\bbow|\bipu21\b|\bc600\b",
+}
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_NO_SPLITS = ("", "none", "n/a", "-", "auto")
+_UNKNOWN = ("", "see source", "not stated", "unknown", "n/a", "-", "?")
 
 
 # What published configurations that state a tuned proportion mostly have, and nearly all of them half
@@ -50,38 +61,88 @@ class Config:
 
 
 def _number(text, default=None):
-    found = re.search(r"-?\d+(\.\d+)?", text or "")
+    found = re.search(rf"(?<![\w.]){_NUMBER}", text or "")
     return float(found.group(0)) if found else default
 
 
+def _count(row, name, notes):
+    """A whole number of at least 1, the first that the cell holds; 1 when it holds none."""
+    value = _number(row.get(name, ""))
+    if value is None or value == 0:
+        return 1
+    if value < 1 or value != int(value):
+        raise Unsupported(f"{name} {row[name]!r} is not a whole number of at least 1")
+    return int(value)
+
+
+def _yes(text):
+    return text.strip().lower().startswith(("true", "yes", "on", "1", "enabled", "half"))
+
+
 def _model(row):
-    text = row["model"].lower()
-    found = re.search(r"efficientnet-(b\d|cifar)", text)
+    text = re.sub(r"[-_\s]+", " ", row["model"].strip().lower())
+    found = re.match(r"efficientnet ?(b\d|cifar)\b", text)
     if found:
-        grouped = "g16" in text and "vanilla" not in text
+        grouped = re.search(r"\bg(?:roup)?(?: size)? ?=? ?16\b", text) and "vanilla" not in text
         return f"efficientnet_{found.group(1)}" + ("_g16" if grouped else ""), 4
     for pattern, name, groups in _MODELS:
         found = re.match(pattern, text)
         if found:
+            width = re.search(r"\b(\d+)x(\d+)d\b", text)
+            if width and "resnext" in name and width.group(0) != "32x4d":
+                break
             return name.format(found.group(1)), groups
     raise Unsupported(f"the zoo has no model {row['model']!r}")
 
 
+def _image_size(row, model, notes):
+    """Side in pixels; the model's own when the cell names none."""
+    text = re.sub(_DATASETS, "", row["dataset_image_size"].lower())
+    sides = [int(number) for number in re.findall(r"\d+", text)]
+    if not sides:
+        from ipu_train.models import native_image_size
+
+        try:
+            sides = [32 if "cifar" in row["dataset_image_size"].lower() else native_image_size(model)]
+        except KeyError:
+            raise Unsupported(f"the zoo has no model {row['model']!r}") from None
+        notes.append(f"image size taken as {sides[0]}")
+    if sides[0] < 1:
+        raise Unsupported(f"image size {row['dataset_image_size']!r} is none")
+    if len(sides) > 1 and sides[1] != sides[0]:
+        notes.append(f"image size taken as {sides[0]} x {sides[0]}")
+    return sides[0]
+
+
 def _norm(row, default_groups, notes):
-    text = row.get("norm", "").lower()
+    text = row.get("norm", "").strip().lower()
     groups = int(_number(row.get("norm_groups", ""), 0) or default_groups)
-    proxy = "proxy" in text
-    if text.startswith("layer") or text.startswith("ln"):
+    if groups < 1:
+        raise Unsupported(f"norm_groups {row['norm_groups']!r} is not at least 1")
+    proxy = "proxy" in text or re.search(r"\bpn\b", text) is not None
+    if text.startswith(("layer", "ln")):
         return {"norm": "group", "norm_groups": 1, "proxy_norm": proxy}
-    if text.startswith("group"):
+    if text.startswith(("group", "gn")):
         return {"norm": "group", "norm_groups": groups, "proxy_norm": proxy}
-    if text.startswith("instance"):
+    if re.match(r"instance|in\b", text):
         return {"norm": "instance", "proxy_norm": proxy}
-    if text.startswith("none"):
+    if text.startswith(("none", "no norm")):
         return {"norm": "none", "proxy_norm": False}
-    if "batch" not in text:
+    if "batch" not in text and not text.startswith("bn"):
         notes.append(f"norm {row.get('norm', '')!r} taken as batch")
     return {"norm": "batch", "proxy_norm": False}
+
+
+def _precision(row, notes):
+    text = row["precision"].strip().lower()
+    found = re.search(r"16\.16|16\.32|32\.32", text)
+    if found:
+        return found.group(0)
+    if re.match(r"(fp|float|f)?32\b|full|single", text):
+        return "32.32"
+    if not re.match(r"(fp|float|f)?16\b|half|mixed", text):
+        notes.append(f"precision {row['precision']!r} taken as 16.16")
+    return "16.16"
 
 
 def _optimizer(row, notes):
@@ -112,11 +173,11 @@ def _recompute(row, stages, schedule):
     if _checkpoints(text):
         return "checkpoints"
     lowered = text.lower()
-    if lowered.startswith(("on", "pipeline")):
+    if lowered.startswith(("on", "pipeline", "true", "yes", "all", "recompute", "enabled", "full")):
         return "standard" if stages == 1 else "pipeline"
     if lowered.startswith("standard"):
         return "standard"
-    if lowered.startswith(("none", "off", "auto")):
+    if lowered.startswith(("none", "no", "off", "auto", "false", "disabled")):
         return "none"
     return None if schedule == "pipelined" else "none"
 
@@ -135,8 +196,11 @@ def _schedule(row, stages, ipus):
 
 
 def _proportions(row, stages, notes):
-    text = row.get("available_memory_proportion", "")
-    values = [float(v) for v in re.findall(r"\d+(?:\.\d+)?", text)]
+    text = re.sub(r"ipu\s*\d+\s*[:=]", " ", row.get("available_memory_proportion", "").lower())
+    values = [float(v) / (100 if percent else 1) for v, percent in re.findall(rf"({_NUMBER})\s*(%?)", text)]
+    beyond = [v for v in values if not 0 <= v <= 1]
+    if beyond:
+        raise Unsupported(f"available_memory_proportion {beyond[0]:g} is not between 0 and 1")
     if not values:
         notes.append(f"available memory proportion taken as {_TYPICAL_PROPORTION}")
         return _TYPICAL_PROPORTION
@@ -145,63 +209,70 @@ def _proportions(row, stages, notes):
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def read_config(row):
-    """The :class:`Config` of a row; raises :class:`Unsupported` with the reason."""
-    notes = []
-    model, default_groups = _model(row)
-    norm = _norm(row, default_groups, notes)
-    size = _number(re.sub(r"cifar-?10+", "", row["dataset_image_size"].lower()))
-    batch = _number(row["micro_batch_size"])
-    if size is None or batch is None:
-        raise Unsupported(
-            f"micro-batch {row['micro_batch_size']!r} or image size {row['dataset_image_size']!r} unknown"
-        )
-    stages = int(_number(row.get("n_pipeline_stages", ""), 1) or 1)
-    ipus = int(_number(row.get("ipus_per_replica", ""), 1) or 1)
-    schedule = _schedule(row, max(stages, ipus), ipus)
-    if schedule != "sequential":
-        stages = max(stages, ipus)
+def _splits(row, stages, notes):
     text = row.get("pipeline_splits", "").strip()
-    splits = tuple(s for s in re.split(r"[;\s]+", text) if s) if text and "see source" not in text else ()
+    if "see source" in text.lower() or text.lower() in _NO_SPLITS:
+        return ()
+    splits = tuple(s for s in re.split(r"[;,\s\[\]'\"]+", text) if s)
     if len(splits) > stages - 1 and stages > 1:
         splits = splits[-(stages - 1) :]
         notes.append("more splits than stages; the last ones were taken")
+    return splits
+
+
+def read_config(row):
+    """The :class:`Config` of a row; raises :class:`Unsupported` with the reason."""
+    notes = []
+    row = {name: value or "" for name, value in row.items() if isinstance(name, str)}
+    model, default_groups = _model(row)
+    norm = _norm(row, default_groups, notes)
+    size = _image_size(row, model, notes)
+    batch = _number(row["micro_batch_size"])
+    if batch is None or batch < 1 or batch != int(batch):
+        raise Unsupported(f"micro-batch {row['micro_batch_size']!r} is not a whole number of at least 1")
+    stages = _count(row, "n_pipeline_stages", notes)
+    ipus = _count(row, "ipus_per_replica", notes)
+    schedule = _schedule(row, max(stages, ipus), ipus)
+    if schedule != "sequential":
+        stages = max(stages, ipus)
+    splits = _splits(row, stages, notes)
     if stages > 1 and not splits:
         notes.append("splits not given: cut evenly")
+    elif len(splits) < stages - 1:
+        notes.append(f"{len(splits)} splits make {len(splits) + 1} stages, not {stages}")
     training = "inference" not in row["model"].lower()
     remarks = row.get("notes", "").lower()
     buffer = re.search(r"all-reduce buffer (\d+)", remarks)
-    offload = row.get("optimizer_offload", "").lower()
-    precision = (re.search(r"(16\.16|16\.32|32\.32)", row["precision"]) or re.search("()", "")).group(
-        1
-    ) or "16.16"
     settings = Settings(
-        precision=precision,
+        precision=_precision(row, notes),
         optimizer=_optimizer(row, notes),
-        gradient_accumulation=int(_number(row.get("gradient_accumulation", ""), 1) or 1),
-        replicas=int(_number(row.get("replicas", ""), 1) or 1),
+        gradient_accumulation=_count(row, "gradient_accumulation", notes),
+        replicas=_count(row, "replicas", notes),
         schedule=schedule,
         recompute=_recompute(row, stages, schedule),
         checkpoints=_checkpoints(row.get("recompute", "")),
         available_memory_proportion=_proportions(row, stages, notes),
-        half_partials=row.get("half_partials", "").strip().lower() in ("true", "see source"),
-        optimizer_offload=offload.startswith(("on", "true")),
-        weights_offload="offload" in remarks and "weight" in remarks,
-        replicated_tensor_sharding=row.get("rts", "").lower() in ("true", "on"),
+        half_partials=_yes(row.get("half_partials", "")) or "see source" in row.get("half_partials", ""),
+        optimizer_offload=_yes(row.get("optimizer_offload", "")),
+        weights_offload=re.search(r"weights?\b[^;]*offload|offload[^;]*weight", remarks) is not None,
+        replicated_tensor_sharding=_yes(row.get("rts", "")),
         input_bytes_per_element=1 if re.search("8-bit|8 bit|uint8", remarks) else 2,
         all_reduce_buffer_bytes=int(buffer.group(1)) if buffer else None,
     )
-    chip = row["chip"].lower()
-    chips = tuple(name for name in ("mk1", "mk2", "bow") if name in chip)
+    chip = row["chip"].strip().lower()
+    chips = tuple(name for name, pattern in _CHIPS.items() if re.search(pattern, chip))
+    if not chips and chip in _UNKNOWN:
+        chips = ("mk1", "mk2")
     if not chips:
         raise Unsupported(f"chip {row['chip']!r} is not known")
     if len(chips) > 1:
         notes.append("chip not stated: the first on which it fits")
-    options = dict(norm, num_classes=10 if "cifar" in row["dataset_image_size"].lower() else 1000)
+    classes = re.search(r"cifar[- ]?(10+)", row["dataset_image_size"].lower())
+    options = dict(norm, num_classes=int(classes.group(1)) if classes else 1000)
     return Config(
         model,
         tuple(sorted(options.items())),
-        int(size),
+        size,
         int(batch),
         training,
         splits,
@@ -268,6 +339,8 @@ class Predictor:
             splits = tuple(translate(name, names) for name in config.split_names)
             if config.stages > 1 and not splits:
                 splits = even_splits(trace(model, image, training=config.training), names, config.stages)
+                if not splits:
+                    raise Unsupported(f"{config.model} has too few blocks for {config.stages} stages")
             order = {name: position for position, name in enumerate(names)}
             splits = tuple(sorted(splits, key=order.get))
             self.programs = {key: trace(model, image, training=config.training, splits=splits)}

@@ -36,27 +36,73 @@ class LayerPrediction:
     note: str = ""
 
 
-_PHASES = {"all": PASSES, "fwd": ("forward",), "bwd": ("backward",), "wu": ("weights",)}
+_PHASES = {
+    "all": PASSES,
+    "fwd": ("forward",),
+    "forward": ("forward",),
+    "bwd": ("backward",),
+    "backward": ("backward",),
+    "wu": ("weights",),
+}
+# Bytes of an element, by the names that the tools and their users give the types.
+_TYPE_BYTES = {
+    **dict.fromkeys(("half", "float16", "fp16", "f16"), 2),
+    **dict.fromkeys(
+        ("float", "float32", "fp32", "f32", "int", "int32", "unsigned", "unsigned int", "uint32"), 4
+    ),
+    **dict.fromkeys(("short", "int16", "unsigned short", "uint16"), 2),
+    **dict.fromkeys(("bool", "char", "int8", "unsigned char", "uint8"), 1),
+}
+_WHOLE_NUMBERS = ("int", "uns", "uint", "short", "bool", "char")
 # Parameters of the tools that change neither the program's cycles nor its memory.
 _HARMLESS = {
-    *("ignore-data", "tolerance", "device-type", "profile", "profile-dir", "use-unstable-format", "seed"),
+    *("ignore-data", "tolerance", "absolute-tolerance", "device-type", "profile", "profile-dir", "seed"),
+    *("profile-json", "profile-format", "use-unstable-format", "report-var-storage", "compile-only"),
     *("verbose", "plan-only", "report-plan", "show-execution-steps", "show-var-storage", "test-case", "bias"),
-    *("debug", "ipus"),
+    *("debug", "ipus", "preplan", "num-determinism-checks", "help"),
 }
+# Options that the tools take without a value; a truth value may follow all the same.
+_FLAGS = {
+    *("inference-only", "ignore-data", "profile", "plan-only", "compile-only", "use-unstable-format"),
+    *("verbose", "debug", "help"),
+}
+# Tensors beyond this are no layer of an IPU, whose memory is under 2**30 bytes, and take the planner minutes.
+_MOST_ELEMENTS = 2**34
+_BRACKETED = r"\{(?:[^{}]|\{[^{}]*\})*\}|\[[^\]]*\]|\([^)]*\)|\"[^\"]*\"|'[^']*'"
+_LIST = r"[^\s,;{\[(\"']+(?:\s*,\s*[^\s,;=]+(?=[\s,;]|$))*"
+_PARAMETER = re.compile(
+    rf"-{{0,2}}(?P<name>[A-Za-z][\w-]*)(?:=(?P<given>{_BRACKETED}|{_LIST})?|\s+(?!-{{0,2}}[A-Za-z][\w-]*=|--)"
+    rf"(?P<next>{_BRACKETED}|{_LIST}))?"
+)
+_TRUTH = ("0", "1", "true", "false", "yes", "no", "on", "off")
 
 
 def parse_parameters(text):
-    """``name=value`` words (with or without leading dashes; ``{a,b}`` and quoted braces are one value) as a
-    dict.
+    """``name=value`` or ``--name value`` words as a dict; a name alone, as the tools' flags have it, is "true".
+
+    ``{a,b}`` and quoted braces are one value. Names come in lower case with dashes.
     """
-    found = {}
-    for name, value in re.findall(r"-{0,2}([\w-]+)[= ](\{[^}]*\}|\"[^\"]*\"|'[^']*'|\S+)", text or ""):
+    text = text or ""
+    found, position = {}, 0
+    while True:
+        match = _PARAMETER.search(text, position)
+        if match is None:
+            return found
+        name, position = match.group("name").lower().replace("_", "-"), match.end()
+        value = match.group("given")
+        if value is None and match.group("next") is not None:
+            value = match.group("next")
+            if name in _FLAGS and value.lower() not in _TRUTH:  # the next word is a parameter of its own
+                value, position = "true", match.end("name")
+        if value is None:
+            value = "" if match.group(0).endswith("=") else "true"
         found[name] = value.strip("\"'")
-    return found
 
 
 def _numbers(value):
-    return [int(v) for v in re.findall(r"-?\d+", value)]
+    """The whole numbers of ``4``, ``{4,4}``, ``4x4`` or ``[4, 4]``; ValueError for anything else in it."""
+    words = [w for w in re.split(r"[\s,xX]+", value.strip().strip("{}[]()").strip()) if w]
+    return [int(word) for word in words]
 
 
 class _Reader:
@@ -73,30 +119,103 @@ class _Reader:
                 return self.values[name]
         return default
 
-    def whole(self, *names, default=None):
+    def numbers(self, *names):
+        """The whole numbers of the parameter, None when it is not given."""
         value = self.get(*names)
         if value is None:
+            return None
+        try:
+            found = _numbers(value)
+        except ValueError:
+            found = []
+        if not found:
+            raise Unsupported(f"parameter {self._named(names)}: {value!r} is not a whole number")
+        return found
+
+    def whole(self, *names, default=None, least=None):
+        found = self.numbers(*names)
+        if found is None:
             if default is None:
                 raise Unsupported(f"parameter {names[0]} is missing")
             return default
-        numbers = _numbers(value)
-        if not numbers:
-            raise Unsupported(f"parameter {names[0]}: {value!r} is not a whole number")
-        return numbers[0]
+        if len(found) > 1:
+            raise Unsupported(f"parameter {self._named(names)}: is one number, not {found}")
+        if least is not None and found[0] < least:
+            raise Unsupported(f"parameter {self._named(names)}: must be at least {least}, not {found[0]}")
+        return found[0]
 
-    def pair(self, *names, default):
-        value = self.get(*names)
-        if value is None:
+    def pair(self, *names, default, dimensions=2, least=None):
+        """(y, x) of a parameter over the field; one number stands for all its ``dimensions``.
+
+        A layer over one dimension is one over two with a single row, so that y is then the value that changes
+        nothing, ``default``'s.
+        """
+        found = self.numbers(*names)
+        if found is None:
             return default
-        numbers = _numbers(value)
-        if len(numbers) not in (1, 2):
+        if len(found) not in (1, dimensions):
             raise Unsupported(
-                f"parameter {names[0]}: only one- and two-dimensional layers are modelled, not {value}"
+                f"parameter {self._named(names)}: only one- and two-dimensional layers are modelled, not "
+                f"{len(found)} values on a field of {dimensions}"
             )
-        return (numbers[0], numbers[-1]) if len(numbers) == 2 else (numbers[0], numbers[0])
+        if least is not None and min(found) < least:
+            raise Unsupported(f"parameter {self._named(names)}: must be at least {least}, not {min(found)}")
+        if dimensions == 1:
+            return (0 if least is None else 1, found[0])
+        return (found[0], found[-1])
+
+    def field(self):
+        """(number of dimensions, (y, x)) of the input; one number alone is one dimension."""
+        found = self.numbers("field")
+        if found is None and ("height" in self.values or "width" in self.values):
+            found = [self.whole("height", default=1), self.whole("width", default=1)]
+        if found is None:
+            raise Unsupported("parameter field is missing")
+        if len(found) > 2:
+            raise Unsupported(
+                f"parameter field: only one- and two-dimensional layers are modelled, not {found}"
+            )
+        if min(found) < 1:
+            raise Unsupported(f"parameter field: must be at least 1, not {min(found)}")
+        return len(found), (1, found[0]) if len(found) == 1 else tuple(found)
+
+    def bounds(self, name, dimensions):
+        """(lower, upper) of padding or truncation, which the tools take together or each by itself."""
+        both = self.pair(name, default=(0, 0), dimensions=dimensions)
+        lower = self.pair(f"{name}-lower", default=both, dimensions=dimensions)
+        upper = self.pair(f"{name}-upper", default=both, dimensions=dimensions)
+        return lower, upper
+
+    def share(self, *names, default):
+        value = self.get(*names, default=default)
+        try:
+            found = float(value)
+        except ValueError:
+            found = math.nan
+        if not 0 <= found <= 1:
+            raise Unsupported(f"parameter {self._named(names)}: {value!r} is not a number from 0 to 1")
+        return found
+
+    def element_bytes(self, *names, default="half"):
+        value = self.get(*names, default=default)
+        found = _TYPE_BYTES.get(value.strip().lower().replace("_", " "))
+        if found is None:
+            raise Unsupported(f"parameter {self._named(names)}: the type {value!r} is not modelled")
+        return found
+
+    def is_float(self, *names, default="half"):
+        """Whether the type of a convolution is float rather than half; whole numbers are not convolved."""
+        size = self.element_bytes(*names, default=default)
+        name = self.get(*names, default=default).strip().lower()
+        if name.startswith(_WHOLE_NUMBERS):
+            raise Unsupported(f"parameter {self._named(names)}: the type {name!r} is not modelled here")
+        return size == 4
 
     def flag(self, *names):
         return str(self.get(*names, default="false")).lower() in ("1", "true", "yes", "on")
+
+    def _named(self, names):
+        return next((name for name in names if name in self.values), names[0])
 
     def ignored(self):
         return sorted(set(self.values) - self.used - _HARMLESS)
@@ -104,23 +223,34 @@ class _Reader:
 
 def _plan_options(r):
     text = r.get("convolution-options", "matmul-options", "conv-options", default="") or ""
-    data = r.get("data-type", "input-type", default="half")
-    r.get("output-type")
-    partials = r.get("partials-type", default="float")
+    float_inputs = r.is_float("data-type", "input-type")
+    r.get("input-type"), r.get("output-type")
+    half_partials = not r.is_float("partials-type", default="float")
     found = re.search(r"partialsType\W+(\w+)", text)
-    partials = found.group(1) if found else partials
-    proportion = re.search(r"availableMemoryProportion\W+([0-9.]+)", text)
+    if found:
+        half_partials = found.group(1).lower() in ("half", "float16")
+    proportion = re.search(r"availableMemoryProportion[^\w.+-]+([\w.+-]+)", text)
+    share = 0.6
+    if proportion:
+        try:
+            share = float(proportion.group(1))
+        except ValueError:
+            share = math.nan
+        if not 0 <= share <= 1:
+            raise Unsupported(
+                f"option availableMemoryProportion: {proportion.group(1)!r} is not a number from 0 to 1"
+            )
     return PlanOptions(
-        available_memory_proportion=float(proportion.group(1)) if proportion else 0.6,
-        half_partials=partials.lower().startswith("half"),
-        float_inputs=data.lower().startswith("float"),
+        available_memory_proportion=share,
+        half_partials=half_partials and not float_inputs,  # float data has float partials whatever is asked
+        float_inputs=float_inputs,
     )
 
 
 def _phases(r, default=PASSES):
     if r.flag("inference-only"):
         return ("forward",)
-    phase = r.get("single-phase", "phase", default=None)
+    phase = r.get("single-phase", "phase", "phases", "pass", default=None)
     if phase is None:
         return default
     if phase.lower() not in _PHASES:
@@ -130,39 +260,23 @@ def _phases(r, default=PASSES):
 
 def conv_params(r):
     """The layer of a convolution row."""
-    padding = r.pair("padding", default=(0, 0))
-    if len(_numbers(r.values.get("field", "1,1"))) == 1:
-        return _conv_params_1d(r)
+    dimensions, field = r.field()
+    lower, upper = r.bounds("padding", dimensions)
+    cut_lower, cut_upper = r.bounds("truncation", dimensions)
+    input_dilation = r.pair("in-dilation", default=(1, 1), dimensions=dimensions, least=1)
     return ConvParams(
-        batch=r.whole("batch-size", default=1),
-        groups=r.whole("conv-groups", default=1),
-        in_channels=r.whole("input-channels"),
-        out_channels=r.whole("output-channels"),
-        field=r.pair("field", default=(1, 1)),
-        kernel=r.pair("kernel-size", default=(1, 1)),
-        stride=r.pair("stride", default=(1, 1)),
-        padding_lower=r.pair("padding-lower", default=padding),
-        padding_upper=r.pair("padding-upper", default=padding),
-        dilation=r.pair("kernel-dilation", default=(1, 1)),
-        input_dilation=r.pair("in-dilation", default=(1, 1)),
-    ).check()
-
-
-def _conv_params_1d(r):
-    """A convolution over one dimension is one over two with a single row."""
-    padding = r.whole("padding", default=0)
-    return ConvParams(
-        batch=r.whole("batch-size", default=1),
-        groups=r.whole("conv-groups", default=1),
-        in_channels=r.whole("input-channels"),
-        out_channels=r.whole("output-channels"),
-        field=(1, r.whole("field")),
-        kernel=(1, r.whole("kernel-size", default=1)),
-        stride=(1, r.whole("stride", default=1)),
-        padding_lower=(0, r.whole("padding-lower", default=padding)),
-        padding_upper=(0, r.whole("padding-upper", default=padding)),
-        dilation=(1, r.whole("kernel-dilation", default=1)),
-        input_dilation=(1, r.whole("in-dilation", default=1)),
+        batch=r.whole("batch-size", default=1, least=1),
+        groups=r.whole("conv-groups", default=1, least=1),
+        in_channels=r.whole("input-channels", least=1),
+        out_channels=r.whole("output-channels", least=1),
+        field=field,
+        kernel=r.pair("kernel-size", "kernel", default=(1, 1), dimensions=dimensions, least=1),
+        stride=r.pair("stride", default=(1, 1), dimensions=dimensions, least=1),
+        # What is cut off the input before it is dilated is negative padding of the dilated input.
+        padding_lower=tuple(p - c * d for p, c, d in zip(lower, cut_lower, input_dilation)),
+        padding_upper=tuple(p - c * d for p, c, d in zip(upper, cut_upper, input_dilation)),
+        dilation=r.pair("kernel-dilation", default=(1, 1), dimensions=dimensions, least=1),
+        input_dilation=input_dilation,
     ).check()
 
 
@@ -217,46 +331,53 @@ def octave_layers(params, share_in, share_out):
 
 
 def _conv(r, target):
-    return conv_program([conv_params(r)], target, _plan_options(r), _phases(r))
+    layer = conv_params(r)
+    _of_an_ipu(layer.input_elements, layer.output_elements, layer.weight_elements)
+    return conv_program([layer], target, _plan_options(r), _phases(r))
 
 
 def _octave(r, target):
-    alpha = float(r.get("alpha", default="0"))
-    share_in = float(r.get("alpha-in", default=str(alpha)))
-    share_out = float(r.get("alpha-out", default=str(alpha)))
-    layers = octave_layers(conv_params(r), share_in, share_out)
+    alpha = r.share("alpha", default="0")
+    share_in, share_out = r.share("alpha-in", default=alpha), r.share("alpha-out", default=alpha)
+    layers = [layer.check() for layer in octave_layers(conv_params(r), share_in, share_out)]
+    for layer in layers:
+        _of_an_ipu(layer.input_elements, layer.output_elements, layer.weight_elements)
     return conv_program(layers, target, _plan_options(r), _phases(r))
 
 
 def _fully_connected(r, target):
     layer = ConvParams(
         batch=1,
-        groups=r.whole("groups", "num-groups", default=1),
-        in_channels=r.whole("input-size"),
-        out_channels=r.whole("output-size"),
-        field=(1, r.whole("batch-size", default=1)),
+        groups=r.whole("num-groups", "groups", default=1, least=1),
+        in_channels=r.whole("input-size", least=1),
+        out_channels=r.whole("output-size", least=1),
+        field=(1, r.whole("batch-size", default=1, least=1)),
         kernel=(1, 1),
     )
+    _of_an_ipu(layer.input_elements, layer.output_elements, layer.weight_elements)
     return conv_program(
         [layer], target, _plan_options(r), _phases(r), k.FC_PROGRAM_CYCLES, k.FC_PROGRAM_BYTES
     )
 
 
 def _pooling(r, target):
-    field, kernel = r.pair("field", default=None), r.pair("kernel", "kernel-size", default=(2, 2))
-    if field is None:
-        raise Unsupported("parameter field is missing")
-    stride = r.pair("stride", default=kernel)
-    padding = r.pair("padding", default=(0, 0))
-    lower, upper = r.pair("padding-lower", default=padding), r.pair("padding-upper", default=padding)
+    dimensions, field = r.field()
+    # Left out, kernel and stride are 1, as in the tool.
+    kernel = r.pair("kernel", "kernel-size", default=(1, 1), dimensions=dimensions, least=1)
+    stride = r.pair("stride", default=(1, 1), dimensions=dimensions, least=1)
+    lower, upper = r.bounds("padding", dimensions)
     out = tuple((field[i] + lower[i] + upper[i] - kernel[i]) // stride[i] + 1 for i in range(2))
     if min(out) < 1:
         raise Unsupported(f"a pool of {kernel} has no output on a field of {field}")
-    element_bytes = 4 if r.get("data-type", default="half").startswith("float") else 2
-    passes = 1 if r.flag("inference-only") or r.get("single-phase", default="all") == "fwd" else 2
-    grouped = r.whole("fwd-chans-per-group", default=8) % 8 == 0
-    r.get("pooling-type", "type", "bwd-chans-per-group")
-    batch, channels = r.whole("batch-size", default=1), r.whole("channels")
+    element_bytes = r.element_bytes("data-type")
+    passes = 2 if len(_phases(r)) > 1 else 1
+    grouped = r.whole("fwd-chans-per-group", default=8, least=1) % 8 == 0
+    r.get("bwd-chans-per-group")
+    kind = r.get("pooling-type", "type", default="max").lower()
+    if kind not in ("max", "avg", "average", "sum"):
+        raise Unsupported(f"parameter pooling-type: {kind!r} is none of max, avg, sum")
+    batch, channels = r.whole("batch-size", default=1, least=1), r.whole("channels", least=1)
+    _of_an_ipu(batch * channels * math.prod(field), batch * channels * math.prod(out))
     cost = pool_cost(batch, channels, field, kernel, stride, out, target, element_bytes, passes, grouped)
     elements = batch * channels * (math.prod(field) + math.prod(out))
     total = passes * elements * element_bytes + cost.temporary_bytes + cost.code_bytes
@@ -267,17 +388,20 @@ def _pooling(r, target):
 
 
 def _reduction(r, target):
-    shape = _numbers(r.get("shape", default=""))
-    dims = _numbers(r.get("dims", default=""))
-    if not shape or not dims or min(shape) < 1:
+    shape, dims = r.numbers("shape"), r.numbers("dims")
+    if shape is None or dims is None or min(shape) < 1:
         raise Unsupported("a reduction needs a shape and dims")
+    _of_an_ipu(math.prod(shape))
     if not all(-len(shape) <= d < len(shape) for d in dims):
         raise Unsupported(f"dims {dims} are not dimensions of a tensor of shape {shape}")
     dims = [d % len(shape) for d in dims]
-    element_bytes = 4 if r.get("type", "data-type", default="half").startswith("float") else 2
-    operation = r.get("operation", default="ADD").upper()
-    r.get("scale"), r.get("update"), r.get("out-type")
-    tiles = r.whole("tiles-per-ipu", default=target.tiles)
+    element_bytes = r.element_bytes("type", "data-type")
+    operation = r.get("operation", default="ADD").upper().replace("-", "_")
+    if operation not in _REDUCTIONS:
+        raise Unsupported(f"parameter operation: {operation!r} is none of {', '.join(_REDUCTIONS)}")
+    for name in ("scale", "update", "out-type", "withoutput", "computesetapi"):
+        r.get(name)
+    tiles = r.whole("tiles-per-ipu", default=target.tiles, least=1)
     inputs = math.prod(shape)
     outputs = inputs // math.prod(shape[d] for d in set(dims))
     inner = math.prod(shape[max(dims) + 1 :])
@@ -289,6 +413,14 @@ def _reduction(r, target):
     # are not.
     worst = k.MEMORY_ELEMENT_BYTES if len(set(dims)) == 1 else holds
     return cost.total_cycles, total, worst + k.WORST_TILE_SHARE * (total / target.tiles - holds / 2) * 0.5
+
+
+_REDUCTIONS = ("ADD", "SQUARE_ADD", "MUL", "MIN", "MAX", "LOGICAL_AND", "LOGICAL_OR", "LOG_ADD")
+
+
+def _of_an_ipu(*elements):
+    if max(elements) > _MOST_ELEMENTS:
+        raise Unsupported(f"a tensor of {max(elements):,} elements is beyond any IPU's memory")
 
 
 _TOOLS = {
@@ -306,14 +438,14 @@ _TOOLS = {
 
 def predict_layer(tool, parameters, target):
     """:class:`LayerPrediction` of one benchmark row; raises :class:`Unsupported` with the reason."""
-    run = _TOOLS.get(str(tool).strip().lower())
+    run = _TOOLS.get(str(tool).strip().lower().replace("-", "_").replace(" ", "_"))
     if run is None:
         raise Unsupported(f"tool {tool!r} is not modelled; modelled are {', '.join(sorted(_TOOLS))}")
     reader = _Reader(parameters)
-    if reader.whole("ipus", default=1) > 1:
+    if reader.whole("ipus", default=1, least=1) > 1:
         raise Unsupported("a layer over more than one IPU is not modelled")
     if run is not _reduction and "tiles-per-ipu" in reader.values:
-        target = replace(target, tiles=min(target.tiles, reader.whole("tiles-per-ipu")))
+        target = replace(target, tiles=min(target.tiles, reader.whole("tiles-per-ipu", least=1)))
     try:
         cycles, total, worst = run(reader, target)
     except Unsupported:

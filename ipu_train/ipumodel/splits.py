@@ -25,7 +25,7 @@ def _residual_name(text):
     for pattern, shift in (
         (r"b(\d+)/(\d+)/relu", 0),  # TensorFlow 1: b1/2/relu
         (r"stage(\d+)/unit(\d+)/relu", -1),  # later TensorFlow 1: stage1/unit3/relu
-        (r"conv(\d+)_block(\d+)(?:_out|_post_addition_relu)", -1),  # Keras: conv2_block2_out
+        (r"conv(\d+)_block(\d+)_(?:out|add|post_addition_relu)", -1),  # Keras: conv2_block2_out
     ):
         found = re.fullmatch(pattern, text)
         if found:
@@ -51,7 +51,7 @@ def translate(text, names):
     path = re.fullmatch(
         r"(layer\d+)/(\d+)(?:/.*)?", text
     )  # PopTorch ResNets: the block itself begins the stage
-    efficientnet = re.fullmatch(r"block(\d)([a-z])(?:/.*)?", text)  # TensorFlow 1: block3b
+    efficientnet = re.fullmatch(r"block(\d)([a-z])(?:[/_].*)?", text)  # TensorFlow: block3b
     timm = re.fullmatch(r"blocks/(\d+)/(\d+)(?:/.*)?", text)  # timm names: blocks/3/0/conv_pw
     flat = re.fullmatch(r"_blocks/(\d+)(?:/.*)?", text)  # efficientnet-pytorch names: _blocks/4
     if path:

@@ -2,13 +2,20 @@
 
 import csv
 
+_BEYOND = "cells beyond the columns"
+
 
 def read_rows(path, needed):
-    """Rows of a CSV file as dicts; ValueError when it cannot be read or a needed column is missing."""
+    """(columns, rows as dicts of text) of a CSV file; ValueError when it cannot be read or a column is missing.
+
+    Spreadsheets put a byte order mark first, and short rows lack their last cells: those are empty. Needed columns
+    may be written in another case.
+    """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="", restkey=_BEYOND)
+            columns = _renamed(reader.fieldnames or [], needed)
+            reader.fieldnames = columns
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a CSV file: {error}") from None
@@ -16,6 +23,42 @@ def read_rows(path, needed):
     if missing:
         raise ValueError(f"{path}: has no column {', '.join(missing)}; the table needs {', '.join(needed)}")
     return columns, rows
+
+
+def check_cells(row):
+    """ValueError when a row has more cells than the table has columns: a value with a comma lacks its quotes."""
+    if any(cell.strip() for cell in row.get(_BEYOND) or ()):
+        raise ValueError(
+            "the row has more cells than the table has columns; put a value that holds a comma in double quotes"
+        )
+
+
+def keep_given(columns, rows, added):
+    """The columns of ``columns`` that ``added`` would overwrite, as ``published_<name>``, copied in every row.
+
+    A table that has been through here already keeps the values it was first given.
+    """
+    given = [name for name in added if name in columns and f"published_{name}" not in columns]
+    for row in rows:
+        row.update({f"published_{name}": row[name] for name in given})
+    return [f"published_{name}" for name in given]
+
+
+def _renamed(columns, needed):
+    known = {name.lower(): name for name in needed}
+    found = []
+    for name in columns:
+        plain = known.get(name.strip().lower())
+        found.append(plain if plain and plain not in columns and plain not in found else name)
+    return found
+
+
+def check_writable(path):
+    """ValueError when a file cannot be written there, said before minutes of predictions are lost to it."""
+    try:
+        open(path, "a", encoding="utf-8").close()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written: {error}") from None
 
 
 def write_rows(path, columns, rows):

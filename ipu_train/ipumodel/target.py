@@ -39,10 +39,10 @@ class Target:
 
     @staticmethod
     def named(name):
-        """The chip called ``name``: ``mk1``, ``mk2`` or ``bow`` (any case; ``ipu1``, ``ipu2``, ``ipu21``
-        too).
+        """The chip called ``name``: ``mk1``, ``mk2`` or ``bow`` (any case, dashes or not; ``ipu1``,
+        ``ipu2``, ``ipu21`` too).
         """
-        key = str(name).strip().lower().replace(" ", "")
+        key = "".join(c for c in str(name).lower() if c.isalnum())
         key = _ALIASES.get(key, key)
         if key not in TARGETS:
             raise ValueError(

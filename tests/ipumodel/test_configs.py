@@ -115,6 +115,26 @@ def test_half_resolution_trains_at_the_published_rate(
         ({"model": "cifar_resnet8", "dataset_image_size": "cifar10 32"}, "image_size", 32),
         ({"model": "resnext-101 (INFERENCE)"}, "training", False),
         ({"chip": "Mk1-or-Mk2 (not stated)"}, "chips", ("mk1", "mk2")),
+        ({"chip": ""}, "chips", ("mk1", "mk2")),
+        ({"chip": "GC200"}, "chips", ("mk2",)),
+        ({"chip": "MK-2"}, "chips", ("mk2",)),
+        ({"chip": "Bow Pod16"}, "chips", ("bow",)),
+        ({"model": "resnet50v2"}, "model", "resnet50v2"),
+        ({"model": "ResNeXt-101 (32x4d)"}, "model", "resnext101_32x4d"),
+        ({"model": "resnext50_32x4d"}, "model", "resnext50_32x4d"),
+        ({"model": "resnet-20"}, "model", "resnet20"),
+        ({"model": "EfficientNet B3"}, "model", "efficientnet_b3"),
+        ({"model": "efficientnet-b5-g16-gn"}, "model", "efficientnet_b5_g16"),
+        ({"dataset_image_size": "ImageNet-1k 160x160"}, "image_size", 160),
+        ({"dataset_image_size": "ILSVRC2012 224"}, "image_size", 224),
+        ({"model": "efficientnet-b2", "dataset_image_size": "imagenet"}, "image_size", 260),
+        ({"model": "resnet-50", "dataset_image_size": "cifar-10"}, "image_size", 32),
+        ({"micro_batch_size": "1e1"}, "micro_batch", 10),
+        (
+            {"pipeline_splits": "['layer2/0', 'layer3/0']", "ipus_per_replica": "3"},
+            "split_names",
+            ("layer2/0", "layer3/0"),
+        ),
     ],
 )
 def test_cells_are_understood(cells, field, value):
@@ -136,6 +156,19 @@ def test_cells_are_understood(cells, field, value):
             ("layer3.5.conv1", "layer1.2.norm3"),
         ),
         ({"optimizer": "rmsprop_tf"}, "optimizer", "rmsprop"),
+        ({"precision": "fp32"}, "precision", "32.32"),
+        ({"recompute": "True", "ipus_per_replica": "2"}, "recompute", "pipeline"),
+        ({"recompute": "False", "ipus_per_replica": "2"}, "recompute", "none"),
+        ({"half_partials": "yes"}, "half_partials", True),
+        ({"rts": "True (default)"}, "replicated_tensor_sharding", True),
+        ({"notes": "weight averaging; optimizer state offload"}, "weights_offload", False),
+        ({"available_memory_proportion": ".15"}, "available_memory_proportion", 0.15),
+        ({"available_memory_proportion": "15%"}, "available_memory_proportion", 0.15),
+        (
+            {"available_memory_proportion": "IPU0=0.1 IPU1=0.3", "ipus_per_replica": "2"},
+            "available_memory_proportion",
+            (0.1, 0.3),
+        ),
         ({"optimizer": "SGD"}, "optimizer", "sgd"),
         ({"optimizer": "sgd", "framework": "PopTorch"}, "optimizer", "momentum"),
         ({"notes": "all-reduce buffer 52428800; 8-bit IO True"}, "all_reduce_buffer_bytes", 52428800),
@@ -153,7 +186,41 @@ def test_settings_are_understood(cells, field, value):
 
 
 @pytest.mark.parametrize(
-    "cells", [{"model": "mobilenet-v3-small"}, {"chip": "Mk9"}, {"micro_batch_size": "see source"}]
+    "norm, expected",
+    [
+        ("GN", {"norm": "group", "norm_groups": 32, "proxy_norm": False}),
+        ("LN+PN", {"norm": "group", "norm_groups": 1, "proxy_norm": True}),
+        ("group+pn", {"norm": "group", "norm_groups": 32, "proxy_norm": True}),
+        ("IN", {"norm": "instance", "proxy_norm": False}),
+        ("BN", {"norm": "batch", "proxy_norm": False}),
+    ],
+)
+def test_norms_are_understood_by_their_abbreviations(norm, expected):
+    config = read_config(dict(ROW, norm=norm))
+    assert dict(config.model_options) == dict(expected, num_classes=1000)
+    assert not any("norm" in note for note in config.notes)
+
+
+def test_a_network_with_too_few_blocks_is_not_priced_as_one_stage():
+    config = read_config(dict(ROW, model="resnet-18", dataset_image_size="64", ipus_per_replica="16"))
+    with pytest.raises(Unsupported, match="too few blocks for 16 stages"):
+        Predictor(build).predict(config)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"model": "mobilenet-v3-small"},
+        {"model": "resnext101_32x8d"},
+        {"chip": "Mk9"},
+        {"micro_batch_size": "see source"},
+        {"micro_batch_size": "0"},
+        {"micro_batch_size": "2.5"},
+        {"replicas": "-1"},
+        {"norm_groups": "-1"},
+        {"available_memory_proportion": "2"},
+        {"dataset_image_size": "0"},
+    ],
 )
 def test_what_is_not_understood_is_said(cells):
     with pytest.raises(Unsupported):
@@ -168,6 +235,7 @@ def test_what_is_not_understood_is_said(cells):
         ("resnet50", "conv4_block2_out", "layer3.2"),
         ("resnet50", "layer2/3", "layer2.3"),
         ("efficientnet_b0", "block3b", "stage3.1"),
+        ("efficientnet_b0", "block4a_expand_conv", "stage4.0"),
         ("efficientnet_b0", "blocks/3/0/conv_pw", "stage4.0"),
         ("efficientnet_b0", "_blocks/4", "stage3.1"),
     ],
@@ -190,7 +258,7 @@ def test_even_splits_balance_the_work():
 
 
 def test_the_command_line_keeps_the_published_verdict_beside_its_own(tmp_path):
-    columns = ["id", "fits", *ROW]
+    columns = [*ROW, "id", "fits"]
     rows = [
         dict(
             ROW, id="a", fits="yes", model="resnet-18", micro_batch_size="2", dataset_image_size="cifar-10 32"
@@ -202,10 +270,11 @@ def test_the_command_line_keeps_the_published_verdict_beside_its_own(tmp_path):
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+        file.write("TF1,resnet-18\r\n")  # a short row
     assert main(["configs", str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]) == 0
     with open(tmp_path / "out.csv", newline="") as file:
         out = list(csv.DictReader(file))
-    assert [r["fits"] for r in out] == ["yes", "unsupported", "unsupported"]
-    assert [r["published_fits"] for r in out] == ["yes"] * 3
+    assert [r["fits"] for r in out] == ["yes", "unsupported", "unsupported", "unsupported"]
+    assert [r["published_fits"] for r in out] == ["yes"] * 3 + [""]
     assert int(out[0]["total_bytes"]) > 0 and float(out[0]["images_per_second"]) > 0
     assert "no model 'YOLOv3'" in out[1]["note"] and "nowhere" in out[2]["note"]

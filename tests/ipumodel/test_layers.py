@@ -59,6 +59,40 @@ def test_parameters_are_read_with_and_without_dashes():
     assert "half" in found["convolution-options"]
 
 
+LAYER = "field={14,14} kernel-size=3 padding=1 input-channels=16 output-channels=16 batch-size=2"
+POOL = "field={14,14} kernel={3,3} stride=2 channels=64"
+
+
+@pytest.mark.parametrize(
+    "tool, parameters, same_as",
+    [
+        # a flag without a value takes nothing away from the parameter after it
+        ("conv", "ignore-data use-create-input " + LAYER, LAYER),
+        ("conv", "--inference-only " + LAYER, "single-phase=fwd " + LAYER),
+        ("conv", LAYER.replace("=", " ").replace("field", "--field"), LAYER),
+        ("conv", LAYER.replace("{14,14}", "{14, 14}").replace("-", "_"), LAYER),
+        ("conv", LAYER.replace("kernel-size=3", "kernel-size={3,3}"), LAYER),
+        ("conv", LAYER + " data-type=float16 phases=fwd", LAYER + " data-type=half single-phase=fwd"),
+        (
+            "conv",
+            LAYER + " truncation-upper={2,2}",
+            LAYER.replace("padding=1", "padding-lower=1 padding-upper=-1"),
+        ),
+        ("conv", LAYER + " partials-type=half data-type=float", LAYER + " data-type=float"),
+        ("pooling", POOL + " inference-only", POOL + " single-phase=fwd"),
+        ("pooling", "field={14} kernel=3 channels=64", "field={1,14} kernel={1,3} channels=64"),
+        ("pooling", "field={8,8} kernel=3 channels=8", "field={8,8} kernel=3 channels=8 stride=1"),
+        ("reduction", "shape=4,64,8 dims=1 type=int", "shape=4,64,8 dims=1 type=float"),
+        ("reduction", "shape={4, 64, 8} dims={1}", "shape=4,64,8 dims=1"),
+        ("oct_conv", LAYER + " alpha=.25", LAYER + " alpha-in=0.25 alpha-out=0.25"),
+    ],
+)
+def test_spellings_of_one_layer_are_one_prediction(tool, parameters, same_as):
+    mk2 = Target.named("mk2")
+    found, expected = (predict_layer(tool, text, mk2) for text in (parameters, same_as))
+    assert (found.cycles, found.total_bytes) == (expected.cycles, expected.total_bytes)
+
+
 def test_one_phase_costs_less_than_all_three():
     layer = "field={28,28} kernel-size=3 padding=1 input-channels=64 output-channels=64 batch-size=4"
     mk2 = Target.named("mk2")
@@ -87,6 +121,24 @@ def test_octave_convolutions_keep_all_channels():
         ("pooling", "field={4,4} kernel={9,9} channels=4", "has no output"),
         ("reduction", "shape=4 dims=3", "not dimensions"),
         ("conv", "ipus=2 field={2,2} input-channels=1 output-channels=1", "more than one IPU"),
+        ("conv", LAYER + " tiles-per-ipu=0", "tiles-per-ipu: must be at least 1"),
+        ("conv", LAYER.replace("batch-size=2", "batch-size=1e3"), "'1e3' is not a whole number"),
+        ("conv", LAYER.replace("batch-size=2", "batch-size=99999999999"), "beyond any IPU's memory"),
+        ("conv", LAYER + " data-type=quarter", "the type 'quarter'"),
+        (
+            "conv",
+            LAYER + ' convolution-options={"availableMemoryProportion":"-1"}',
+            "'-1' is not a number from",
+        ),
+        ("oct_conv", LAYER + " alpha=inf", "'inf' is not a number from 0 to 1"),
+        ("oct_conv", LAYER + " alpha=1.5", "from 0 to 1"),
+        ("pooling", "field={4,4} kernel=2 stride=0 channels=4", "stride: must be at least 1"),
+        ("pooling", "field={4,4} kernel=2 channels=0", "channels: must be at least 1"),
+        ("pooling", "field={4,4} kernel=2 channels=4 pooling-type=median", "'median' is none of"),
+        ("reduction", "shape=4,8 dims=1 tiles-per-ipu=-2", "tiles-per-ipu: must be at least 1"),
+        ("reduction", "shape=4,8 dims=1 operation=XOR", "'XOR' is none of"),
+        ("reduction", "shape=4,8 dims=", "dims: '' is not a whole number"),
+        ("fc", "batch-size=0 input-size=4 output-size=4", "batch-size: must be at least 1"),
     ],
 )
 def test_what_is_not_modelled_is_said(tool, parameters, reason):
@@ -113,6 +165,44 @@ def test_the_command_line_writes_predictions_and_reasons(tmp_path):
     assert out[1]["cycles"] == "" and out[1]["note"].startswith("unsupported: tool 'gru'")
     assert "no chip called 'Mk9'" in out[2]["note"]
     assert out[3]["note"] == "ignored parameters: odd" and int(out[3]["cycles"]) > 0
+
+
+def test_a_spreadsheets_table_is_read_and_its_own_figures_are_kept(tmp_path):
+    table = tmp_path / "in.csv"
+    text = (
+        "\ufeffChip ,tool,parameters,cycles\r\n"
+        f'Mk-2,conv,"{LAYER}",123\r\n'
+        "Mk2,conv,field={14,14} input-channels=4 output-channels=4,9\r\n"
+        "Mk2,fc\r\n"
+    )
+    table.write_bytes(text.encode())
+    assert main(["layers", str(table), str(tmp_path / "out.csv")]) == 0
+    with open(tmp_path / "out.csv", newline="") as file:
+        out = list(csv.DictReader(file))
+    assert out[0]["published_cycles"] == "123" and int(out[0]["cycles"]) > 1000 and out[0]["note"] == ""
+    assert "unsupported: the row has more cells" in out[1]["note"]
+    assert "unsupported: parameter input-size is missing" in out[2]["note"]
+
+
+def test_a_row_on_which_the_model_fails_leaves_the_others_their_predictions(tmp_path, monkeypatch):
+    from ipu_train.ipumodel import layers
+
+    monkeypatch.setitem(layers._TOOLS, "fc", lambda reader, target: 1 / 0)
+    table = tmp_path / "in.csv"
+    table.write_text(f'chip,tool,parameters\nMk2,fc,x=1\nMk2,conv,"{LAYER}"\n')
+    assert main(["layers", str(table), str(tmp_path / "out.csv")]) == 0
+    with open(tmp_path / "out.csv", newline="") as file:
+        out = list(csv.DictReader(file))
+    assert "unsupported: the model failed on this row, ZeroDivisionError" in out[0]["note"]
+    assert int(out[1]["cycles"]) > 0
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_predictions(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ipu_train.ipumodel.__main__.predict_layers", lambda rows: pytest.fail("predicted"))
+    table = tmp_path / "in.csv"
+    table.write_text("chip,tool,parameters\nMk2,fc,x=1\n")
+    assert main(["layers", str(table), str(tmp_path / "missing" / "out.csv")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content, message", [(None, "cannot be read"), ("a,b\n1,2\n", "has no column")])
