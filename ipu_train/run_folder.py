@@ -64,6 +64,8 @@ def create(resolved: Resolved) -> RunFolder:
     if chosen is not None:
         path = Path(chosen)
         if (path / CONFIG_FILE).exists():
+            if RunFolder(path).newest_checkpoint() is None:  # --resume would find nothing there
+                raise RunFolderError(_without_checkpoint(path))
             raise RunFolderError(
                 f"run_dir {path} holds a run already: go on with it by adding --resume, or choose another folder."
             )
@@ -105,10 +107,19 @@ def find_to_resume(resolved: Resolved) -> RunFolder:
         if folder.newest_checkpoint() is not None:
             _refuse_changes(folder, resolved)
             return folder
+    if chosen is not None and (Path(chosen) / CONFIG_FILE).exists():
+        raise RunFolderError(_without_checkpoint(Path(chosen)))
     where = chosen if chosen is not None else str(parent_of_runs(resolved))
     raise RunFolderError(
         f"Nothing to resume: no checkpoint under {where}. Start the run without --resume, or name its folder with "
         "run_dir=PATH."
+    )
+
+
+def _without_checkpoint(path: Path) -> str:
+    return (
+        f"run_dir {path} holds a run that ended before its first checkpoint, so there is nothing to go on with: "
+        "delete that folder and start without --resume, or choose another folder."
     )
 
 

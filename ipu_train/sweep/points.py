@@ -151,7 +151,7 @@ def _check_norm(norm: str) -> None:
     known = norm_names()
     if plain not in known:
         near = nearest(plain, known)
-        hint = f"; did you mean {near}?" if near else ""
+        hint = f"; did you mean {near}?" if near else "."
         raise SweepError(
             f"--norms: there is no norm {plain!r}{hint} Norms are {', '.join(known)}; {WITH_PROXY_NORM} after one "
             "adds Proxy Norm."

@@ -109,6 +109,8 @@ def replicas_for(space: Space, ipus: int) -> int:
     """
     if space.total_ipus is None:
         return space.base.config.training.replicas
+    if space.total_ipus < 1:
+        raise TuneError(f"--total-ipus: must be at least 1, got {space.total_ipus}")
     if space.total_ipus % ipus:
         raise TuneError(
             f"--total-ipus {space.total_ipus} is no multiple of {ipus} IPUs a replica; change --ipus"

@@ -138,6 +138,7 @@ def test_an_interrupted_sweep_keeps_its_points_and_goes_on(recipe, tmp_path):
 @pytest.mark.parametrize(
     "arguments, said",
     [
+        (["--norms", "xyz"], "there is no norm 'xyz'. Norms are batch"),
         (["--norms", "grup"], "there is no norm 'grup'; did you mean group"),
         (["--norms", "none+pn"], "needs a norm"),
         (["--micro-batch-sizes", "1,two"], "--micro-batch-sizes 1,two: must be whole numbers"),

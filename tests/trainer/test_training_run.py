@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,14 @@ def test_a_second_run_does_not_overwrite_the_first(recipe, tmp_path):
     run(recipe, tmp_path / "run", "training.epochs=1")
     with pytest.raises(ValueError, match="holds a run already"):
         run(recipe, tmp_path / "run", "training.epochs=1")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_without_a_checkpoint_is_no_dead_end(recipe, tmp_path, resume):
+    run(recipe, tmp_path / "run", "training.epochs=1")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match=r"ended before its first checkpoint.*delete that folder"):
+        run(recipe, tmp_path / "run", "training.epochs=1", resume=resume)
 
 
 def test_resume_refuses_a_configuration_that_computes_something_else(recipe, tmp_path):

@@ -92,6 +92,7 @@ def test_when_nothing_fits_the_status_is_3_and_nothing_is_written(recipe, tmp_pa
         (["--ipus", "0"], "at least 1"),
         (["--headroom", "1.5"], "--headroom 1.5"),
         (["--total-ipus", "3", "--ipus", "2"], "no multiple of 2"),
+        (["--total-ipus", "0"], "--total-ipus: must be at least 1, got 0"),
         (["--output", "slow.yaml"], "the given configuration itself"),
         (["--output", "nowhere/tuned.yaml"], "in a folder that exists"),
         (["--jobs", "0"], "--jobs"),
