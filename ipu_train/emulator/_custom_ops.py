@@ -231,8 +231,12 @@ class HostCall:
         self.container: Optional[type] = None
         self.result_halves: List[bool] = []
         self.shapes: Optional[List[torch.Size]] = None
+        self.traced: Optional[Tensors] = None  # results of the call made while compiling, until they are recorded
 
     def __call__(self, inputs: Tensors) -> Tensors:
+        if self.traced is not None:  # the function may have side effects: compiling calls it once
+            traced, self.traced = self.traced, None
+            return traced
         host = iter([download(tensor, half) for tensor, half in zip(inputs, self.halves)])
         args = [next(host) if arg is _TENSOR else arg for arg in self.args]
         capture, _state.capture = _state.capture, None
@@ -269,9 +273,8 @@ def capture_host_call(recorder: Any, layer: Callable[..., Any], ID: str, args: T
         [slot in recorder.graph.half for slot in slots],
         recorder.compute_device,
     )
-    call(
-        [recorder.value_of_slot(slot) for slot in slots]
-    )  # to know how many results there are, and their dtypes
+    # One call says how many results there are, and their dtypes; they are also what is recorded.
+    call.traced = call([recorder.value_of_slot(slot) for slot in slots])
     tensors = recorder.record_list(call, "CPU", ([Ref(slot) for slot in slots],), call.result_halves)
     if call.container is None:
         return tensors[0]
