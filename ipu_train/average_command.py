@@ -22,6 +22,8 @@ def main(arguments: List[str]) -> int:
     options = parser.parse_args(arguments)
     if options.kind == "mean" and options.decay is not None:
         parser.error("--decay is for --kind exponential; a mean has none")
+    if (options.out.parent / "state.json").is_file():  # a checkpoint's own weights must not be lost
+        raise AverageError(f"--out {options.out} is inside a checkpoint: choose another file.")
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

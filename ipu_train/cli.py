@@ -104,6 +104,25 @@ def _config(arguments: List[str]) -> int:
     return DONE
 
 
+class PictureError(ValueError):
+    """A picture that cannot be drawn where it was asked for."""
+
+
+def _check_picture(path: str) -> None:
+    """Refuse a picture before the prediction is made rather than after it."""
+    from pathlib import Path
+
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise PictureError("--plot needs matplotlib; install ipu-train[plots]") from None
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if Path(path).suffix[1:].lower() not in known:
+        raise PictureError(f"--plot {path}: its name must end in one of .{', .'.join(known)}")
+    if not Path(path).absolute().parent.is_dir():
+        raise PictureError(f"--plot {path}: must be a file in a folder that exists")
+
+
 def _plan(arguments: List[str]) -> int:
     parser = _parser("plan", "Predict memory per tile and cycles of a training step on an IPU, without one.")
     parser.add_argument("--json", action="store_true", help="print the prediction as JSON")
@@ -118,6 +137,8 @@ def _plan(arguments: List[str]) -> int:
     resolved = load(options.config, options.overrides)
     if _lists_splits(resolved):
         return DONE
+    if options.plot is not None:
+        _check_picture(options.plot)
     resolved = planning.with_splits(resolved)
     report = planning.predict(resolved)
     print(json.dumps(report.to_json(), indent=1) if options.json else planning.describe(resolved, report))

@@ -69,3 +69,11 @@ def test_settings_that_would_be_ignored_or_mislead_are_refused(run_folder, capsy
         main(["average", str(run_folder), *arguments])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_weights_of_a_checkpoint_are_not_overwritten(run_folder, capsys):
+    weights = run_folder / "checkpoints" / "step_00000001" / "weights.safetensors"
+    before = weights.read_bytes()
+    assert main(["average", str(run_folder), "--out", str(weights)]) == 2
+    assert "is inside a checkpoint" in capsys.readouterr().err
+    assert weights.read_bytes() == before

@@ -1,6 +1,7 @@
 """From a configuration to a plan: settings, refusals and the remedies they name."""
 
 import json
+import sys
 
 import pytest
 
@@ -104,3 +105,25 @@ def test_the_plan_is_in_the_run_folder(recipe, tmp_path):
     )
     folder = train(resolved).folder
     assert json.loads(folder.plan.read_text())["fits"] is True
+
+
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        ("plan.foo", "must end in one of"),
+        ("plan", "must end in one of"),
+        ("nowhere/plan.png", "a folder that exists"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_prediction(
+    recipe, tmp_path, monkeypatch, capsys, picture, message
+):
+    monkeypatch.setattr(planning, "predict", lambda resolved: pytest.fail("predicted"))
+    assert cli.main(["plan", "--config", str(recipe), "--plot", str(tmp_path / picture)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_picture_without_matplotlib_names_what_to_install(recipe, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
+    assert cli.main(["plan", "--config", str(recipe), "--plot", "plan.png"]) == 2
+    assert "install ipu-train[plots]" in capsys.readouterr().err

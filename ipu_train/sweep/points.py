@@ -84,7 +84,7 @@ def grid(
     chosen = list(dict.fromkeys(norms if norms else ["batch", "group", "group+pn", own]))
     for norm in chosen:
         _check_norm(norm)
-    whole = global_batch_size or base.config.global_batch_size
+    whole = base.config.global_batch_size if global_batch_size is None else global_batch_size
     most = max(1, whole // base.config.training.replicas)
     if micro_batch_sizes is None:
         sizes = {size for size in _USUAL_SIZES if size <= most} | {base.config.training.micro_batch_size}

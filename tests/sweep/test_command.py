@@ -139,6 +139,7 @@ def test_an_interrupted_sweep_keeps_its_points_and_goes_on(recipe, tmp_path):
     "arguments, said",
     [
         (["--norms", "xyz"], "there is no norm 'xyz'. Norms are batch"),
+        (["--global-batch-size", "0"], "--global-batch-size: must be at least 1, got 0"),
         (["--norms", "grup"], "there is no norm 'grup'; did you mean group"),
         (["--norms", "none+pn"], "needs a norm"),
         (["--micro-batch-sizes", "1,two"], "--micro-batch-sizes 1,two: must be whole numbers"),
