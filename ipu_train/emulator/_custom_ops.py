@@ -231,9 +231,8 @@ class HostCall:
         self.container: Optional[type] = None
         self.result_halves: List[bool] = []
         self.shapes: Optional[List[torch.Size]] = None
-        self.traced: Optional[Tensors] = (
-            None  # results of the call made while compiling, until they are recorded
-        )
+        # Results of the call made while compiling, until they are recorded.
+        self.traced: Optional[Tensors] = None
 
     def __call__(self, inputs: Tensors) -> Tensors:
         if self.traced is not None:  # the function may have side effects: compiling calls it once
