@@ -36,14 +36,17 @@ def predict_layers(rows):
 def predict_configs(rows):
     """Adds ``CONFIG_COLUMNS`` to each row of configurations; ``fits`` is yes, no or unsupported."""
     from ipu_train.ipumodel.configs import Predictor, read_config
-    from ipu_train.models import build
+    from ipu_train.models import build, names, native_image_size
+
+    def native_size(model):
+        return native_image_size(model) if model in names() else None
 
     predictor = Predictor(build)
     for row in rows:
         row.update(dict.fromkeys(CONFIG_COLUMNS, ""))
         try:
             check_cells(row)
-            config = read_config(row)
+            config = read_config(row, native_size)
             report = predictor.predict(config)
         except ValueError as error:
             row.update(fits="unsupported", note=str(error))

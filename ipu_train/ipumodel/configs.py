@@ -95,18 +95,17 @@ def _model(row):
     raise Unsupported(f"the zoo has no model {row['model']!r}")
 
 
-def _image_size(row, model, notes):
-    """Side in pixels; the model's own when the cell names none."""
+def _image_size(row, model, native_size, notes):
+    """Side in pixels; CIFAR's or the model's own when the cell names none."""
     text = re.sub(_DATASETS, "", row["dataset_image_size"].lower())
     sides = [int(number) for number in re.findall(r"\d+", text)]
     if not sides:
-        from ipu_train.models import native_image_size
-
-        try:
-            sides = [32 if "cifar" in row["dataset_image_size"].lower() else native_image_size(model)]
-        except KeyError:
-            raise Unsupported(f"the zoo has no model {row['model']!r}") from None
-        notes.append(f"image size taken as {sides[0]}")
+        cifar = "cifar" in row["dataset_image_size"].lower()
+        side = 32 if cifar else native_size(model) if native_size else None
+        if side is None:
+            raise Unsupported(f"image size {row['dataset_image_size']!r} unknown")
+        sides = [side]
+        notes.append(f"image size taken as {side}")
     if sides[0] < 1:
         raise Unsupported(f"image size {row['dataset_image_size']!r} is none")
     if len(sides) > 1 and sides[1] != sides[0]:
@@ -220,13 +219,17 @@ def _splits(row, stages, notes):
     return splits
 
 
-def read_config(row):
-    """The :class:`Config` of a row; raises :class:`Unsupported` with the reason."""
+def read_config(row, native_size=None):
+    """The :class:`Config` of a row; raises :class:`Unsupported` with the reason.
+
+    Args:
+        native_size: function model name -> side in pixels its images have, for rows that give none.
+    """
     notes = []
     row = {name: value or "" for name, value in row.items() if isinstance(name, str)}
     model, default_groups = _model(row)
     norm = _norm(row, default_groups, notes)
-    size = _image_size(row, model, notes)
+    size = _image_size(row, model, native_size, notes)
     batch = _number(row["micro_batch_size"])
     if batch is None or batch < 1 or batch != int(batch):
         raise Unsupported(f"micro-batch {row['micro_batch_size']!r} is not a whole number of at least 1")

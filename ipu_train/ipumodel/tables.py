@@ -9,15 +9,15 @@ def read_rows(path, needed):
     """(columns, rows as dicts of text) of a CSV file; ValueError when it cannot be read or a column is missing.
 
     Spreadsheets put a byte order mark first, and short rows lack their last cells: those are empty. Needed columns
-    may be written in another case.
+    may be written in another case. Bytes that are not UTF-8, as older spreadsheets write them, come out as they are.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file, restval="", restkey=_BEYOND)
             columns = _renamed(reader.fieldnames or [], needed)
             reader.fieldnames = columns
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as a CSV file: {error}") from None
     missing = [name for name in needed if name not in columns]
     if missing:
@@ -64,7 +64,7 @@ def check_writable(path):
 def write_rows(path, columns, rows):
     """Writes rows (dicts) as CSV; ValueError when the file cannot be written."""
     try:
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)

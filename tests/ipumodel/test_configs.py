@@ -11,7 +11,7 @@ from ipu_train.ipumodel.__main__ import main
 from ipu_train.ipumodel.configs import Predictor, Unsupported, read_config
 from ipu_train.ipumodel.splits import even_splits, module_names, translate
 from ipu_train.ipumodel.tracer import trace
-from ipu_train.models import build
+from ipu_train.models import build, native_image_size
 
 RECORDED = Path(__file__).resolve().parents[2] / "scripts" / "results" / "ipumodel" / "configs.csv"
 ROW = {
@@ -127,7 +127,6 @@ def test_half_resolution_trains_at_the_published_rate(
         ({"model": "efficientnet-b5-g16-gn"}, "model", "efficientnet_b5_g16"),
         ({"dataset_image_size": "ImageNet-1k 160x160"}, "image_size", 160),
         ({"dataset_image_size": "ILSVRC2012 224"}, "image_size", 224),
-        ({"model": "efficientnet-b2", "dataset_image_size": "imagenet"}, "image_size", 260),
         ({"model": "resnet-50", "dataset_image_size": "cifar-10"}, "image_size", 32),
         ({"micro_batch_size": "1e1"}, "micro_batch", 10),
         (
@@ -199,6 +198,14 @@ def test_norms_are_understood_by_their_abbreviations(norm, expected):
     config = read_config(dict(ROW, norm=norm))
     assert dict(config.model_options) == dict(expected, num_classes=1000)
     assert not any("norm" in note for note in config.notes)
+
+
+def test_a_row_without_an_image_size_takes_the_networks_own():
+    row = dict(ROW, model="efficientnet-b2", dataset_image_size="imagenet")
+    config = read_config(row, native_image_size)
+    assert config.image_size == 260 and "image size taken as 260" in config.notes
+    with pytest.raises(Unsupported, match="image size 'imagenet' unknown"):
+        read_config(row)
 
 
 def test_a_network_with_too_few_blocks_is_not_priced_as_one_stage():

@@ -170,14 +170,15 @@ def test_the_command_line_writes_predictions_and_reasons(tmp_path):
 def test_a_spreadsheets_table_is_read_and_its_own_figures_are_kept(tmp_path):
     table = tmp_path / "in.csv"
     text = (
-        "\ufeffChip ,tool,parameters,cycles\r\n"
-        f'Mk-2,conv,"{LAYER}",123\r\n'
-        "Mk2,conv,field={14,14} input-channels=4 output-channels=4,9\r\n"
+        "\ufeffChip ,tool,parameters,cycles,remark\r\n"
+        f'Mk-2,conv,"{LAYER}",123,latin\r\n'
+        "Mk2,conv,field={14,14,14} input-channels=4 output-channels=4,9,\r\n"
         "Mk2,fc\r\n"
     )
-    table.write_bytes(text.encode())
+    table.write_bytes(text.encode().replace(b"latin", b"caf\xe9"))
     assert main(["layers", str(table), str(tmp_path / "out.csv")]) == 0
-    with open(tmp_path / "out.csv", newline="") as file:
+    assert b"caf\xe9" in (tmp_path / "out.csv").read_bytes()
+    with open(tmp_path / "out.csv", newline="", encoding="latin-1") as file:
         out = list(csv.DictReader(file))
     assert out[0]["published_cycles"] == "123" and int(out[0]["cycles"]) > 1000 and out[0]["note"] == ""
     assert "unsupported: the row has more cells" in out[1]["note"]
