@@ -1,7 +1,8 @@
 """From a configuration to a prediction of memory and cycles, before anything runs."""
 
+import math
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .config import Resolved
 from .ipumodel.planner import plan
@@ -118,26 +119,58 @@ class Remedy(NamedTuple):
     images_per_second: float
 
 
-def remedies(resolved: Resolved, images: Optional[Images] = None, count: int = 3) -> List[Remedy]:
-    """The changes that would help memory most, best first, each with its predicted effect."""
-    found, traces = [], Traces()
-    for changes in _candidates(resolved):
-        try:
-            report = predict(resolved.changed(changes), images, traces)
-        except ValueError:  # a change that this configuration does not allow
-            continue
-        found.append(Remedy(tuple(changes), report.worst_tile_bytes, report.fits, report.images_per_second))
-    return sorted(found, key=lambda remedy: (not remedy.fits, remedy.worst_tile_bytes))[:count]
+def remedies(
+    resolved: Resolved, report: Report, images: Optional[Images] = None, count: int = 3
+) -> List[Remedy]:
+    """The changes that would help memory most, best first, each with its predicted effect.
+
+    ``report`` is that of the configuration as it is.
+    """
+    traces = Traces()
+    found = [_smaller_batch(resolved, report, images, traces)]
+    found += [_remedy(resolved, changes, images, traces) for changes in _candidates(resolved, report)]
+    possible = [remedy for remedy in found if remedy is not None]
+    return sorted(possible, key=lambda remedy: (not remedy.fits, remedy.worst_tile_bytes))[:count]
 
 
-def _candidates(resolved: Resolved) -> List[List[str]]:
-    config = resolved.config
-    training, device = config.training, config.device
+def _remedy(
+    resolved: Resolved, changes: Sequence[str], images: Optional[Images], traces: Traces
+) -> Optional[Remedy]:
+    """The effect of the changes; None if this configuration does not allow them."""
+    try:
+        report = predict(resolved.changed(list(changes)), images, traces)
+    except ValueError:
+        return None
+    return Remedy(tuple(changes), report.worst_tile_bytes, report.fits, report.images_per_second)
+
+
+def _smaller_batch(
+    resolved: Resolved, report: Report, images: Optional[Images], traces: Traces
+) -> Optional[Remedy]:
+    """A micro-batch that fits, at the same global batch; None if there is no smaller one.
+
+    It is halved as often as the worst tile is too large, and again while that is not enough: weights and code do not
+    shrink with it.
+    """
+    training = resolved.config.training
+    whole = training.micro_batch_size * training.gradient_accumulation
+    worst, size, remedy = report.worst_tile_bytes, training.micro_batch_size, None
+    while size > 1 and not (remedy is not None and remedy.fits):
+        most = max(1, size >> max(1, math.ceil(math.log2(worst / report.target.bytes_per_tile))))
+        size = next(d for d in range(most, 0, -1) if whole % d == 0)
+        changes = [f"training.micro_batch_size={size}", f"training.gradient_accumulation={whole // size}"]
+        smaller = _remedy(resolved, changes, images, traces)
+        if smaller is None:
+            break
+        worst, remedy = smaller.worst_tile_bytes, smaller
+    return remedy
+
+
+def _candidates(resolved: Resolved, report: Report) -> List[List[str]]:
+    """Changes other than the micro-batch that may help."""
+    training, device = resolved.config.training, resolved.config.device
+    worst = max((ipu.memory for ipu in report.ipus), key=lambda memory: memory.worst_tile_bytes)
     candidates = []
-    if training.micro_batch_size > 1:
-        smaller = training.micro_batch_size // 2
-        more = training.gradient_accumulation * training.micro_batch_size // smaller
-        candidates.append([f"training.micro_batch_size={smaller}", f"training.gradient_accumulation={more}"])
     if device.recompute in (None, "none"):
         candidates.append(["device.recompute=standard"])
     if training.precision != "16.16":
@@ -148,7 +181,12 @@ def _candidates(resolved: Resolved) -> List[List[str]]:
         candidates.append(["device.partials=half"])
     if training.replicas > 1 and not device.replicated_tensor_sharding:
         candidates.append(["device.replicated_tensor_sharding=true"])
-    if device.available_memory_proportion is None:
+    # A proportion bounds temporaries: where a tile is too small without them, planning for it is not worth its time.
+    without = 1 - worst.categories["temporaries"] / worst.total_bytes
+    if (
+        device.available_memory_proportion is None
+        and worst.worst_tile_bytes * without <= worst.bytes_per_tile
+    ):
         candidates.append(["device.available_memory_proportion=0.2"])
     return candidates
 
@@ -163,7 +201,7 @@ def refuse(report: Report, resolved: Resolved, images: Optional[Images] = None) 
         f"{worst.memory.moment.layer or 'the network'}).",
         "What would help most:",
     ]
-    for remedy in remedies(resolved, images):
+    for remedy in remedies(resolved, report, images):
         verdict = (
             "fits"
             if remedy.fits

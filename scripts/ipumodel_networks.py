@@ -15,7 +15,7 @@ import torch
 
 from ipu_train.ipumodel.__main__ import CONFIG_COLUMNS, predict_configs
 from ipu_train.ipumodel.configs import NEEDED, Predictor, read_config
-from ipu_train.ipumodel.tables import read_rows, write_rows
+from ipu_train.ipumodel.tables import keep_given, read_rows, write_rows
 from ipu_train.models import build
 
 # Row of the table, chip, published images/s of the whole system, where published.
@@ -124,11 +124,12 @@ def main():
     lines = list(limit_lines(predictor, rows))
     (folder / "limits.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
+    published = keep_given(columns, table, CONFIG_COLUMNS)
     predict_configs(table)
     kept = [c for c in columns if c not in ("also_published_at", "memory_class")]
     write_rows(
         folder / "configs.csv",
-        kept + [c for c in CONFIG_COLUMNS + ["published_fits"] if c not in kept],
+        kept + [c for c in CONFIG_COLUMNS + published if c not in kept],
         table,
     )
     supported = [row for row in table if row["fits"] != "unsupported"]

@@ -86,14 +86,27 @@ def test_what_does_not_fit_is_refused_before_training_with_what_would_help(recip
 
 def test_remedies_are_legal_changes_and_help(recipe):
     resolved = config.load(recipe, TOO_LARGE)
-    before = planning.predict(resolved).worst_tile_bytes
-    found = planning.remedies(resolved)
+    report = planning.predict(resolved)
+    before = report.worst_tile_bytes
+    found = planning.remedies(resolved, report)
     assert len(found) == 3
     assert [r.worst_tile_bytes for r in found] == sorted(r.worst_tile_bytes for r in found)
     for remedy in found:
         assert planning.predict(resolved.changed(remedy.changes)).worst_tile_bytes == remedy.worst_tile_bytes
         assert remedy.worst_tile_bytes < before
         assert resolved.changed(remedy.changes).config.global_batch_size == resolved.config.global_batch_size
+
+
+@pytest.mark.parametrize("micro_batch, accumulation", [(96, 2), (2048, 1)])
+def test_of_a_batch_far_too_large_the_first_remedy_is_one_that_fits(recipe, micro_batch, accumulation):
+    shape = [f"training.micro_batch_size={micro_batch}", f"training.gradient_accumulation={accumulation}"]
+    resolved = config.load(recipe, [*TOO_LARGE, *shape])
+    report = planning.predict(resolved)
+    assert not report.fits
+    best = planning.remedies(resolved, report)[0]
+    assert best.fits and best.changes[0].startswith("training.micro_batch_size=")
+    changed = resolved.changed(best.changes).config
+    assert changed.global_batch_size == resolved.config.global_batch_size
 
 
 def test_the_plan_is_in_the_run_folder(recipe, tmp_path):

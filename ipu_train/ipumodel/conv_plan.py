@@ -327,6 +327,23 @@ def _typical(candidates, best):
     return float(np.exp(np.sum(weight * np.log(np.maximum(size, 1.0))) / np.sum(weight)))
 
 
+def _doubled(bound, least, target):
+    """The bound, doubled until ``least`` bytes are within it; infinite when that is beyond two tiles."""
+    while bound < least:
+        bound = float("inf") if bound > 2 * target.bytes_per_tile else bound * 2
+    return bound
+
+
+def _least_temporary(problem, codelet, target, options):
+    """Bytes that the busiest tile of any split holds at least: its share of what the codelet reads and writes."""
+    p = problem
+    serial = max(s for s in _SERIAL_SPLITS if p.co % s == 0)
+    partials = p.groups * p.batch * -(-p.co // serial) * p.oy * p.ox * (2 if codelet.half_partials else 4)
+    # Where a stride steps over inputs, they need not be there.
+    inputs = 0 if max(p.sy, p.sx, p.dy, p.dx) > 1 else p.groups * p.batch * p.ci * p.iy * p.ix
+    return (inputs * (4 if options.float_inputs else 2) + partials) / target.tiles
+
+
 def plan_problem(problem, target, options):
     """The best :class:`ConvPlan` of one pass."""
     # A proportion of zero asks for the least temporary memory: doubling then finds the smallest bound that
@@ -336,8 +353,9 @@ def plan_problem(problem, target, options):
         (form, codelet) for form in transformed(problem) for codelet in codelets_for(form, target, options)
     ]
     pairs = sorted(((fewest_cycles(f, c, target), f, c) for f, c in pairs), key=lambda pair: pair[0])
+    bound = _doubled(bound, min(_least_temporary(f, c, target, options) for _, f, c in pairs), target)
     while True:
-        best, unbounded, candidates = None, float("inf"), []
+        best, unbounded, candidates, smallest = None, float("inf"), [], float("inf")
         for serial in _SERIAL_SPLITS:
             # A loop over output channels only pays where the whole convolution does not fit the bound.
             if best is not None and best.total_cycles <= _SERIAL_GAIN * unbounded:
@@ -354,6 +372,7 @@ def plan_problem(problem, target, options):
                 cycles, temporary, columns, used, sizes = found
                 total = sum(cycles.values())
                 unbounded = min(unbounded, float(total.min()))
+                smallest = min(smallest, float(temporary.min()))
                 total = np.where(temporary <= bound, total, np.inf)
                 i = int(np.argmin(total))
                 if not np.isfinite(total[i]):
@@ -373,7 +392,8 @@ def plan_problem(problem, target, options):
                 candidates.append((total[near], (temporary * used)[near]))
         if best is not None:
             return replace(best, typical_temporary_bytes=_typical(candidates, best.total_cycles))
-        bound = float("inf") if bound > 2 * target.bytes_per_tile else bound * 2
+        # Nothing met the bound, so nothing was left out: the next bound that can be met is known.
+        bound = _doubled(bound, smallest, target)
 
 
 @lru_cache(maxsize=4096)
