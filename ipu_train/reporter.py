@@ -1,11 +1,17 @@
 """What a run tells while it goes on: sums the calls between two lines of metrics and passes them to tracking."""
 
+import math
 import time
 from typing import Any, Dict, Optional
 
 from .config import Resolved
 from .run_folder import RunFolder
 from .tracking import Progress, Tracker, epoch_line, plot_run, results, tell
+
+_DIVERGED = (
+    "The training loss is not finite at step {}: lower optimizer.learning_rate or, in half precision, "
+    "optimizer.loss_scaling. The run goes on, but hardly recovers."
+)
 
 
 class Reporter:
@@ -42,6 +48,7 @@ class Reporter:
         self.since = time.perf_counter()
         self.timed_steps = 0
         self.last_learning_rate = (resumed or {}).get("learning_rate")
+        self.diverged = False
 
     def announce(self, running_on: str, run: Any, source: Any, resumed_at: int) -> None:
         """What is about to run, in a few lines."""
@@ -72,6 +79,9 @@ class Reporter:
         self.sums["steps"] += steps
         self.timed_steps += steps
         self.last_learning_rate = learning_rate
+        if not (self.diverged or math.isfinite(loss)):
+            self.diverged = True
+            tell(_DIVERGED.format(step))
         self.progress.update(steps * self.images_per_step, epoch + 1, loss, accuracy)
         if step % self.config.logging.every_steps < steps:
             self._write_training_line(epoch, step)

@@ -316,6 +316,17 @@ def test_a_signal_to_the_command_saves_and_exits_with_its_status(recipe, tmp_pat
     assert checkpoint.newest(folder / "checkpoints") is not None
 
 
+def test_a_diverged_run_says_so_once(recipe, tmp_path, capsys):
+    run(recipe, tmp_path / "good")
+    assert "not finite" not in capsys.readouterr().err
+    run(recipe, tmp_path / "run", "optimizer.learning_rate=1e30", "model.norm=none", "model.proxy_norm=false",
+        "model.norm_groups=null")  # fmt: skip
+    step = next(line["step"] for line in lines(tmp_path / "run") if line["loss"] is None)
+    error = capsys.readouterr().err
+    assert error.count("not finite") == 1
+    assert f"not finite at step {step}:" in error
+
+
 def test_the_initial_weights_follow_the_seed(recipe, tmp_path):
     first = trainer.assemble
     weights = []
