@@ -3,6 +3,7 @@
 With one process all of them are identities.
 """
 
+import contextlib
 import enum
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
@@ -33,10 +34,13 @@ def is_initialized() -> bool:
 
 
 def shutdown() -> None:
-    """Disconnect the processes."""
+    """Disconnect the processes, once all are here: Horovod's processes agree on it, too."""
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        # No process closes its connections while another may still receive from it.
+        with contextlib.suppress(RuntimeError):  # from one that is there no more
+            torch.distributed.barrier()
         _popdist._groups.clear()
+        torch.distributed.destroy_process_group()
 
 
 def rank() -> int:
