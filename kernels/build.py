@@ -86,9 +86,8 @@ def shared_library(
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     file_name = f"{name}-{digest.hexdigest()[:24]}.so"
     found = cache_folder() / file_name
-    if os.path.exists(
-        str(found)
-    ):  # perhaps in a cache that only others may write; no error if it is out of reach
+    # Perhaps in a cache that only others may write; not Path.exists, which raises where a folder may not be read.
+    if os.path.exists(str(found)):
         return found
     arguments = [*command, *COMMON_FLAGS, *flags, *(f"-I{folder}" for folder in includes)]
     with _writable_cache() as folder:

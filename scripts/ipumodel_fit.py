@@ -20,6 +20,7 @@ from ipu_train.ipumodel import conv_cost
 from ipu_train.ipumodel import layers as L
 from ipu_train.ipumodel.conv_params import PASSES, ConvParams
 from ipu_train.ipumodel.conv_plan import plan_pass
+from ipu_train.ipumodel.parameters import Reader
 from ipu_train.ipumodel.tables import read_rows, write_rows
 from ipu_train.ipumodel.target import Target
 
@@ -31,7 +32,7 @@ def kept_aside(row):
 
 
 def layers_of(row):
-    r = L._Reader(row["parameters"])
+    r = Reader(row["parameters"])
     if row["tool"] == "conv":
         return [L.conv_params(r)]
     if row["tool"] == "oct_conv":

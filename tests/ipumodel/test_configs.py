@@ -123,6 +123,7 @@ def test_half_resolution_trains_at_the_published_rate(
         ({"model": "ResNeXt-101 (32x4d)"}, "model", "resnext101_32x4d"),
         ({"model": "resnext50_32x4d"}, "model", "resnext50_32x4d"),
         ({"model": "resnet-20"}, "model", "resnet20"),
+        ({"model": "resnet-14", "dataset_image_size": "cifar-10 32"}, "model", "resnet14"),
         ({"model": "EfficientNet B3"}, "model", "efficientnet_b3"),
         ({"model": "efficientnet-b5-g16-gn"}, "model", "efficientnet_b5_g16"),
         ({"dataset_image_size": "ImageNet-1k 160x160"}, "image_size", 160),
@@ -219,6 +220,7 @@ def test_a_network_with_too_few_blocks_is_not_priced_as_one_stage():
     [
         {"model": "mobilenet-v3-small"},
         {"model": "resnext101_32x8d"},
+        {"model": "resnet-14"},
         {"chip": "Mk9"},
         {"micro_batch_size": "see source"},
         {"micro_batch_size": "0"},

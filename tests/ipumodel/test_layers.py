@@ -8,7 +8,8 @@ import pytest
 
 from ipu_train.ipumodel.__main__ import main
 from ipu_train.ipumodel.conv_params import ConvParams
-from ipu_train.ipumodel.layers import Unsupported, octave_layers, parse_parameters, predict_layer
+from ipu_train.ipumodel.layers import octave_layers, predict_layer
+from ipu_train.ipumodel.parameters import Unsupported, parse_parameters
 from ipu_train.ipumodel.target import Target
 
 RECORDED = Path(__file__).resolve().parents[2] / "scripts" / "results" / "ipumodel" / "layers.csv"
