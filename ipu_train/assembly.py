@@ -11,8 +11,8 @@ from .mixing import Mixing
 from .models import (
     OptionError,
     build,
-    is_batch_independent,
     keeps_statistics_of_its_own,
+    meets_in_batch_norm_only,
     needs_stacked_replicas,
     norm_names,
     set_sync_groups,
@@ -215,9 +215,12 @@ def _check_sync_batch_norm(resolved: Resolved, poptorch: Any, network: torch.nn.
 
 
 def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module) -> bool:
-    """Whether running several micro-batches as one batch computes the same: no image may look at another."""
+    """Whether running several micro-batches as one batch computes the same.
+
+    No image may look at another, except in batch norm, which the emulator gives one micro-batch at a time.
+    """
     wanted = config.device.fuse_micro_batches == "auto" and device.is_emulated(poptorch)
-    return wanted and is_batch_independent(network)
+    return wanted and meets_in_batch_norm_only(network)
 
 
 def example_batch(config: Config, source: Any) -> List[torch.Tensor]:

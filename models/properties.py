@@ -29,6 +29,22 @@ def _mixes_images(module: nn.Module) -> bool:
     return type(module).__name__ == "StochasticDepth" and getattr(module, "mode", "row") == "batch"
 
 
+def meets_in_batch_norm_only(model: nn.Module) -> bool:
+    """Whether images of a batch meet nowhere but in batch norm of torch's make, if anywhere.
+
+    Several micro-batches can then run as one batch where batch norm takes its statistics of each of them alone.
+    """
+    return not any(
+        _mixes_images(module)
+        and not (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and not isinstance(module, nn.SyncBatchNorm)
+            and not getattr(module, "needs_stacked_replicas", False)
+        )
+        for module in model.modules()
+    )
+
+
 def keeps_statistics_of_its_own(model: nn.Module) -> bool:
     """Whether training updates running statistics that are not those of a batch norm of torch's make.
 

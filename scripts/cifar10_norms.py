@@ -8,13 +8,16 @@ run, from all that is done. A seed is run for all cells before the next one begi
     python scripts/cifar10_norms.py --data FOLDER --epochs 4 --out scripts/results/cifar10_norms.md
 
 FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. ``--train-per-class`` and ``--test-per-class`` take only the first
-images of each class, by name, for machines where whole epochs take too long. Further settings go to every run as they
-are, such as ``device.compute=cuda`` or ``training.precision=16.32``.
+images of each class, by name, for machines where whole epochs take too long. ``--jobs`` runs several at once, for
+machines with many cores or a GPU that one run does not fill. Further settings go to every run as they are, such as
+``device.compute=cuda`` or ``training.precision=16.32``.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
+import math
 import platform
 import shlex
 import shutil
@@ -22,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -58,7 +62,7 @@ def subset(options):
             target = folder / split / images.name
             target.mkdir(parents=True, exist_ok=True)
             for image in sorted(images.iterdir())[:limit]:
-                if not (target / image.name).exists():
+                with contextlib.suppress(FileExistsError):
                     (target / image.name).symlink_to(image)
     return str(folder)
 
@@ -138,6 +142,7 @@ def parse():
     parser.add_argument("--seeds", type=listed, default=listed("0,1,2"))
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--minutes", type=float, help="start no run after this many minutes")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once; what they print goes to RUN.log")
     parser.add_argument("--runs", default="runs/cifar10_norms")
     parser.add_argument("--out", help="write the table to this Markdown file")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
@@ -155,27 +160,42 @@ def parse():
     return options
 
 
+def train(options, cell, deadline):
+    """Train one cell of the table unless it is done, or the time is over."""
+    seed, model, micro_batch, norm = cell
+    folder = folder_of(options, model, norm, micro_batch, seed)
+    if final_accuracy(folder, options.epochs) is not None or time.monotonic() > deadline:
+        return
+    call = command(options, model, norm, micro_batch, seed, folder)
+    resumable = any((folder / "checkpoints").glob("step_*"))
+    if folder.exists() and not resumable:  # stopped before its first checkpoint
+        shutil.rmtree(folder)
+    call += ["--resume"] if resumable else []
+    if options.jobs == 1:
+        subprocess.run(call, check=True)
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{folder}.log", "a", encoding="utf-8") as log:
+            subprocess.run(call, check=True, stdout=log, stderr=log)
+        print(f"{folder.name}: {100 * (final_accuracy(folder, options.epochs) or 0):.2f} %", flush=True)
+
+
 def main():
     options = parse()
     options.images = subset(options)
-    started = time.monotonic()
+    deadline = time.monotonic() + 60 * (math.inf if options.minutes is None else options.minutes)
     cells = itertools.product(options.seeds, options.models, options.micro_batch_sizes, options.norms)
-    for seed, model, micro_batch, norm in cells:
-        folder = folder_of(options, model, norm, micro_batch, seed)
-        if final_accuracy(folder, options.epochs) is not None:
-            continue
-        if options.minutes is not None and time.monotonic() - started > 60 * options.minutes:
-            break
-        call = command(options, model, norm, micro_batch, seed, folder)
-        resumable = any((folder / "checkpoints").glob("step_*"))
-        if folder.exists() and not resumable:  # stopped before its first checkpoint
-            shutil.rmtree(folder)
-        subprocess.run(call + (["--resume"] if resumable else []), check=True)
-        if options.out:
-            Path(options.out).write_text(document(options), encoding="utf-8")
-    if options.out:
-        Path(options.out).write_text(document(options), encoding="utf-8")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = [pool.submit(train, options, cell, deadline) for cell in cells]
+        for run in as_completed(runs):
+            failed = run.exception()
+            if failed is not None:
+                print(failed, file=sys.stderr)
+            if options.out:
+                Path(options.out).write_text(document(options), encoding="utf-8")
     print(table(options))
+    if any(run.exception() for run in runs):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

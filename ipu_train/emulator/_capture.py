@@ -22,6 +22,7 @@ from ._graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from ._hidden_calls import hide_calls, show_hidden_calls
 from ._impl import createPoptorchError
 from ._losses import LOSS_FUNCTIONS, check_loss_arguments
+from ._micro_batch_norm import FusedNorms
 from ._multi_conv import MultiConvs
 from ._precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half, running_statistics
 from ._refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
@@ -38,7 +39,7 @@ _GETTERS = {
 _SIDE_EFFECTS = frozenset(["__setitem__"])
 
 
-class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, MultiConvs, TorchFunctionMode):
+class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, MultiConvs, TorchFunctionMode):
     """The torch-function mode that fills a :class:`Graph`.
 
     Args:
@@ -65,6 +66,8 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, MultiConvs, Tor
         self.compute_device = compute_device
         self.round_to_half = round_to_half
         self.fused = fused_micro_batches
+        self.norm_replicas = None
+        self.fused_state = []
         self.training = training
         self.refusals = Refusals(permissive)
         self.mixes_types = False  # whether an operation has float16 and float32 operands
@@ -197,6 +200,7 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, MultiConvs, Tor
         if name in LOSS_FUNCTIONS:
             check_loss_arguments(name, args, kwargs)
             func, args, kwargs = self._fused_loss(func, name, args, kwargs)
+        func, args, kwargs = self._fused_norm(func, name, args, kwargs)
         refs = map_structure((args, kwargs), lambda t: Ref(self._slot(t)), (torch.Tensor,))
         half_result, refs = self._half_rules(func, name, refs, cast_half)
         values = map_structure(refs, lambda ref: self._values[ref.slot], (Ref,))

@@ -41,7 +41,10 @@ def make_batching(options: Options, training: bool) -> Batching:
 
 
 def fused_micro_batches(options: Options, batching: Batching, micro_batch_size: int) -> int:
-    """How many micro-batches of a weight update run as one: the largest divisor of A * R within the image limit."""
+    """How many micro-batches of a weight update run as one: the largest divisor of A * R within the image limit.
+
+    It is a multiple or a divisor of R, so that the replicas' micro-batches lie alike in every batch.
+    """
     emulator = options._Emulator
     if emulator.stack_replicas:
         if batching.group_size != 1:
@@ -49,9 +52,11 @@ def fused_micro_batches(options: Options, batching: Batching, micro_batch_size: 
         return batching.replicas
     if not emulator.fuse_micro_batches or batching.group_size != 1 or options.anchored_tensors:
         return 1
-    total = batching.gradient_accumulation * batching.replicas
+    replicas = batching.replicas
+    total = batching.gradient_accumulation * replicas
     limit = emulator.max_images or total * micro_batch_size
-    fitting = [n for n in range(1, total + 1) if total % n == 0 and n * micro_batch_size <= limit]
+    divisors = [n for n in range(1, total + 1) if total % n == 0 and not (n % replicas and replicas % n)]
+    fitting = [n for n in divisors if n * micro_batch_size <= limit]
     return fitting[-1] if fitting else 1
 
 
@@ -94,6 +99,8 @@ def compile_model(
     recorder.strided_channel_groups = bool(
         options._Popart.options.get("groupNormStridedChannelGrouping", False)
     )
+    if not options._Emulator.stack_replicas:
+        recorder.norm_replicas = batching.replicas
     storages = {}
     for name, host in named_state(user_model):
         storage, half = upload(plain(host), device)
@@ -142,10 +149,10 @@ def compile_model(
     executable.parameter_names = {id(host): name for name, host in named_state(user_model)}
     executable.updated_buffers = recorder.updated_state
     executable.updated_inputs = recorder.updated_inputs
-    if fused > 1 and executable.updated_buffers and not options._Emulator.stack_replicas:
+    once_each = [name for name in recorder.updated_state if graph.state[name] not in recorder.fused_state]
+    if fused > 1 and once_each and not options._Emulator.stack_replicas:
         raise createPoptorchError(
-            f"Micro-batches cannot be fused: forward updates {', '.join(executable.updated_buffers)} once for each "
-            "micro-batch."
+            f"Micro-batches cannot be fused: forward updates {', '.join(once_each)} once for each micro-batch."
         )
     _check_buffers(user_model, executable, options)
     check_overlap(graph, options, arguments.tensor_names())

@@ -9,6 +9,8 @@ from typing import Any, List, Sequence
 
 import torch.nn.functional as F
 
+from ._micro_batch_norm import batch_norm_of_micro_batches
+
 # Operations whose weight-like operands are cast to the dtype of the activation (their first argument).
 ACTIVATION_DECIDES = frozenset(
     [
@@ -59,7 +61,7 @@ def changes_its_operand(name: str) -> bool:
 
 
 # in torch.batch_norm they come after weight and bias
-_STATISTICS_ARE_SECOND = (F.batch_norm, F.instance_norm)
+_STATISTICS_ARE_SECOND = (F.batch_norm, F.instance_norm, batch_norm_of_micro_batches)
 
 
 def running_statistics(func: Any, name: str, args: Sequence[Any], kwargs: Any) -> List[Any]:

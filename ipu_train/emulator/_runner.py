@@ -199,7 +199,7 @@ class Runner:
                     weight.grad = weight.grad * self.batching.gradient_accumulation
 
     def _accumulate_fused(self, inputs: Any, iteration: int, optimizer: DeviceOptimizer, pieces: Any) -> None:
-        """The same with several micro-batches in one batch; only for models whose images do not interact."""
+        """The same with several micro-batches in one batch; only where images interact in batch norm alone."""
         whole = [self.batching.weight_update_batch(tensor, iteration) for tensor in inputs]
         total = self.batching.gradient_accumulation * self.batching.replicas
         parts: Dict[int, List[torch.Tensor]] = {slot: [] for slot in pieces}
@@ -212,7 +212,9 @@ class Runner:
                 size = tensor.shape[0] // total
                 cut.append(tensor[start * size : (start + self.executable.fused) * size])
             self.timeline.stamp("input_complete", self.executable.fused)
-            values = self.executable.program.run(cut, self.executable.state_of(0), self.constants)
+            # running statistics are those of the replica whose micro-batch comes first
+            state = self.executable.state_of(start % self.batching.replicas)
+            values = self.executable.program.run(cut, state, self.constants)
             self._backward(values[self.executable.loss_slot], optimizer)
             self.random.finish_micro_batch()
             kept_here = self.batching.keeps(iteration, self.batching.gradient_accumulation - 1)

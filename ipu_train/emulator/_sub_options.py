@@ -198,7 +198,8 @@ class _EmulatorOptions(OptionsDict):
 
     Attributes:
         fuse_micro_batches: run several micro-batches of one weight update as one batch. Only right for
-            models that treat every sample alone; the framework switches it on where that is so.
+            models whose samples meet nowhere but in torch's batch norm, which then takes its statistics of each
+            micro-batch alone; the framework switches it on where that is so.
         stack_replicas: run the replicas' micro-batches of each accumulation step as one batch ``[R * B, ...]``, in the
             order of the replicas, for models that synchronise over replicas by looking at such a batch.
         max_images: at most this many images in one fused batch, 0 for no limit.

@@ -96,14 +96,6 @@ def test_fused_outputs_have_the_shape_of_the_output_mode(mode):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
-def test_fusing_a_batch_norm_is_refused_because_its_statistics_would_change():
-    model, _ = twins("batch", cls=PerImage)
-    chosen = options(1, 2, 1)
-    chosen._Emulator.fuseMicroBatches(True)
-    with pytest.raises(poptorch.Error, match="cannot be fused"):
-        poptorch.trainingModel(model, chosen)(*images(4))
-
-
 def test_fusing_refuses_a_loss_that_mixes_the_images_of_micro_batches():
     model, _ = twins()
     chosen = options(1, 2, 1)

@@ -165,6 +165,7 @@ def without_speed(records):
             "model.norm_groups=null",
             "model.proxy_norm=false",
         ),
+        ("model.norm=batch", "model.norm_groups=null", "model.proxy_norm=false"),
         ("training.precision=16.32", "training.stochastic_rounding=true", "optimizer.loss_scaling=128"),
         (
             "optimizer.name=adamw",
@@ -173,7 +174,7 @@ def without_speed(records):
             "averaging.name=exponential",
         ),
     ],
-    ids=["group+pn", "batch", "16.32", "adamw"],
+    ids=["group+pn", "batch, one by one", "batch, fused", "16.32", "adamw"],
 )
 @pytest.mark.parametrize("stop_after", [1, 4, 6, 9])
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
