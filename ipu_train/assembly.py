@@ -11,6 +11,7 @@ from .mixing import Mixing
 from .models import (
     OptionError,
     build,
+    is_batch_independent,
     keeps_statistics_of_its_own,
     meets_in_batch_norm_only,
     needs_stacked_replicas,
@@ -215,12 +216,16 @@ def _check_sync_batch_norm(resolved: Resolved, poptorch: Any, network: torch.nn.
 
 
 def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module) -> bool:
-    """Whether running several micro-batches as one batch computes the same.
+    """Whether running several micro-batches as one batch computes the same, and is no slower.
 
     No image may look at another, except in batch norm, which the emulator gives one micro-batch at a time.
     """
-    wanted = config.device.fuse_micro_batches == "auto" and device.is_emulated(poptorch)
-    return wanted and meets_in_batch_norm_only(network)
+    if config.device.fuse_micro_batches == "off" or not device.is_emulated(poptorch):
+        return False
+    if is_batch_independent(network):
+        return True
+    small = config.training.micro_batch_size <= device.SMALL_FOR_BATCH_NORM
+    return (small or config.device.compute == "cuda") and meets_in_batch_norm_only(network)
 
 
 def example_batch(config: Config, source: Any) -> List[torch.Tensor]:

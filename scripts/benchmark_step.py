@@ -19,8 +19,7 @@ from torch import nn
 import ipu_train.emulator as poptorch
 from ipu_train.models import build
 
-BATCH = 128
-MICRO_BATCH, ACCUMULATION, REPLICAS = 4, 8, 4  # 4 x 8 x 4 = 128 images
+BATCH, REPLICAS = 128, 4
 
 
 class TrainingProgram(nn.Module):
@@ -64,40 +63,34 @@ def emulator_step(network, images, labels, accumulation, replicas, fuse, half=Fa
     return lambda: executor(given, labels)
 
 
-def variants(model, norm, size):
+def variants(model, norm, size, micro_batch):
     """name -> (callable, name of the variant it is divided by)."""
     images, labels = torch.randn(BATCH, 3, size, size), torch.randint(0, 10, (BATCH,))
     name, _, proxy = norm.partition("+")
+    accumulation = BATCH // (micro_batch * REPLICAS)
+    whole, small = f"plain, batch {BATCH}", f"plain, micro-batch {micro_batch}"
+    factors = f"{micro_batch} x {accumulation} x {REPLICAS}"
 
     def network():
         return build(model, num_classes=10, norm=name, proxy_norm=proxy == "pn")
 
+    def emulator(fuse, **how):
+        return emulator_step(network(), images, labels, accumulation, REPLICAS, fuse, **how)
+
     made = {
-        "plain, batch 128": (plain_loop(network(), images, labels, BATCH), None),
-        "emulator, batch 128": (
-            emulator_step(network(), images, labels, 1, 1, False),
-            "plain, batch 128",
-        ),
+        whole: (plain_loop(network(), images, labels, BATCH), None),
+        f"emulator, batch {BATCH}": (emulator_step(network(), images, labels, 1, 1, False), whole),
+        small: (plain_loop(network(), images, labels, micro_batch), whole),
+        f"emulator, {factors} one by one": (emulator(False), small),
+        # batch norm of micro-batches is no other computation than theirs; for the rest it is that of the whole batch
+        f"emulator, {factors} fused": (emulator(True), small if name == "batch" else whole),
     }
-    if name == "batch":
-        return made
-    made["plain, micro-batch 4"] = (plain_loop(network(), images, labels, MICRO_BATCH), "plain, batch 128")
-    made["emulator, 4 x 8 x 4 one by one"] = (
-        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, False),
-        "plain, micro-batch 4",
-    )
-    made["emulator, 4 x 8 x 4 fused"] = (
-        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, True),
-        "plain, batch 128",
-    )
-    made["emulator 16.32, 4 x 8 x 4 fused"] = (
-        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, True, half=True),
-        "plain, batch 128",
-    )
-    made["emulator 16.32 stochastic, 4 x 8 x 4 fused"] = (
-        emulator_step(network(), images, labels, ACCUMULATION, REPLICAS, True, half=True, stochastic=True),
-        "plain, batch 128",
-    )
+    if name != "batch":
+        made[f"emulator 16.32, {factors} fused"] = (emulator(True, half=True), whole)
+        made[f"emulator 16.32 stochastic, {factors} fused"] = (
+            emulator(True, half=True, stochastic=True),
+            whole,
+        )
     return made
 
 
@@ -123,6 +116,7 @@ def main():
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--norms", default="batch,group,group+pn")
     parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--micro-batch", type=int, default=4, choices=(1, 2, 4, 8, 16, 32))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", help="also write the figures to this file")
@@ -131,7 +125,7 @@ def main():
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {options.threads} threads")
     rows = []
     for norm in options.norms.split(","):
-        made = variants(options.model, norm, options.image_size)
+        made = variants(options.model, norm, options.image_size, options.micro_batch)
         seconds = measure(made, options.repeats)
         for name, (_, base) in made.items():
             row = {"model": options.model, "norm": norm, "variant": name}

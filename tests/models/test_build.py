@@ -96,3 +96,23 @@ def test_weight_decay_spares_vectors_but_not_the_proxys():
 )
 def test_a_model_is_batch_independent_unless_a_module_mixes_images(module, independent):
     assert models.is_batch_independent(nn.Sequential(nn.Conv2d(3, 4, 1), module)) == independent
+
+
+@pytest.mark.parametrize(
+    "module, alone",
+    [
+        (nn.GroupNorm(2, 4), True),
+        (nn.BatchNorm2d(4), True),
+        (nn.BatchNorm1d(4), True),
+        (torchvision.models.resnet18(), True),
+        (models.build("resnet8", norm="batch", proxy_norm=False), True),
+        (nn.SyncBatchNorm(4), False),
+        (models.build("resnet8", norm="sync_batch", proxy_norm=False), False),
+        (models.build("resnet8", norm="evonorm_b0", proxy_norm=False), False),
+        (nn.InstanceNorm2d(4, track_running_stats=True), False),
+        (torchvision.ops.StochasticDepth(0.1, "batch"), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
+)
+def test_images_meet_in_batch_norm_only_unless_something_else_mixes_them(module, alone):
+    assert models.meets_in_batch_norm_only(nn.Sequential(nn.Conv2d(3, 4, 1), module)) == alone
