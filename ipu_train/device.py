@@ -156,8 +156,8 @@ def _no_module(name: str, modules: Dict[str, torch.nn.Module]) -> str:
 # Enough for efficient CPU kernels; more only costs memory.
 FUSED_IMAGES = 256
 # Micro-batches with batch norm up to which one batch of many is faster than one after the other on a CPU, although it
-# copies every norm's input and output (``scripts/benchmark_step.py --model resnet20 --norm batch``).
-SMALL_FOR_BATCH_NORM = 8
+# copies every norm's input and output (``scripts/results/benchmark_step.md``; at 8 it depends on the network).
+SMALL_FOR_BATCH_NORM = 4
 
 
 def validation_options(poptorch: Any, config: Config) -> Any:

@@ -21,8 +21,8 @@ device: {{target: emulator, compute: {compute}, fuse_micro_batches: {fuse}}}
     [
         ("group", 64, "cpu", "auto", True),
         ("batch", 2, "cpu", "auto", True),
-        ("batch", 8, "cpu", "auto", True),
-        ("batch", 9, "cpu", "auto", False),  # copying then costs more than it saves
+        ("batch", 4, "cpu", "auto", True),
+        ("batch", 8, "cpu", "auto", False),  # copying then costs more than it saves
         ("batch", 64, "cuda", "auto", True),
         ("evonorm_b0", 2, "cuda", "auto", False),
         ("sync_batch", 2, "cuda", "auto", False),
