@@ -34,15 +34,13 @@ def meets_in_batch_norm_only(model: nn.Module) -> bool:
 
     Several micro-batches can then run as one batch where batch norm takes its statistics of each of them alone.
     """
-    return not any(
-        _mixes_images(module)
-        and not (
-            isinstance(module, nn.modules.batchnorm._BatchNorm)
-            and not isinstance(module, nn.SyncBatchNorm)
-            and not getattr(module, "needs_stacked_replicas", False)
-        )
-        for module in model.modules()
-    )
+    return not any(_mixes_images(module) and not _is_local_batch_norm(module) for module in model.modules())
+
+
+def _is_local_batch_norm(module: nn.Module) -> bool:
+    """Whether a module is batch norm of torch's make whose statistics are those of one micro-batch."""
+    synchronised = isinstance(module, nn.SyncBatchNorm) or getattr(module, "needs_stacked_replicas", False)
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and not synchronised
 
 
 def keeps_statistics_of_its_own(model: nn.Module) -> bool:

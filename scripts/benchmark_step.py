@@ -82,7 +82,7 @@ def variants(model, norm, size, micro_batch):
         f"emulator, batch {BATCH}": (emulator_step(network(), images, labels, 1, 1, False), whole),
         small: (plain_loop(network(), images, labels, micro_batch), whole),
         f"emulator, {factors} one by one": (emulator(False), small),
-        # batch norm of micro-batches is no other computation than theirs; for the rest it is that of the whole batch
+        # with batch norm this computes what the plain loop over micro-batches does, else what the whole batch does
         f"emulator, {factors} fused": (emulator(True), small if name == "batch" else whole),
     }
     if name != "batch":

@@ -161,11 +161,11 @@ def parse():
 
 
 def train(options, cell, deadline):
-    """Train one cell of the table unless it is done, or the time is over."""
+    """Train one cell of the table unless it is done, or the time is over; whether it trained."""
     seed, model, micro_batch, norm = cell
     folder = folder_of(options, model, norm, micro_batch, seed)
     if final_accuracy(folder, options.epochs) is not None or time.monotonic() > deadline:
-        return
+        return False
     call = command(options, model, norm, micro_batch, seed, folder)
     resumable = any((folder / "checkpoints").glob("step_*"))
     if folder.exists() and not resumable:  # stopped before its first checkpoint
@@ -178,6 +178,7 @@ def train(options, cell, deadline):
         with open(f"{folder}.log", "a", encoding="utf-8") as log:
             subprocess.run(call, check=True, stdout=log, stderr=log)
         print(f"{folder.name}: {100 * (final_accuracy(folder, options.epochs) or 0):.2f} %", flush=True)
+    return True
 
 
 def main():
@@ -187,15 +188,16 @@ def main():
     cells = itertools.product(options.seeds, options.models, options.micro_batch_sizes, options.norms)
     with ThreadPoolExecutor(options.jobs) as pool:
         runs = [pool.submit(train, options, cell, deadline) for cell in cells]
-        for run in as_completed(runs):
-            failed = run.exception()
-            if failed is not None:
-                print(failed, file=sys.stderr)
-            if options.out:
-                Path(options.out).write_text(document(options), encoding="utf-8")
+        try:
+            for run in as_completed(runs):
+                if run.result() and options.out:
+                    Path(options.out).write_text(document(options), encoding="utf-8")
+        finally:  # after Ctrl-C or a run that failed nothing more begins
+            for run in runs:
+                run.cancel()
+    if options.out:
+        Path(options.out).write_text(document(options), encoding="utf-8")
     print(table(options))
-    if any(run.exception() for run in runs):
-        sys.exit(1)
 
 
 if __name__ == "__main__":

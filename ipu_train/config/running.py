@@ -207,8 +207,7 @@ class DeviceConfig(Section):
     fuse_micro_batches: AutoOff = Field(
         "auto",
         description="The emulator runs several micro-batches of one weight update at once where the "
-        "result is the "
-        "same (auto), or never (off).",
+        "result is the same and it is no slower (auto), or never (off).",
     )
     compute: Literal["cpu", "cuda"] = Field("cpu", description="What the emulator computes on.")
     allow_out_of_memory: Flag = Field(

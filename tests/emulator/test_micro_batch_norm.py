@@ -14,8 +14,8 @@ from .networks import PerImage, images, largest_difference, options, train_by_ha
 COMBINATIONS = list(itertools.product((1, 2), (1, 3), (1, 2, 4), (None, 2, 8)))
 
 
-def fused_options(iterations=1, accumulation=1, replicas=1, limit=None, reduction="Mean", mode=None):
-    made = options(iterations, accumulation, replicas, reduction, mode)
+def fused_options(iterations=1, accumulation=1, replicas=1, limit=None, mode=None):
+    made = options(iterations, accumulation, replicas, mode=mode)
     made._Emulator.fuseMicroBatches(True, max_images=limit)
     return made
 
@@ -96,19 +96,16 @@ CALLS = {
     "running statistics, not updated": lambda n, x: F.batch_norm(
         x, n.running_mean, n.running_var, n.weight, n.bias
     ),
-    "vectors": lambda n, x: (
-        n(x).flatten(2) + F.batch_norm(x[:, :, 0, 0], None, None, training=True)[..., None]
+    "vectors, [N, C]": lambda n, x: (
+        n(x) + F.batch_norm(x[:, :, 0, 0], None, None, training=True)[:, :, None, None]
     ),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_every_way_to_call_batch_norm_sees_micro_batches(call):
-    function = CALLS[call]
-    if call == "vectors":  # [N, C] beside [N, C, H, W]
-        function = lambda n, x: CALLS[call](n, x)[..., None]  # noqa: E731
     torch.manual_seed(0)
-    model, reference = Functional(function), Functional(function)
+    model, reference = Functional(CALLS[call]), Functional(CALLS[call])
     reference.load_state_dict(model.state_dict())
     x, labels = images(12)
     executor = poptorch.trainingModel(model, fused_options(1, 4), sgd_of(poptorch.optim, model))
@@ -121,7 +118,7 @@ def test_every_way_to_call_batch_norm_sees_micro_batches(call):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_float16_activations_are_rounded_and_running_statistics_are_not():
+def test_float16_trains_as_one_by_one_and_running_statistics_stay_float32():
     model, _ = twins("batch", cls=PerImage)
     one_by_one, _ = twins("batch", cls=PerImage)
     x, labels = images(24)
