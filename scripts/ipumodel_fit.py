@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel import conv_cost
-from ipu_train.ipumodel import layers as L
-from ipu_train.ipumodel.conv_params import PASSES, ConvParams
-from ipu_train.ipumodel.conv_plan import plan_pass
-from ipu_train.ipumodel.parameters import Reader
-from ipu_train.ipumodel.tables import read_rows, write_rows
+from ipu_train.ipumodel.convolution import cost as conv_cost
+from ipu_train.ipumodel.convolution.params import PASSES, ConvParams
+from ipu_train.ipumodel.convolution.plan import plan_pass
+from ipu_train.ipumodel.published import layers as L
+from ipu_train.ipumodel.published.parameters import Reader
+from ipu_train.ipumodel.published.tables import read_rows, write_rows
 from ipu_train.ipumodel.target import Target
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from ipu_train.ipumodel.__main__ import CONFIG_COLUMNS, predict_configs
-from ipu_train.ipumodel.configs import NEEDED, Predictor, read_config
-from ipu_train.ipumodel.tables import keep_given, read_rows, write_rows
+from ipu_train.ipumodel.published.configs import NEEDED, Predictor, read_config
+from ipu_train.ipumodel.published.tables import keep_given, read_rows, write_rows
 from ipu_train.models import build
 
 # Row of the table, chip, published images/s of the whole system, where published.

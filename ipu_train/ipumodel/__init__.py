@@ -16,7 +16,7 @@ _HOME = {
     "Target": "target",
     "plain_torch_memory": "plain_torch",
     "plan": "planner",
-    "predict_layer": "layers",
+    "predict_layer": "published.layers",
     "trace": "tracer",
 }
 __all__ = sorted(_HOME)

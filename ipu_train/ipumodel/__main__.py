@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from ipu_train.ipumodel.tables import check_cells, check_writable, keep_given, read_rows, write_rows
-from ipu_train.ipumodel.target import Target
+from .published.tables import check_cells, check_writable, keep_given, read_rows, write_rows
+from .target import Target
 
 LAYER_COLUMNS = ["cycles", "total_bytes", "max_tile_bytes", "note"]
 CONFIG_COLUMNS = ["fits", "total_bytes", "worst_tile_bytes", "images_per_second", "note"]
@@ -12,7 +12,7 @@ CONFIG_COLUMNS = ["fits", "total_bytes", "worst_tile_bytes", "images_per_second"
 
 def predict_layers(rows):
     """Adds ``LAYER_COLUMNS`` to each row of layers; an unsupported row gets the reason in ``note``."""
-    from ipu_train.ipumodel.layers import predict_layer
+    from .published.layers import predict_layer
 
     for row in rows:
         row.update(dict.fromkeys(LAYER_COLUMNS, ""))
@@ -35,8 +35,9 @@ def predict_layers(rows):
 
 def predict_configs(rows):
     """Adds ``CONFIG_COLUMNS`` to each row of configurations; ``fits`` is yes, no or unsupported."""
-    from ipu_train.ipumodel.configs import Predictor, read_config
     from ipu_train.models import build, names, native_image_size
+
+    from .published.configs import Predictor, read_config
 
     def native_size(model):
         return native_image_size(model) if model in names() else None
@@ -83,7 +84,7 @@ def main(arguments=None):
         if options.command == "layers":
             needed, added, predict = ["chip", "tool", "parameters"], LAYER_COLUMNS, predict_layers
         else:
-            from ipu_train.ipumodel.configs import NEEDED
+            from .published.configs import NEEDED
 
             needed, added, predict = NEEDED, CONFIG_COLUMNS, predict_configs
         columns, rows = read_rows(options.input, needed)

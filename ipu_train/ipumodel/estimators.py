@@ -2,12 +2,12 @@
 
 import math
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.conv_cost import conv_cost
-from ipu_train.ipumodel.conv_params import ConvParams
-from ipu_train.ipumodel.costs import OpCost, add
-from ipu_train.ipumodel.pooling import pool_cost
-from ipu_train.ipumodel.reduction import reduce_cost
+from . import constants as k
+from .convolution.cost import conv_cost
+from .convolution.params import ConvParams
+from .costs import OpCost, add
+from .pooling import pool_cost
+from .reduction import reduce_cost
 
 _TIMES_INPUT = {"silu", "silu_", "hardswish", "hardswish_", "mish", "mish_"}  # x f(x): f, then a product
 _CHEAP = {
@@ -195,7 +195,7 @@ def estimate(op, target, options, element_bytes, backward=False, input_gradient=
 
     Args:
         op: the operation; its kind decides the estimator, unknown kinds count as elementwise over all
-        operands. options: the planner's options (:class:`~ipu_train.ipumodel.conv_plan.PlanOptions`).
+        operands. options: the planner's options (:class:`~ipu_train.ipumodel.convolution.forms.PlanOptions`).
         element_bytes: width of activations. backward: the gradient operation instead of the operation.
         input_gradient: False where the first operand needs no gradient (first layer): no backward-data pass.
     """

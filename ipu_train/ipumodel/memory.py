@@ -7,12 +7,12 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.estimators import signature
-from ipu_train.ipumodel.liveness import live_at, live_bytes
-from ipu_train.ipumodel.program import PARAMETER
-from ipu_train.ipumodel.schedule import BACKWARD
-from ipu_train.ipumodel.settings import OPTIMIZERS
+from . import constants as k
+from .estimators import signature
+from .liveness import live_at, live_bytes
+from .program import PARAMETER
+from .schedule import BACKWARD
+from .settings import OPTIMIZERS
 
 # Always live, in the order of the table; "not_always_live" is the peak over the schedule.
 ALWAYS_LIVE = (
@@ -212,7 +212,7 @@ def _weight_gradient(program, settings, step):
 
 
 def _update_cost(target):
-    from ipu_train.ipumodel.costs import OpCost
+    from .costs import OpCost
 
     return OpCost(
         vertex_state_bytes=k.BINARY_STATE_BYTES * target.tiles * 4,

@@ -6,8 +6,8 @@ ten networks), so what the IPU model adds is visible as such.
 
 from dataclasses import dataclass
 
-from ipu_train.ipumodel.liveness import Interval, peak
-from ipu_train.ipumodel.program import ACTIVATION
+from .liveness import Interval, peak
+from .program import ACTIVATION
 
 
 @dataclass(frozen=True)

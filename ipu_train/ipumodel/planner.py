@@ -4,15 +4,15 @@ out.
 
 from dataclasses import dataclass, replace
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.conv_plan import PlanOptions
-from ipu_train.ipumodel.costs import CYCLE_KINDS, add
-from ipu_train.ipumodel.estimators import estimate
-from ipu_train.ipumodel.memory import ipu_memory, stash_depth, weights_of
-from ipu_train.ipumodel.report import IpuReport, Report
-from ipu_train.ipumodel.schedule import BACKWARD, stage_schedule
-from ipu_train.ipumodel.settings import Settings
-from ipu_train.ipumodel.throughput import throughput
+from . import constants as k
+from .convolution.plan import PlanOptions
+from .costs import CYCLE_KINDS, add
+from .estimators import estimate
+from .memory import ipu_memory, stash_depth, weights_of
+from .report import IpuReport, Report
+from .schedule import BACKWARD, stage_schedule
+from .settings import Settings
+from .throughput import throughput
 
 
 @dataclass(frozen=True)

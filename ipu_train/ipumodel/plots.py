@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ipu_train.ipumodel.memory import ALWAYS_LIVE
+from .memory import ALWAYS_LIVE
 
 
 def plot_memory(report, path):

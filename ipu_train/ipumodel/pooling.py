@@ -7,8 +7,8 @@ Graphcore's public poplibs code, ``lib/popnn/PoolPlan.cpp``). The step constants
 
 import math
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.costs import OpCost
+from . import constants as k
+from .costs import OpCost
 
 _GROUP = 8
 

@@ -5,8 +5,8 @@ Structure of Graphcore's public poplibs code (``lib/popops/reduction``); the ste
 
 import math
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.costs import OpCost
+from . import constants as k
+from .costs import OpCost
 
 
 def reduce_cost(inputs, outputs, inner, target, element_bytes=2, strided=False, tiles=None):

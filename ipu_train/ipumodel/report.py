@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
-from ipu_train.ipumodel.memory import ALWAYS_LIVE, PEAK, IpuMemory
+from .memory import ALWAYS_LIVE, PEAK, IpuMemory
 
 # How far the figures may be off, from the comparison with published results (README of this room).
 BOUNDS = {
@@ -186,6 +186,6 @@ class Report:
 
     def plot(self, path):
         """Draws live bytes over the schedule of one micro-batch for each IPU, with the capacity line."""
-        from ipu_train.ipumodel.plots import plot_memory
+        from .plots import plot_memory
 
         return plot_memory(self, path)

@@ -8,7 +8,7 @@ form, the answer is None and the caller traces.
 from dataclasses import replace
 from typing import Dict, Optional, Sequence
 
-from ipu_train.ipumodel.program import Program
+from .program import Program
 
 
 class _NotAffine(Exception):

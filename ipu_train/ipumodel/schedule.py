@@ -9,8 +9,8 @@ the first backward operation that reads them, from what was kept (PopART's expli
 from dataclasses import dataclass
 from typing import Dict, List, Set, Tuple
 
-from ipu_train.ipumodel.liveness import Interval
-from ipu_train.ipumodel.program import ACTIVATION, BUFFER, INPUT, PARAMETER
+from .liveness import Interval
+from .program import ACTIVATION, BUFFER, INPUT, PARAMETER
 
 FORWARD, RECOMPUTE, BACKWARD = "forward", "recompute", "backward"
 _IN_PLACE = ("unary", "binary")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ipu_train.ipumodel.targets import TARGETS
+from .targets import TARGETS
 
 _ALIASES = {"ipu1": "mk1", "gc2": "mk1", "ipu2": "mk2", "gc200": "mk2", "ipu21": "bow", "c600": "bow"}
 

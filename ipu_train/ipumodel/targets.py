@@ -7,7 +7,7 @@ documentation; ``stack`` = osmarks/ipu-stack, which printed a real Poplar ``Targ
 nobody has published.
 """
 
-from ipu_train.ipumodel.constants import LATER_SDK_SPEEDUP
+from .constants import LATER_SDK_SPEEDUP
 
 # Everything that Mk1, Mk2 and Bow share.
 _COMMON = {

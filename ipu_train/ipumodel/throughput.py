@@ -7,8 +7,8 @@ an IPU (bulk-synchronous), and the public applications did not overlap host tran
 import math
 from dataclasses import dataclass
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.settings import OPTIMIZERS
+from . import constants as k
+from .settings import OPTIMIZERS
 
 
 @dataclass(frozen=True)

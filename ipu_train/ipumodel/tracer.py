@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ipu_train.ipumodel import operators
-from ipu_train.ipumodel.program import ACTIVATION, BUFFER, INPUT, PARAMETER, Operation, Program, Tensor
+from . import operators
+from .program import ACTIVATION, BUFFER, INPUT, PARAMETER, Operation, Program, Tensor
 
 
 def _storage_key(tensor):

@@ -17,8 +17,9 @@ def model_version() -> str:
     """Digest of everything that predictions are made with: the IPU model, its constants, the networks, the splits."""
     digest = hashlib.sha256()
     for room in (ipumodel, models, tune):
-        for path in sorted(Path(room.__file__).parent.glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        folder = Path(room.__file__).parent
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -11,14 +11,14 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.conv_cost import conv_cost
-from ipu_train.ipumodel.conv_params import PASSES, ConvParams
-from ipu_train.ipumodel.conv_plan import PlanOptions, plan_pass
-from ipu_train.ipumodel.costs import add
-from ipu_train.ipumodel.parameters import Reader, Unsupported
-from ipu_train.ipumodel.pooling import pool_cost
-from ipu_train.ipumodel.reduction import reduce_cost
+from .. import constants as k
+from ..convolution.cost import conv_cost
+from ..convolution.params import PASSES, ConvParams
+from ..convolution.plan import PlanOptions, plan_pass
+from ..costs import add
+from ..pooling import pool_cost
+from ..reduction import reduce_cost
+from .parameters import Reader, Unsupported
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Dict, Tuple
 
 import numpy as np
 
-from ipu_train.ipumodel import codelets
-from ipu_train.ipumodel.codelets import ceil_div
-from ipu_train.ipumodel.conv_forms import (
+from ..convolution import codelets
+from .codelets import ceil_div
+from .forms import (
     DEFAULT_OPTIONS,
     Codelet,
     PlanOptions,
@@ -23,7 +23,7 @@ from ipu_train.ipumodel.conv_forms import (
     fewest_cycles,
     transformed,
 )
-from ipu_train.ipumodel.conv_params import Problem, problem_of
+from .params import Problem, problem_of
 
 __all__ = ["AXES", "DEFAULT_OPTIONS", "ConvPlan", "PlanOptions", "plan_pass", "plan_problem"]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ipu_train.ipumodel.__main__ import main
-from ipu_train.ipumodel.configs import Predictor, Unsupported, read_config
+from ipu_train.ipumodel.published.configs import Predictor, Unsupported, read_config
 from ipu_train.ipumodel.splits import even_splits, module_names, translate
 from ipu_train.ipumodel.tracer import trace
 from ipu_train.models import build, native_image_size
 
-RECORDED = Path(__file__).resolve().parents[2] / "scripts" / "results" / "ipumodel" / "configs.csv"
+RECORDED = Path(__file__).resolve().parents[3] / "scripts" / "results" / "ipumodel" / "configs.csv"
 ROW = {
     "framework": "TF1",
     "model": "resnet-50",

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from ipu_train.ipumodel.__main__ import main
-from ipu_train.ipumodel.conv_params import ConvParams
-from ipu_train.ipumodel.layers import octave_layers, predict_layer
-from ipu_train.ipumodel.parameters import Unsupported, parse_parameters
+from ipu_train.ipumodel.convolution.params import ConvParams
+from ipu_train.ipumodel.published.layers import octave_layers, predict_layer
+from ipu_train.ipumodel.published.parameters import Unsupported, parse_parameters
 from ipu_train.ipumodel.target import Target
 
-RECORDED = Path(__file__).resolve().parents[2] / "scripts" / "results" / "ipumodel" / "layers.csv"
+RECORDED = Path(__file__).resolve().parents[3] / "scripts" / "results" / "ipumodel" / "layers.csv"
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_spreadsheets_table_is_read_and_its_own_figures_are_kept(tmp_path):
 
 
 def test_a_row_on_which_the_model_fails_leaves_the_others_their_predictions(tmp_path, monkeypatch):
-    from ipu_train.ipumodel import layers
+    from ipu_train.ipumodel.published import layers
 
     monkeypatch.setitem(layers._TOOLS, "fc", lambda reader, target: 1 / 0)
     table = tmp_path / "in.csv"

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import List, Optional, Tuple
 
-from ipu_train.ipumodel.settings import Settings
+from ..settings import Settings
 
 NEEDED = ["model", "dataset_image_size", "norm", "precision", "micro_batch_size", "chip"]
 
@@ -329,8 +329,8 @@ class Predictor:
     def program(self, config):
         import torch
 
-        from ipu_train.ipumodel.splits import even_splits, module_names, translate
-        from ipu_train.ipumodel.tracer import trace
+        from ..splits import even_splits, module_names, translate
+        from ..tracer import trace
 
         key = (
             config.model,
@@ -359,8 +359,8 @@ class Predictor:
         """The :class:`~ipu_train.ipumodel.report.Report` of a configuration, on the first chip on which it
         fits.
         """
-        from ipu_train.ipumodel.planner import plan
-        from ipu_train.ipumodel.target import Target
+        from ..planner import plan
+        from ..target import Target
 
         report: Optional[object] = None
         for chip in config.chips:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipu_train.ipumodel.conv_forms import PlanOptions, codelets_for, transformed
-from ipu_train.ipumodel.conv_params import PASSES, ConvParams, problem_of
-from ipu_train.ipumodel.conv_plan import _SERIAL_SPLITS, _evaluate, plan_pass, plan_problem
+from ipu_train.ipumodel.convolution.forms import PlanOptions, codelets_for, transformed
+from ipu_train.ipumodel.convolution.params import PASSES, ConvParams, problem_of
+from ipu_train.ipumodel.convolution.plan import _SERIAL_SPLITS, _evaluate, plan_pass, plan_problem
 from ipu_train.ipumodel.target import Target
 
 MK2 = Target.named("mk2")

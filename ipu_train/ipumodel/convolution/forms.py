@@ -8,7 +8,7 @@ combined. The codelets are those of ``lib/poplin/ConvVertexType.cpp``.
 
 from dataclasses import dataclass, replace
 
-from ipu_train.ipumodel.conv_params import combine_groups, expand, flatten, is_matrix_product, swap
+from .params import combine_groups, expand, flatten, is_matrix_product, swap
 
 
 @dataclass(frozen=True)

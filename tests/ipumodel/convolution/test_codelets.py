@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipu_train.ipumodel import codelets
+from ipu_train.ipumodel.convolution import codelets
 
 
 def per_position(cycles, positions):

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ipu_train.ipumodel.conv_params import ConvParams, expand, flatten, problem_of, swap
+from ipu_train.ipumodel.convolution.params import ConvParams, expand, flatten, problem_of, swap
 from ipu_train.ipumodel.estimators import conv_params_of
 from ipu_train.ipumodel.tracer import trace
 

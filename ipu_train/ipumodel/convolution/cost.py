@@ -2,9 +2,9 @@
 
 from functools import lru_cache
 
-from ipu_train.ipumodel import constants as k
-from ipu_train.ipumodel.conv_plan import DEFAULT_OPTIONS, plan_pass
-from ipu_train.ipumodel.costs import OpCost
+from .. import constants as k
+from ..costs import OpCost
+from .plan import DEFAULT_OPTIONS, plan_pass
 
 _SMALLEST_RUN_BYTES = 128.0
 

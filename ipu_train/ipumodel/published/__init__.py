@@ -1,0 +1,1 @@
+"""Published results: the tables that predictions are compared with, read and checked."""
