@@ -15,7 +15,6 @@ import torch as _torch
 from . import (  # noqa: F401
     _impl,
     _logging,
-    _torch_library,
     ops,
     optim,
     options,
@@ -24,17 +23,18 @@ from . import (  # noqa: F401
     testing,
 )  # fmt: skip
 from ._args_parser import ICustomArgParser, registerCustomArgParser  # noqa: F401
-from ._async_accessor import AsynchronousDataAccessor  # noqa: F401
-from ._blocks import Attribute, BeginBlock, Block, BlockFunction, NameScope, removeBlocks  # noqa: F401
-from ._custom_ops import registerCustomOp  # noqa: F401
 from ._dataloader import DataLoader  # noqa: F401
-from ._files import load as _load
-from ._hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
 from ._impl import createPoptorchError, isRunningOnIpu  # noqa: F401
 from ._logging import logger, setLogLevel  # noqa: F401
 from ._poplar_executor import PoplarExecutor
 from ._printing import module_repr, print  # noqa: F401
+from .device.files import load as _load
+from .device.hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
 from .enums import *  # noqa: F403
+from .loading.accessor import AsynchronousDataAccessor  # noqa: F401
+from .operators.blocks import Attribute, BeginBlock, Block, BlockFunction, NameScope, removeBlocks  # noqa: F401
+from .operators.custom_ops import registerCustomOp  # noqa: F401
+from .operators.torch_library import register as _register
 from .ops import *  # noqa: F403
 from .options import *  # noqa: F403
 from .poptorch_core import (  # noqa: F401
@@ -49,7 +49,7 @@ from .poptorch_core import (  # noqa: F401
 __version__ = "3.4.0+emulator"
 
 _os.environ.setdefault("RDMAV_FORK_SAFE", "1")
-_torch_library.register()
+_register()
 
 
 def _user_model(model: _Any) -> _torch.nn.Module:

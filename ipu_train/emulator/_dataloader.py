@@ -5,11 +5,11 @@ from typing import Any, Dict, Iterator, Optional
 
 import torch
 
-from ._async_accessor import AsynchronousDataAccessor
 from ._impl import createPoptorchError
 from ._logging import logger
-from ._partition import GroupedBatchSampler, GroupedCollate, GroupedDataset, ProcessShareSampler
 from .enums import DataLoaderMode
+from .loading.accessor import AsynchronousDataAccessor
+from .loading.partition import GroupedBatchSampler, GroupedCollate, GroupedDataset, ProcessShareSampler
 from .options import Options
 
 

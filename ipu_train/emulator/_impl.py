@@ -26,7 +26,7 @@ def isDispatchTracing() -> bool:
 
 def isWrapped(obj: Any) -> bool:
     """Whether a module, parameter or buffer belongs to a model that is wrapped for training."""
-    from ._wrapping import owner_of
+    from .device.wrapping import owner_of
 
     return owner_of(obj) is not None
 

@@ -21,12 +21,12 @@ PACKAGE = __name__.rpartition(".")[0]
 
 # stand-in -> what it is called
 _STAND_INS = {
-    "_popdist": "popdist",
-    "_popdist_poptorch": "popdist.poptorch",
-    "_popart": "popart",
-    "_horovod": "horovod.torch",
+    "stand_ins.popdist": "popdist",
+    "stand_ins.popdist_poptorch": "popdist.poptorch",
+    "stand_ins.popart": "popart",
+    "stand_ins.horovod": "horovod.torch",
 }
-_NOT_POPTORCH = {"__main__", "_install", *_STAND_INS}
+_NOT_POPTORCH = {"__main__", "_install"}
 
 
 def install(force: bool = False) -> bool:
@@ -118,7 +118,7 @@ def _aliases() -> Dict[str, types.ModuleType]:
     package = importlib.import_module(PACKAGE)
     modules = {"poptorch": package}
     for info in pkgutil.iter_modules(package.__path__):
-        if info.name not in _NOT_POPTORCH:
+        if info.name not in _NOT_POPTORCH and not info.ispkg:
             modules[f"poptorch.{info.name}"] = importlib.import_module(f"{PACKAGE}.{info.name}")
     for name, public in _STAND_INS.items():
         modules[public] = importlib.import_module(f"{PACKAGE}.{name}")

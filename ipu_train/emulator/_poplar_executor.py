@@ -8,27 +8,28 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import torch
 
-from . import _args_parser, _devices, _files, _hooks, _wrapping
-from ._compile_log import log_acquired, log_compiled
-from ._compiler import compile_model
-from ._cost_report import CostReport
-from ._device_weights import NOT_COMPILED, DeviceWeights
-from ._dtypes import download
-from ._executable import Executable
-from ._files import ExecutableFiles
-from ._graph import Ref, map_structure
+from . import _args_parser
 from ._impl import createPoptorchError, outside_inference_mode
-from ._inspection import Inspection
 from ._logging import logger
-from ._measurements import Measurements, Timeline
-from ._random import DeviceRandom, host_random_untouched
-from ._replica_groups import ParameterProxy
-from ._rounding import Noise
-from ._runner import Runner
-from ._update_rules import DeviceOptimizer
+from .capture.dtypes import download
+from .capture.graph import Ref, map_structure
+from .capture.rounding import Noise
+from .device import devices, files, hooks, wrapping
+from .device.compiler import compile_model
+from .device.executable import Executable
+from .device.files import ExecutableFiles
+from .device.measurements import Measurements, Timeline
+from .device.random import DeviceRandom, host_random_untouched
+from .device.replica_groups import ParameterProxy
+from .device.runner import Runner
+from .device.weights import NOT_COMPILED, DeviceWeights
 from .enums import ConnectionType, MeanReductionStrategy, OutputMode
+from .inspection.compile_log import log_acquired, log_compiled
+from .inspection.cost_report import CostReport
+from .inspection.tensors import Inspection
 from .optim import AttributeTracker, Optimizer, changedConstants, snapshot
 from .options import Options
+from .update.rules import DeviceOptimizer
 
 
 class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Measurements):
@@ -81,7 +82,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._anchored: Dict[str, torch.Tensor] = {}
         self.per_replica_params: Dict[str, Any] = {}
         if training:
-            _wrapping.wrap(model, self)
+            wrapping.wrap(model, self)
 
     # -- plain facts ---------------------------------------------------------------------------------------------
 
@@ -140,8 +141,8 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         """Capture the forward; ``modes`` are training flags by module name to do it with, rather than the present."""
         started = time.perf_counter()
         early = self._options.connection_type == ConnectionType.Always.value
-        device = _devices.acquire(self, self._options) if early else _devices.target_of(self._options)
-        _hooks.run_pre_compile()
+        device = devices.acquire(self, self._options) if early else devices.target_of(self._options)
+        hooks.run_pre_compile()
         self._refresh_from_training()
         random = DeviceRandom(
             self._options.random_seed if self._options.exists("random_seed") else None,
@@ -164,15 +165,15 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._runner = Runner(self._executable, self._options, random, anchors)
         log_acquired(self._executable.graph, self._options.replication_factor, device)
         if early:
-            _devices.attach(self, self._options)
+            devices.attach(self, self._options)
         log_compiled()
         self._attached = self._options.connection_type != ConnectionType.Never.value
         if self._attached and not early:
-            _devices.attach(self, self._options)
+            devices.attach(self, self._options)
         self._upload()
-        _files.after_compile(self)
+        files.after_compile(self)
         self._compile_seconds = time.perf_counter() - started
-        _hooks.run_post_compile()
+        hooks.run_post_compile()
 
     @outside_inference_mode
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -280,7 +281,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         if isinstance(self._optimizer, Optimizer):
             self._optimizer._refresh()
         self._attached = False
-        _devices.release(self)
+        devices.release(self)
 
     def attachToDevice(self) -> None:
         """Take the device again and upload what the host now has."""
@@ -290,7 +291,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         )
         if self._attached:
             raise createPoptorchError("The model is already attached to a device")
-        _devices.attach(self, self._options)
+        devices.attach(self, self._options)
         self._attached = True
         self._upload()
 
@@ -304,7 +305,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         self._release_optimizer(self._optimizer)
         self._executable = self._runner = self._device_optimizer = None
         self._attached = False
-        _devices.release(self)
+        devices.release(self)
 
     def __del__(self) -> None:
         # A dropped executor loses nothing: trained weights come home first. At interpreter exit too little may be
@@ -314,7 +315,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
 
     def _unwrap(self) -> None:
         self.copyWeightsToHostIfNeeded()
-        _wrapping.unwrap(self._user_model, self)
+        wrapping.unwrap(self._user_model, self)
 
 
 @contextlib.contextmanager

@@ -4,11 +4,11 @@
 executor's recorder, which answers to
 
 * ``enter_block(user_id, ipu_id)``, ``exit_block()``, ``use_auto_id()`` and ``stages``, the
-  :class:`~ipu_train.emulator._stages.StageTracker`;
+  :class:`~ipu_train.emulator.capture.stages.StageTracker`;
 * ``push_attribute(attributes)``, ``pop_attribute()``;
 * ``push_name_scope(name)``, ``pop_name_scope()``.
 
-:class:`~ipu_train.emulator._stages.Annotations` implements all of that. Annotations read this module's
+:class:`~ipu_train.emulator.capture.stages.Annotations` implements all of that. Annotations read this module's
 variable at the moment they are used, so they cost next to nothing outside of a capture.
 """
 

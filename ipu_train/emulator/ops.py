@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ._control_flow import cond, for_loop
-from ._ctc_decoder import ctc_beam_search_decoder
-from ._custom_ops import CPU, custom_op
 from ._impl import createPoptorchError
-from ._multi_conv import MultiConv
-from ._point_ops import fps, nearest
-from ._print_tensor import ipu_print_tensor
-from ._tensor_ops import (
+from .capture.control_flow import cond, for_loop
+from .capture.multi_conv import MultiConv
+from .operators.ctc_decoder import ctc_beam_search_decoder
+from .operators.custom_ops import CPU, custom_op
+from .operators.point_ops import fps, nearest
+from .operators.printing import ipu_print_tensor
+from .operators.tensor_ops import (
     dynamic_slice,
     dynamic_update,
     serializedMatMul,

@@ -2,7 +2,7 @@
 
 Every argument that is left out (None) means torch's own default and is compiled in as a constant. The
 arguments and their order are those of PopTorch 3.4, whatever the installed torch offers. The update on the
-device is in :mod:`ipu_train.emulator._update_rules`; ``step()`` here updates the host's parameters, as torch
+device is in :mod:`ipu_train.emulator.update.rules`; ``step()`` here updates the host's parameters, as torch
 does.
 """
 
@@ -11,8 +11,7 @@ from typing import Any, Iterable, Optional, Tuple
 
 import torch
 
-from ._lamb import LAMB
-from ._optimizer_base import (
+from .update.base import (
     Optimizer,
     VariableAttributes,
     accumTypes,
@@ -21,7 +20,8 @@ from ._optimizer_base import (
     velocityScaling,
     withoutNone,
 )
-from ._optimizer_snapshot import AttributeTracker, Snapshot, changedConstants, snapshot
+from .update.lamb import LAMB
+from .update.snapshot import AttributeTracker, Snapshot, changedConstants, snapshot
 
 __all__ = [
     "LAMB",

@@ -7,12 +7,18 @@ from typing import Any, Dict, List, Optional
 import torch
 
 from . import enums
-from ._blocks import Attribute
-from ._options_base import OptionsDict
-from ._options_text import ConfigFileError, applyJson, loadFromFile
-from ._popart_options import _PopartOptions
-from ._reporting_options import ReportingOptions
-from ._strategies import (
+from .operators.blocks import Attribute
+from .settings.base import OptionsDict
+from .settings.groups import (
+    _DistributedOptions,
+    _EmulatorOptions,
+    _JitOptions,
+    _PrecisionOptions,
+    _TrainingOptions,
+)
+from .settings.popart import _PopartOptions
+from .settings.reporting import ReportingOptions
+from .settings.strategies import (
     ParallelPhasedExecution,
     Phase,
     PipelinedExecution,
@@ -21,14 +27,8 @@ from ._strategies import (
     Stage,
     _IExecutionStrategy,
 )
-from ._sub_options import (
-    _DistributedOptions,
-    _EmulatorOptions,
-    _JitOptions,
-    _PrecisionOptions,
-    _TrainingOptions,
-)
-from ._tensor_locations import TensorLocationSettings, _TensorLocationOptions
+from .settings.tensor_locations import TensorLocationSettings, _TensorLocationOptions
+from .settings.text import ConfigFileError, applyJson, loadFromFile
 
 __all__ = [
     "Attribute",

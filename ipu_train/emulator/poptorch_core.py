@@ -175,7 +175,7 @@ def _validateOptions(options: Any) -> None:
         Error: ``Unknown ... option`` or ``Unknown value type``.
     """
     from ._logging import logger
-    from ._popart_options import checkPopartOptions, logSettings
+    from .settings.popart import checkPopartOptions, logSettings
 
     if isinstance(options, dict):
         settings = options

@@ -94,8 +94,8 @@ class PopTorchRule:
     """
 
     def __init__(self, optimizer: Any, weights: Tensors, names: List[List[str]]) -> None:
-        from ..emulator._optimizer_snapshot import snapshot
-        from ..emulator._update_rules import DeviceOptimizer
+        from ..emulator.update.rules import DeviceOptimizer
+        from ..emulator.update.snapshot import snapshot
 
         self.optimizer, self.snapshot = optimizer, snapshot
         self.weights = {name: weight.detach().clone() for name, weight in weights.items()}

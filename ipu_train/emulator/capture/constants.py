@@ -1,0 +1,98 @@
+"""Host tensors inside a forward: what becomes a constant of the graph, and what stays on the CPU."""
+
+from typing import Any, Callable, Dict, Optional, Set, Tuple
+
+import torch
+
+from .device_calls import FACTORIES
+from .dtypes import core_name, download, upload
+from .graph import Graph, map_structure, tensor_paths
+
+INDEXING = frozenset(["__getitem__", "__setitem__"])
+
+
+def describe_host(tensor: torch.Tensor) -> str:
+    """A CPU tensor as PopTorch's errors name it: ``tensor(device=cpu, shape=[2], dtype=Long)``."""
+    return f"tensor(device=cpu, shape={list(tensor.shape)}, dtype={core_name(tensor.dtype)})"
+
+
+def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
+    """The tensor that ``tensor.type_as(other)``, ``tensor.to(other)`` or ``other.copy_(tensor)`` puts beside other."""
+    if name not in ("type_as", "to", "copy_") or len(args) < 2 or not isinstance(args[1], torch.Tensor):
+        return None
+    return args[1] if name == "copy_" else args[0]
+
+
+def _is_cpu(device: Any) -> bool:
+    """Whether user code names the host's device."""
+    return isinstance(device, (str, torch.device)) and str(device).split(":")[0] == "cpu"
+
+
+def _moves_to_ipu(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+    """Whether a call on a CPU tensor names the IPU as where its result shall be."""
+    named = list(args[1:]) + [kwargs.get("device")]
+    devices = [str(d) for d in named if isinstance(d, (str, torch.device))]
+    return name == "ipu" or any(device.split(":")[0] in ("ipu", "xla") for device in devices)
+
+
+class Constants:
+    """The part of a recorder that knows about tensors that are neither inputs nor state."""
+
+    graph: Graph
+    compute_device: torch.device
+    _slot_of: Dict[int, int]
+    _new_slot: Callable[[torch.Tensor, torch.Tensor, bool], int]
+    _visible: Dict[int, torch.Tensor]
+    _attributes: Dict[int, torch.Tensor]
+    # ids of attributes that forward moves to the device by itself: the device has copies of them
+    _moved: Set[int]
+
+    def allow_attribute(self, host: torch.Tensor) -> None:
+        """A tensor held as a plain attribute of a module: a constant of the graph once it is used."""
+        self._attributes[id(host)] = host  # which also keeps its id unique
+
+    def keep_constants(self) -> None:
+        """Let every run start from the constants' own values, also where forward updates them in place.
+
+        Such an update happens once as the host sees it, since Python runs forward once, and is lost on the device
+        between runs: only buffers last (PopTorch 3.4 user guide, "Custom buffers").
+        """
+        updated = [(slot, t) for slot, t in self.graph.constants.items() if t._version]
+        for slot, storage in updated:
+            host = self._visible[id(storage)]
+            value, half = upload(host, self.compute_device)
+            kept = self._new_slot(value, value, half)
+            del self.graph.constants[slot]
+            self.graph.constants[kept] = value
+            self.graph.start_with_copy(kept, slot)
+            if id(host) not in self._moved:
+                with torch.no_grad():
+                    host.copy_(download(storage, half))
+
+    def _is_on_host(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor was made outside forward and is nothing that the device holds."""
+        return id(tensor) not in self._slot_of and id(tensor) not in self._attributes
+
+    def _with_host_bounds(self, args: Tuple[Any, ...]) -> Tuple[Any, ...]:
+        """The arguments of an indexing call with bounds of slices that are tensors on the host as numbers."""
+
+        def number(bound: Any) -> Any:
+            return int(bound) if isinstance(bound, torch.Tensor) and self._is_on_host(bound) else bound
+
+        return map_structure(args, lambda s: slice(number(s.start), number(s.stop), number(s.step)), (slice,))
+
+    def _stays_on_the_cpu(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+        """Whether a call has to do with CPU tensors alone: Python computes it while compiling, for good.
+
+        Moving such a tensor to the device makes a constant of it (PopTorch's public dispatcher sources).
+        """
+        tensors = [tensor for _, tensor in tensor_paths((args, kwargs))]
+        if not tensors:
+            return name in FACTORIES and _is_cpu(kwargs.get("device"))
+        if not all(map(self._is_on_host, tensors)):
+            return False
+        if _moves_to_ipu(name, args, kwargs):
+            self.allow_attribute(tensors[0])
+            self._moved.add(id(tensors[0]))
+            return False
+        return True

@@ -1,0 +1,241 @@
+"""``poptorch.for_loop`` and ``poptorch.cond``: bodies are captured once and run as often as the device decides.
+
+Source: PopTorch 3.4 user guide, "Looping and conditional execution". Tensors are handed over by value, so what a body
+does to its arguments in place stays inside it.
+"""
+
+from typing import Any, Callable, List, Sequence, Tuple
+
+import torch
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
+
+from .._impl import createPoptorchError
+from .graph import Graph, Node, Ref
+from .program import make_function
+
+__all__ = ["cond", "for_loop"]
+
+Tensors = List[torch.Tensor]
+
+
+def _check_list(value: Any, function: str, what: str) -> None:
+    if not isinstance(value, list):
+        raise ValueError(
+            f"poptorch.{function} expects {what} to be a list of tensors, got {type(value).__name__} "
+            "(Object is not list)"
+        )
+    for index, item in enumerate(value):
+        if not isinstance(item, torch.Tensor):
+            raise ValueError(
+                f"poptorch.{function}: every element of {what} must be a tensor, got {type(item).__name__} "
+                f"(Object contained in list at index {index} is not torch.tensor)"
+            )
+
+
+def _as_list(result: Any, function: str) -> Tensors:
+    tensors = list(result) if isinstance(result, (list, tuple)) else [result]
+    for tensor in tensors:
+        if not isinstance(tensor, torch.Tensor):
+            raise createPoptorchError(
+                f"The body of poptorch.{function} must return tensors, it returned a {type(tensor).__name__}"
+            )
+    return tensors
+
+
+def _check_outputs(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+    if len(inputs) != len(outputs):
+        raise createPoptorchError(
+            f"The body of poptorch.for_loop has {len(inputs)} inputs but {len(outputs)} outputs: it must return as "
+            "many tensors as it takes."
+        )
+    for index, (before, after) in enumerate(zip(inputs, outputs)):
+        if before.shape != after.shape or before.dtype != after.dtype:
+            raise createPoptorchError(
+                f"Output {index} of the body of poptorch.for_loop is {tuple(after.shape)} {after.dtype}, its input "
+                f"is {tuple(before.shape)} {before.dtype}: they must be alike, because outputs are fed back."
+            )
+
+
+def for_loop(count: int, body: Callable[..., Any], inputs: Tensors) -> Tensors:
+    """Run ``body(*tensors)`` ``count`` times, feeding its outputs back as its next inputs. Inference only.
+
+    Args:
+        count: number of iterations, fixed at compilation.
+        body: takes and returns as many tensors as there are inputs, of the same shapes.
+        inputs: a list of tensors, passed by value.
+
+    Raises:
+        ValueError: ``inputs`` is no list of tensors.
+        poptorch.Error: in a training model; or outputs that do not match the inputs.
+    """
+    _check_list(inputs, "for_loop", "inputs")
+    if has_torch_function(inputs):
+        return handle_torch_function(for_loop, inputs, count, body, inputs)
+    tensors = [tensor.clone() for tensor in inputs]
+    for _ in range(count):
+        outputs = _as_list(body(*tensors), "for_loop")
+        _check_outputs(tensors, outputs)
+        tensors = [tensor.clone() for tensor in outputs]
+    return tensors
+
+
+def cond(
+    condition: torch.Tensor,
+    then_body: Callable[..., Any],
+    then_inps: Tensors,
+    else_body: Callable[..., Any],
+    else_inps: Tensors,
+) -> Tensors:
+    """``then_body(*then_inps)`` or ``else_body(*else_inps)``, decided when the model runs. Inference only.
+
+    Args:
+        condition: a tensor of one element.
+        then_body, else_body: return equally many tensors.
+        then_inps, else_inps: lists of tensors, passed by value.
+
+    Raises:
+        ValueError: inputs that are no list of tensors.
+        poptorch.Error: in a training model; or branches with different numbers of outputs.
+    """
+    _check_list(then_inps, "cond", "then_inps")
+    _check_list(else_inps, "cond", "else_inps")
+    relevant = [condition, *then_inps, *else_inps]
+    if has_torch_function(relevant):
+        return handle_torch_function(cond, relevant, condition, then_body, then_inps, else_body, else_inps)
+    body, tensors = (then_body, then_inps) if bool(condition) else (else_body, else_inps)
+    return _as_list(body(*[tensor.clone() for tensor in tensors]), "cond")
+
+
+class Body:
+    """A captured body as a function of its arguments and of the outer tensors that it reads.
+
+    Attributes:
+        outer: slots of those outer tensors.
+        outputs: slots of what it returns.
+    """
+
+    def __init__(self, nodes: List[Node], inputs: List[int], outputs: List[int]) -> None:
+        self.nodes = nodes
+        self.outputs = outputs
+        own = set(inputs) | {slot for node in nodes for slot in node.outputs()}
+        read = [slot for node in nodes for slot in node.inputs()] + outputs
+        self.outer = [slot for slot in dict.fromkeys(read) if slot not in own]
+        groups = [("inputs", inputs), ("outer", self.outer)]
+        self.source, self._run = make_function(groups, nodes, outputs)
+
+    def __call__(self, inputs: Tensors, outer: Tensors) -> Tensors:
+        return [tensor.clone() for tensor in self._run([tensor.clone() for tensor in inputs], outer)]
+
+
+class Loop:
+    """The recorded form of :func:`for_loop`."""
+
+    def __init__(self, count: int, body: Body) -> None:
+        self.count = count
+        self.body = body
+
+    def __call__(self, inputs: Tensors, outer: Tensors) -> Tensors:
+        tensors = [tensor.clone() for tensor in inputs]
+        for _ in range(self.count):
+            tensors = self.body(tensors, outer)
+        return tensors
+
+
+class Choice:
+    """The recorded form of :func:`cond`."""
+
+    def __init__(self, then_body: Body, else_body: Body) -> None:
+        self.then_body = then_body
+        self.else_body = else_body
+
+    def __call__(
+        self,
+        condition: torch.Tensor,
+        then_inputs: Tensors,
+        then_outer: Tensors,
+        else_inputs: Tensors,
+        else_outer: Tensors,
+    ) -> Tensors:
+        if bool(condition):
+            return self.then_body(then_inputs, then_outer)
+        return self.else_body(else_inputs, else_outer)
+
+
+class ControlFlow:
+    """The part of a recorder that captures bodies. It relies on the recorder's slots."""
+
+    graph: Graph
+    training: bool
+    _rounded_weights: Any
+
+    def capture_for_loop(self, count: int, body: Callable[..., Any], inputs: Tensors) -> Tensors:
+        self._inference_only("for_loop")
+        captured, results = self._capture_body(body, inputs, "for_loop")
+        _check_outputs([self._stored(tensor) for tensor in inputs], results)
+        args = (_refs(self._slots(inputs)), _refs(captured.outer))
+        halves = [slot in self.graph.half for slot in captured.outputs]
+        return self.record_list(Loop(count, captured), "for_loop", args, halves)
+
+    def capture_cond(
+        self,
+        condition: torch.Tensor,
+        then_body: Callable[..., Any],
+        then_inps: Tensors,
+        else_body: Callable[..., Any],
+        else_inps: Tensors,
+    ) -> Tensors:
+        self._inference_only("cond")
+        chosen, chosen_results = self._capture_body(then_body, then_inps, "cond")
+        other, other_results = self._capture_body(else_body, else_inps, "cond")
+        if len(chosen_results) != len(other_results):
+            raise createPoptorchError(
+                f"poptorch.cond: then_body returns {len(chosen_results)} tensors, else_body {len(other_results)}. "
+                "Both branches must have the same number of outputs."
+            )
+        args = (
+            Ref(self._slot(condition)),
+            _refs(self._slots(then_inps)), _refs(chosen.outer), _refs(self._slots(else_inps)), _refs(other.outer),
+        )  # fmt: skip
+        halves = [slot in self.graph.half for slot in chosen.outputs]
+        return self.record_list(Choice(chosen, other), "cond", args, halves)
+
+    def _inference_only(self, function: str) -> None:
+        if self.training:
+            raise createPoptorchError(f"poptorch.{function}() is only supported in inference models")
+
+    def _slots(self, tensors: Tensors) -> List[int]:
+        return [self._slot(tensor) for tensor in tensors]
+
+    def _stored(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self._values[self._slot(tensor)]
+
+    def _capture_body(self, body: Callable[..., Any], inputs: Tensors, function: str) -> Tuple[Body, Tensors]:
+        """Run ``body`` once under the recorder and cut what it recorded out of the graph."""
+        start = len(self.graph.nodes)
+        rounded_before = dict(self._rounded_weights)  # what the body casts lives in the body alone
+        arguments, slots = [], []
+        for tensor in inputs:
+            slot = self._slot(tensor)
+            value = self._values[slot].clone()
+            slots.append(self._new_slot(value, value, slot in self.graph.half))
+            arguments.append(value)
+        TorchFunctionMode.__enter__(
+            self
+        )  # a mode is off while it handles a call; the body's calls are wanted
+        try:
+            results = _as_list(body(*arguments), function)
+        finally:
+            TorchFunctionMode.__exit__(self, None, None, None)
+        nodes = self.graph.nodes[start:]
+        del self.graph.nodes[start:]
+        self._rounded_weights = rounded_before
+        outputs = self._slots(results)
+        return Body(nodes, slots, outputs), [self._values[slot] for slot in outputs]
+
+
+def _refs(slots: Sequence[int]) -> List[Ref]:
+    return [Ref(slot) for slot in slots]
+
+
+for_loop.captured_by = ControlFlow.capture_for_loop  # type: ignore[attr-defined]
+cond.captured_by = ControlFlow.capture_cond  # type: ignore[attr-defined]

@@ -1,0 +1,83 @@
+"""Devices and dtypes that appear in recorded calls, turned into those of the storage tensors."""
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+
+from ..operators.torch_library import cast_type
+from .dtypes import storage_dtype
+from .graph import Graph, map_structure
+from .group_norm import strided_group_norm
+
+_MOVES = frozenset(["cuda", "ipu", "cpu"])
+_CASTS = {
+    "half": torch.float16,
+    "float": torch.float32,
+    "double": torch.float64,
+    "bfloat16": torch.bfloat16,
+}
+# functions that make a tensor out of none, on torch's default device unless they are told where
+FACTORIES = frozenset(
+    [
+        "zeros", "ones", "full", "empty", "rand", "randn", "randint", "arange", "tensor", "as_tensor", "eye",
+        "linspace", "logspace", "randperm", "scalar_tensor", "tril_indices", "triu_indices", "empty_strided",
+        "hann_window", "hamming_window", "range",
+    ]
+)  # fmt: skip
+_DEVICE_NAMES = ("ipu", "cpu", "cuda", "xla")
+
+Call = Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]
+
+
+class DeviceCalls:
+    """The part of a recorder that knows where storage tensors live."""
+
+    graph: Graph
+    compute_device: torch.device
+    strided_channel_groups = False  # PopART's setting groupNormStridedChannelGrouping
+
+    def _slot(self, tensor: torch.Tensor) -> int:
+        raise NotImplementedError  # the recorder's
+
+    def _on_compute_device(self, device: Any) -> Any:
+        """Whatever device user code names inside forward, its tensors are on the emulated one."""
+        if isinstance(device, torch.device):
+            return self.compute_device
+        if isinstance(device, str) and device.split(":")[0] in _DEVICE_NAMES:
+            return self.compute_device
+        return device
+
+    def _device_call(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Call:
+        """The call as the storage needs it, and whether it explicitly asks for float16 (None: it does not say)."""
+        if name in _MOVES and args and isinstance(args[0], torch.Tensor):
+            return torch.Tensor.view_as, (args[0], args[0]), {}, None
+        if name in _CASTS and args and isinstance(args[0], torch.Tensor):
+            return torch.Tensor.to, (args[0], torch.float32), {}, _CASTS[name] == torch.float16
+        if name == "internal_cast":
+            dtype = cast_type(args[1] if len(args) > 1 else kwargs["dtype"])
+            return torch.Tensor.to, (args[0], storage_dtype(dtype)), {}, dtype == torch.float16
+        if name == "group_norm" and self.strided_channel_groups:
+            return strided_group_norm, args, kwargs, None
+        dtypes: List[torch.dtype] = []
+
+        def on_storage(value: Any) -> Any:
+            if isinstance(value, torch.dtype):
+                dtypes.append(value)
+                return storage_dtype(value)
+            return self.compute_device
+
+        args, kwargs = map_structure((args, kwargs), on_storage, (torch.dtype, torch.device))
+        if kwargs.get("device") is not None:
+            kwargs = dict(kwargs, device=self._on_compute_device(kwargs["device"]))
+        if name in ("to", "type") and len(args) > 1 and isinstance(args[1], str):
+            if args[1].endswith("HalfTensor"):
+                args, dtypes = (args[0], torch.float32) + tuple(args[2:]), [torch.float16]
+            else:
+                args = (args[0], self._on_compute_device(args[1])) + tuple(args[2:])
+        if dtypes:
+            return func, args, kwargs, dtypes[0] == torch.float16
+        if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
+            return func, args, kwargs, self._slot(args[1]) in self.graph.half
+        if self.compute_device.type != "cpu" and kwargs.get("device") is None and name in FACTORIES:
+            kwargs = dict(kwargs, device=self.compute_device)
+        return func, args, kwargs, None

@@ -1,0 +1,1 @@
+"""What a compiled model runs on: compiling, batches and replicas, weights, random numbers, executables in files."""

@@ -1,0 +1,26 @@
+"""Reductions over processes, for which ``torch.distributed`` (gloo) stands in for the IPU-Links."""
+
+from typing import Sequence
+
+import torch
+
+from .._impl import createPoptorchError
+
+
+def all_reduce_sum(tensors: Sequence[torch.Tensor]) -> None:
+    """Add up tensors over all processes, in place.
+
+    Raises:
+        poptorch.Error: ``torch.distributed`` is not initialised.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        raise createPoptorchError(
+            "Options.Distributed says that there are several processes, but they are not connected: start them with "
+            "torchrun or mpirun and call popdist.init()."
+        )
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    offset = 0
+    for tensor in tensors:
+        tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
+        offset += tensor.numel()

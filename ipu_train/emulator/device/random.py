@@ -1,0 +1,81 @@
+"""The device's random streams.
+
+On an IPU every replica draws from its own generator, seeded once; the host's generators play no part. Here each
+micro-batch of each replica gets a fresh stream whose seed is a function of (seed, replica, number of micro-batches
+run so far). The whole random state of a device is therefore two integers: cheap to save and exact to restore.
+"""
+
+import os
+from contextlib import contextmanager
+from typing import Iterator, List, Optional
+
+import torch
+
+from ..capture.rounding import Noise
+
+_MASK = (1 << 64) - 1
+
+
+def mix(*values: int) -> int:
+    """A well-mixed 63-bit seed from integers (the splitmix64 finaliser over each; Steele, Lea, Flood 2014)."""
+    state = 0x9E3779B97F4A7C15
+    for value in values:
+        state = (state + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+class DeviceRandom:
+    """Seeds for the streams of one executor.
+
+    Args:
+        seed: from ``Options.randomSeed``; without one it comes from the operating system.
+        rounding: the noise of stochastic rounding, which has streams of its own.
+        first_replica: index of this process's first replica among those of all processes.
+    """
+
+    def __init__(self, seed: Optional[int], rounding: Noise, first_replica: int = 0) -> None:
+        self.seed = int.from_bytes(os.urandom(7), "little") if seed is None else seed
+        self.counter = 0
+        self.rounding = rounding
+        self.first_replica = first_replica
+
+    @property
+    def state(self) -> List[int]:
+        """``[seed, micro-batches run]``."""
+        return [self.seed, self.counter]
+
+    @state.setter
+    def state(self, state: List[int]) -> None:
+        self.seed, self.counter = int(state[0]), int(state[1])
+
+    def start_micro_batch(self, replica: int) -> None:
+        """Point torch's default generators and the rounding generator at this replica's next stream."""
+        stream = mix(self.seed, self.first_replica + replica, self.counter)
+        torch.manual_seed(stream)
+        self.rounding.manual_seed(mix(stream, 1))
+
+    def finish_micro_batch(self) -> None:
+        """All replicas have run: move on to the next stream."""
+        self.counter += 1
+
+
+def random_states() -> List[torch.Tensor]:
+    """The states of all generators that torch functions draw from by default."""
+    states = [torch.get_rng_state()]
+    return states + (torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])
+
+
+@contextmanager
+def host_random_untouched() -> Iterator[None]:
+    """Run device code without consuming or disturbing the host's random state."""
+    host = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(host)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

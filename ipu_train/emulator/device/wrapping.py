@@ -1,0 +1,162 @@
+"""How a training executor marks the user's module, so that host weights look fresh whenever somebody looks.
+
+After training steps the host's weights are stale: the trained ones are on the device. PopTorch 3.4 gives the module,
+its parameters and its buffers wrapper classes that fetch the weights when touched, exactly once until the next step.
+"""
+
+import functools
+import weakref
+from typing import Any, Dict, Iterator, Optional
+
+import torch
+
+from .._impl import createPoptorchError
+
+# id of a wrapped module, parameter or buffer -> the training executor that owns it. Kept outside the objects, so
+# that pickles and copies of them know nothing of the executor, and weakly, so that dropping the executor ends it.
+_owners: Dict[int, "Owner"] = {}
+
+
+class Owner:
+    """A weak reference to an executor that can still be told from others when the executor is being finalised."""
+
+    def __init__(self, executor: Any) -> None:
+        self.reference = weakref.ref(executor)
+        self.identity = id(executor)
+
+
+_TOUCHES = frozenset(["_parameters", "_buffers", "forward"])
+
+
+def owner_of(obj: Any) -> Optional[Any]:
+    """The training executor that owns a module, parameter or buffer; None without one."""
+    owner = _owners.get(id(obj))
+    return owner.reference() if owner is not None else None
+
+
+def isWrapped(obj: Any) -> bool:
+    return owner_of(obj) is not None
+
+
+def _refresh(obj: Any) -> None:
+    executor = owner_of(obj)
+    if executor is not None:
+        executor._refresh_host_weights()
+
+
+class _WrappedTensor:
+    """Mixed into the class of a parameter or buffer: any access brings the trained values home first."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name != "__class__":
+            _refresh(self)
+        return super().__getattribute__(name)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for arg in args:
+            if isinstance(arg, _WrappedTensor):
+                _refresh(arg)
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> Any:
+        if id(self) in memo:
+            return memo[id(self)]
+        _refresh(self)
+        with torch._C.DisableTorchFunctionSubclass():
+            plain = self.detach().clone()
+            if isinstance(self, torch.nn.Parameter):
+                plain = torch.nn.Parameter(plain, self.requires_grad)
+        memo[id(self)] = plain
+        return plain
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        _refresh(self)
+        with torch._C.DisableTorchFunctionSubclass():
+            if isinstance(self, torch.nn.Parameter):
+                return torch.nn.Parameter(self.detach(), self.requires_grad).__reduce_ex__(protocol)
+            return self.detach().__reduce_ex__(protocol)
+
+
+@functools.lru_cache(maxsize=None)
+def _wrapped_tensor_class(base: type) -> type:
+    return type("Poptorch" + base.__name__, (_WrappedTensor, base), {"_poptorch_base": base})
+
+
+def _new_instance(cls: type) -> Any:
+    """What pickle calls to start an unwrapped copy of a wrapped module."""
+    return cls.__new__(cls)
+
+
+@functools.lru_cache(maxsize=None)
+def _wrapped_module_class(base: type) -> type:
+    class Wrapped(base):  # type: ignore[misc, valid-type]
+        _poptorch_base = base
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in _TOUCHES:
+                _refresh(self)
+            return super().__getattribute__(name)
+
+        def copyWeightsToHostIfNeeded(self) -> bool:
+            executor = owner_of(self)
+            return executor.copyWeightsToHostIfNeeded() if executor is not None else False
+
+        def destroy(self) -> None:
+            executor = owner_of(self)
+            if executor is not None:
+                executor._unwrap()
+
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            _refresh(self)
+            return super().state_dict(*args, **kwargs)
+
+        def __reduce_ex__(self, protocol: int) -> Any:
+            _refresh(self)
+            return _new_instance, (base,), dict(self.__dict__)
+
+    Wrapped.__name__ = "Poptorch" + base.__name__
+    Wrapped.__qualname__ = "Poptorch" + base.__qualname__
+    Wrapped.__module__ = base.__module__
+    return Wrapped
+
+
+def _tensors(model: torch.nn.Module) -> Iterator[Any]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def wrap(model: torch.nn.Module, executor: Any) -> None:
+    """Give ``model``, its parameters and its buffers their wrapper classes, in place.
+
+    Raises:
+        RuntimeError: the model is wrapped already.
+        poptorch.Error: a buffer is not exactly a ``torch.Tensor``.
+    """
+    if isWrapped(model):
+        raise RuntimeError(
+            "Model has already been wrapped in 'poptorch.trainingModel'. Call model.destroy() on the model to "
+            "unwrap before wrapping again."
+        )
+    for name, buffer in model.named_buffers():
+        if type(buffer) is not torch.Tensor and not isWrapped(buffer):
+            raise createPoptorchError(
+                f"All buffers must be an instance of torch.Tensor (Got {type(buffer).__name__} for {name})"
+            )
+    owner = Owner(executor)
+    model.__class__ = _wrapped_module_class(type(model))
+    _owners[id(model)] = owner
+    for tensor in _tensors(model):
+        if not isWrapped(tensor):
+            tensor.__class__ = _wrapped_tensor_class(type(tensor))
+            _owners[id(tensor)] = owner
+
+
+def unwrap(model: torch.nn.Module, executor: Any) -> None:
+    """Take the wrapper classes off again; does nothing for what another executor owns."""
+    for obj in list(_tensors(model)) + [model]:
+        owner = _owners.get(id(obj))
+        if owner is not None and owner.identity == id(executor):
+            del _owners[id(obj)]
+            obj.__class__ = object.__getattribute__(obj, "__class__")._poptorch_base

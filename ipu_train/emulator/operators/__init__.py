@@ -1,0 +1,1 @@
+"""What PopTorch adds to torch: tensor functions, custom operators, blocks, printing."""

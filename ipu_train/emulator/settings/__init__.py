@@ -1,0 +1,1 @@
+"""What ``poptorch.Options`` is made of."""

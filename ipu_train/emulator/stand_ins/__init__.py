@@ -1,0 +1,1 @@
+"""What the SDK brings beside PopTorch: popdist, popart, horovod.torch."""

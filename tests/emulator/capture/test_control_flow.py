@@ -1,0 +1,142 @@
+"""for_loop and cond (PopTorch 3.4 user guide, "Looping and conditional execution")."""
+
+import pytest
+import torch
+from torch import nn
+
+import ipu_train.emulator as poptorch
+
+from ..networks import FromFunction, run
+
+
+def test_a_loop_feeds_outputs_back():
+    def forward(x, y):
+        return poptorch.for_loop(10, lambda a, b: (a + b, b * 2), [x, y])
+
+    a, b = run(forward, torch.ones(3), torch.full((3,), 0.5))
+    expected_a, expected_b = torch.ones(3), torch.full((3,), 0.5)
+    for _ in range(10):
+        expected_a, expected_b = expected_a + expected_b, expected_b * 2
+    torch.testing.assert_close(a, expected_a)
+    torch.testing.assert_close(b, expected_b)
+
+
+def test_a_loop_body_runs_once_as_python_sees_it_and_reads_outer_tensors_and_weights():
+    calls = []
+    linear = nn.Linear(4, 4)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, x, shift):
+            doubled = shift * 2
+
+            def body(y):
+                calls.append(1)
+                return self.linear(y) + doubled
+
+            return poptorch.for_loop(3, body, [x])[0]
+
+    executor = poptorch.inferenceModel(Model())
+    for _ in range(2):
+        x, shift = torch.randn(2, 4), torch.randn(2, 4)
+        expected = x
+        for _ in range(3):
+            expected = linear(expected) + 2 * shift
+        torch.testing.assert_close(executor(x, shift), expected.detach())
+    assert calls == [1]
+
+
+def test_loop_inputs_are_passed_by_value():
+    def forward(x):
+        y = x * 1
+        out = poptorch.for_loop(2, lambda t: t.add_(1), [y])
+        return out[0], y
+
+    out, y = run(forward, torch.zeros(2))
+    assert out.tolist() == [2.0, 2.0]
+    assert y.tolist() == [0.0, 0.0]
+
+
+def test_loops_may_be_nested_and_run_no_times():
+    def inner(t):
+        return poptorch.for_loop(3, lambda u: u + 1, [t])[0]
+
+    assert run(lambda x: poptorch.for_loop(4, inner, [x])[0], torch.zeros(1)).item() == 12.0
+    assert run(lambda x: poptorch.for_loop(0, inner, [x])[0], torch.zeros(1)).item() == 0.0
+
+
+@pytest.mark.parametrize("inputs", ["tuple", "number"])
+def test_loop_inputs_must_be_a_list_of_tensors(inputs):
+    wrong = (torch.ones(1),) if inputs == "tuple" else [torch.ones(1), 1.0]
+    problem = (
+        "Object is not list"
+        if inputs == "tuple"
+        else "Object contained in list at index 1 is not torch.tensor"
+    )
+    with pytest.raises(ValueError, match=problem):
+        poptorch.for_loop(1, lambda x: x, wrong)
+
+
+@pytest.mark.parametrize("body", [lambda x: (x, x), lambda x: torch.cat([x, x])], ids=["number", "shape"])
+def test_loop_outputs_must_match_inputs(body):
+    with pytest.raises(poptorch.Error, match="for_loop"):
+        run(lambda x: poptorch.for_loop(2, body, [x]), torch.ones(2))
+
+
+@pytest.mark.parametrize("function", ["for_loop", "cond"])
+def test_training_models_have_no_loops_and_no_branches(function):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            if function == "for_loop":
+                y = poptorch.for_loop(2, lambda t: t * self.w, [x])[0]
+            else:
+                y = poptorch.cond(x.sum() > 0, lambda t: t, [x], lambda t: -t, [x])[0]
+            return poptorch.identity_loss(y, "sum")
+
+    with pytest.raises(poptorch.Error, match=rf"{function}\(\) is only supported in inference"):
+        poptorch.trainingModel(Model())(torch.ones(1))
+
+
+def test_a_condition_is_decided_at_every_execution():
+    def forward(condition, x):
+        return poptorch.cond(condition, lambda t: t + 10, [x], lambda t: t - 10, [x])[0]
+
+    executor = poptorch.inferenceModel(FromFunction(forward))
+    x = torch.zeros(1)
+    yes, no = torch.tensor([True]), torch.tensor([False])
+    assert [executor(c, x).item() for c in (yes, no, no, yes)] == [10.0, -10.0, -10.0, 10.0]
+
+
+def test_a_condition_is_evaluated_directly_on_the_cpu():
+    out = poptorch.cond(torch.tensor(True), lambda t: t * 2, [torch.ones(1)], lambda t: t, [torch.ones(1)])
+    assert out[0].item() == 2.0
+
+
+def test_branch_inputs_are_passed_by_value():
+    def forward(c, x):
+        y = x * 1
+        out = poptorch.cond(c, lambda t: t.add_(5), [y], lambda t: t, [y])[0]
+        return out, y
+
+    out, y = run(forward, torch.tensor([True]), torch.zeros(1))
+    assert (out.item(), y.item()) == (5.0, 0.0)
+
+
+def test_branches_must_have_the_same_number_of_outputs():
+    with pytest.raises(poptorch.Error, match="same number of outputs"):
+        run(lambda x: poptorch.cond(x.sum() > 0, lambda t: (t, t), [x], lambda t: t, [x]), torch.ones(1))
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_branch_inputs_must_be_lists(position):
+    inputs = [[torch.ones(1)], [torch.ones(1)]]
+    inputs[position] = (torch.ones(1),)
+    with pytest.raises(ValueError, match="list of tensors"):
+        poptorch.cond(torch.tensor(True), lambda t: t, inputs[0], lambda t: t, inputs[1])

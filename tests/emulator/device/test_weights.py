@@ -1,0 +1,351 @@
+"""The device's weights are a copy; when and how they come home (PopTorch 3.4 user guide, PoplarExecutor)."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import ipu_train.emulator as poptorch
+
+from ..networks import Convolutional, images, options
+
+
+@pytest.fixture()
+def trained():
+    """(module, executor, weight before training) after one training call."""
+    torch.manual_seed(0)
+    model = Convolutional()
+    before = model.conv.weight.detach().clone()
+    executor = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=0.1))
+    executor(*images(4))
+    return model, executor, before
+
+
+def count_copies(executor):
+    """Replace the executor's copyWeightsToHost by one that counts, as users do."""
+    calls = []
+    original = executor.copyWeightsToHost
+
+    def counting():
+        calls.append(1)
+        original()
+
+    executor.copyWeightsToHost = counting
+    return calls
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda m: m.state_dict(),
+        lambda m: next(iter(m.named_parameters()))[1].sum(),
+        lambda m: m.conv.weight.data,
+        lambda m: torch.equal(m.conv.weight, torch.zeros(8, 3, 3, 3)),
+        lambda m: m(torch.zeros(1, 3, 6, 6)),
+        lambda m: copy.deepcopy(m),
+        lambda m: torch.save(m.state_dict(), io.BytesIO()),
+    ],
+    ids=["state_dict", "named_parameters", "data", "equal", "call", "deepcopy", "save"],
+)
+def test_touching_the_module_brings_the_weights_home_exactly_once(trained, touch):
+    model, executor, before = trained
+    calls = count_copies(executor)
+    touch(model)
+    touch(model)
+    assert len(calls) == 1
+    assert not torch.equal(model.conv.weight.detach(), before)
+    executor(*images(4))
+    touch(model)
+    assert len(calls) == 2
+
+
+def test_training_alone_copies_nothing(trained):
+    _, executor, _ = trained
+    calls = count_copies(executor)
+    for _ in range(3):
+        executor(*images(4))
+    assert calls == []
+
+
+def test_copy_if_needed_tells_whether_it_copied(trained):
+    model, _executor, _ = trained
+    assert model.copyWeightsToHostIfNeeded() is True
+    assert model.copyWeightsToHostIfNeeded() is False
+
+
+def test_the_parameter_objects_stay_the_same(trained):
+    model, executor, _ = trained
+    identity = id(model.conv.weight)
+    executor.copyWeightsToHost()
+    assert id(model.conv.weight) == identity
+    assert isinstance(model.conv.weight, nn.Parameter)
+
+
+def test_host_edits_reach_the_device_only_when_uploaded():
+    model = nn.Linear(2, 2)
+    executor = poptorch.inferenceModel(model)
+    x = torch.ones(1, 2)
+    before = executor(x)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.fill_(7.0)
+    torch.testing.assert_close(executor(x), before)
+    executor.copyWeightsToDevice()
+    torch.testing.assert_close(executor(x), torch.full((1, 2), 7.0))
+
+
+def test_load_state_dict_of_the_executor_uploads_and_the_modules_own_does_not():
+    model = nn.Linear(2, 2)
+    executor = poptorch.inferenceModel(model)
+    x = torch.ones(1, 2)
+    before = executor(x)
+    new = {k: torch.zeros_like(v) for k, v in model.state_dict().items()}
+    model.load_state_dict(new)
+    torch.testing.assert_close(executor(x), before)
+    executor.load_state_dict(new)
+    torch.testing.assert_close(executor(x), torch.zeros(1, 2))
+
+
+def test_an_inference_executor_follows_training_without_explicit_copies(trained):
+    model, executor, _ = trained
+    model.eval()
+    inference = poptorch.inferenceModel(model)
+    x = images(4)[0]
+    for _ in range(2):
+        executor(*images(4))
+        device = inference(x)
+        torch.testing.assert_close(device, model(x).detach())
+
+
+@pytest.mark.parametrize("method", ["copyWeightsToHost", "copyWeightsToDevice"])
+def test_copies_need_a_compiled_model(method):
+    executor = poptorch.trainingModel(Convolutional())
+    with pytest.raises(poptorch.Error, match=r"Model has not been compiled or has been destroyed\."):
+        getattr(executor, method)()
+
+
+def test_wrapping_twice_is_refused_until_destroyed(trained):
+    model, _executor, _ = trained
+    with pytest.raises(RuntimeError, match="already been wrapped"):
+        poptorch.trainingModel(model)
+    model.destroy()
+    assert type(model) is Convolutional
+    assert type(model.conv.weight) is nn.Parameter
+    poptorch.trainingModel(model)
+
+
+def test_the_wrapped_class_keeps_its_kind_and_its_name(trained):
+    model, executor, _ = trained
+    assert isinstance(model, Convolutional)
+    assert type(model).__name__ == "PoptorchConvolutional"
+    executor.destroy()
+    assert type(model) is Convolutional
+
+
+def test_destroy_brings_weights_home_and_allows_recompiling(trained):
+    model, executor, before = trained
+    executor.destroy()
+    assert not executor.isCompiled()
+    assert not torch.equal(model.conv.weight, before)
+    executor(*images(6))
+
+
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
+)
+def test_copies_of_a_wrapped_module_are_plain_modules(trained, clone):
+    model, _, _ = trained
+    other = clone(model)
+    assert type(other) is Convolutional
+    assert type(other.conv.weight) is nn.Parameter
+    assert list(other.state_dict()) == list(model.state_dict())
+    for a, b in zip(other.state_dict().values(), model.state_dict().values()):
+        assert type(b) is torch.Tensor
+        assert torch.equal(a, b)
+
+
+def test_a_tied_weight_is_one_variable_and_stays_tied():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return poptorch.identity_loss(self.b(self.a(x)), "sum")
+
+    torch.manual_seed(0)
+    model = Tied()
+    reference = copy.deepcopy(model)
+    poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=0.1))(torch.ones(2, 3))
+    by_hand = torch.optim.SGD(reference.parameters(), lr=0.1)
+    reference(torch.ones(2, 3)).backward()
+    by_hand.step()
+    assert model.a.weight is model.b.weight
+    torch.testing.assert_close(model.a.weight.detach(), reference.a.weight.detach())
+
+
+def test_an_updated_buffer_differs_between_replicas_and_is_refused_unless_allowed():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("total", torch.zeros(1))
+
+        def forward(self, x):
+            self.total += x.sum()
+            return x * 1
+
+    x = torch.tensor([[1.0], [10.0]])
+    with pytest.raises(
+        poptorch.Error,
+        match=r"does not support broadcasting buffers.*poptorch\.Options\.broadcastBuffers\(False\)",
+    ):
+        poptorch.inferenceModel(Counting(), poptorch.Options().replicationFactor(2))(x)
+    model = Counting()
+    allowed = poptorch.inferenceModel(model, poptorch.Options().replicationFactor(2).broadcastBuffers(False))
+    allowed(x)
+    allowed.copyWeightsToHost()
+    assert model.total.item() == 1.0  # replica 0's own
+
+
+def test_buffers_must_be_plain_tensors():
+    class Strange(torch.Tensor):
+        pass
+
+    model = nn.Linear(1, 1)
+    model.register_buffer("odd", torch.zeros(1).as_subclass(Strange))
+    with pytest.raises(poptorch.Error, match=r"All buffers must be an instance of torch\.Tensor"):
+        poptorch.trainingModel(model)
+
+
+def test_named_buffers_are_uploaded_alone():
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("a", torch.zeros(1))
+            self.register_buffer("b", torch.zeros(1))
+
+        def forward(self, x):
+            return x + self.a + self.b
+
+    model = Shift()
+    executor = poptorch.inferenceModel(model, poptorch.Options().updatableNamedBuffers(["a"]))
+    executor(torch.zeros(1))
+    model.a.fill_(1.0)
+    model.b.fill_(10.0)
+    executor.copyNamedBuffersToDevice()
+    assert executor(torch.zeros(1)).item() == 1.0
+    plain = poptorch.inferenceModel(Shift())
+    plain(torch.zeros(1))
+    with pytest.raises(poptorch.Error, match="updatableNamedBuffers"):
+        plain.copyNamedBuffersToDevice()
+
+
+def test_attach_uploads_what_the_host_has():
+    model = nn.Linear(1, 1)
+    executor = poptorch.inferenceModel(model)
+    x = torch.ones(1, 1)
+    executor(x)
+    with pytest.raises(poptorch.Error, match="already attached"):
+        executor.attachToDevice()
+    executor.detachFromDevice()
+    with pytest.raises(poptorch.Error, match="Device is not attached"):
+        executor.detachFromDevice()
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+        model.bias.fill_(1.0)
+    assert executor(x).item() == 3.0  # a call on a detached executor attaches it again
+
+
+def test_an_offline_executor_compiles_but_does_not_run():
+    executor = poptorch.inferenceModel(nn.Linear(1, 1), poptorch.Options().useOfflineIpuTarget())
+    executor.compile(torch.ones(1, 1))
+    assert executor.isCompiled()
+    assert not executor.isAttachedToDevice()
+    with pytest.raises(AssertionError, match="offline device"):
+        executor(torch.ones(1, 1))
+
+
+def test_inference_with_gradient_accumulation_is_refused_when_wrapped():
+    with pytest.raises(poptorch.Error, match="gradientAccumulation to 1"):
+        poptorch.inferenceModel(Convolutional(), options(1, 2))
+
+
+def test_options_of_another_type_are_refused():
+    with pytest.raises(poptorch.Error, match="Invalid type: 'options'"):
+        poptorch.inferenceModel(Convolutional(), {"deviceIterations": 2})
+
+
+def test_the_executor_keeps_a_frozen_copy_and_the_user_keeps_default():
+    chosen = poptorch.Options()
+    executor = poptorch.inferenceModel(Convolutional(), chosen)
+    assert chosen.defaultOutputMode()
+    assert executor.options.output_mode == poptorch.OutputMode.All
+    with pytest.raises(AttributeError, match="frozen"):
+        chosen.deviceIterations(2)
+
+
+def test_compile_hooks_run_around_every_compilation():
+    order = []
+    before = poptorch.registerPreCompileHook(lambda: order.append("before"))
+    after = poptorch.registerPostCompileHook(lambda: order.append("after"))
+    try:
+        executor = poptorch.inferenceModel(nn.Linear(1, 1))
+        executor.compile(torch.ones(1, 1))
+    finally:
+        before.remove()
+        after.remove()
+    poptorch.inferenceModel(nn.Linear(1, 1))(torch.ones(1, 1))
+    assert order == ["before", "after"]
+    with pytest.raises(RuntimeError, match="must be callable"):
+        poptorch.registerPreCompileHook(3)
+
+
+class TestLookUps:
+    """Unknown attributes of an executor are the module's."""
+
+    def test_attributes_methods_and_state_dict(self, trained):
+        model, executor, _ = trained
+        assert executor.linear is model.linear
+        assert list(executor.state_dict()) == list(model.state_dict())
+        assert len(list(executor.parameters())) == len(list(model.parameters()))
+        executor.eval()
+        assert not model.training
+        with pytest.raises(AttributeError, match="nothing"):
+            executor.nothing  # noqa: B018
+
+    def test_two_training_executors_of_one_module_share_nothing_but_the_host(self):
+        model = nn.Linear(2, 2)
+        first, second = poptorch.inferenceModel(model), poptorch.inferenceModel(model)
+        x = torch.ones(1, 2)
+        before = first(x)
+        second(x)
+        with torch.no_grad():
+            model.weight.zero_()
+        second.copyWeightsToDevice()
+        assert torch.equal(first(x), before)
+        assert torch.equal(second(x)[0], model.bias.detach())
+
+    def test_a_deep_copy_of_a_trained_module_trains_on_its_own(self, trained):
+        model, executor, _ = trained
+        twin = copy.deepcopy(model)
+        other = poptorch.trainingModel(twin, None, poptorch.optim.SGD(twin.parameters(), lr=0.1))
+        x, labels = images(4)
+        assert executor(x, labels)[1].item() == pytest.approx(other(x, labels)[1].item(), rel=1e-6)
+        for a, b in zip(model.parameters(), twin.parameters()):
+            torch.testing.assert_close(a.detach(), b.detach())
+        other(x, labels)
+        assert not torch.equal(model.linear.weight.detach(), twin.linear.weight.detach())
+
+    def test_private_names_that_programs_use(self, trained):
+        model, executor, _ = trained
+        assert executor._user_model is model
+        assert executor._executable
+        assert poptorch._impl.isWrapped(model)
+        assert poptorch._impl._restoreWrapperIfNecessary(model) is model
+        executor.destroy()
+        assert executor._executable is None
+        assert not poptorch._impl.isWrapped(model)

@@ -1,0 +1,70 @@
+"""What a compiled program would cost: the IPU model's report through the executor."""
+
+import pytest
+import torch
+from torch import nn
+
+import ipu_train.emulator as poptorch
+from ipu_train.ipumodel import Settings, Target, plan, trace
+
+from ..networks import Convolutional, images, options, twins
+
+
+def compiled(micro_batch=4, accumulation=2, momentum=0.9):
+    model, _ = twins()
+    executor = poptorch.trainingModel(
+        model,
+        options(1, accumulation),
+        poptorch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum),
+    )
+    executor.compile(*images(micro_batch * accumulation))
+    return executor
+
+
+def test_it_is_the_plan_of_one_micro_batch():
+    report = compiled().report()
+
+    class WithLabels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = Convolutional()
+
+        def forward(self, x, labels):
+            return self.model(x, labels)
+
+    program = trace(WithLabels(), [torch.empty(4, 3, 6, 6), torch.zeros(4, dtype=torch.int64)], loss=None)
+    settings = Settings(precision="32.32", optimizer="momentum", gradient_accumulation=2)
+    expected = plan(program, Target.named("mk2"), settings)
+    assert report.to_json()["total_bytes"] == expected.to_json()["total_bytes"]
+    assert report.to_json()["cycles"] == expected.to_json()["cycles"]
+    assert report.micro_batch_size == 4
+
+
+def test_momentum_costs_optimizer_state():
+    state = [
+        compiled(momentum=m).report().to_json()["ipus"][0]["categories_bytes"]["optimizer_state"]
+        for m in (0.0, 0.9)
+    ]
+    weights = sum(p.numel() for p in Convolutional().parameters())
+    assert state[0] == 0
+    assert state[1] >= 4 * weights
+
+
+def test_blocks_are_stages_on_ipus_of_their_own():
+    model, _ = twins()
+    poptorch.BeginBlock(model.conv, ipu_id=0)
+    poptorch.BeginBlock(model.linear, ipu_id=1)
+    chosen = options(1, 3)
+    chosen.setExecutionStrategy(poptorch.PipelinedExecution(poptorch.AutoStage.SameAsIpu))
+    executor = poptorch.trainingModel(model, chosen, poptorch.optim.SGD(model.parameters(), lr=0.1))
+    executor(*images(12))
+    report = executor.report()
+    assert len(report.ipus) == 2
+    assert "IPU 1" in report.table()
+
+
+def test_it_needs_a_compiled_model_and_a_known_chip():
+    with pytest.raises(poptorch.Error, match="has not been compiled"):
+        poptorch.inferenceModel(Convolutional()).report()
+    with pytest.raises(ValueError, match="mk2"):
+        compiled().report("mk9")
