@@ -5,7 +5,7 @@ from typing import Any, List, NamedTuple, Optional
 import torch
 
 from . import device, initial_weights
-from .config import Config, Resolved, nearest
+from .config import Config, Resolved
 from .data.mixing import COLUMNS, MixingDraws
 from .mixing import Mixing
 from .models import (
@@ -15,7 +15,6 @@ from .models import (
     keeps_statistics_of_its_own,
     meets_in_batch_norm_only,
     needs_stacked_replicas,
-    norm_names,
     set_sync_groups,
     weight_decay_exempt,
 )
@@ -34,24 +33,6 @@ PRECISIONS = {  # precision: (dtype of activations, dtype of weights)
     "16.32": (torch.float16, torch.float32),
     "16.16": (torch.float16, torch.float16),
 }
-
-
-# Arguments of ``models.build`` that are no options, and where they come from.
-_SET_ELSEWHERE = {
-    name: f"set model.{name}"
-    for name in (
-        "name",
-        "num_classes",
-        "norm",
-        "norm_groups",
-        "norm_eps",
-        "proxy_norm",
-        "proxy_norm_eps",
-        "proxy_norm_expectation",
-        "proxy_norm_quantiles",
-    )
-}
-_SET_ELSEWHERE["in_channels"] = "the images have it"
 
 
 class Assembly(NamedTuple):
@@ -84,19 +65,9 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
     """The network, initialised from ``training.seed``.
 
     Raises:
-        ConfigError: a model, norm or option that the zoo does not know.
+        ConfigError: options or groups that the network cannot have.
     """
-    norm = resolved.config.model.norm
-    if norm not in norm_names():
-        near = nearest(norm, norm_names())
-        hint = f'; did you mean "{near}"?' if near else ""
-        message = f"no norm is called {norm}{hint} (norms: {', '.join(norm_names())})"
-        raise resolved.error("model.norm", message)
     torch.manual_seed(resolved.config.training.seed)
-    for option in resolved.config.model.options:
-        if option in _SET_ELSEWHERE:
-            message = f"{option} is no option of the network: {_SET_ELSEWHERE[option]}"
-            raise resolved.error(f"model.options.{option}", message)
     try:
         network = _build(resolved.config, num_classes, channels)
     except OptionError as error:
@@ -109,6 +80,8 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
 
 def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
     model = config.model
+    exact = model.proxy_norm_quantiles is None  # expectation exact has none
+    quantiles = {} if exact else {"proxy_norm_quantiles": model.proxy_norm_quantiles}
     return build(
         model.name,
         num_classes=model.num_classes or num_classes,
@@ -118,7 +91,7 @@ def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
         proxy_norm=bool(model.proxy_norm),
         proxy_norm_eps=model.proxy_norm_eps,
         proxy_norm_expectation=model.proxy_norm_expectation,
-        proxy_norm_quantiles=model.proxy_norm_quantiles or 200,
+        **quantiles,
         in_channels=channels,
         **model.options,
     )

@@ -56,14 +56,13 @@ def _count(text: str) -> int:
 
 
 def _list() -> List[str]:
-    from .models import names, native_image_size, norm_names
-    from .models.norms import NORMS
+    from .models import NORM_TRAITS, names, native_image_size, norm_names
 
     lines = ["models (side of the images in pixels)"]
     lines += [f"  {name:<26}{native_image_size(name):>4}" for name in names()]
     lines += ["norms (model.norm)"]
     for norm in norm_names():
-        takes = "takes Proxy Norm" if NORMS[norm].takes_proxy_norm else "has an activation of its own"
+        takes = "takes Proxy Norm" if NORM_TRAITS[norm].takes_proxy_norm else "has an activation of its own"
         lines.append(f"  {norm:<14}{takes if norm != 'none' else 'no normalisation'}")
     lines.append("Layers of one model: ipu-train models show NAME")
     return lines

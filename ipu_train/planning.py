@@ -5,6 +5,7 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .config import Resolved
+from .config.data import Generated, ImageFolder, Synthetic
 from .ipumodel.planner import plan
 from .ipumodel.report import Report
 from .ipumodel.settings import Settings
@@ -38,9 +39,11 @@ class Images(NamedTuple):
 def images_of(resolved: Resolved) -> Images:
     """Shape and number of classes of the configured images, without opening them where that can be known."""
     data = resolved.config.data
-    channels, size, classes = _IMAGES.get(data.name, (data.channels or 3, 32, data.num_classes or 10))
-    if data.name == "imagefolder":
-        classes = _classes_in(data.path) or _FOLDER_CLASSES
+    if isinstance(data, (Generated, Synthetic)):
+        return Images(data.channels, data.image_size, data.num_classes)
+    if isinstance(data, ImageFolder):
+        return Images(3, data.side, _classes_in(data.path) or _FOLDER_CLASSES)
+    channels, size, classes = _IMAGES[data.name]
     return Images(channels, data.image_size or size, classes)
 
 

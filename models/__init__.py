@@ -5,9 +5,13 @@ Importing this module imports no torch; the first ``build`` does.
 
 from difflib import get_close_matches
 from importlib import import_module
-from typing import List, Optional
+from typing import Dict, List, NamedTuple, Optional
+
+from .option_kinds import OptionKind, declared
 
 __all__ = [
+    "NORM_TRAITS",
+    "NormTraits",
     "OptionError",
     "build",
     "describe",
@@ -19,6 +23,7 @@ __all__ = [
     "native_image_size",
     "needs_stacked_replicas",
     "norm_names",
+    "option_kinds",
     "set_sync_groups",
     "use_proxy_norm_kernel",
     "weight_decay_exempt",
@@ -75,11 +80,40 @@ def names() -> List[str]:
     return list(MODELS)
 
 
+class NormTraits(NamedTuple):
+    """What can be set of a norm: ``norm_groups``, and whether Proxy Norm can follow its activation."""
+
+    takes_groups: bool = False
+    takes_proxy_norm: bool = True
+
+
+# The norms of ``norms.NORMS``, known without torch.
+NORM_TRAITS: Dict[str, NormTraits] = {
+    "batch": NormTraits(),
+    "sync_batch": NormTraits(),
+    "layer": NormTraits(),
+    "group": NormTraits(takes_groups=True),
+    "instance": NormTraits(),
+    "none": NormTraits(),
+    "evonorm_s0": NormTraits(takes_groups=True, takes_proxy_norm=False),
+    "evonorm_b0": NormTraits(takes_proxy_norm=False),
+    "frn": NormTraits(takes_proxy_norm=False),
+}
+
+
 def norm_names() -> List[str]:
     """The norms that ``build`` knows."""
-    from .norms import NORMS
+    return list(NORM_TRAITS)
 
-    return list(NORMS)
+
+_STANDARDISATION = OptionKind("weight_standardisation", "bool", False, False)
+
+
+def option_kinds(name: str) -> Dict[str, OptionKind]:
+    """The options that ``build`` takes for a model beside its named arguments; KeyError for an unknown model."""
+    module, function, fixed, _ = MODELS[name]
+    own = {option: kind for option, kind in declared(module, function).items() if option not in fixed}
+    return {**own, _STANDARDISATION.name: _STANDARDISATION}
 
 
 def native_image_size(name: str) -> int:
@@ -126,14 +160,15 @@ def build(
     module, function, fixed, norm_defaults = MODELS[name]
     make = getattr(import_module("." + module, __name__), function)
     from .norms import make_norms
-    from .options import OptionError, check_kind, keyword_options
+    from .options import OptionError
 
-    known = [option for option in keyword_options(make) if option not in fixed]
-    for option, value in options.items():
+    known = option_kinds(name)
+    for option, value in {**options, _STANDARDISATION.name: weight_standardisation}.items():
         if option not in known:
-            raise OptionError(option, _unknown(f"option of model {name!r}:", option, known))
-        check_kind(option, value, make)
-    check_kind("weight_standardisation", weight_standardisation, build)
+            raise OptionError(option, _unknown(f"option of model {name!r}:", option, list(known)))
+        message = known[option].complaint(value)
+        if message:
+            raise OptionError(option, message)
 
     proxy = None
     if proxy_norm:

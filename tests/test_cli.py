@@ -16,7 +16,7 @@ from ipu_train import cli
         (["--config", "quickstart", "model.nmae=x"], 'did you mean "name"'),
         (["--config", "quickstart", "training.epochs=none"], "training.epochs"),
         (["--config", "quickstart", "extra"], "section.key=value"),
-        (["--config", "quickstart", "model.name=resnet9"], "Did you mean 'resnet8'"),
+        (["--config", "quickstart", "model.name=resnet9"], 'did you mean "resnet8"'),
         (["--config", "quickstart", "model.norm_groups=5"], "cannot split 16 channels into 5 groups"),
         (
             ["--config", "quickstart", "data.name=imagefolder", "data.path=nowhere", "data.image_size=8"],

@@ -14,7 +14,7 @@ ALLOWED = {
     "ipu_train.kernels": set(),
     "ipu_train.ipumodel": set(),
     "ipu_train.emulator": {"ipu_train.ipumodel"},
-    "ipu_train.config": set(),
+    "ipu_train.config": {"ipu_train.models"},
     "ipu_train.configs": set(),
 }
 FORBIDDEN = {

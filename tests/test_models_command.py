@@ -45,7 +45,7 @@ def test_settings_and_image_size_are_taken(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["show", "resnt20"], "Did you mean 'resnet20'?"),
+        (["show", "resnt20"], 'did you mean "resnet20"?'),
         (
             ["show", "resnet20", "model.norm=grop"],
             'model.norm: no norm is called grop; did you mean "group"?',
@@ -89,7 +89,7 @@ def test_what_would_be_ignored_is_refused(capsys, arguments, message):
 def test_a_name_is_a_name_whatever_it_holds(capsys, name):
     status, _, err = run(capsys, "show", name)
     assert status == 2
-    assert f"unknown model {name!r}" in err
+    assert f"no model is called {name}" in err
 
 
 def test_parameters_of_all_layers_add_up_for_every_norm(capsys):

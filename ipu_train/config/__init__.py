@@ -1,17 +1,16 @@
 """What a run is: a typed, checked configuration from one YAML file and overrides. Imports nothing heavy."""
 
+from .data import DataConfig
 from .errors import ConfigError, Problem, nearest
-from .learning import (
-    AveragingConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-    ValidationConfig,
-)
-from .loading import Resolved, builtin_folder, builtin_names, load, load_text
+from .files import builtin_folder, builtin_names
+from .loading import Resolved, load, load_text
+from .messages import section
 from .network import ModelConfig
-from .running import CheckpointConfig, DataConfig, DeviceConfig, LoggingConfig
+from .optimizer import OptimizerConfig
+from .running import CheckpointConfig, DeviceConfig, LoggingConfig
+from .schedule import AveragingConfig, ScheduleConfig
 from .schema import Config
+from .training import TrainingConfig, ValidationConfig
 
 __all__ = [
     "AveragingConfig",
@@ -33,4 +32,5 @@ __all__ = [
     "load",
     "load_text",
     "nearest",
+    "section",
 ]

@@ -1,14 +1,18 @@
 """What the sections of the schema share."""
 
-from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, List, Tuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Annotated, Literal
 
 Complaint = Tuple[str, str]  # (dotted key inside the section, message)
 
 PROBLEMS = "ipu_train_problems"  # the error type under which a section reports several problems at once
+TEXT = "ipu_train_text"  # the error type of a text that cannot be a name or a path
+
+# Linux takes no longer path
+LONGEST_TEXT = 4096
 
 
 def complain(complaints: List[Complaint]) -> None:
@@ -27,31 +31,14 @@ class Section(BaseModel):
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
 
-    # Value of ``name`` -> the keys that choice reads, with their defaults. A key of this table that the
-    # chosen name does not read must stay null, so that no setting is ever ignored in silence.
-    READS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-
     def complaints(self) -> Iterator[Complaint]:
         """What is wrong between the keys of this section, each being valid by itself."""
         return iter(())
 
     @model_validator(mode="after")
     def _check(self) -> "Section":
-        complain([*self._choose(), *self.complaints()])
+        complain(list(self.complaints()))
         return self
-
-    def _choose(self) -> Iterator[Complaint]:
-        if not self.READS:
-            return
-        chosen = self.READS[self.name]  # type: ignore[attr-defined]
-        for key in sorted({key for row in self.READS.values() for key in row}):
-            value = getattr(self, key)
-            if key in chosen:
-                if value is None:
-                    self.fill(key, chosen[key])
-            elif value is not None:
-                readers = ", ".join(name for name, row in self.READS.items() if key in row)
-                yield key, f"{self.name} does not read it (only {readers}); remove it or set it to null"
 
     def fill(self, key: str, value: Any) -> None:
         """Put a default in the place of null, so that the resolved configuration shows what is used."""
@@ -82,11 +69,32 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+def _usable(value: str) -> str:
+    """Refuse what no file system and no terminal takes: nothing at all, control characters, half characters."""
+    if not value.strip():
+        raise PydanticCustomError(TEXT, "must not be empty")
+    if len(value) > LONGEST_TEXT:
+        raise PydanticCustomError(TEXT, f"must have at most {LONGEST_TEXT} characters, and has {len(value)}")
+    wrong = next((c for c in value if ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000), None)
+    if wrong is not None:
+        raise PydanticCustomError(TEXT, f"must not hold the character {wrong!a}")
+    return value
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 AutoFlag = Annotated[Literal["auto", True, False], BeforeValidator(_auto_flag)]
 AutoOff = Annotated[Literal["auto", "off"], BeforeValidator(_auto_off)]
 Precision = Annotated[Literal["32.32", "16.32", "16.16"], BeforeValidator(_precision)]
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text), AfterValidator(_usable)]
 FloatType = Literal["float16", "float32"]
 
-Defaults = Dict[str, Dict[str, Any]]
+# Bounds that no run has a reason to leave. Beyond them a typing error is likelier than a wish, and what follows is a
+# machine without memory or a number that float32 cannot hold.
+MOST_EPOCHS = 100_000
+MOST_UPDATES = 10**9
+MOST_IMAGES_AT_ONCE = 2**16  # of a micro-batch
+MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
+LARGEST_SIDE = 4096  # pixels
+LARGEST_SCALING = 2.0**64  # of a loss; float32 ends at 2^128
+
+Epochs = Annotated[float, Field(ge=0, le=MOST_EPOCHS)]

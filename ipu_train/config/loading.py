@@ -1,15 +1,15 @@
 """A YAML file and overrides -> a checked configuration that knows where each of its values comes from."""
 
-import importlib.util
 import os
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
 
-from .errors import ConfigError, Problem, suggestion
+from .errors import ConfigError, Problem
+from .files import find, read_text
+from .layers import Texts, Written, laid, read
 from .messages import complaints
 from .overrides import AFTER_FILE, Override, apply, parse_overrides
 from .printing import dump, explain, leaves
-from .reader import Lines, parse
 from .schema import SECTIONS, Config
 
 DEFAULT, OVERRIDE = "default", "override"
@@ -22,14 +22,14 @@ class Resolved(NamedTuple):
         config: the configuration; every default is filled in.
         origins: dotted path of each value -> ``resnet.yaml:12``, ``override`` or ``default``.
         source: the YAML file.
-        text: what it holds.
+        texts: what it and the bases below it hold.
         overrides: what was changed beside it.
     """
 
     config: Config
     origins: Dict[str, str]
     source: Path
-    text: str
+    texts: Texts
     overrides: Tuple[str, ...]
 
     @property
@@ -51,7 +51,7 @@ class Resolved(NamedTuple):
         Raises:
             ConfigError: the overrides do not fit.
         """
-        return load_text(self.text, self.source, (*self.overrides, *overrides))
+        return _load(self.texts, (*self.overrides, *overrides))
 
     def error(self, path: str, message: str) -> ConfigError:
         """An error about one value that only another part of the program can judge (a model's name, say).
@@ -61,73 +61,6 @@ class Resolved(NamedTuple):
         origin = self.origins.get(path, DEFAULT)
         place = str(self.source) if origin == DEFAULT else origin
         return ConfigError([Problem(place, path, message)])
-
-
-def builtin_folder() -> Path:
-    """The folder of the recipes that ship with ipu-train."""
-    spec = importlib.util.find_spec("ipu_train.configs")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError([Problem("ipu_train.configs", "", "is not installed; reinstall ipu-train")])
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def builtin_names() -> List[str]:
-    """Names of the recipes that ship with ipu-train."""
-    return sorted(path.stem for path in builtin_folder().glob("*.yaml"))
-
-
-def find(name_or_path: Union[str, "os.PathLike[str]"]) -> Path:
-    """The file that a path, or the bare name of a recipe that ships with ipu-train, stands for.
-
-    Raises:
-        ConfigError: there is no such file, or it is a folder.
-    """
-    text = os.fspath(name_or_path)
-    path = Path(text).expanduser()
-    bare = os.sep not in text and "/" not in text
-    if path.is_file():
-        return path
-    if bare and text:
-        builtin = builtin_folder() / (text if text.endswith((".yaml", ".yml")) else text + ".yaml")
-        if builtin.is_file():
-            return builtin
-    if path.is_dir():
-        raise _unusable(text, _folder_message(path))
-    names = builtin_names()
-    few = len(names) <= 12
-    listed = f"recipes: {', '.join(names)}" if few else f"{len(names)} recipes in {builtin_folder()}"
-    known = f" ({listed})" if names else ""
-    if bare:
-        stem = text[: -len(".yaml")] if text.endswith(".yaml") else text
-        raise _unusable(text, f"no such file, and no recipe of that name{suggestion(stem, names)}{known}")
-    siblings = [item.name for item in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-    if not path.parent.is_dir():
-        raise _unusable(text, f"no such file: the folder {path.parent} does not exist")
-    raise _unusable(text, f"no such file{suggestion(path.name, siblings)}")
-
-
-def _folder_message(path: Path) -> str:
-    inside = sorted(item.name for item in path.glob("*.yaml"))
-    if "config.yaml" in inside:
-        return f"is a folder; did you mean {path / 'config.yaml'}?"
-    return "is a folder, not a YAML file" + (f" (it holds {', '.join(inside[:5])})" if inside else "")
-
-
-def _unusable(place: str, message: str) -> ConfigError:
-    return ConfigError([Problem(place or '""', "", message)])
-
-
-def read_text(path: Path) -> str:
-    """The text of a file; every way in which that can fail is a ConfigError that names the file."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unusable(str(path), f"cannot be read: {error.strerror or error}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _unusable(f"{path}:{line}", "is not UTF-8 text; is it really a YAML file?") from None
 
 
 def load(name_or_path: Union[str, "os.PathLike[str]"], overrides: Iterable[str] = ()) -> Resolved:
@@ -145,33 +78,31 @@ def load(name_or_path: Union[str, "os.PathLike[str]"], overrides: Iterable[str] 
 
 
 def load_text(text: str, source: Path, overrides: Iterable[str] = ()) -> Resolved:
-    """:func:`load` of a text that is already read; ``source`` is its name in messages."""
-    place, overrides = str(source), tuple(overrides)
+    """:func:`load` of a text that is already read; ``source`` is its name in messages, and where bases are near."""
+    return _load([(source, text)], tuple(overrides))
+
+
+def _load(texts: Texts, overrides: Tuple[str, ...]) -> Resolved:
+    source = texts[0][0]
     parsed, problems = parse_overrides(overrides)
     try:
-        values, lines, found = parse(text, place)
+        layers, found = read(texts)
     except ConfigError as error:
         raise ConfigError(problems + error.problems) from None
     problems += found
-    if values is None:
-        problems.append(Problem(place, "", "is empty; give at least model.name and data.name"))
-        raise ConfigError(problems)
-    if not isinstance(values, dict):
-        kind = "a list" if isinstance(values, list) else "a single value"
-        message = f"holds {kind}; a configuration is a mapping of sections (model:, data:, ...) to their keys"
-        raise ConfigError(problems + [Problem(place, "", message)])
-    values = {key: {} if value is None and key in SECTIONS else value for key, value in values.items()}
+    values, places = laid(layers)
     by_path: Dict[str, Tuple[int, Override]] = {}
     for position, override in enumerate(parsed):
         top = override.path.split(".")[0]
         if isinstance(values.get(top, {}), dict) or top not in SECTIONS:
             apply(values, override)
             by_path[override.path] = (position, override)
-    problems += [_locate(path, message, place, lines, by_path) for path, message in complaints(values)]
+    problems += [_locate(path, message, source, places, by_path) for path, message in complaints(values)]
     if problems:
         raise ConfigError(problems)
     config = Config.model_validate(values)
-    return Resolved(config, dict(_origins(config, source, lines, by_path)), source, text, overrides)
+    origins = dict(_origins(config, places, by_path))
+    return Resolved(config, origins, source, [(layer.source, layer.text) for layer in layers], overrides)
 
 
 def _above(path: str) -> Iterator[str]:
@@ -187,22 +118,28 @@ def _overridden(path: str, by_path: Dict[str, Tuple[int, Override]]) -> Optional
 
 
 def _locate(
-    path: str, message: str, place: str, lines: Lines, by_path: Dict[str, Tuple[int, Override]]
+    path: str,
+    message: str,
+    source: Path,
+    places: Mapping[str, Written],
+    by_path: Dict[str, Tuple[int, Override]],
 ) -> Problem:
     found = _overridden(path, by_path)
     if found is not None:
         return Problem(found[1].place, path, message, AFTER_FILE + found[0])
-    line = next((lines[candidate] for candidate in _above(path) if candidate in lines), None)
-    return Problem(f"{place}:{line}" if line else place, path, message, line or 0)
+    written = next((places[candidate] for candidate in _above(path) if candidate in places), None)
+    return (
+        Problem(str(source), path, message)
+        if written is None
+        else Problem(written[0], path, message, written.order)
+    )
 
 
 def _origins(
-    config: Config, source: Path, lines: Lines, by_path: Dict[str, Tuple[int, Override]]
+    config: Config, places: Mapping[str, Written], by_path: Dict[str, Tuple[int, Override]]
 ) -> Iterator[Tuple[str, str]]:
     for path, _ in leaves(config):
         if _overridden(path, by_path) is not None:
             yield path, OVERRIDE
-        elif path in lines:
-            yield path, f"{source.name}:{lines[path]}"
         else:
-            yield path, DEFAULT
+            yield path, places[path].origin if path in places else DEFAULT

@@ -1,15 +1,19 @@
 """pydantic's findings -> messages that name the key, what is allowed and the nearest valid name."""
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type
+from typing import Any, Iterable, Iterator, List, Mapping, Tuple
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from .base import PROBLEMS, Section
+from .base import PROBLEMS
 from .errors import suggestion
-from .schema import SECTIONS, Config, complaints_between
+from .keys import BASE, key, keys_of, split, words
+from .schema import CHOICES, SECTIONS, Config, complaints_between
 
 Complaint = Tuple[str, str]
+
+# A file with more mistakes than this is no configuration; looking for the nearest valid names would take long.
+_MOST = 200
 
 
 def complaints(values: Any) -> List[Complaint]:
@@ -17,7 +21,7 @@ def complaints(values: Any) -> List[Complaint]:
     try:
         Config.model_validate(values)
     except ValidationError as error:
-        found = list(_translate(error, Config, ""))
+        found = list(_translate(error))
         if isinstance(values, Mapping):
             found += _between_valid_sections(values, found)
         return _unique(found)
@@ -27,66 +31,74 @@ def complaints(values: Any) -> List[Complaint]:
 def _between_valid_sections(values: Mapping[str, Any], found: List[Complaint]) -> List[Complaint]:
     """Checks between those sections that are valid: pydantic waits with them until all are."""
     wrong = {path.split(".")[0] for path, _ in found}
-    valid: Dict[str, Section] = {}
-    for name in SECTIONS:
-        if name not in wrong:
-            section = Config.model_fields[name].annotation
-            valid[name] = section.model_validate(values.get(name, {}))  # type: ignore[union-attr]
-    return list(complaints_between(valid))
+    return list(complaints_between({n: section(n, **values.get(n, {})) for n in SECTIONS if n not in wrong}))
+
+
+def section(which: str, **keys: Any) -> Any:
+    """One typed section by itself: ``section("optimizer", name="adam", learning_rate=1e-3)``.
+
+    Raises:
+        pydantic.ValidationError: they do not fit.
+    """
+    if which in CHOICES:
+        keys = CHOICES[which].prepared(keys)
+        typed = CHOICES[which].chosen(keys)
+        if typed is not None:
+            return typed.model_validate(keys)
+    adapter: TypeAdapter = TypeAdapter(Config.model_fields[which].annotation)
+    return adapter.validate_python(keys)
 
 
 def _unique(found: List[Complaint]) -> List[Complaint]:
     return list(dict.fromkeys(found))
 
 
-def _translate(error: ValidationError, model: Type[BaseModel], prefix: str) -> Iterator[Complaint]:
-    for detail in error.errors(include_url=False):
-        path = _dotted(detail["loc"], prefix)
+def _translate(error: ValidationError) -> Iterator[Complaint]:
+    details = error.errors(include_url=False)
+    for detail in details[:_MOST]:
+        location, chosen = _without_choice(detail["loc"])
+        path = _dotted(location)
         if detail["type"] == PROBLEMS:
-            for key, message in detail["ctx"]["complaints"]:
-                yield f"{path}.{key}" if path else key, message
+            for name, message in detail["ctx"]["complaints"]:
+                yield f"{path}.{name}" if path else name, message
         elif detail["type"] == "extra_forbidden":
-            yield path, _unknown_key(path)
+            yield path, _unknown_key(path, chosen)
         elif detail["type"] == "missing":
             yield path, _missing(path)
+        elif detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            given = detail["input"].get("name")
+            yield f"{path}.name", _must_be_one_of(CHOICES[path].sections, given)
         else:
-            yield path, _message(detail, path)
+            yield path, _message(detail, path, chosen)
+    if len(details) > _MOST:
+        yield "", f"and {len(details) - _MOST} more mistakes; is it really a configuration of ipu-train?"
 
 
-def _dotted(location: Tuple[Any, ...], prefix: str) -> str:
-    text = prefix
+def _without_choice(location: Tuple[Any, ...]) -> Tuple[Tuple[Any, ...], str]:
+    """pydantic names the choice between a section and its key: ("optimizer", "sgd", "momentum")."""
+    if len(location) > 1 and location[0] in CHOICES:
+        return (location[0], *location[2:]), str(location[1])
+    return location, ""
+
+
+def _dotted(location: Tuple[Any, ...]) -> str:
+    text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 
 
-def field(path: str) -> Optional[Any]:
-    """pydantic's description of the key ``section.key`` (or of what it holds), None for an unknown one."""
-    model: Any = Config
-    found = None
-    for part in path.split("[")[0].split("."):
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return found
-        found = model.model_fields.get(part)
-        if found is None:
-            return None
-        model = found.annotation
-    return found
-
-
-def keys_of(path: str) -> List[str]:
-    """The valid keys of a section, or of the top level for an empty path."""
-    model = Config if not path else getattr(Config.model_fields.get(path), "annotation", None)
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _unknown_key(path: str) -> str:
-    section, _, key = path.rpartition(".")
-    names = keys_of(section)
+def _unknown_key(path: str, chosen: str) -> str:
+    head, _, name = path.rpartition(".")
+    names = keys_of(head)
+    if chosen and name in names:
+        readers = ", ".join(CHOICES[head].readers(name))
+        return f"{chosen} does not read it (only {readers}); remove it or set it to null"
     # A key that another section knows was most likely put in the wrong place, not misspelt.
-    elsewhere = [f"{name}.{key}" for name in SECTIONS if name != section and key in keys_of(name)]
-    hint = f"; {elsewhere[0]} exists" if elsewhere else suggestion(key, names)
-    return f"unknown key{hint} (allowed in {section or 'a configuration'}: {', '.join(names)})"
+    elsewhere = [f"{other}.{name}" for other in SECTIONS if other != head and name in keys_of(other)]
+    hint = f"; {elsewhere[0]} exists" if elsewhere else suggestion(name, names)
+    allowed = names if head else [BASE, *names]
+    return f"unknown key{hint} (allowed in {head or 'a configuration'}: {', '.join(allowed)})"
 
 
 def _missing(path: str) -> str:
@@ -96,7 +108,7 @@ def _missing(path: str) -> str:
 
 
 def _about(path: str) -> str:
-    known = field(path)
+    known = key(*split(path))
     return f" ({known.description})" if known is not None and known.description else ""
 
 
@@ -121,6 +133,7 @@ _PLAIN = {
     "list_type": "must be a list, such as [a, b]",
     "dict_type": "must be a mapping of names to values",
     "model_type": "must be a section of keys, not a single value",
+    "model_attributes_type": "must be a section of keys, not a single value",
 }
 _BOUNDS = {
     "greater_than": ("gt", "must be above {}"),
@@ -132,13 +145,26 @@ _BOUNDS = {
 }
 
 
-def _message(detail: Mapping[str, Any], path: str) -> str:
+def _must_be_one_of(allowed: Iterable[str], value: Any) -> str:
+    hint = suggestion(value, allowed) if isinstance(value, str) else ""
+    return f"must be one of {', '.join(allowed)}; got {show(value)}{hint}"
+
+
+def _not_one_of(path: str, value: Any, chosen: str) -> str:
+    """A value that is none of the words of its key; it may be a word of another choice's key."""
+    known = key(*split(path))
+    if known is None:
+        return f"is not allowed; got {show(value)}"
+    takers = [name for name, field in known.fields.items() if value in words(field.annotation)]
+    message = _must_be_one_of(words(known.fields[chosen].annotation), value)
+    return f"{message} ({show(value)} is for {', '.join(takers)} only)" if takers else message
+
+
+def _message(detail: Mapping[str, Any], path: str, chosen: str) -> str:
     kind, value, ctx = detail["type"], detail["input"], detail.get("ctx", {})
     got = f"; got {show(value)}"
     if kind == "literal_error":
-        allowed = _choices(path)
-        hint = suggestion(value, allowed) if isinstance(value, str) else ""
-        return f"must be one of {', '.join(allowed)}{got}{hint}"
+        return _not_one_of(path, value, chosen)
     if kind in _PLAIN:
         what = _PLAIN[kind]
     elif kind in _BOUNDS:
@@ -147,27 +173,6 @@ def _message(detail: Mapping[str, Any], path: str) -> str:
         what = template.format(f"{bound:g}" if isinstance(bound, float) else bound)
     else:
         what = detail["msg"]
-    if kind == "model_type" and path in SECTIONS:
+    if kind in ("model_type", "model_attributes_type") and path in SECTIONS:
         return f"{what}{got} (keys: {', '.join(keys_of(path))})"
     return f"{what}{got}{_about(path)}"
-
-
-def _choices(path: str) -> List[str]:
-    """The values a key may have, from the annotation of its field, through Optional and Annotated."""
-    known = field(path)
-    choices: List[str] = []
-
-    def collect(annotation: Any) -> None:
-        for argument in getattr(annotation, "__args__", ()):
-            if isinstance(argument, bool):
-                choices.append("true" if argument else "false")
-            elif isinstance(argument, (str, int)):
-                choices.append(str(argument))
-            elif argument is type(None):
-                choices.append("null")
-            else:
-                collect(argument)
-
-    if known is not None:
-        collect(known.annotation)
-    return choices

@@ -2,10 +2,12 @@
 
 from typing import Any, Dict, Iterator, List, Optional
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from typing_extensions import Literal
 
-from .base import Complaint, Flag, Section, Text
+from .. import models
+from .base import MOST_CLASSES, Complaint, Flag, Section, Text
+from .errors import suggestion
 
 # Settings of Proxy Norm (eps and the number of quantiles are those of Labatie et al. 2021).
 _PROXY_NORM_USUAL = {
@@ -15,8 +17,18 @@ _PROXY_NORM_USUAL = {
     "proxy_norm_statistics": "per_micro_batch",
     "proxy_norm_kernel": "auto",
 }
-# Norms that surely have no groups to choose; names that are not known here are judged where models are built.
-_WITHOUT_GROUPS = ("batch", "sync_batch", "layer", "instance", "none", "frn", "evonorm_b0")
+# Arguments of ``models.build`` that are keys of this section, and no options.
+_KEYS_OF_THEIR_OWN = (
+    "name",
+    "num_classes",
+    "norm",
+    "norm_groups",
+    "norm_eps",
+    "proxy_norm",
+    "proxy_norm_eps",
+    "proxy_norm_expectation",
+    "proxy_norm_quantiles",
+)
 
 
 class ModelConfig(Section):
@@ -29,23 +41,27 @@ class ModelConfig(Section):
         "`ipu-train models` lists all.",
     )
     norm_groups: Optional[int] = Field(
-        None, ge=1, description="Groups of channels of norm group. null: the model's own number."
+        None, ge=1, le=2**16, description="Groups of channels of norm group. null: the model's own number."
     )
     norm_replicas: Optional[int] = Field(
         None,
         ge=1,
+        le=4096,
         description="Consecutive replicas whose micro-batches share the statistics of norm sync_batch. "
         "null: all replicas.",
     )
     norm_eps: Optional[float] = Field(
-        None, gt=0, description="Added to the variance inside the norm. null: the norm's own value."
+        None,
+        gt=1e-38,
+        le=1e3,
+        description="Added to the variance inside the norm. null: the norm's own value.",
     )
     proxy_norm: Optional[Flag] = Field(
         None,
         description="Proxy Norm after each activation that follows a norm (Labatie et al. 2021). "
         "null: true for layer, group and instance norm, false for batch and none.",
     )
-    proxy_norm_eps: float = Field(0.03, gt=0, description="Added to the proxy's variance.")
+    proxy_norm_eps: float = Field(0.03, gt=1e-38, le=1e3, description="Added to the proxy's variance.")
     proxy_norm_expectation: Literal["quantiles", "exact"] = Field(
         "quantiles",
         description="How the mean and variance of the activated proxy are computed: over quantiles of a "
@@ -53,7 +69,7 @@ class ModelConfig(Section):
         "in the paper, or exactly (closed form, or Gauss-Hermite).",
     )
     proxy_norm_quantiles: Optional[int] = Field(
-        None, ge=2, description="Number of quantiles of expectation quantiles. null: 200."
+        None, ge=2, le=100_000, description="Number of quantiles of expectation quantiles. null: 200."
     )
     proxy_norm_statistics: Literal["per_micro_batch", "per_update"] = Field(
         "per_micro_batch",
@@ -65,10 +81,11 @@ class ModelConfig(Section):
         description="Implementation of Proxy Norm: the PopART custom op, plain torch, or whichever is there.",
     )
     num_classes: Optional[int] = Field(
-        None, ge=1, description="Outputs of the classifier. null: the data set's."
+        None, ge=1, le=MOST_CLASSES, description="Outputs of the classifier. null: the data set's."
     )
     options: Dict[str, Any] = Field(
         default_factory=dict,
+        max_length=100,
         description="Further keyword arguments of the model, such as dropout, stochastic_depth, width or "
         "weight_standardisation.",
     )
@@ -87,29 +104,34 @@ class ModelConfig(Section):
     train_only: Optional[List[Text]] = Field(
         None,
         min_length=1,
+        max_length=4096,
         description="Modules whose parameters are trained, such as [stage7, head_conv, head_norm, fc]; all "
         "other parameters stay as they are. null: everything is trained.",
     )
 
+    @field_validator("options", mode="before")
+    @classmethod
+    def _without_nulls(cls, options: Any) -> Any:
+        """An option that is null is the network's own, as it is where it is not named at all."""
+        return {k: v for k, v in options.items() if v is not None} if isinstance(options, dict) else options
+
     def complaints(self) -> Iterator[Complaint]:
-        if self.norm_groups is not None and self.norm in _WITHOUT_GROUPS:
-            yield (
-                "norm_groups",
-                f"read by norm group only, and norm is {self.norm}; remove it or set it to null",
-            )
-        if self.norm_replicas is not None and self.norm != "sync_batch":
-            yield "norm_replicas", f"read by norm sync_batch only, and norm is {self.norm}; remove it"
+        if self.name not in models.names():
+            hint = suggestion(self.name, models.names())
+            yield "name", f"no model is called {self.name}{hint} (`ipu-train models` lists all)"
+        else:
+            yield from self._option_complaints()
+        traits = models.NORM_TRAITS.get(self.norm)
+        if traits is None:
+            names = models.norm_names()
+            hint = suggestion(self.norm, names)
+            yield "norm", f"no norm is called {self.norm}{hint} (norms: {', '.join(names)})"
+        else:
+            yield from self._norm_complaints(traits)
         if self.weights is None:
             for key in ("averaged_weights", "new_classifier"):
                 if getattr(self, key):
                     yield key, "set, but no weights are loaded; give model.weights or remove it"
-        if self.proxy_norm is None:
-            self.fill("proxy_norm", self.norm in ("layer", "group", "instance"))
-        elif self.proxy_norm and self.norm == "none":
-            yield (
-                "proxy_norm",
-                "needs a norm before the activation, and norm is none; set one of them otherwise",
-            )
         if not self.proxy_norm:
             for key, usual in _PROXY_NORM_USUAL.items():
                 if getattr(self, key) not in (None, usual):
@@ -119,3 +141,42 @@ class ModelConfig(Section):
                 self.fill("proxy_norm_quantiles", 200)
         elif self.proxy_norm_quantiles is not None:
             yield "proxy_norm_quantiles", "not read by expectation exact; remove it or set it to null"
+
+    def _norm_complaints(self, traits: models.NormTraits) -> Iterator[Complaint]:
+        if self.norm_groups is not None and not traits.takes_groups:
+            yield (
+                "norm_groups",
+                f"read by norm group only, and norm is {self.norm}; remove it or set it to null",
+            )
+        if self.norm_replicas is not None and self.norm != "sync_batch":
+            yield "norm_replicas", f"read by norm sync_batch only, and norm is {self.norm}; remove it"
+        if self.proxy_norm is None:
+            self.fill("proxy_norm", self.norm in ("layer", "group", "instance"))
+        elif self.proxy_norm and self.norm == "none":
+            yield (
+                "proxy_norm",
+                "needs a norm before the activation, and norm is none; set one of them otherwise",
+            )
+        elif self.proxy_norm and not traits.takes_proxy_norm:
+            yield (
+                "proxy_norm",
+                f"norm {self.norm} has an activation of its own, which no Proxy Norm can follow",
+            )
+
+    def _option_complaints(self) -> Iterator[Complaint]:
+        known = models.option_kinds(self.name)
+        for option, value in self.options.items():
+            if option in _KEYS_OF_THEIR_OWN:
+                yield f"options.{option}", f"{option} is no option of the network: set model.{option}"
+            elif option == "in_channels":
+                yield f"options.{option}", "in_channels is no option of the network: the images have it"
+            elif option not in known:
+                hint = suggestion(option, known)
+                yield (
+                    f"options.{option}",
+                    f"{option} is no option of {self.name}{hint} (options: {', '.join(known)})",
+                )
+            else:
+                message = known[option].complaint(value)
+                if message:
+                    yield f"options.{option}", message

@@ -3,7 +3,7 @@
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
 from .errors import ConfigError, Problem, suggestion
-from .messages import keys_of
+from .keys import BASE, keys_of
 from .reader import parse
 from .schema import SECTIONS
 
@@ -43,6 +43,8 @@ def parse_override(text: str, position: int = 0) -> Override:
         raise fail("has no key before the =; write section.key=value, such as training.epochs=5")
     if len(parts) == 1 and path in SECTIONS:
         raise fail(f"{path} is a section; set its keys one by one, such as {path}.{keys_of(path)[0]}=...")
+    if path == BASE:
+        raise fail("a base is named in a file: write base: NAME at its top")
     if parts[0] not in keys_of(""):
         sections = [name for name in SECTIONS if path in keys_of(name)]
         hint = f"; did you mean {sections[0]}.{path}?" if sections else suggestion(parts[0], keys_of(""))

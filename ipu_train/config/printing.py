@@ -37,7 +37,7 @@ def scalar(value: Any) -> str:
 
 def leaves(config: Config) -> Iterator[Tuple[str, Any]]:
     """(dotted path, value) of everything in a configuration; lists and empty mappings are values."""
-    yield from _leaves(config.model_dump(), "")
+    yield from _leaves(config.values(), "")
 
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[Tuple[str, Any]]:
@@ -62,11 +62,11 @@ def _lines(values: Mapping[str, Any], prefix: str, indent: str) -> Iterator[Tupl
 
 
 def dump(config: Config) -> str:
-    return "".join(line + "\n" for line, _ in _lines(config.model_dump(), "", ""))
+    return "".join(line + "\n" for line, _ in _lines(config.values(), "", ""))
 
 
 def explain(config: Config, origins: Dict[str, str]) -> str:
-    lines = list(_lines(config.model_dump(), "", ""))
+    lines = list(_lines(config.values(), "", ""))
     width = min(max(len(line) for line, path in lines if path), 60)
     text = ""
     for line, path in lines:

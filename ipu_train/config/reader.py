@@ -4,6 +4,9 @@ PyYAML parses; this module builds the values itself, because PyYAML's own constr
 equal keys without a word, reads ``1e-4`` as a string and ``off``, ``1:30`` or ``2021-06-07`` as something
 other than what is written (YAML 1.1). Plain scalars are read as YAML 1.2's core schema does: ``true`` /
 ``false``, ``null``, numbers, else a string; ``_`` may group digits.
+
+Size, depth and number of values are bounded, aliases counted as often as they are used: no text makes the reader run
+for long or fill the memory.
 """
 
 import re
@@ -24,10 +27,39 @@ _FLOAT = re.compile(
 )
 
 
+# A resolved recipe has 4 thousand characters, 130 values and a depth of 3.
+MOST_CHARACTERS = 100_000
+MOST_VALUES = 5_000
+DEEPEST = 20
+LONGEST_NUMBER = 40  # digits
+
+
+class TooMuch(yaml.MarkedYAMLError):
+    """More than any configuration needs."""
+
+
 class _Composer(yaml.SafeLoader):
-    """PyYAML's parser with the resolvers above in place of its YAML 1.1 ones."""
+    """PyYAML's parser with the resolvers above in place of its YAML 1.1 ones, and with bounds."""
 
     yaml_implicit_resolvers: Dict[str, List[Tuple[str, Any]]] = {}
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = self.values = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        self.values += 1
+        if self.depth > DEEPEST or self.values > 2 * MOST_VALUES:  # keys and values
+            mark = self.peek_event().start_mark
+            what = f"nested deeper than {DEEPEST} levels" if self.depth > DEEPEST else _MANY
+            raise TooMuch(None, None, what, mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+_MANY = f"holds more than {MOST_VALUES} values"
 
 
 # One ordered list: what fits none of the patterns is a string.
@@ -54,14 +86,22 @@ def parse(text: str, place: str) -> Tuple[Any, Lines, List[Problem]]:
         not stop the reading (keys given twice, keys that are no names).
 
     Raises:
-        ConfigError: the text is no YAML; the message has line and column.
+        ConfigError: the text is no YAML, or larger than any configuration; the message has line and column.
     """
+    if len(text) > MOST_CHARACTERS:
+        message = (
+            f"has {len(text):,} characters, more than any configuration ({MOST_CHARACTERS:,}); is it one?"
+        )
+        raise ConfigError([Problem(place, "", message)])
     try:
         node = _compose(text)
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(error, text, place)]) from None
     builder = _Builder(place)
-    value = None if node is None else builder.build(node, "", set())
+    try:
+        value = None if node is None else builder.build(node, "", set())
+    except TooMuch as error:
+        raise ConfigError([_syntax_problem(error, text, place)]) from None
     return value, builder.lines, builder.problems
 
 
@@ -87,6 +127,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, place: str) -> Problem:
             what += "; YAML indents with spaces, and this line has a tab"
         elif "mapping values are not allowed" in what:
             what += '; quote a value that holds ": ", and indent the keys of one section alike'
+    if isinstance(error, TooMuch):
+        return Problem(f"{place}:{line}:{column}", "", f"{what}, more than any configuration needs", line)
     return Problem(f"{place}:{line}:{column}", "", f"not valid YAML: {what}", line)
 
 
@@ -97,12 +139,14 @@ class _Builder:
         self.place = place
         self.lines: Lines = {}
         self.problems: List[Problem] = []
+        self.values = 0
 
     def problem(self, node, path: str, message: str) -> None:
         line = node.start_mark.line + 1
         self.problems.append(Problem(f"{self.place}:{line}", path, message, line))
 
     def build(self, node, path: str, above: Set[int]) -> Any:
+        self.count(node, above)
         if id(node) in above:
             self.problem(node, path, "an alias that contains itself")
             return None
@@ -112,6 +156,17 @@ class _Builder:
             inside = above | {id(node)}
             return [self.build(item, f"{path}[{i}]", inside) for i, item in enumerate(node.value)]
         return self.scalar(node, path)
+
+    def count(self, node, above: Set[int]) -> None:
+        """One more value; an alias counts as often as it is used.
+
+        Raises:
+            TooMuch: beyond the bounds.
+        """
+        self.values += 1
+        if self.values > MOST_VALUES or len(above) > DEEPEST:
+            what = _MANY if self.values > MOST_VALUES else f"nested deeper than {DEEPEST} levels"
+            raise TooMuch(None, None, f"{what} (with its aliases)", node.start_mark)
 
     def mapping(self, node, path: str, above: Set[int]) -> Dict[str, Any]:
         result: Dict[str, Any] = {}
@@ -146,6 +201,7 @@ class _Builder:
             if id(source) in above:
                 self.problem(source, path, "an alias that contains itself")
                 continue
+            self.count(source, above)
             result.update(self.mapping(source, path, above | {id(source)}))
         return result
 
@@ -157,6 +213,9 @@ class _Builder:
                 return None
             if kind == "bool":
                 return {"true": True, "false": False}[text.lower()]
+            if kind == "int" and len(text) > LONGEST_NUMBER:
+                self.problem(node, path, f"a number of {len(text)} digits is too long")
+                return None
             if kind == "int":
                 return int(text.replace("_", ""), 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
             if kind == "float":

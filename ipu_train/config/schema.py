@@ -1,37 +1,59 @@
 """The schema: all sections, and what must hold between them."""
 
-from typing import Callable, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from .. import models
 from .base import Complaint, Section, Text, complain
-from .learning import (
-    AveragingConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-    ValidationConfig,
-)
+from .choices import Choice
+from .data import SOURCES, Data, DataConfig, ImageFolder
 from .network import ModelConfig
-from .running import AUTO_SPLITS, CheckpointConfig, DataConfig, DeviceConfig, LoggingConfig
+from .optimizer import OPTIMIZERS, Optimizer, OptimizerConfig, Sgd
+from .running import AUTO_SPLITS, CheckpointConfig, DeviceConfig, LoggingConfig
+from .schedule import (
+    AVERAGES,
+    SCHEDULES,
+    Averaging,
+    AveragingConfig,
+    Cosine,
+    NoAverage,
+    Schedule,
+    ScheduleConfig,
+    Step,
+)
+from .training import TrainingConfig, ValidationConfig
+
+# The sections whose key ``name`` chooses among typed sections.
+CHOICES: Dict[str, Choice] = {
+    "data": SOURCES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "averaging": AVERAGES,
+}
 
 
 class Config(Section):
     """One run."""
 
     model: ModelConfig
-    data: DataConfig
-    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    data: Data
+    optimizer: Optimizer = Field(default_factory=Sgd)
+    schedule: Schedule = Field(default_factory=Cosine)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
-    averaging: AveragingConfig = Field(default_factory=AveragingConfig)
+    averaging: Averaging = Field(default_factory=NoAverage)
     device: DeviceConfig = Field(default_factory=DeviceConfig)
     logging: LoggingConfig = Field(default_factory=LoggingConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     run_dir: Optional[Text] = Field(
         None, description="Folder of the run. null: runs/<name of the configuration>/<UTC time>."
     )
+
+    @field_validator(*CHOICES, mode="before")
+    @classmethod
+    def _prepared(cls, values: Any, info: ValidationInfo) -> Any:
+        return CHOICES[str(info.field_name)].prepared(values)
 
     @property
     def global_batch_size(self) -> int:
@@ -55,15 +77,27 @@ class Config(Section):
         complain(list(complaints_between({name: getattr(self, name) for name in SECTIONS})))
         return self
 
+    def values(self) -> Dict[str, Any]:
+        """Plain values, section by section; keys that a choice does not read are null."""
+        values = self.model_dump()
+        return {key: CHOICES[key].whole(v) if key in CHOICES else v for key, v in values.items()}
+
 
 SECTIONS = [name for name in Config.model_fields if name != "run_dir"]
+
+
+def _images_fit_the_model(model: ModelConfig, data: DataConfig) -> Iterator[Complaint]:
+    if isinstance(data, ImageFolder) and model.name in models.names():
+        for key, message in data.settle(models.native_image_size(model.name)):
+            yield f"data.{key}", message
 
 
 def _schedule_fits_the_run(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Complaint]:
     epochs = training.epochs
     if schedule.warmup_epochs > epochs:
         yield "schedule.warmup_epochs", f"is longer than the run of {epochs} epochs (training.epochs)"
-    late = [milestone for milestone in schedule.milestones or [] if milestone >= max(epochs, 1)]
+    milestones = schedule.milestones if isinstance(schedule, Step) else []
+    late = [milestone for milestone in milestones if milestone >= max(epochs, 1)]
     if late:
         yield (
             "schedule.milestones",
@@ -73,13 +107,14 @@ def _schedule_fits_the_run(schedule: ScheduleConfig, training: TrainingConfig) -
 
 
 def _final_rate_is_lower(schedule: ScheduleConfig, optimizer: OptimizerConfig) -> Iterator[Complaint]:
-    final, rate = schedule.final_learning_rate, optimizer.learning_rate
-    if optimizer.learning_rate_batch_size is None and final is not None and rate is not None and final > rate:
+    final = schedule.final_learning_rate if isinstance(schedule, Cosine) else 0.0
+    rate = optimizer.learning_rate
+    if optimizer.learning_rate_batch_size is None and final > rate:
         yield "schedule.final_learning_rate", f"is above optimizer.learning_rate ({rate:g})"
 
 
 def _averaging_starts_in_the_run(averaging: AveragingConfig, training: TrainingConfig) -> Iterator[Complaint]:
-    if averaging.start_epoch is not None and averaging.start_epoch >= training.epochs:
+    if getattr(averaging, "start_epoch", 0) >= training.epochs:
         yield (
             "averaging.start_epoch",
             f"is not before the end of the run of {training.epochs} epochs (training.epochs)",
@@ -100,7 +135,7 @@ def _updates_on_the_host(
         yield who, f"{reason} after each weight update, which needs training.device_iterations 1"
     if training.precision == "16.16":
         yield who, f"{reason} from float32 weights; choose training.precision 16.32 or 32.32"
-    if optimizer.max_grad_norm is not None:
+    if getattr(optimizer, "max_grad_norm", None) is not None:
         yield who, f"{reason}, where the gradient norm of all weights is not known; remove max_grad_norm"
     if optimizer.name == "lamb":
         yield who, f"{reason}, and lamb does not let the host read gradients; choose another optimizer"
@@ -123,6 +158,7 @@ def _groups_of_replicas(model: ModelConfig, training: TrainingConfig) -> Iterato
 
 
 BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
+    _images_fit_the_model,
     _schedule_fits_the_run,
     _final_rate_is_lower,
     _averaging_starts_in_the_run,

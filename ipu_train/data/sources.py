@@ -1,12 +1,13 @@
 """From the data section of a configuration to training and validation images."""
 
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 
 from ..config import DataConfig
+from ..config.data import VALIDATION_FRACTION, Digits, Downloaded, Generated, ImageFolder, Synthetic
 from . import keyed
 from .augment import Shift
 from .datasets import ArrayImages, Augment, ImageDataset
@@ -15,8 +16,6 @@ from .errors import DataError
 from .files import CENTRE_SHARE, open_files
 from .folder import Files, find_splits, scan
 from .generated import GeneratedImages, SyntheticImages
-
-_DEFAULT_FRACTION = 0.2
 
 
 class DataSource(NamedTuple):
@@ -56,14 +55,14 @@ def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None
     Raises:
         DataError: images cannot be found, downloaded or decoded; the message names the file or folder.
     """
-    if config.name == "digits":
+    if isinstance(config, Digits):
         source = _digits(config, seed)
-    elif config.name == "imagefolder":
+    elif isinstance(config, ImageFolder):
         source = _imagefolder(config, seed, progress)
-    elif config.name in TORCHVISION:
-        source = _torchvision(config, seed)
-    else:
+    elif isinstance(config, (Generated, Synthetic)):
         source = _made(config, seed)
+    else:
+        source = _torchvision(config, seed)
     if config.mean is not None and config.std is not None:
         if len(config.mean) != source.channels:
             raise DataError(
@@ -145,14 +144,14 @@ def _from_arrays(
     )
 
 
-def _digits(config: DataConfig, seed: int) -> DataSource:
+def _digits(config: Digits, seed: int) -> DataSource:
     """scikit-learn's 1797 handwritten digits: 8 x 8 pixels, grey levels 0..16 (Alpaydin and Kaynak 1998)."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
-    train, validation = stratified_split(labels, config.validation_fraction or _DEFAULT_FRACTION)
+    train, validation = stratified_split(labels, config.validation_fraction)
     return _from_arrays(
         config,
         seed,
@@ -162,14 +161,14 @@ def _digits(config: DataConfig, seed: int) -> DataSource:
     )
 
 
-def _torchvision(config: DataConfig, seed: int) -> DataSource:
+def _torchvision(config: Downloaded, seed: int) -> DataSource:
     known = TORCHVISION[config.name]
-    train, validation, class_names = read_torchvision(known, config.path, bool(config.download))
+    train, validation, class_names = read_torchvision(known, config.path, config.download)
     return _from_arrays(config, seed, train, validation, class_names, known.mean, known.std)
 
 
-def _imagefolder(config: DataConfig, seed: int, progress: Optional[bool]) -> DataSource:
-    root, size = Path(config.path or "").expanduser(), int(config.image_size or 0)
+def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSource:
+    root, size = Path(config.path).expanduser(), config.side
     train_folder, validation_folder = find_splits(root, config.train_split, config.validation_split)
     train = scan(train_folder)
     if validation_folder is not None:
@@ -180,7 +179,7 @@ def _imagefolder(config: DataConfig, seed: int, progress: Optional[bool]) -> Dat
         validation = scan(validation_folder, train.class_names)
     else:
         try:
-            indices = stratified_split(train.labels, config.validation_fraction or _DEFAULT_FRACTION)
+            indices = stratified_split(train.labels, config.validation_fraction or VALIDATION_FRACTION)
         except DataError as error:
             raise DataError(f"{train_folder}: {error}") from None
         train, validation = _chosen(train, indices[0]), _chosen(train, indices[1])
@@ -213,9 +212,8 @@ def _chosen(files: Files, indices: np.ndarray) -> Files:
     return Files([files.paths[i] for i in indices], files.labels[indices], files.class_names)
 
 
-def _made(config: DataConfig, seed: int) -> DataSource:
-    length, classes = int(config.length or 0), int(config.num_classes or 0)
-    channels, size = int(config.channels or 0), int(config.image_size or 0)
+def _made(config: Union[Generated, Synthetic], seed: int) -> DataSource:
+    length, classes, channels, size = config.length, config.num_classes, config.channels, config.image_size
     shape = (classes, channels, size)
     others = max(length // 5, classes)
     augment = _augment(config, seed, size)

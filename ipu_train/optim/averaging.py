@@ -10,6 +10,7 @@ from typing import Dict, Iterable, Mapping, Optional
 import torch
 
 from ..config import AveragingConfig
+from ..config.schedule import ExponentialAverage, MeanAverage
 
 State = Dict[str, torch.Tensor]
 
@@ -105,7 +106,9 @@ class WeightAverage:
 
 def build_average(config: AveragingConfig) -> Optional[WeightAverage]:
     """The average of a configuration's averaging section; None for none."""
-    return None if config.name == "none" else WeightAverage(config.name, config.decay)
+    if isinstance(config, ExponentialAverage):
+        return WeightAverage(config.name, config.decay)
+    return WeightAverage(config.name) if isinstance(config, MeanAverage) else None
 
 
 def average_states(

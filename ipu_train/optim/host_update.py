@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 import torch
 
 from ..config import OptimizerConfig
+from ..config.optimizer import Lars as LarsConfig
 from ..models.held_statistics import HeldStatistics
 from ..models.proxy_norm import HELD, ProxyNorm
 from .optimizers import GRADIENT_SCALE, Exempt, build_optimizer
@@ -57,7 +58,7 @@ def lars_step(
 class Lars:
     """LARS on tensors by name. Parameters exempt from weight decay get plain momentum, as in MLPerf's rules."""
 
-    def __init__(self, config: OptimizerConfig, weights: Tensors, exempt: Dict[str, bool]) -> None:
+    def __init__(self, config: LarsConfig, weights: Tensors, exempt: Dict[str, bool]) -> None:
         self.config, self.exempt = config, exempt
         self.velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
 
@@ -70,10 +71,10 @@ class Lars:
                 gradient,
                 self.velocity[name],
                 learning_rate,
-                config.momentum or 0.0,
-                0.0 if exempt else config.weight_decay or 0.0,
+                config.momentum,
+                0.0 if exempt else config.weight_decay,
                 None if exempt else config.trust_coefficient,
-                config.eps or 0.0,
+                config.eps,
             )
 
     def state_dict(self) -> Tensors:
@@ -179,25 +180,26 @@ def build_host_update(
         network: in its final dtype, with ``requires_grad`` off where nothing is to be trained.
         exempt: tells from name and parameter whether it is exempt from weight decay.
     """
-    if config.name != "lars" and not per_update_statistics:
+    on_host = isinstance(config, LarsConfig)
+    if not on_host and not per_update_statistics:
         return None
     held = _hold(network) if per_update_statistics else None
     sites = {f"{n}." if n else "" for n, m in network.named_modules() if isinstance(m, ProxyNorm)}
     parameters = [
         (name, parameter)
         for name, parameter in network.named_parameters()
-        if parameter.requires_grad and (config.name == "lars" or name.rpartition(".")[0] + "." in sites)
+        if parameter.requires_grad and (on_host or name.rpartition(".")[0] + "." in sites)
     ]
     updated = [(name, p) for name, p in parameters if name.rpartition(".")[2] not in HELD]
     if not updated:  # the sites are frozen: their statistics never change
         return None
     weights = {name: p.detach() for name, p in updated}
-    if config.name == "lars":
+    if isinstance(config, LarsConfig):
         rule: Any = Lars(config, weights, {name: exempt(name, p) for name, p in updated})
     else:
         from .. import emulator
 
-        optimizer = build_optimizer(emulator, updated, config, config.learning_rate or 0.0, exempt)
+        optimizer = build_optimizer(emulator, updated, config, config.learning_rate, exempt)
         name_of = {id(p): name for name, p in updated}
         names = [[name_of[id(p)] for p in group["params"]] for group in optimizer.param_groups]
         rule = PopTorchRule(optimizer, weights, names)

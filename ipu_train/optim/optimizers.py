@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Iterable, List, Tuple
 import torch
 
 from ..config import OptimizerConfig
+from ..config.optimizer import Adam, AdamW, RmsProp
 
 # lars: PopTorch has none; its device side only hands out gradients (see host_update.py)
 CLASSES = {
@@ -17,7 +18,16 @@ CLASSES = {
 }
 
 # Keys of the section that are no arguments of the optimizer, or are handed over by name below.
-_NOT_PASSED = ("learning_rate", "weight_decay")
+_NOT_PASSED = (
+    "name",
+    "learning_rate",
+    "learning_rate_batch_size",
+    "weight_decay",
+    "loss_scaling_epochs",
+    "loss_scaling_factor",
+    "automatic_loss_scaling",
+)
+_LARS_PASSES = ("loss_scaling", "accum_type")  # the device only hands out gradients
 _TYPES = {"float16": torch.float16, "float32": torch.float32}
 
 # All powers of two, so that scaling rounds nothing. EPS dwarfs every root mean square gradient.
@@ -36,8 +46,6 @@ def base_learning_rate(config: OptimizerConfig, global_batch_size: int) -> float
         config: the optimizer section.
         global_batch_size: images of one weight update.
     """
-    if config.learning_rate is None:
-        raise ValueError("the optimizer section has no learning_rate; build it through OptimizerConfig")
     if config.learning_rate_batch_size is None:
         return config.learning_rate
     return config.learning_rate * global_batch_size / config.learning_rate_batch_size
@@ -77,11 +85,11 @@ def read_out_group(config: OptimizerConfig, parameters: Iterable[torch.nn.Parame
     group: Dict[str, Any] = {"params": list(parameters), "weight_decay": 0.0}
     if config.name in ("sgd", "lars"):
         group.update(lr=GRADIENT_SCALE, momentum=0.0, dampening=0.0)
-    elif config.name == "rmsprop":
+    elif isinstance(config, RmsProp):
         root = EPS**0.5 if config.use_tf_variant else EPS
         group.update(lr=GRADIENT_SCALE * root, eps=EPS, momentum=0.0)
-    elif config.name in ("adam", "adamw"):
-        group.update(lr=GRADIENT_SCALE * EPS, eps=EPS, betas=(0.0, (config.betas or [0.9, 0.999])[1]))
+    elif isinstance(config, (Adam, AdamW)):
+        group.update(lr=GRADIENT_SCALE * EPS, eps=EPS, betas=(0.0, config.betas[1]))
     else:
         raise ValueError(f"gradients cannot be read through {config.name}; choose another optimizer")
     return group
@@ -89,10 +97,10 @@ def read_out_group(config: OptimizerConfig, parameters: Iterable[torch.nn.Parame
 
 def arguments(config: OptimizerConfig) -> Dict[str, Any]:
     """Keyword arguments of the PopTorch optimizer, without the learning rate and the weight decay."""
-    result: Dict[str, Any] = {"loss_scaling": config.loss_scaling}
-    for key in ["accum_type"] if config.name == "lars" else config.READS[config.name]:
-        value = getattr(config, key)
-        if key not in _NOT_PASSED and value is not None:
+    result: Dict[str, Any] = {}
+    for key, value in config.model_dump().items():
+        passed = key in _LARS_PASSES if config.name == "lars" else key not in _NOT_PASSED
+        if passed and value is not None:
             result[key] = _TYPES[value] if key.endswith("accum_type") else value
     if "betas" in result:
         result["betas"] = tuple(result["betas"])
@@ -122,7 +130,7 @@ def build_optimizer(
     """
     on_host = {id(parameter): parameter for parameter in read_out}
     trained = [(name, p) for name, p in named_parameters if id(p) not in on_host]
-    groups = parameter_groups(trained, config.weight_decay or 0.0, exempt)
+    groups = parameter_groups(trained, config.weight_decay, exempt)
     if on_host:
         groups.append(read_out_group(config, on_host.values()))
     if not groups:

@@ -3,6 +3,7 @@
 import math
 
 from ..config import OptimizerConfig, ScheduleConfig
+from ..config.schedule import Cosine, Exponential, Step
 
 
 def warmup(step: int, warmup_steps: int) -> float:
@@ -49,15 +50,15 @@ def learning_rate(
     """
     total = steps_per_epoch * total_epochs
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
-    if schedule.name == "cosine":
+    if isinstance(schedule, Cosine):
         progress = (step - warmup_steps) / max(1, total - warmup_steps)
-        rate = cosine(base_lr, schedule.final_learning_rate or 0.0, progress)
-    elif schedule.name == "step":
-        passed = [m for m in schedule.milestones or [] if step >= _steps(m, steps_per_epoch, total)]
-        rate = stepped(base_lr, _known(schedule.factor), len(passed))
-    elif schedule.name == "exponential":
-        periods = step / (steps_per_epoch * _known(schedule.decay_epochs))
-        rate = exponential(base_lr, _known(schedule.factor), periods, bool(schedule.staircase))
+        rate = cosine(base_lr, schedule.final_learning_rate, progress)
+    elif isinstance(schedule, Step):
+        passed = [m for m in schedule.milestones if step >= _steps(m, steps_per_epoch, total)]
+        rate = stepped(base_lr, schedule.factor, len(passed))
+    elif isinstance(schedule, Exponential):
+        periods = step / (steps_per_epoch * schedule.decay_epochs)
+        rate = exponential(base_lr, schedule.factor, periods, schedule.staircase)
     else:
         rate = base_lr
     return rate * warmup(step, warmup_steps)
@@ -71,9 +72,3 @@ def loss_scaling(optimizer: OptimizerConfig, step: int, steps_per_epoch: int) ->
 
 def _steps(milestone: float, steps_per_epoch: int, total: int) -> int:
     return round(milestone * (total if milestone < 1 else steps_per_epoch))
-
-
-def _known(value) -> float:
-    if value is None:
-        raise ValueError("the schedule lacks a value that it reads; build it through ScheduleConfig")
-    return value

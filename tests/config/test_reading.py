@@ -145,7 +145,7 @@ def test_an_unreadable_file_says_so(tmp_path, monkeypatch):
 
 def test_bare_names_are_recipes_of_the_package(tmp_path, monkeypatch):
     write(tmp_path, MINIMAL, "quickstart.yaml")
-    monkeypatch.setattr("ipu_train.config.loading.builtin_folder", lambda: tmp_path)
+    monkeypatch.setattr("ipu_train.config.files.builtin_folder", lambda: tmp_path)
     monkeypatch.chdir("/")
     assert load("quickstart").name == "quickstart"
     assert load("quickstart.yaml").source == tmp_path / "quickstart.yaml"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ipu_train.config import DataConfig
+from ipu_train.config import section
 from ipu_train.data import DataError, open_data
 from ipu_train.data.datasets import ArrayImages
 from ipu_train.data.files import FileImages
@@ -25,7 +25,7 @@ def make(root, *classes, count=5, size=(12, 10), suffix="png"):
 
 def folder(path, **keys):
     return open_data(
-        DataConfig(name="imagefolder", path=str(path), image_size=keys.pop("image_size", 8), **keys)
+        section("data", name="imagefolder", path=str(path), image_size=keys.pop("image_size", 8), **keys)
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ipu_train.config import DataConfig
+from ipu_train.config import section
 from ipu_train.data import IGNORED_LABEL, DataError, EpochSampler, PaddedDataset, loader, open_data
 from ipu_train.data.augment import Shift
 from ipu_train.data.datasets import ArrayImages, ImageDataset
@@ -92,7 +92,7 @@ def test_an_error_in_a_worker_is_one_line_too(workers):
 @pytest.mark.parametrize("name", ["digits", "generated", "synthetic"])
 def test_data_sets_can_be_sent_to_another_process(name):
     """PopTorch's asynchronous loading starts its process afresh (fork server) and pickles the data set."""
-    source = open_data(DataConfig(name=name))
+    source = open_data(section("data", name=name))
     for part in (source.train, PaddedDataset(source.validation, 7)):
         images, labels = pickle.loads(pickle.dumps(part)).batch([(2, 5), (0, 1)])
         expected = part.batch([(2, 5), (0, 1)])

@@ -11,14 +11,14 @@ import torch
 import torchvision
 from sklearn.datasets import load_digits
 
-from ipu_train.config import DataConfig
+from ipu_train.config import section
 from ipu_train.data import DataError, open_data
 from ipu_train.data.downloads import default_path
 from ipu_train.data.sources import stratified_split
 
 
 def digits(**keys):
-    return open_data(DataConfig(name="digits", **keys))
+    return open_data(section("data", name="digits", **keys))
 
 
 def check_items(source):
@@ -41,7 +41,7 @@ def test_digits_are_scikit_learns_split_once_for_all():
     assert sorted(map(bytes, parts)) == sorted(map(bytes, original)), "each digit in exactly one part"
     share = np.bincount(source.validation.labels) / np.bincount(load_digits().target)
     assert np.abs(share - 0.2).max() < 0.005, "stratified"
-    again = open_data(DataConfig(name="digits"), seed=5)
+    again = open_data(section("data", name="digits"), seed=5)
     assert np.array_equal(again.validation.tensor, source.validation.tensor), "the split depends on no seed"
     pixels = source.train.tensor.double() / 255
     assert source.mean[0] == pytest.approx(float(pixels.mean())) and source.std[0] == pytest.approx(
@@ -90,7 +90,7 @@ def test_fashion_mnist_is_read_through_torchvision(tmp_path):
         write_idx(raw / f"{part}-labels-idx1-ubyte", (np.arange(len(images)) % 10).astype(np.uint8))
         for kind in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(b""))
-    config = DataConfig(name="fashion_mnist", path=str(tmp_path), download=False, augment="none")
+    config = section("data", name="fashion_mnist", path=str(tmp_path), download=False, augment="none")
     source = open_data(config)
     check_items(source)
     assert np.array_equal(source.train.tensor.numpy()[:, 0], pixels["train"])
@@ -122,7 +122,7 @@ def test_cifar_is_read_through_torchvision(tmp_path, monkeypatch, name, classes)
     monkeypatch.setattr(base, "train_list", train_list)
     monkeypatch.setattr(base, "test_list", test_list)
     monkeypatch.setattr(base, "meta", {**base.meta, "md5": hashlib.md5(meta).hexdigest()})
-    source = open_data(DataConfig(name=name, path=str(tmp_path), augment="none"))
+    source = open_data(section("data", name=name, path=str(tmp_path), augment="none"))
     check_items(source)
     assert source.num_classes == classes and source.class_names[3] == "class3"
     assert np.array_equal(source.train.tensor.numpy(), train)
@@ -138,14 +138,14 @@ def test_without_files_and_without_network_one_message_says_what_to_do(tmp_path,
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(DataError) as caught:
-        open_data(DataConfig(name="cifar10", path=str(tmp_path)))
+        open_data(section("data", name="cifar10", path=str(tmp_path)))
     message = str(caught.value)
     assert message.startswith(f"CIFAR-10 is not in {tmp_path} and cannot be downloaded (")
     assert "data.path" in message and "data.name=digits" in message and "\n" not in message
     with pytest.raises(DataError, match=r"set data\.download to true"):
-        open_data(DataConfig(name="cifar10", path=str(tmp_path), download=False))
+        open_data(section("data", name="cifar10", path=str(tmp_path), download=False))
     with pytest.raises(DataError, match="there is no such folder"):
-        open_data(DataConfig(name="cifar10", path=str(tmp_path / "x"), download=False))
+        open_data(section("data", name="cifar10", path=str(tmp_path / "x"), download=False))
 
 
 def test_downloads_go_to_the_users_cache(monkeypatch, tmp_path):
@@ -156,14 +156,14 @@ def test_downloads_go_to_the_users_cache(monkeypatch, tmp_path):
 @pytest.mark.parametrize("keys", [{}, {"channels": 1, "num_classes": 3, "image_size": 20, "length": 100}])
 @pytest.mark.parametrize("name", ["generated", "synthetic"])
 def test_made_images_have_the_asked_shape(name, keys):
-    source = open_data(DataConfig(name=name, **keys))
+    source = open_data(section("data", name=name, **keys))
     check_items(source)
     if keys:
         assert (source.channels, source.num_classes, source.image_size, len(source.train)) == (1, 3, 20, 100)
 
 
 def test_a_generated_image_is_a_function_of_seed_and_index():
-    config = DataConfig(name="generated", length=50)
+    config = section("data", name="generated", length=50)
     one, two, other = open_data(config, 1).train, open_data(config, 1).train, open_data(config, 2).train
     images, _ = one.batch([(0, i) for i in range(50)])
     assert torch.equal(two[0, 7][0], images[7]) and torch.equal(two[4, 7][0], images[7])
@@ -175,7 +175,7 @@ def test_generated_images_can_be_learnt_and_noise_cannot():
     """Nearest class mean, learnt on the training images, judged on the validation images."""
 
     def accuracy(name):
-        source = open_data(DataConfig(name=name, length=1000, num_classes=5, image_size=16))
+        source = open_data(section("data", name=name, length=1000, num_classes=5, image_size=16))
         x, y = source.train.batch(range(1000))
         means = torch.stack([x[y == label].float().mean(0) for label in range(5)]).flatten(1)
         x, y = source.validation.batch(range(len(source.validation)))
@@ -185,7 +185,7 @@ def test_generated_images_can_be_learnt_and_noise_cannot():
 
 
 def test_synthetic_images_are_the_same_each_time():
-    config = DataConfig(name="synthetic", length=200)
+    config = section("data", name="synthetic", length=200)
     a, b = open_data(config).train.batch([(0, 3), (5, 3 + 64)])[0]
     assert torch.equal(a, b)
     assert torch.equal(open_data(config).train[3][0], a)

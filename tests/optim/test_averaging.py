@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ipu_train.config import AveragingConfig
+from ipu_train.config import section
 from ipu_train.optim import WeightAverage, average_states, build_average
 
 
@@ -91,6 +91,6 @@ def test_wrong_kinds_and_decays_are_refused():
 
 
 def test_the_configuration_chooses():
-    assert build_average(AveragingConfig()) is None
-    chosen = build_average(AveragingConfig(name="exponential"))
+    assert build_average(section("averaging")) is None
+    chosen = build_average(section("averaging", name="exponential"))
     assert (chosen.kind, chosen.decay) == ("exponential", 0.97)

@@ -6,7 +6,8 @@ import types
 import pytest
 import torch
 
-from ipu_train.config import OptimizerConfig
+from ipu_train.config import OptimizerConfig, section
+from ipu_train.config.optimizer import OPTIMIZERS
 from ipu_train.optim import build_optimizer
 from ipu_train.optim.optimizers import arguments
 
@@ -52,7 +53,7 @@ def model():
 
 def build(net=None, exempt=lambda name, parameter: parameter.ndim == 1, **keys):
     return build_optimizer(
-        recording, (net or model()).named_parameters(), OptimizerConfig(**keys), 0.25, exempt
+        recording, (net or model()).named_parameters(), section("optimizer", **keys), 0.25, exempt
     )
 
 
@@ -112,11 +113,12 @@ def test_no_clipping_unless_asked():
 
 
 def test_every_setting_of_the_section_reaches_the_optimizer():
-    for name, read in OptimizerConfig.READS.items():
+    for name, typed in OPTIMIZERS.sections.items():
         if name == "lars":  # updates on the host
             continue
-        config = OptimizerConfig(name=name, **({"max_grad_norm": 1.0} if "max_grad_norm" in read else {}))
-        assert set(arguments(config)) == set(read) - {"learning_rate", "weight_decay"} | {"loss_scaling"}
+        own = set(typed.model_fields) - set(OptimizerConfig.model_fields)
+        config = section("optimizer", name=name, **({"max_grad_norm": 1.0} if "max_grad_norm" in own else {}))
+        assert set(arguments(config)) == own | {"loss_scaling", "accum_type"}
 
 
 def test_exempt_parameters_do_not_decay_and_frozen_ones_are_left_out():

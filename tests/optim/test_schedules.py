@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from ipu_train.config import OptimizerConfig, ScheduleConfig
+from ipu_train.config import section
 from ipu_train.optim import base_learning_rate, learning_rate, loss_scaling
 
 STEPS, EPOCHS = 7, 6
 
 
 def rates(base=0.8, **keys):
-    schedule = ScheduleConfig(**keys)
+    schedule = section("schedule", **keys)
     return [learning_rate(schedule, base, step, STEPS, EPOCHS) for step in range(STEPS * EPOCHS)]
 
 
@@ -58,7 +58,7 @@ def test_milestones_are_epochs_or_fractions_of_the_run(milestones):
 
 def test_graphcores_efficientnet_drops_146_times_in_350_epochs():
     """Masters et al. 2021: x 0.97 every 2.397 epochs; the 146th drop would fall on the end of the run."""
-    schedule = ScheduleConfig(name="exponential", factor=0.97, decay_epochs=350 / 146, warmup_epochs=5)
+    schedule = section("schedule", name="exponential", factor=0.97, decay_epochs=350 / 146, warmup_epochs=5)
     last = learning_rate(schedule, 1.0, 1668 * 350 - 1, 1668, 350)
     assert last == pytest.approx(0.97**145)
     assert len({learning_rate(schedule, 1.0, s, 100, 350) for s in range(500, 35000)}) == 146 - 2
@@ -78,14 +78,14 @@ def test_constant_is_constant():
 
 
 def test_the_learning_rate_scales_linearly_with_the_batch():
-    config = OptimizerConfig(learning_rate=0.1, learning_rate_batch_size=256)
+    config = section("optimizer", learning_rate=0.1, learning_rate_batch_size=256)
     assert base_learning_rate(config, 1024) == pytest.approx(0.4)
     assert base_learning_rate(config, 64) == pytest.approx(0.025)
-    assert base_learning_rate(OptimizerConfig(learning_rate=0.1), 1024) == 0.1
+    assert base_learning_rate(section("optimizer", learning_rate=0.1), 1024) == 0.1
 
 
 def test_loss_scaling_is_multiplied_after_its_epochs():
-    config = OptimizerConfig(loss_scaling=128.0, loss_scaling_epochs=[1, 2.5], loss_scaling_factor=2.0)
+    config = section("optimizer", loss_scaling=128.0, loss_scaling_epochs=[1, 2.5], loss_scaling_factor=2.0)
     found = [loss_scaling(config, step, steps_per_epoch=4) for step in range(12)]
     assert found == [128.0] * 4 + [256.0] * 6 + [512.0] * 2
-    assert loss_scaling(OptimizerConfig(loss_scaling=8.0), 10**6, 4) == 8.0
+    assert loss_scaling(section("optimizer", loss_scaling=8.0), 10**6, 4) == 8.0

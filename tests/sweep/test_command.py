@@ -152,7 +152,7 @@ def test_an_interrupted_sweep_keeps_its_points_and_goes_on(recipe, tmp_path):
         (["sweep_dir=tiny.yaml"], "Cannot write the sweep folder tiny.yaml"),
         (["--jobs", "0"], "--jobs"),
         (["model.norm_groups=5"], "5 groups"),
-        (["model.name=resnet9"], "Did you mean 'resnet8'"),
+        (["model.name=resnet9"], 'did you mean "resnet8"'),
     ],
 )
 def test_bad_input_is_one_message_and_status_2(arguments, said, recipe, tmp_path, monkeypatch, capsys):

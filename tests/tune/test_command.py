@@ -96,7 +96,7 @@ def test_when_nothing_fits_the_status_is_3_and_nothing_is_written(recipe, tmp_pa
         (["--output", "slow.yaml"], "the given configuration itself"),
         (["--output", "nowhere/tuned.yaml"], "in a folder that exists"),
         (["--jobs", "0"], "--jobs"),
-        (["model.name=resnet9"], "Did you mean 'resnet8'"),
+        (["model.name=resnet9"], 'did you mean "resnet8"'),
         (["--ipus", "2", "training.gradient_accumulation=2"], "allows no pipeline of 2"),
     ],
 )

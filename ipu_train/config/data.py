@@ -1,0 +1,193 @@
+"""The images: the section data, one typed section for each source."""
+
+from typing import Any, Iterator, List, Optional, Union
+
+from pydantic import Field
+from typing_extensions import Annotated, Literal
+
+from .base import LARGEST_SIDE, MOST_CLASSES, AutoFlag, Complaint, Flag, Section, Text
+from .choices import choice
+
+# Share of each class kept for validation where a source has no validation images of its own.
+VALIDATION_FRACTION = 0.2
+_LARGE_IMAGE = 96  # side in pixels from which crops of varied scale are usual
+
+_PerChannel = Annotated[
+    List[Annotated[float, Field(ge=0, le=1)]],
+    Field(min_length=1, max_length=4),
+]
+_Spread = Annotated[List[Annotated[float, Field(ge=1e-6, le=1e3)]], Field(min_length=1, max_length=4)]
+
+_AUGMENT = (
+    "Random changes of the training images. random_resized_crop and centre_crop are for imagefolder, which takes the "
+    "former from 96 pixels on, else flip_crop; centre_crop: its training images are prepared as the validation images "
+    "of random_resized_crop are, for fine-tuning at the test size."
+)
+Augment = Annotated[Literal["none", "flip_crop", "shift"], Field(description=_AUGMENT)]
+FolderAugment = Annotated[
+    Optional[Literal["none", "flip_crop", "shift", "random_resized_crop", "centre_crop"]],
+    Field(description=_AUGMENT),
+]
+_PATH = "Folder of the data set, or where it is downloaded to. Required for imagefolder."
+_SIDE = "Side of the square images in pixels. null: the source's own; for imagefolder the model's."
+_FRACTION = "Share of each class kept for validation where the source has no validation images of its own."
+Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE, description=_SIDE)]
+OwnSide = Annotated[Optional[int], Field(ge=1, le=LARGEST_SIDE, description=_SIDE)]
+Fraction = Annotated[float, Field(gt=0, lt=1, description=_FRACTION)]
+Length = Annotated[int, Field(ge=1, le=20_000_000, description="Training images of generated or synthetic.")]
+
+_ORDER = """
+    name path download image_size train_split validation_split validation_fraction augment crop_padding mean std
+    workers cache length num_classes channels
+"""
+
+
+class DataConfig(Section):
+    """The images."""
+
+    name: str = Field(
+        description="Source: scikit-learn's digits, torchvision's data sets, a folder of images, generated learnable "
+        "images, or synthetic noise for measuring speed."
+    )
+    image_size: OwnSide = None
+    augment: Augment
+    crop_padding: Optional[int] = Field(
+        None,
+        ge=1,
+        le=LARGEST_SIDE,
+        description="Largest displacement in pixels of flip_crop and shift. null: 1 in 8 of the side.",
+    )
+    mean: Optional[_PerChannel] = Field(
+        None, description="Mean of each channel for the normalisation, in 0..1. null: the source's."
+    )
+    std: Optional[_Spread] = Field(
+        None,
+        description="Standard deviation of each channel for the normalisation, in 0..1. null: the source's.",
+    )
+    workers: int = Field(
+        0, ge=0, le=256, description="Processes that read and augment images beside the main one."
+    )
+
+    def complaints(self) -> Iterator[Complaint]:
+        if self.crop_padding is not None and self.augment not in ("flip_crop", "shift", None):
+            yield "crop_padding", f"not read by augment {self.augment} (only flip_crop, shift)"
+        if (self.mean is None) != (self.std is None):
+            yield ("std" if self.std is None else "mean"), "mean and std are given together or not at all"
+        elif self.mean is not None and len(self.mean) != len(self.std or []):
+            yield "std", f"has {len(self.std or [])} channels and mean has {len(self.mean)}"
+
+
+class Digits(DataConfig):
+    """scikit-learn's 1,797 handwritten digits."""
+
+    name: Literal["digits"]
+    augment: Augment = "shift"
+    validation_fraction: Fraction = VALIDATION_FRACTION
+
+
+class Downloaded(DataConfig):
+    """A data set that torchvision downloads."""
+
+    augment: Augment = "flip_crop"
+    path: Optional[Text] = Field(None, description=_PATH + " null: the user's cache folder.")
+    download: Flag = Field(True, description="Download cifar10, cifar100 or fashion_mnist when not there.")
+
+
+class Cifar10(Downloaded):
+    """CIFAR-10 through torchvision."""
+
+    name: Literal["cifar10"]
+
+
+class Cifar100(Downloaded):
+    """CIFAR-100 through torchvision."""
+
+    name: Literal["cifar100"]
+
+
+class FashionMnist(Downloaded):
+    """Fashion-MNIST through torchvision."""
+
+    name: Literal["fashion_mnist"]
+
+
+class ImageFolder(DataConfig):
+    """A folder of images with one sub-folder a class, such as ImageNet."""
+
+    name: Literal["imagefolder"]
+    augment: FolderAugment = None  # type: ignore[assignment]
+    path: Text = Field(description=_PATH)
+    train_split: Optional[Text] = Field(
+        None, description="Sub-folder of the training images in an imagefolder. null: train, when there."
+    )
+    validation_split: Optional[Text] = Field(
+        None,
+        description="Sub-folder of the validation images. null: val, validation, valid or test, when there.",
+    )
+    validation_fraction: Optional[float] = Field(
+        None, gt=0, lt=1, description=_FRACTION + f" null: {VALIDATION_FRACTION} where it is needed."
+    )
+    cache: AutoFlag = Field(
+        "auto", description="Keep an imagefolder's decoded images in RAM. auto: when below 2 GiB."
+    )
+
+    @property
+    def side(self) -> int:
+        """Side of the images in pixels, once it is known."""
+        if self.image_size is None:
+            raise ValueError(
+                "data.image_size is not filled in yet; it comes with the model of a whole configuration"
+            )
+        return self.image_size
+
+    def settle(self, native_side: int) -> Iterator[Complaint]:
+        """Fill in what depends on the model: the side of the images that it is made for, and what follows from it.
+
+        Gives what is wrong then.
+        """
+        if self.image_size is None:
+            self.fill("image_size", native_side)
+            self._fill_augment(native_side)
+            yield from super().complaints()
+
+    def _fill_augment(self, side: int) -> None:
+        if self.augment is None:
+            self.fill("augment", "random_resized_crop" if side >= _LARGE_IMAGE else "flip_crop")
+
+    def complaints(self) -> Iterator[Complaint]:
+        if self.image_size is not None:
+            self._fill_augment(self.image_size)
+        if self.validation_split is not None and self.validation_fraction is not None:
+            yield "validation_fraction", "not read, because validation_split names the validation images"
+        yield from super().complaints()
+
+
+class _Made(DataConfig):
+    image_size: Side = 32  # type: ignore[assignment]
+    augment: Augment = "none"
+    length: Length
+    num_classes: int = Field(10, ge=2, le=MOST_CLASSES, description="Classes of generated or synthetic.")
+    channels: Literal[1, 3] = Field(3, description="Channels of generated or synthetic.")
+
+
+class Generated(_Made):
+    """Learnable images, made when they are asked for."""
+
+    name: Literal["generated"]
+    length: Length = 5000
+
+
+class Synthetic(_Made):
+    """Noise that costs nothing to fetch."""
+
+    name: Literal["synthetic"]
+    length: Length = 1024
+
+
+SOURCES = choice(
+    _ORDER, DataConfig, Digits, Cifar10, Cifar100, FashionMnist, ImageFolder, Generated, Synthetic
+)
+Data: Any = Annotated[
+    Union[Digits, Cifar10, Cifar100, FashionMnist, ImageFolder, Generated, Synthetic],
+    Field(discriminator="name"),
+]
