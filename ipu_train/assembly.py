@@ -87,6 +87,7 @@ def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
         num_classes=model.num_classes or num_classes,
         norm=model.norm,
         norm_groups=model.norm_groups,
+        norm_group_size=model.norm_group_size,
         norm_eps=model.norm_eps,
         proxy_norm=bool(model.proxy_norm),
         proxy_norm_eps=model.proxy_norm_eps,

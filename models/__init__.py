@@ -31,7 +31,8 @@ __all__ = [
 
 # Defaults of the norm, by family (see ``norms.make_norms``).
 _IMAGENET = {"default_groups": 32}
-_CIFAR = {"default_groups": 16}
+# channels of a group: a fixed number of groups would leave one channel for each in the narrow first stage
+_CIFAR = {"default_group_size": 4, "cap_groups": True}
 # Graphcore's public code: 4 groups, epsilon 1e-3, batch-norm momentum 0.97 (0.03 in torch's sense)
 _EFFICIENTNET = {"default_groups": 4, "default_eps": 1e-3, "momentum": 0.03, "cap_groups": True}
 
@@ -50,6 +51,7 @@ def _models():
     table["resnext29_32x4d"] = ("resnet", "cifar_resnext", fixed, _CIFAR)
     for depth in (8, 14, 20, 32, 44, 56, 110):
         table[f"resnet{depth}"] = ("resnet", "cifar_resnet", {"depth": depth}, _CIFAR)
+        table[f"resnet{depth}v2"] = ("resnet", "cifar_resnet_v2", {"depth": depth}, _CIFAR)
     for suffix, group_size in (("", 1), ("_g16", 16)):
         for size in ("b0", "b1", "b2", "b3", "b4", "b5", "cifar"):
             fixed = {"size": size, "group_size": group_size}
@@ -136,6 +138,7 @@ def build(
     proxy_norm_quantiles: int = 200,
     in_channels: int = 3,
     weight_standardisation: bool = False,
+    norm_group_size: Optional[int] = None,
     **options,
 ):
     """The network of that name, freshly initialised from torch's global generator, as an ``nn.Module``.
@@ -145,8 +148,9 @@ def build(
     Args:
         name: one of ``names()``.
         norm: one of ``norm_names()``.
-        norm_groups: groups of group norm; None for the model's own (32 for ImageNet ResNets, 16 for CIFAR
-            ones, 4 for EfficientNets).
+        norm_groups: groups of group norm, the same number in every layer.
+        norm_group_size: channels of each group instead, the same number in every layer. Neither given: the model's
+            own (32 groups for ImageNet ResNets, 4 for EfficientNets, groups of 4 channels for CIFAR ResNets).
         norm_eps: None for the model's own (1e-5 for ResNets, 1e-3 for EfficientNets).
         proxy_norm: whether Proxy Norm surrounds every activation that follows a norm.
         proxy_norm_eps, proxy_norm_expectation, proxy_norm_quantiles: see ``ProxyNorm``.
@@ -177,7 +181,9 @@ def build(
             "expectation": proxy_norm_expectation,
             "quantiles": proxy_norm_quantiles,
         }
-    norms = make_norms(norm, norm_groups, norm_eps, proxy, weight_standardisation, **norm_defaults)
+    norms = make_norms(
+        norm, norm_groups, norm_eps, proxy, weight_standardisation, norm_group_size, **norm_defaults
+    )
     return make(norms, num_classes, in_channels, **fixed, **options)
 
 

@@ -134,6 +134,37 @@ class Bottleneck(ResidualBlock):
         return self.norm3(self.conv3(x))
 
 
+class PreActivationBasicBlock(nn.Module):
+    """norm - relu - conv3x3 (stride) - norm - relu - conv3x3, added to the shortcut.
+
+    As in ``PreActivationBottleneck`` every norm has its activation, and where the shape changes the shortcut is a
+    1x1 convolution of the first activation.
+
+    Shape: [N, in, H, W] to [N, width, H/stride, W/stride].
+    """
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, norms: Norms):
+        super().__init__()
+        self.norm1 = norms.activated(in_channels)
+        self.conv1 = norms.convolution(in_channels, width, 3, stride)
+        self.norm2 = norms.activated(width)
+        self.conv2 = norms.convolution(width, width, 3)
+        self.shortcut = None
+        if stride != 1 or in_channels != width:
+            self.shortcut = norms.convolution(in_channels, width, 1, stride)
+
+    @property
+    def last_convolution(self) -> nn.Module:
+        return self.conv2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated = self.norm1(x)
+        out = self.norm2(self.conv1(activated))
+        return self.conv2(out) + (x if self.shortcut is None else self.shortcut(activated))
+
+
 class PreActivationBottleneck(nn.Module):
     """norm - relu - conv1x1 - norm - relu - conv3x3 (stride) - norm - relu - conv1x1, added to the shortcut.
 
@@ -157,6 +188,10 @@ class PreActivationBottleneck(nn.Module):
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
             self.shortcut = norms.convolution(in_channels, out_channels, 1, stride)
+
+    @property
+    def last_convolution(self) -> nn.Module:
+        return self.conv3
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         activated = self.norm1(x)

@@ -55,6 +55,16 @@ def check_groups(num_channels: int, num_groups: int) -> None:
         )
 
 
+def check_group_size(num_channels: int, group_size: int) -> None:
+    """ValueError, with the legal values, when groups of that many channels do not fill the channels."""
+    if group_size < 1 or num_channels % group_size:
+        legal = [size for size in range(1, num_channels + 1) if num_channels % size == 0]
+        raise ValueError(
+            f"group norm cannot split {num_channels} channels into groups of {group_size}: norm_group_size must "
+            f"be one of {', '.join(map(str, legal))} here, and divide the channels of every other layer"
+        )
+
+
 class GroupNorm(ChannelAffine, nn.GroupNorm):
     """Group Norm (Wu and He 2018) on [N, C, *]; one group is Layer Norm over C, H and W, C groups are
     Instance Norm.

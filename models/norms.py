@@ -18,7 +18,7 @@ from torch import nn
 from .convolutions import convolution
 from .evonorm import EvoNormB0, EvoNormS0
 from .frn import FilterResponseNorm, FilterResponseNormTLU
-from .norm_layers import BatchNorm, GroupNorm, NoNorm, NormActivation
+from .norm_layers import BatchNorm, GroupNorm, NoNorm, NormActivation, check_group_size
 from .proxy_norm import ProxyNorm
 from .sync_batch_norm import SyncBatchNorm
 
@@ -30,11 +30,13 @@ class Norms:
     Attributes:
         kind: name, one of ``NORMS``.
         groups: of group norm.
+        group_size: channels of each group, in place of a number of groups.
         eps: added to the variance inside the norm.
         momentum: of running statistics, in torch's sense (weight of the new value).
         proxy: keyword arguments of ``ProxyNorm`` (eps, expectation, quantiles); None for no Proxy Norm.
         weight_standardisation: standardise the weights of every convolution that a norm follows.
-        cap_groups: use as many groups as there are channels where there are fewer channels than groups.
+        cap_groups: use as many groups as there are channels where there are fewer channels than groups, and one
+            group where there are fewer channels than ``group_size``.
     """
 
     kind: str = "group"
@@ -44,6 +46,7 @@ class Norms:
     proxy: Optional[dict] = None
     weight_standardisation: bool = False
     cap_groups: bool = False
+    group_size: Optional[int] = None
 
     def activated(self, num_channels: int, activation: str = "relu", delay_scale: bool = False) -> nn.Module:
         """norm -> affine -> activation (-> Proxy Norm) for [N, num_channels, H, W].
@@ -70,7 +73,11 @@ class Norms:
         return convolution(in_channels, out_channels, kernel, stride, groups, self.weight_standardisation)
 
     def groups_for(self, num_channels: int) -> int:
-        return min(self.groups, num_channels) if self.cap_groups else self.groups
+        if self.group_size is None:
+            return min(self.groups, num_channels) if self.cap_groups else self.groups
+        size = min(self.group_size, num_channels) if self.cap_groups else self.group_size
+        check_group_size(num_channels, size)
+        return num_channels // size
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class NormKind:
         make: (settings, num_channels, scale, shift) to the module of the norm without an activation.
         fused: (settings, num_channels) to the module that is norm and activation in one, for norms
             with an activation of their own; they take no Proxy Norm.
-        takes_groups: whether ``norm_groups`` has a meaning.
+        takes_groups: whether ``norm_groups`` and ``norm_group_size`` have a meaning.
         eps: where the norm's usual epsilon is its own, not the model's.
     """
 
@@ -151,18 +158,30 @@ def make_norms(
     eps: Optional[float],
     proxy: Optional[dict],
     weight_standardisation: bool = False,
-    default_groups: int = 32,
+    group_size: Optional[int] = None,
+    default_groups: Optional[int] = None,
+    default_group_size: Optional[int] = None,
     default_eps: float = 1e-5,
-    **defaults,
+    momentum: float = 0.1,
+    cap_groups: bool = False,
 ) -> Norms:
-    """Checks what a user set and fills in the defaults of the model. Raises ValueError."""
+    """Checks what a user set and fills in the defaults of the model, which has one of the two for groups.
+
+    Raises ValueError.
+    """
     spec = norm_kind(kind)
-    if groups is not None and not spec.takes_groups:
-        takers = [name for name in NORMS if NORMS[name].takes_groups]
+    if groups is not None and group_size is not None:
         raise ValueError(
-            f"norm_groups is {groups}, but norm {kind!r} has no groups to choose; leave norm_groups empty "
-            f"or use norm {' or '.join(map(repr, takers))}"
+            f"norm_groups is {groups} and norm_group_size is {group_size}; give the number of groups or their "
+            "size, not both"
         )
+    for name, value in (("norm_groups", groups), ("norm_group_size", group_size)):
+        if value is not None and not spec.takes_groups:
+            takers = [name for name in NORMS if NORMS[name].takes_groups]
+            raise ValueError(
+                f"{name} is {value}, but norm {kind!r} has no groups to choose; leave {name} empty "
+                f"or use norm {' or '.join(map(repr, takers))}"
+            )
     if proxy is not None and not spec.takes_proxy_norm:
         raise ValueError(
             f"norm {kind!r} cannot be followed by Proxy Norm, as it has an activation of its own: set "
@@ -170,11 +189,16 @@ def make_norms(
         )
     if eps is not None and not eps > 0:
         raise ValueError(f"norm_eps is {eps}; it must be positive")
+    by_default = groups is None and group_size is None
+    if by_default:
+        groups, group_size = default_groups, default_group_size
     return Norms(
         kind=kind,
-        groups=default_groups if groups is None else groups,
+        groups=32 if groups is None else groups,
+        group_size=group_size,
         eps=eps or spec.eps or default_eps,
+        momentum=momentum,
         proxy=proxy,
         weight_standardisation=weight_standardisation,
-        **dict(defaults, cap_groups=defaults.get("cap_groups", False) and groups is None),
+        cap_groups=cap_groups and by_default,
     )

@@ -1,13 +1,13 @@
 """ResNets (He et al. 2015), v1.5 and v2 (He et al. 2016), and ResNeXts (Xie et al. 2016)."""
 
 from functools import partial
-from typing import Callable, List, Sequence
+from typing import Callable, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .blocks import BasicBlock, Bottleneck, PreActivationBottleneck, ProjectionShortcut, ResidualBlock
+from .blocks import BasicBlock, Bottleneck, PreActivationBasicBlock, PreActivationBottleneck, ResidualBlock
 from .norms import Norms
 from .options import OptionError, check_range
 
@@ -83,24 +83,36 @@ class ResNet(nn.Module):
 def initialise(model: nn.Module, zero_init: bool) -> nn.Module:
     """Initial weights of a ResNet, in place.
 
-    He's normal initialisation over fan-out for convolutions (He et al. 2015) and N(0, 0.01^2) for the
-    classifier (Goyal et al. 2017). With ``zero_init`` every block without a projection starts as the
-    identity: the scale of its last norm is zero (Goyal et al. 2017; without projection as in Graphcore's
-    public code), or the weights of its last convolution where no norm follows that (v2).
+    He's normal initialisation over fan-out for convolutions (He et al. 2015) and Glorot's uniform one for the
+    classifier (Graphcore's public CNN code). With ``zero_init`` every block whose shortcut is the identity starts as
+    the identity (Goyal et al. 2017): the scale of its last norm is zero, or in v2, where no norm follows it, its last
+    convolution. A block that changes the shape starts alive even where its shortcut is padding, as the channels that
+    padding adds have no other source.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
+            nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     if zero_init:
         for module in model.modules():
-            if isinstance(module, ResidualBlock) and not isinstance(module.shortcut, ProjectionShortcut):
+            if getattr(module, "shortcut", module) is not None:
+                continue
+            if isinstance(module, ResidualBlock):
                 nn.init.zeros_(module.last_norm.weight)
-            elif isinstance(module, PreActivationBottleneck) and module.shortcut is None:
-                nn.init.zeros_(module.conv3.weight)
+            else:
+                nn.init.zeros_(module.last_convolution.weight)
     return model
+
+
+def starts_at_zero(zero_init: Optional[bool], bottleneck: bool, norms: Norms) -> bool:
+    """Whether the blocks with an identity shortcut start as the identity.
+
+    Where the user leaves it open, bottlenecks of v1 do and basic blocks do not (Graphcore's public CNN code), and
+    every block does without a norm: the signal would double in each otherwise.
+    """
+    return (bottleneck or norms.kind == "none") if zero_init is None else zero_init
 
 
 def scaled(widths: Sequence[int], width: float) -> List[int]:
@@ -122,12 +134,12 @@ def imagenet_resnet(
     groups: int = 1,
     group_width: int = 64,
     width: float = 1.0,
-    zero_init: bool = True,
+    zero_init: Optional[bool] = None,
 ) -> ResNet:
     """ResNet-14/18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
 
     ``width`` scales all widths. ``groups`` and ``group_width`` are those of ``Bottleneck``; the basic blocks of
-    ResNet-18 and ResNet-34 have none.
+    ResNet-18 and ResNet-34 have none. ``zero_init``: see ``initialise``; None for bottlenecks only.
     """
     block, counts = IMAGENET_BLOCKS[depth]
     options = {"groups": groups, "group_width": group_width}
@@ -141,9 +153,8 @@ def imagenet_resnet(
         options = {}
     make = partial(block, norms=norms, **options)
     widths = scaled(IMAGENET_WIDTHS, width)
-    return initialise(
-        ResNet(make, block.expansion, counts, widths, norms, num_classes, in_channels), zero_init
-    )
+    model = ResNet(make, block.expansion, counts, widths, norms, num_classes, in_channels)
+    return initialise(model, starts_at_zero(zero_init, block is Bottleneck, norms))
 
 
 def imagenet_resnet_v2(
@@ -157,8 +168,8 @@ def imagenet_resnet_v2(
 ) -> ResNet:
     """ResNet-50/101/152 v2 (pre-activation), with the stride of a bottleneck on its 3x3 convolution.
 
-    ``width`` scales all widths. With norm "none" blocks always start as the identity (``zero_init``), without
-    which the signal would double in every block.
+    ``width`` scales all widths. ``zero_init``: see ``initialise``; always so with norm "none", without which the
+    signal would double in every block.
     """
     counts = IMAGENET_BLOCKS[depth][1]
     make = partial(PreActivationBottleneck, norms=norms)
@@ -175,17 +186,48 @@ def cifar_resnet(
     *,
     depth: int,
     width: float = 1.0,
-    zero_init: bool = True,
+    zero_init: Optional[bool] = None,
 ) -> ResNet:
     """The 6n + 2 layer ResNet for 32x32 images (He et al. 2015, section 4.2): widths 16, 32, 64, shortcut A.
 
-    ``width`` scales all widths.
+    ``width`` scales all widths. ``zero_init``: see ``initialise``; None for norm "none" only.
     """
     n = (depth - 2) // 6
     make = partial(BasicBlock, norms=norms, shortcut="A")
     widths = scaled((16, 32, 64), width)
     model = ResNet(make, 1, (n, n, n), widths, norms, num_classes, in_channels, imagenet_stem=False)
-    return initialise(model, zero_init)
+    return initialise(model, starts_at_zero(zero_init, False, norms))
+
+
+def cifar_resnet_v2(
+    norms: Norms,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    *,
+    depth: int,
+    width: float = 1.0,
+    zero_init: bool = False,
+) -> ResNet:
+    """The 6n + 2 layer ResNet v2 for 32x32 images (He et al. 2016): widths 16, 32, 64, pre-activation basic blocks.
+
+    Its shortcuts are 1x1 convolutions where the shape changes. ``width`` scales all widths. ``zero_init``: see
+    ``initialise``; always so with norm "none".
+    """
+    n = (depth - 2) // 6
+    make = partial(PreActivationBasicBlock, norms=norms)
+    widths = scaled((16, 32, 64), width)
+    model = ResNet(
+        make,
+        1,
+        (n, n, n),
+        widths,
+        norms,
+        num_classes,
+        in_channels,
+        imagenet_stem=False,
+        pre_activation=True,
+    )
+    return initialise(model, zero_init or norms.kind == "none")
 
 
 def cifar_resnext(

@@ -23,6 +23,7 @@ _KEYS_OF_THEIR_OWN = (
     "num_classes",
     "norm",
     "norm_groups",
+    "norm_group_size",
     "norm_eps",
     "proxy_norm",
     "proxy_norm_eps",
@@ -42,6 +43,12 @@ class ModelConfig(Section):
     )
     norm_groups: Optional[int] = Field(
         None, ge=1, le=2**16, description="Groups of channels of norm group. null: the model's own number."
+    )
+    norm_group_size: Optional[int] = Field(
+        None,
+        ge=1,
+        le=2**16,
+        description="Channels of each group of group norm, in place of norm_groups. null: the model's own.",
     )
     norm_replicas: Optional[int] = Field(
         None,
@@ -143,10 +150,14 @@ class ModelConfig(Section):
             yield "proxy_norm_quantiles", "not read by expectation exact; remove it or set it to null"
 
     def _norm_complaints(self, traits: models.NormTraits) -> Iterator[Complaint]:
-        if self.norm_groups is not None and not traits.takes_groups:
+        for key in ("norm_groups", "norm_group_size"):
+            if getattr(self, key) is not None and not traits.takes_groups:
+                yield key, f"read by norm group only, and norm is {self.norm}; remove it or set it to null"
+        if self.norm_groups is not None and self.norm_group_size is not None:
             yield (
-                "norm_groups",
-                f"read by norm group only, and norm is {self.norm}; remove it or set it to null",
+                "norm_group_size",
+                f"is {self.norm_group_size}, and norm_groups is {self.norm_groups}; give the number of groups or "
+                "their size",
             )
         if self.norm_replicas is not None and self.norm != "sync_batch":
             yield "norm_replicas", f"read by norm sync_batch only, and norm is {self.norm}; remove it"

@@ -170,7 +170,7 @@ def change_norm(base: Resolved, norm: str) -> Resolved:
     changes = []
     if plain != model.norm:
         changes.append(f"model.norm={plain}")
-        for key in ("norm_groups", "norm_replicas"):
+        for key in ("norm_groups", "norm_group_size", "norm_replicas"):
             if getattr(model, key, None) is not None:
                 changes.append(f"model.{key}=null")
     if changes or proxy != model.proxy_norm:  # said outright: its default depends on the norm

@@ -154,6 +154,14 @@ def test_settings_that_contradict_each_other(text, message):
             "{name: resnet20, proxy_norm: off, proxy_norm_eps: 0.1}",
             "model.proxy_norm_eps: set, but proxy_norm is false",
         ),
+        (
+            "{name: resnet20, norm: layer, norm_group_size: 4}",
+            "model.norm_group_size: read by norm group only",
+        ),
+        (
+            "{name: resnet20, norm_groups: 4, norm_group_size: 4}",
+            "model.norm_group_size: is 4, and norm_groups is 4",
+        ),
         ("{name: resnet20, norm: layer, norm_groups: 4}", "model.norm_groups: read by norm group only"),
         (
             "{name: resnet20, proxy_norm_expectation: exact, proxy_norm_quantiles: 9}",

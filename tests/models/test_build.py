@@ -17,6 +17,12 @@ from ipu_train import models
         ({"name": "resnet20", "widht": 2}, "option of model 'resnet20': 'widht'. Did you mean 'width'"),
         ({"name": "resnet20", "depth": 26}, "option of model 'resnet20': 'depth'"),
         ({"name": "resnet20", "norm_groups": 5}, "16 channels into 5 groups.*1, 2, 4, 8, 16"),
+        ({"name": "resnet20", "norm_group_size": 5}, "16 channels into groups of 5.*1, 2, 4, 8, 16"),
+        ({"name": "resnet20", "norm_group_size": 4, "norm_groups": 4}, "not both"),
+        (
+            {"name": "resnet20", "norm": "layer", "norm_group_size": 4},
+            "'layer' has no groups.*norm_group_size",
+        ),
         ({"name": "resnet20", "width": 0}, "at least one channel"),
     ],
 )

@@ -129,13 +129,89 @@ def test_the_stride_of_a_bottleneck_sits_on_its_3x3_convolution():
     assert (block.conv1.stride, block.conv2.stride) == ((1, 1), (2, 2))
 
 
-def test_blocks_without_projection_start_as_the_identity():
-    model = models.build("resnet18", width=0.5, norm_groups=8)
-    with_projection = model.layer2[0].norm2.weight
-    assert model.layer1[0].norm2.weight.abs().max() == 0 and with_projection.min() == 1
-    x = torch.rand(2, 32, 8, 8)  # not negative, so the ReLU after the addition changes nothing
-    torch.testing.assert_close(model.layer1[0](x), x)
-    assert models.build("resnet8", zero_init=False).layer1[0].norm2.weight.min() == 1
+def test_bottlenecks_whose_shortcut_is_the_identity_start_as_the_identity():
+    # Graphcore's CNN code: block3 has its last scale at zero where there is no projection, block2 nowhere
+    model = models.build("resnet50", width=0.5)
+    scales = [[block.norm3.weight for block in getattr(model, name)] for name in model.stage_names]
+    assert all(first.min() == 1 and max(s.abs().max() for s in others) == 0 for first, *others in scales)
+    x = torch.rand(2, 128, 8, 8)  # not negative, so the ReLU after the addition changes nothing
+    torch.testing.assert_close(model.layer1[1](x), x)
+    assert models.build("resnext29_32x4d").layer1[1].norm3.weight.abs().max() == 0
+    assert models.build("resnet50", width=0.5, zero_init=False).layer1[1].norm3.weight.min() == 1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet20", "resnet20v2", "resnet50v2"])
+def test_basic_blocks_and_pre_activation_blocks_start_alive(name):
+    model = models.build(name, num_classes=10)
+    assert all(p.abs().max() > 0 for n, p in model.named_parameters() if n.endswith(".weight"))
+
+
+def test_zero_start_may_be_asked_for_and_leaves_blocks_alive_that_widen():
+    v1 = models.build("resnet8", zero_init=True)
+    assert v1.layer1[0].norm2.weight.abs().max() == 0 and v1.layer2[0].norm2.weight.min() == 1
+    v2 = models.build("resnet8v2", zero_init=True)
+    assert v2.layer1[0].conv2.weight.abs().max() == 0 and v2.layer2[0].conv2.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize("norm, proxy_norm", [("batch", False), ("group", True), ("layer", True)])
+@pytest.mark.parametrize("name", ["resnet20", "resnet20v2"])
+def test_a_fresh_cifar_networks_features_are_alive_and_its_blocks_gradients_of_one_size(
+    name, norm, proxy_norm
+):
+    torch.manual_seed(0)
+    model = models.build(name, num_classes=10, norm=norm, proxy_norm=proxy_norm)
+    features = []
+    model.fc.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    images, labels = torch.randn(32, 3, 16, 16), torch.arange(32) % 10
+    nn.functional.cross_entropy(model(images), labels).backward()
+    assert (features[0].std(0) > 1e-3 * features[0].std()).all()
+    sizes = [
+        block.conv2.weight.grad.norm().item()
+        for stage in model.stage_names
+        for block in getattr(model, stage)
+    ]
+    assert len(sizes) == 9 and max(sizes) / min(sizes) < 10
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet20v2", "resnet56v2", "resnext29_32x4d"])
+def test_a_cifar_networks_group_norm_is_neither_instance_nor_layer_norm_in_any_stage(name):
+    norms = [m for m in on_meta(name).modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert {m.num_channels // m.num_groups for m in norms} == {4}
+    assert all(1 < m.num_groups < m.num_channels for m in norms)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50v2"])
+def test_the_classifier_starts_with_glorots_uniform_weights(name):
+    weight = models.build(name, num_classes=100).fc.weight
+    bound = (6 / (100 + weight.shape[1])) ** 0.5  # Glorot and Bengio 2010, eq. 16
+    assert 0.99 * bound < weight.abs().max() <= bound
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("depth", [8, 20, 56, 110])
+def test_a_cifar_v2_network_has_a_norm_for_each_activation_and_two_projections(depth):
+    model = on_meta(f"resnet{depth}v2", num_classes=10)
+    blocks = (depth - 2) // 2
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert count(model, ProxyNorm) == count(model, NormActivation) == len(norms) == 2 * blocks + 1
+    assert [n for n, p in model.named_parameters() if p.dim() == 1 and "proxy" not in n] == ["fc.bias"]
+    # He et al. 2016: 3x3 convolutions and classifier as in v1, and 1x1 convolutions where the width doubles
+    v1 = on_meta(f"resnet{depth}", num_classes=10)
+    weights = [sum(p.numel() for p in m.parameters() if p.dim() > 1) for m in (model, v1)]
+    assert weights[0] - weights[1] == 16 * 32 + 32 * 64
+    assert model(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
+
+
+def test_cifar_v2_shortcuts_carry_the_input_or_the_projected_first_activation():
+    torch.manual_seed(0)
+    model = models.build("resnet14v2").double()
+    x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
+    block = model.layer2[0]
+    inner = block.norm1(x)
+    out = block.conv2(block.norm2(block.conv1(inner)))
+    torch.testing.assert_close(block(x), out + block.shortcut(inner))
+    block = model.layer1[1]
+    torch.testing.assert_close(block(x) - x, block.conv2(block.norm2(block.conv1(block.norm1(x)))))
 
 
 def test_shortcut_a_takes_every_second_pixel_and_pads_channels_with_zeros():
@@ -162,7 +238,8 @@ def test_a_small_resnet_takes_8x8_images_of_one_channel_and_every_parameter_gets
 
 
 @pytest.mark.parametrize(
-    "name, size", [("resnet18", 224), ("resnet50", 224), ("resnet50v2", 224), ("resnet20", 32)]
+    "name, size",
+    [("resnet18", 224), ("resnet50", 224), ("resnet50v2", 224), ("resnet20", 32), ("resnet20v2", 32)],
 )
 def test_nothing_in_forward_depends_on_the_values_of_a_tensor(name, size):
     # meta tensors have no values: .item() or a branch on data would raise
@@ -183,7 +260,7 @@ def test_one_image_alone_equals_the_same_image_in_any_batch_except_with_batch_no
         assert models.is_batch_independent(model) == (norm != "batch")
 
 
-@pytest.mark.parametrize("name, size", [("resnet56", 32), ("resnet50v2", 64)])
+@pytest.mark.parametrize("name, size", [("resnet56", 32), ("resnet56v2", 32), ("resnet50v2", 64)])
 def test_an_unnormalised_deep_resnet_starts_with_activations_of_moderate_size(name, size):
     torch.manual_seed(0)
     model = models.build(name, num_classes=10, norm="none", proxy_norm=False)
