@@ -24,7 +24,7 @@ def reduced(name):
     """Overrides that leave everything of a recipe but its widths, images and number of steps."""
     cfg = config.load(name).config
     resnet = "resne" in cfg.model.name
-    small = cfg.model.name in ("resnet20", "resnet8")
+    small = cfg.model.name in ("resnet20", "resnet20v2", "resnet8")
     # batch norm needs more than a few values of a channel where the image is smallest
     side = 8 if small else 64 if cfg.model.norm == "batch" else 32
     stages = len(cfg.device.pipeline_splits) + 1
@@ -37,7 +37,7 @@ def reduced(name):
         f"model.options.width={0.5 if resnet else 0.25}", "logging.every_steps=1", "logging.progress=false",
         "logging.plots=false", "device.threads=1",
     ]  # fmt: skip
-    if cfg.model.norm == "group" and resnet:
+    if cfg.model.norm == "group" and resnet and not small:
         overrides.append("model.norm_groups=4")
     return overrides
 

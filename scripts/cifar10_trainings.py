@@ -1,0 +1,167 @@
+"""CIFAR-10 trainings of one network with several norms, cell by cell: what is done is kept, what was stopped goes on.
+
+A cell is a norm at a micro-batch size with a seed, ``batch@64`` or ``group+pn@64``; its recipe is that of the norm. All
+cells of a seed are trained before those of the next. Runs are ordinary ``ipu-train`` runs under ``--runs``; the script
+can be stopped at any time and started again, and interrupted runs resume exactly. After each run a small file goes to
+``--results``: the settings, and loss and accuracy of each epoch.
+
+    python scripts/cifar10_trainings.py --data FOLDER --image-size 16 --epochs 30 --seeds 0,1,2 \\
+        --results scripts/results/cifar10_trainings
+
+FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. ``scripts/cifar10_trainings_figure.py`` makes the table and the
+picture from the files. Further settings go to every run as they are, such as ``device.compute=cuda``.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+RECIPES = {
+    "batch": "cifar10_resnet20v2_bn",
+    "group": "cifar10_resnet20v2_gn",
+    "layer": "cifar10_resnet20v2_ln",
+    "group+pn": "cifar10_resnet20v2_gn_pn",
+    "layer+pn": "cifar10_resnet20v2_ln_pn",
+}
+CELLS = "batch@64,group+pn@64,layer+pn@64,group@64,layer@64,batch@2"
+# The same for all norms, to take Batch Norm's regularisation by noise out of the comparison (Labatie et al. 2021).
+REGULARISATION = {
+    "none": [],
+    "light": ["training.mixup_alpha=0.1", "training.label_smoothing=0.05"],
+    "medium": ["training.mixup_alpha=0.2", "training.label_smoothing=0.1"],
+    "strong": ["training.mixup_alpha=0.4", "training.label_smoothing=0.1"],
+}
+# Of CIFAR-10's training pixels.
+MEAN, STD = "[0.4914,0.4822,0.4465]", "[0.2470,0.2435,0.2616]"
+
+
+def name_of(options, norm, micro_batch, seed):
+    extra = "" if options.regularisation == "none" else f"_{options.regularisation}"
+    model = RECIPES[norm].split("_")[1] if options.model is None else options.model
+    return f"{model}_{norm}_b{micro_batch}_p{options.image_size}_e{options.epochs}{extra}_s{seed}"
+
+
+def settings_of(options, norm, micro_batch, seed):
+    """What is changed of the norm's recipe; the global batch is the same in all cells."""
+    return [
+        "data.name=imagefolder", f"data.path={options.data}", f"data.image_size={options.image_size}",
+        "data.augment=flip_crop", f"data.mean={MEAN}", f"data.std={STD}",
+        *([f"model.name={options.model}"] if options.model else []),
+        f"training.epochs={options.epochs}", f"training.seed={seed}", f"training.micro_batch_size={micro_batch}",
+        f"training.gradient_accumulation={options.global_batch_size // micro_batch}", "training.replicas=1",
+        f"validation.every_epochs={options.validate_every}", "validation.micro_batch_size=250",
+        "logging.every_steps=39", "logging.plots=false", f"checkpoint.every_steps={options.save_every}",
+        f"checkpoint.keep={options.keep}",
+        "device.allow_out_of_memory=true",  # the emulator has room for what an IPU's tiles have not
+        *REGULARISATION[options.regularisation], *options.settings,
+    ]  # fmt: skip
+
+
+def records(folder):
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def is_done(folder, epochs):
+    return any(r["split"] == "validation" and r["epoch"] == epochs for r in records(folder))
+
+
+def by_epoch(found):
+    """Means of the training records of each epoch, and the validation after it."""
+    epochs = {}
+    for record in found:
+        epochs.setdefault(record["epoch"], {"train": [], "validation": []})[record["split"]].append(record)
+    result = []
+    for epoch, splits in sorted(epochs.items()):
+        row = {"epoch": epoch}
+        for key in ("loss", "accuracy"):
+            values = [record[key] for record in splits["train"]]
+            if values:
+                row[f"train_{key}"] = round(sum(values) / len(values), 5)
+            if splits["validation"]:
+                row[f"validation_{key}"] = round(splits["validation"][-1][key], 5)
+        result.append(row)
+    return result
+
+
+def write_result(options, name, norm, micro_batch, seed, folder):
+    settings = [s for s in settings_of(options, norm, micro_batch, seed) if not s.startswith("data.path=")]
+    epochs = by_epoch(records(folder))
+    content = {
+        "norm": norm, "micro_batch_size": micro_batch, "seed": seed, "epochs": options.epochs,
+        "image_size": options.image_size, "regularisation": options.regularisation,
+        "accuracy": epochs[-1]["validation_accuracy"], "recipe": RECIPES[norm], "settings": settings,
+        "torch": torch.__version__, "python": platform.python_version(), "by_epoch": epochs,
+    }  # fmt: skip
+    text = json.dumps(content)
+    text = text.replace('"by_epoch": [', '"by_epoch": [\n  ').replace('}, {"epoch"', '},\n  {"epoch"')
+    path = Path(options.results) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(f"{name}: {100 * content['accuracy']:.2f} %", flush=True)
+
+
+def train(options, norm, micro_batch, seed):
+    """Train a cell to its end unless it is done already; writes its result."""
+    name = name_of(options, norm, micro_batch, seed)
+    folder = Path(options.runs).expanduser() / name
+    if not is_done(folder, options.epochs):
+        call = [sys.executable, "-m", "ipu_train", "--config", RECIPES[norm]]
+        call += [*settings_of(options, norm, micro_batch, seed), f"run_dir={folder}"]
+        resumable = any((folder / "checkpoints").glob("step_*"))
+        if folder.exists() and not resumable:  # stopped before its first checkpoint
+            shutil.rmtree(folder)
+        print(f"{time.strftime('%H:%M:%S')} {name}{' (goes on)' if resumable else ''}", flush=True)
+        subprocess.run(call + (["--resume"] if resumable else []), check=True)
+    write_result(options, name, norm, micro_batch, seed, folder)
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--cells", default=CELLS, help=f"norm@micro-batch, in order; {CELLS}")
+    parser.add_argument("--model", help="another model than the recipes'")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--regularisation", choices=list(REGULARISATION), default="none")
+    parser.add_argument("--global-batch-size", type=int, default=128)
+    parser.add_argument("--validate-every", type=int, default=1, help="epochs between two validations")
+    parser.add_argument("--save-every", type=int, default=195, help="weight updates between two checkpoints")
+    parser.add_argument("--keep", type=int, default=3, help="newest checkpoints kept of each run")
+    parser.add_argument("--runs", default="runs/cifar10_trainings")
+    parser.add_argument("--results", default="scripts/results/cifar10_trainings")
+    parser.add_argument("settings", nargs="*", metavar="section.key=value")
+    options = parser.parse_intermixed_args()
+    options.seeds = [int(seed) for seed in options.seeds.split(",")]
+    options.cells = [
+        (norm, int(size)) for norm, _, size in (c.partition("@") for c in options.cells.split(","))
+    ]
+    for norm, size in options.cells:
+        if norm not in RECIPES:
+            parser.error(f"no recipe for {norm}; there is one for {', '.join(RECIPES)}")
+        if options.global_batch_size % size:
+            parser.error(f"micro-batches of {size} do not divide {options.global_batch_size}")
+    return options
+
+
+def main():
+    options = parse()
+    for seed in options.seeds:
+        for norm, micro_batch in options.cells:
+            train(options, norm, micro_batch, seed)
+
+
+if __name__ == "__main__":
+    main()
