@@ -1,6 +1,6 @@
 """What the sections of the schema share."""
 
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,12 +24,30 @@ def complain(complaints: List[Complaint]) -> None:
         raise PydanticCustomError(PROBLEMS, text, {"complaints": complaints})
 
 
+def takes_null(annotation: Any) -> bool:
+    """Whether null is a value of its own for a key of this type."""
+    return type(None) in getattr(annotation, "__args__", ())
+
+
 class Section(BaseModel):
     """One section of the YAML: unknown keys and values of other types are refused, nothing changes later."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, values: Any) -> Any:
+        """A key that is null where null is no value of its own has its default: so null takes back what a base sets."""
+        if not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {
+            key: value
+            for key, value in values.items()
+            if value is not None or key not in fields or takes_null(fields[key].annotation)
+        }
 
     def complaints(self) -> Iterator[Complaint]:
         """What is wrong between the keys of this section, each being valid by itself."""

@@ -1,7 +1,7 @@
 """Sections whose key ``name`` chooses what else can be set: an optimizer, a schedule, a source of images, an average.
 
-Each choice is a typed section of its own, with its own defaults. In the YAML a key may be null, which means its
-default; that goes for keys that only other choices read, too, so that an override can take back what a file has set.
+Each choice is a typed section of its own, with its own defaults. Keys that only other choices read may be null, so
+that an override, or a file laid over another, can take back what was set.
 """
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
@@ -34,7 +34,7 @@ class Choice(NamedTuple):
         return [name for name, section in self.sections.items() if key in section.model_fields]
 
     def prepared(self, values: Any) -> Any:
-        """Plain values with the default name, and without the nulls that stand for a default."""
+        """Plain values with the default name, and without the nulls of keys that only other choices read."""
         if not isinstance(values, Mapping):
             return values
         if self.default is not None and values.get("name") is None:
@@ -42,13 +42,8 @@ class Choice(NamedTuple):
         section = self.chosen(values)
         if section is None:
             return values
-        return {k: v for k, v in values.items() if v is not None or not self._is_default(section, k)}
-
-    def _is_default(self, section: Type[Section], key: str) -> bool:
-        known = section.model_fields.get(key)
-        if known is None:
-            return bool(self.readers(key))
-        return not takes_null(known.annotation)
+        own = section.model_fields
+        return {k: v for k, v in values.items() if v is not None or k in own or not self.readers(k)}
 
     def whole(self, values: Dict[str, Any]) -> Dict[str, Any]:
         """A dumped section with every key of the choice, null where what is chosen does not read it."""
@@ -61,8 +56,3 @@ def choice(
     """A choice between sections derived from ``common``, each of which has its name as the only value of ``name``."""
     by_name = {section.model_fields["name"].annotation.__args__[0]: section for section in sections}  # type: ignore
     return Choice(common, by_name, tuple(order.split()), default)
-
-
-def takes_null(annotation: Any) -> bool:
-    """Whether null is a value of its own for a key of this type."""
-    return type(None) in getattr(annotation, "__args__", ())

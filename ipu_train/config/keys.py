@@ -5,7 +5,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type
 from pydantic.fields import FieldInfo
 
 from .base import Section
-from .choices import takes_null
 from .schema import CHOICES, SECTIONS, Config
 
 BASE = "base"
@@ -56,11 +55,6 @@ class Key(NamedTuple):
             for chosen, field in self.fields.items()
             if not field.is_required()
         }
-
-    @property
-    def takes_null(self) -> bool:
-        """Whether null may be written: as a value, or for the default in sections with choices."""
-        return self.section in CHOICES or any(takes_null(field.annotation) for field in self.fields.values())
 
 
 def words(annotation: Any) -> List[str]:
