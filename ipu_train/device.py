@@ -55,19 +55,37 @@ def choose(config: Config) -> Tuple[Any, str]:
             "SDK and its PopTorch wheel, or use device.target=emulator."
         )
     poptorch = importlib.import_module("poptorch")
-    ipus = config.ipus_per_replica * config.training.replicas
     if target == "auto":
-        target = "ipu" if poptorch.ipuHardwareIsAvailable(ipus) else "ipu_model"
-    elif target == "ipu" and not poptorch.ipuHardwareIsAvailable(ipus):
-        raise DeviceError(
-            f"device.target is ipu, and {ipus} IPUs are needed ({config.ipus_per_replica} per replica x "
-            f"{config.training.replicas} replicas), but that many are not available. Use fewer replicas, or "
-            "device.target=ipu_model."
-        )
+        target = "ipu" if poptorch.ipuHardwareIsAvailable() else "ipu_model"
+        if target == "ipu_model":
+            warnings.warn(
+                "device.target is auto and this machine has no IPU: the run is simulated on Graphcore's IPUModel, "
+                "which is slow. device.target=emulator is faster."
+            )
+    if target == "ipu":
+        _check_ipus(poptorch, config)
     where = "IPU hardware" if target == "ipu" else "Graphcore's IPUModel"
     if target == "ipu_model":
         os.environ.setdefault("POPTORCH_IPU_MODEL", "1")
     return poptorch, f"PopTorch {poptorch.__version__} on {where}"
+
+
+def _check_ipus(poptorch: Any, config: Config) -> None:
+    """Ask for as many IPUs as PopTorch will take: devices have sizes that are powers of two.
+
+    Raises:
+        DeviceError: there is no such device.
+    """
+    used = config.ipus_per_replica * config.training.replicas
+    taken = 1 << (used - 1).bit_length()
+    if poptorch.ipuHardwareIsAvailable(taken):
+        return
+    rounded = "" if taken == used else f", taken as {taken} because IPUs come in powers of two"
+    raise DeviceError(
+        f"device.target is {config.device.target}, and {used} IPUs are needed ({config.ipus_per_replica} per replica x "
+        f"{config.training.replicas} replicas{rounded}), but that many are not available. Use fewer replicas, or "
+        "device.target=ipu_model."
+    )
 
 
 @contextmanager

@@ -36,19 +36,21 @@ def save(run: Assembly, folder: RunFolder, keep: int, position: Position, report
     Raises:
         CheckpointError: the file system refuses.
     """
-    run.training_model.copyWeightsToHost()
+    # After a validation the program is detached and everything is at home already: nothing may move then.
+    run.training_model.copyWeightsToHostIfNeeded()
     optimizer = run.optimizer.state_dict()
     tensors = {
         f"{part}/{name}": value for part in _OPTIMIZER_PARTS for name, value in optimizer[part].items()
     }
     tensors["host_random_state"] = torch.get_rng_state()
+    # Some twenty words a tile on hardware, megabytes in all: with the tensors, not in JSON.
+    tensors["device_random_state"] = torch.tensor(run.training_model.rng_state, dtype=torch.int64)
     if run.average is not None:
         tensors.update({f"average/{name}": value for name, value in run.average.state_dict().items()})
     if run.host_update is not None:
         tensors.update({f"host_update/{name}": value for name, value in run.host_update.state_dict().items()})
     state = {
         **position._asdict(),
-        "device_random_state": list(run.training_model.rng_state),
         "loss_scaling": float(run.optimizer.loss_scaling),
         "reported": reported,
     }
@@ -84,7 +86,7 @@ def start(
     if run.host_update is not None:
         run.host_update.load_state_dict(_part(saved.optimizer, "host_update"))
     run.training_model.compile(*example)
-    run.training_model.rng_state = saved.state["device_random_state"]
+    run.training_model.rng_state = saved.optimizer["device_random_state"].tolist()
     torch.set_rng_state(saved.optimizer["host_random_state"])
     position = Position(saved.state["epoch"], saved.state["call"], saved.state["step"])
     return position, dict(saved.state["reported"], step=position.step)

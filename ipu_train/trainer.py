@@ -178,7 +178,7 @@ def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[f
 def _average(run: Assembly, config: Config, epoch: int) -> None:
     """Let the weights enter their average at the end of an epoch."""
     if run.average is not None and epoch > config.averaging.start_epoch:
-        run.training_model.copyWeightsToHost()
+        run.training_model.copyWeightsToHostIfNeeded()
         run.average.update(run.network.state_dict())
 
 

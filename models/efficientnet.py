@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .convolutions import Linear
 from .mbconv import MBConv
 from .norms import Norms
 from .options import check_range
@@ -126,7 +127,7 @@ class EfficientNet(nn.Module):
         self.head_norm = norms.activated(head_channels, activation, delay_scale=delay_scale)
         self.head_is_unscaled = delay_scale and norms.proxy is not None
         self.dropout = nn.Dropout(size.dropout)
-        self.fc = nn.Linear(head_channels, num_classes)
+        self.fc = Linear(head_channels, num_classes)
         initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .activations import activation as find_activation
+from .convolutions import BiasedConv2d
 from .norms import Norms
 from .proxy_norm import broadcastable
 
@@ -23,8 +24,8 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, squeezed: int, activation: str):
         super().__init__()
-        self.squeeze = nn.Conv2d(channels, squeezed, 1)
-        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.squeeze = BiasedConv2d(channels, squeezed)
+        self.expand = BiasedConv2d(squeezed, channels)
         self.phi = find_activation(activation)
 
     def forward(self, x: torch.Tensor, scale: Optional[torch.Tensor] = None) -> torch.Tensor:

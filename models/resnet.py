@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .blocks import BasicBlock, Bottleneck, PreActivationBasicBlock, PreActivationBottleneck, ResidualBlock
+from .convolutions import Linear
 from .norms import Norms
 from .options import OptionError, check_range
 
@@ -65,7 +66,7 @@ class ResNet(nn.Module):
             self.stage_names.append(f"layer{index}")
             self.add_module(f"layer{index}", nn.Sequential(*blocks))
         self.last_norm = norms.activated(channels) if pre_activation else None
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = Linear(channels, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv1(x)

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_without_the_sdk_the_emulator_is_poptorch(monkeypatch):
 def fake_sdk(ipus):
     module = types.ModuleType("poptorch")
     module.__version__ = "3.4.0"
-    module.ipuHardwareIsAvailable = lambda wanted=1: wanted <= ipus
+    # devices come in sizes that are powers of two, and one is found by its exact size
+    module.ipuHardwareIsAvailable = lambda wanted=1: wanted <= ipus and bin(wanted).count("1") == 1
     return module
 
 
@@ -53,17 +55,30 @@ def test_with_the_sdk_its_poptorch_is_used(monkeypatch, target, ipus, where):
     monkeypatch.setitem(sys.modules, "poptorch", fake_sdk(ipus))
     monkeypatch.setattr(device, "sdk_is_installed", lambda: True)
     monkeypatch.delenv("POPTORCH_IPU_MODEL", raising=False)
-    poptorch, line = device.choose(resolved(f"device.target={target}").config)
+    fallen_back = target == "auto" and ipus == 0
+    with pytest.warns(UserWarning, match="no IPU.*IPUModel.*slow") if fallen_back else nullcontext():
+        poptorch, line = device.choose(resolved(f"device.target={target}").config)
     assert poptorch is sys.modules["poptorch"]
     assert where in line
     assert (device.os.environ.pop("POPTORCH_IPU_MODEL", None) == "1") is (where == "IPUModel")
 
 
-def test_too_few_ipus_are_named(monkeypatch):
+@pytest.mark.parametrize("target", ["ipu", "auto"])
+def test_too_few_ipus_are_named(monkeypatch, target):
     monkeypatch.setitem(sys.modules, "poptorch", fake_sdk(3))
     monkeypatch.setattr(device, "sdk_is_installed", lambda: True)
-    with pytest.raises(device.DeviceError, match="4 IPUs are needed"):
-        device.choose(resolved("device.target=ipu", "training.replicas=4").config)
+    with pytest.raises(device.DeviceError, match=f"target is {target}, and 4 IPUs are needed"):
+        device.choose(resolved(f"device.target={target}", "training.replicas=4").config)
+
+
+@pytest.mark.parametrize("target", ["ipu", "auto"])
+def test_a_number_of_ipus_is_rounded_up_before_it_is_asked_for(monkeypatch, target):
+    monkeypatch.setitem(sys.modules, "poptorch", fake_sdk(4))
+    monkeypatch.setattr(device, "sdk_is_installed", lambda: True)
+    _, line = device.choose(resolved(f"device.target={target}", "training.replicas=3").config)
+    assert "IPU hardware" in line
+    with pytest.raises(device.DeviceError, match=r"5 IPUs are needed .* taken as 8"):
+        device.choose(resolved(f"device.target={target}", "training.replicas=5").config)
 
 
 def test_a_gpu_that_torch_cannot_use_is_one_message(monkeypatch):

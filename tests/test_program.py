@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import ipu_train.emulator as poptorch
+from ipu_train.models import build
 from ipu_train.program import (
     IGNORED_LABEL,
     Normalise,
@@ -61,3 +62,26 @@ def test_validation_does_not_count_images_that_only_fill_the_batch():
         program.network(program.normalise(images)), labels.clamp(min=0), reduction="none"
     )
     torch.testing.assert_close(losses[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("resnet8", {"width": 0.25}),
+        ("resnet8", {"width": 0.25, "weight_standardisation": True}),
+        ("efficientnet_cifar", {"width": 0.1, "depth": 0.1}),
+    ],
+    ids=["linear", "standardised", "squeeze_excite"],
+)
+def test_half_activations_and_float_weights_meet_in_one_dtype(name, options):
+    """PopTorch casts the weights of a convolution without bias; nothing casts them where there is one."""
+    torch.manual_seed(0)
+    net = build(name, 4, norm="layer", **options)
+    exact = build(name, 4, norm="layer", **options).double()
+    exact.load_state_dict(net.state_dict())
+    normalise = [Normalise([0.5] * 3, [0.25] * 3, dtype) for dtype in (torch.float16, torch.float64)]
+    images, labels = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8), torch.arange(4)
+    programs = [ValidationProgram(n, m.eval()) for n, m in zip(normalise, (net, exact))]
+    losses, _ = poptorch.inferenceModel(programs[0])(images, labels)
+    expected, _ = programs[1](images, labels)
+    torch.testing.assert_close(losses.double(), expected.detach().double(), rtol=0.02, atol=0.02)

@@ -9,14 +9,28 @@ from torch import nn
 import ipu_train.emulator as poptorch
 
 
+class Linear(nn.Linear):
+    """With weights in its input's dtype, which PopTorch wants where there is a bias."""
+
+    def forward(self, x):
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Conv2d(nn.Conv2d):
+    """With weights in its input's dtype, which PopTorch wants where there is a bias."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
 class Convolutional(nn.Module):
     """Convolution, norm, ReLU, mean, linear; returns logits and mean cross entropy when given labels."""
 
     def __init__(self, norm="group"):
         super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv = Conv2d(3, 8, 3, padding=1)
         self.norm = nn.BatchNorm2d(8) if norm == "batch" else nn.GroupNorm(2, 8)
-        self.linear = nn.Linear(8, 5)
+        self.linear = Linear(8, 5)
 
     def forward(self, x, labels=None):
         logits = self.linear(F.relu(self.norm(self.conv(x))).mean((2, 3)))

@@ -23,6 +23,7 @@ from .graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from .hidden_calls import hide_calls, show_hidden_calls
 from .losses import LOSS_FUNCTIONS, check_loss_arguments
 from .micro_batch_norm import FusedNorms
+from .mixed_types import why_types_refused
 from .multi_conv import MultiConvs
 from .precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half, running_statistics
 from .refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
@@ -160,7 +161,7 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
             return func(*args, **kwargs)
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
-        why = why_refused(name, args, kwargs)
+        why = why_refused(name, args, kwargs) or why_types_refused(name, args, kwargs, self.dtype_of)
         if why is not None:
             self.refusals.add(name, why)
         if (

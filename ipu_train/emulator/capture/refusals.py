@@ -115,6 +115,8 @@ def _why_arguments(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> 
             "has a result whose shape depends on the values of its input: OneHot num classes must be specified and "
             "must be constant."
         )
+    if name in ("var_mean", "std_mean") and (kwargs.get("keepdim") or (len(args) > 3 and args[3])):
+        return "drops the kept dimensions of its mean there (ArithmeticOps.cpp): take var or std, and mean"
     if name.startswith("conv_transpose"):
         dilation = kwargs.get("dilation", args[7] if len(args) > 7 else 1)
         if any(d != 1 for d in (dilation if isinstance(dilation, (tuple, list)) else (dilation,))):

@@ -13,6 +13,7 @@ from .._impl import createPoptorchError
 from .._logging import logger
 from ..enums import ConnectionType
 from ..optim import Optimizer
+from ..poptorch_core import createError
 from ..update.loss_scaling import AutomaticLossScaling
 from ..update.rules import DeviceOptimizer
 from ..update.text import log_update
@@ -31,6 +32,7 @@ class DeviceWeights:
     _optimizer: Any
     _sent: Any
     _executable: Optional[Executable]
+    _attached: bool
     _device_optimizer: Optional[DeviceOptimizer]
     _dirty_host_weights: bool
     _weight_updates: int
@@ -87,15 +89,23 @@ class DeviceWeights:
             optimizer._connect(None)
 
     def copyWeightsToDevice(self) -> None:
-        """Overwrite the device's weights and buffers with the host's."""
-        self._require_compiled()
+        """Overwrite the device's weights and buffers with the host's.
+
+        Raises:
+            poptorch.Error: nothing is compiled, or the device is detached (attaching copies the weights anyway).
+        """
+        self._require_attached("copyWeightsToDevice")
         self._dirty_host_weights = False
         self._executable.upload_state(self._user_model)
         self._weight_updates += 1
 
     def copyWeightsToHost(self) -> None:
-        """Write the device's weights and buffers into the module's own tensors, in place."""
-        self._require_compiled()
+        """Write the device's weights and buffers into the module's own tensors, in place.
+
+        Raises:
+            poptorch.Error: nothing is compiled, or the device is detached (detaching has fetched the weights).
+        """
+        self._require_attached("copyWeightsToHost")
         self._dirty_host_weights = False
         self._executable.download_state(self._user_model)
 
@@ -130,7 +140,7 @@ class DeviceWeights:
 
     def copyNamedBuffersToDevice(self) -> None:
         """Upload the buffers named in ``Options.updatableNamedBuffers``."""
-        self._require_compiled()
+        self._require_attached("copyNamedBuffersToDevice")
         names = self._options._updatable_named_buffers
         if not names:
             raise createPoptorchError(
@@ -144,6 +154,16 @@ class DeviceWeights:
         if self.isAttachedToDevice():
             self.copyWeightsToDevice()
         return result
+
+    def _require_attached(self, what: str) -> None:
+        """Programs that move weights run on the device, which has to be there."""
+        self._require_compiled()
+        if not self._attached:
+            raise createError(
+                f"{what}() runs a program on the device, and the model is detached from it. Call attachToDevice() "
+                "first.",
+                type="poplar_error",
+            )
 
     def _require_compiled(self) -> None:
         if not self.isCompiled():

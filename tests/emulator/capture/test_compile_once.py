@@ -533,7 +533,8 @@ class TestNumericTypes:
 
     @pytest.mark.parametrize("half_input", [False, True])
     def test_the_activation_decides_for_weighted_operations(self, half_input):
-        layer = nn.Conv2d(3, 4, 3) if half_input else nn.Conv2d(3, 4, 3).half()
+        layer = nn.Conv2d(3, 4, 3, bias=False)
+        layer = layer if half_input else layer.half()
         x = torch.randn(2, 3, 5, 5)
         out = poptorch.inferenceModel(layer)(x.half() if half_input else x)
         assert out.dtype == (torch.float16 if half_input else torch.float32)

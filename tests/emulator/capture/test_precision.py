@@ -19,7 +19,7 @@ from ipu_train.emulator.capture.rounding import (
     round_stochastic,
 )
 
-from ..networks import FromFunction, images
+from ..networks import FromFunction, Linear, images
 
 
 def neighbours(x):
@@ -95,7 +95,7 @@ def test_gradients_are_rounded_as_well():
 class Perceptron(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.second = nn.Linear(108, 32), nn.Linear(32, 5)
+        self.first, self.second = Linear(108, 32), Linear(32, 5)
 
     def forward(self, x, labels):
         logits = self.second(F.relu(self.first(x.flatten(1))))

@@ -127,6 +127,19 @@ def test_copies_need_a_compiled_model(method):
         getattr(executor, method)()
 
 
+@pytest.mark.parametrize("method", ["copyWeightsToHost", "copyWeightsToDevice", "copyNamedBuffersToDevice"])
+def test_copies_need_the_device(trained, method):
+    model, executor, _ = trained
+    executor.detachFromDevice()
+    with pytest.raises(poptorch.Error, match=f"{method}.* runs a program on the device.*detached"):
+        getattr(executor, method)()
+    at_home = model.linear.weight.clone()
+    assert executor.copyWeightsToHostIfNeeded() is False  # detaching has fetched them
+    executor.attachToDevice()
+    executor.copyWeightsToHost()
+    assert torch.equal(model.linear.weight, at_home)
+
+
 def test_wrapping_twice_is_refused_until_destroyed(trained):
     model, _executor, _ = trained
     with pytest.raises(RuntimeError, match="already been wrapped"):
