@@ -86,7 +86,7 @@ def _lists_splits(resolved: Any) -> bool:
 
     if resolved.config.device.pipeline_splits != LIST_SPLITS:
         return False
-    from .tune.settle import list_split_points
+    from .planning.settle import list_split_points
 
     print(list_split_points(resolved))
     return True
@@ -151,13 +151,13 @@ def _plan(arguments: List[str]) -> int:
 
 
 def _models(arguments: List[str]) -> int:
-    from .models_command import main as models
+    from .commands.models import main as models
 
     return models(arguments)
 
 
 def _average(arguments: List[str]) -> int:
-    from .average_command import main as average
+    from .commands.average import main as average
 
     return average(arguments)
 

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple, Sequence, Tuple
 
 import torch
 
-from . import device, initial_weights, planning, run_folder, run_state
-from .assembly import Assembly, assemble, example_batch, mixing_draws
+from . import device, planning
 from .config import Config, Resolved
 from .data import DataSource, EpochSampler, loader, open_data
 from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
-from .reporter import Reporter
-from .run_state import Position
-from .signals import StopRequest
-from .validation import validate
+from .training import initial_weights, run_folder, run_state
+from .training.assembly import Assembly, assemble, example_batch, mixing_draws
+from .training.reporter import Reporter
+from .training.run_state import Position
+from .training.signals import StopRequest
+from .training.validation import validate
 
 
 class TrainingError(ValueError):

@@ -15,10 +15,10 @@ import torch
 
 from ipu_train.config import load_text
 from ipu_train.ipumodel.splits import translate
-from ipu_train.traces import Traces
+from ipu_train.planning.partition import equal_count
+from ipu_train.planning.settle import splitter_of
+from ipu_train.planning.traces import Traces
 from ipu_train.tracking import table
-from ipu_train.tune.partition import equal_count
-from ipu_train.tune.settle import splitter_of
 
 _EXAMPLES = "graphcore/examples applications/pytorch/cnns/train/configs.yml"
 _TENSORFLOW = "graphcore/examples applications/tensorflow/cnns/training"

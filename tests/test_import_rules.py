@@ -20,7 +20,7 @@ ALLOWED = {
 FORBIDDEN = {
     "ipu_train.data": {"ipu_train.trainer", "ipu_train.cli"},
     "ipu_train.optim": {"ipu_train.trainer", "ipu_train.cli"},
-    "ipu_train.checkpoint": {"ipu_train.trainer", "ipu_train.cli"},
+    "ipu_train.training.checkpoint": {"ipu_train.trainer", "ipu_train.cli"},
     "ipu_train.tracking": {"ipu_train.trainer", "ipu_train.cli"},
     "ipu_train.trainer": {"poptorch", "ipu_train.emulator"},
 }

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..config import Resolved, load
 from ..planning import images_of
+from ..planning.workers import WorkerLost, Workers, cores
 from ..tracking import tell
 from . import folder as folders
 from .content import model_version
@@ -23,7 +24,6 @@ from .predicting import Oracle
 from .records import Record, predicted
 from .running import Series, count_ipus, find_largest, predict_points
 from .words import largest_words, savings, short
-from .workers import Workers, cores
 
 _SWEEP_DIR = "sweep_dir="
 
@@ -58,7 +58,7 @@ def main(arguments: List[str]) -> int:
         except Interrupted:
             run.finish(interrupted=True)
             return interrupts.exit_status
-        except SweepError:
+        except (SweepError, WorkerLost):
             run.finish(interrupted=True)
             raise
         run.finish()

@@ -7,16 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
-from .. import ipumodel, models, tune
+from .. import ipumodel, models, network, planning
 from ..config import Resolved
 from ..planning import images_of, settings_of
 
 
 @lru_cache(maxsize=1)
 def model_version() -> str:
-    """Digest of everything that predictions are made with: the IPU model, its constants, the networks, the splits."""
-    digest = hashlib.sha256()
-    for room in (ipumodel, models, tune):
+    """Digest of everything that predictions are made with: the IPU model, its constants, the networks, the plans."""
+    digest = hashlib.sha256(Path(network.__file__).read_bytes())
+    for room in (ipumodel, models, planning):
         folder = Path(room.__file__).parent
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

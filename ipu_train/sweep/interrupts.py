@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 from typing import Optional
 
-from ..signals import StopRequest
+from ..training.signals import StopRequest
 
 
 class Interrupted(KeyboardInterrupt):

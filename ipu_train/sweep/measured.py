@@ -20,11 +20,12 @@ from typing import Any, Callable, Dict, List
 import torch
 
 from .. import device
-from ..assembly import assemble, build_network, example_batch
 from ..config import Resolved, load
 from ..data import EpochSampler, loader, open_data
 from ..ipumodel.plain_torch import plain_torch_memory
 from ..ipumodel.tracer import trace
+from ..network import build_network
+from ..training.assembly import assemble, example_batch
 
 # One micro-batch of one replica on one device, nothing fused: what the micro-batch size alone puts into memory.
 _ONE_MICRO_BATCH = (

@@ -246,7 +246,7 @@ def check(all_points: Sequence[Point]) -> None:
     Raises:
         ConfigError: a model, norm, number of groups or option that the zoo does not have.
     """
-    from ..assembly import build_network
+    from ..network import build_network
     from ..planning import images_of
 
     seen = set()

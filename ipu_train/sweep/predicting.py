@@ -4,7 +4,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from ..config import Resolved
 from ..planning import predict
-from ..traces import Traces
+from ..planning.traces import Traces
 from .content import Kept, key_of
 
 

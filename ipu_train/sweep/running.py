@@ -3,12 +3,12 @@
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..config import Resolved
-from ..tune.settle import ipus_needed
+from ..planning.settle import ipus_needed
+from ..planning.workers import Workers
 from .content import Kept, key_of
 from .points import Grid, Point, at_micro_batch, series
 from .predicting import Answer, Oracle, largest_micro_batch
 from .records import Record, record, used_share
-from .workers import Workers
 
 
 class Series(NamedTuple):

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from ..config import Resolved, load
 from ..planning import predict, with_splits
-from ..sweep.workers import Workers, cores
-from ..traces import Traces
+from ..planning.traces import Traces
+from ..planning.workers import Workers, cores
 from ..tracking import table, tell
 from .errors import NoChoiceFits, TuneError
 from .search import Choice, Space, choice, ranked, replicas_for, search

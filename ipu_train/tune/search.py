@@ -11,10 +11,10 @@ from ..config import Resolved
 from ..ipumodel.report import Report
 from ..models import is_batch_independent
 from ..planning import predict
-from ..traces import Traces
+from ..planning.settle import splits_override, splitter_of
+from ..planning.splits import Splitter
+from ..planning.traces import Traces
 from .errors import TuneError
-from .settle import splits_override, splitter_of
-from .splits import Splitter
 
 PROPORTIONS = (0.1, 0.2, 0.4, 0.6)
 _VARIED = 3  # choices whose available memory proportion is varied
@@ -94,7 +94,7 @@ def micro_batch_sizes(base: Resolved, replicas: int) -> List[int]:
 
 
 def _batch_independent(base: Resolved) -> bool:
-    from ..assembly import build_network
+    from ..network import build_network
     from ..planning import images_of
 
     images = images_of(base)

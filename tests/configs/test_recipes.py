@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ipu_train import config, planning, trainer
-from ipu_train.assembly import build_network
 from ipu_train.models import native_image_size
+from ipu_train.network import build_network
 
 RECIPES = config.builtin_names()
 FOLDER = config.builtin_folder()

@@ -1,0 +1,1 @@
+"""Commands of ``ipu-train`` that belong to no other room; ``cli.py`` calls them."""

@@ -1,0 +1,52 @@
+"""From a configuration to a prediction of memory and cycles, before anything runs."""
+
+from typing import Dict, Optional
+
+from ..config import Resolved
+from ..ipumodel.planner import plan
+from ..ipumodel.report import Report
+from ..ipumodel.target import Target
+from .images import Images, images_of
+from .settings import settings_of
+from .settle import settled
+from .traces import Traces
+
+
+def predict(resolved: Resolved, images: Optional[Images] = None, traces: Optional[Traces] = None) -> Report:
+    """Memory and cycles of one training step of a configuration, on the chip ``device.chip``.
+
+    Args:
+        resolved: the configuration.
+        images: shape of the images, where it is known better than the configuration tells.
+        traces: of earlier predictions, so that a network is traced once for many.
+
+    Raises:
+        ConfigError: the model cannot be built, or a pipeline split names no module.
+    """
+    images = images or images_of(resolved)
+    resolved = with_splits(resolved, images, traces)
+    program = (traces or Traces()).program(resolved, images.channels, images.size, images.classes)
+    return plan(program, Target.named(resolved.config.device.chip), settings_of(resolved))
+
+
+def with_splits(
+    resolved: Resolved, images: Optional[Images] = None, traces: Optional[Traces] = None
+) -> Resolved:
+    """The configuration with the best pipeline splits in the place of ``device.pipeline_splits: auto``.
+
+    Raises:
+        ConfigError: the model cannot be built, or not be split into ``device.ipus_per_replica`` stages.
+    """
+    return settled(resolved, images, traces)
+
+
+def describe(resolved: Resolved, report: Report) -> str:
+    """The table of a plan under a line that says what was planned."""
+    config = resolved.config
+    model: Dict[str, object] = {
+        "model": config.model.name,
+        "norm": config.model.norm + ("+pn" if config.model.proxy_norm else ""),
+        "global batch size": config.global_batch_size,
+    }
+    head = ", ".join(f"{key} {value}" for key, value in model.items())
+    return f"{resolved.name}: {head}\n{report.table()}"

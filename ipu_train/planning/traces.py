@@ -1,0 +1,63 @@
+"""Traces of configured networks, kept: two of one network give every micro-batch size and every pipeline split."""
+
+from typing import Dict, List, Optional, Tuple
+
+import torch
+
+from ..config import Resolved
+from ..ipumodel.program import Program
+from ..ipumodel.rescale import at_batch, at_splits
+from ..ipumodel.tracer import trace
+from ..network import build_network
+
+_KEPT = 8  # networks; a trace holds some thousand small objects
+
+
+class Traces:
+    """Programs of configurations for the IPU model. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._traced: Dict[str, List[Program]] = {}  # of each network: two traces, with batches above 1
+        self._programs: Dict[Tuple[str, int], Program] = {}
+
+    def program(self, resolved: Resolved, channels: int, size: int, classes: int) -> Program:
+        """The training program of one micro-batch, cut at ``device.pipeline_splits``.
+
+        Args:
+            resolved: the configuration.
+            channels, size, classes: of the images; size is the side in pixels.
+
+        Raises:
+            ConfigError: the model cannot be built, or a pipeline split names no module.
+        """
+        network_key = repr((resolved.config.model, channels, size, classes))
+        batch = resolved.config.training.micro_batch_size
+        key = (network_key, batch)
+        if key not in self._programs:
+            self._programs[key] = self._scaled(network_key, batch) or self._trace(
+                network_key, resolved, channels, size, classes
+            )
+        splits = resolved.config.device.pipeline_splits
+        if not splits:
+            return self._programs[key]
+        try:
+            return at_splits(self._programs[key], splits)
+        except ValueError as error:
+            raise resolved.error("device.pipeline_splits", str(error)) from error
+
+    def _scaled(self, network_key: str, batch: int) -> Optional[Program]:
+        """From two traces of other batches; batch 1 is traced, since torch may take other routes there."""
+        traced = self._traced.get(network_key, [])
+        return at_batch(traced[0], traced[1], batch) if len(traced) == 2 and batch > 1 else None
+
+    def _trace(self, network_key: str, resolved: Resolved, channels: int, size: int, classes: int) -> Program:
+        batch = resolved.config.training.micro_batch_size
+        network = build_network(resolved, classes, channels)
+        program = trace(network, [torch.zeros(batch, channels, size, size)])
+        if network_key not in self._traced and len(self._traced) >= _KEPT:
+            self._traced.clear()
+            self._programs.clear()
+        traced = self._traced.setdefault(network_key, [])
+        if batch > 1 and len(traced) < 2:
+            traced.append(program)
+        return program

@@ -1,0 +1,113 @@
+"""What the weights of a run start from, other than random numbers."""
+
+from pathlib import Path
+from typing import Dict
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..config import Resolved
+from ..models import load_checkpoint
+from . import checkpoint
+
+Weights = Dict[str, torch.Tensor]
+
+CLASSIFIER = "fc."  # the last layer of every network of the zoo
+
+
+def load(resolved: Resolved, network: torch.nn.Module) -> None:
+    """Load ``model.weights`` into the network, in place; does nothing without them.
+
+    Raises:
+        ConfigError: there are no such weights, or they are of another network.
+    """
+    model = resolved.config.model
+    if model.weights is None:
+        return
+    try:
+        weights = read(Path(model.weights).expanduser(), model.averaged_weights)
+        _put(weights, network, model.new_classifier)
+    except (ValueError, RuntimeError) as error:  # RuntimeError: shapes, from load_state_dict
+        raise resolved.error("model.weights", str(error)) from error
+
+
+def read(path: Path, averaged: bool = False) -> Weights:
+    """The weights in a run folder, a checkpoint of ours, or a file with a state dict.
+
+    Args:
+        averaged: the average of the run's weights in place of the weights themselves.
+
+    Raises:
+        ValueError: nothing there, unreadable, or without an average.
+    """
+    if path.is_dir():
+        return _of_run(path, averaged)
+    if averaged:
+        raise ValueError(
+            f"averaged_weights is for run folders and checkpoints of ipu-train; {path} is a file"
+        )
+    try:
+        state = load_file(str(path)) if path.suffix == ".safetensors" else _unpickled(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return state
+
+
+def _of_run(path: Path, averaged: bool) -> Weights:
+    folder = path if (path / "state.json").is_file() else checkpoint.newest(path / "checkpoints")
+    if folder is None:
+        raise ValueError(f"no checkpoint in the folder {path}")
+    saved = checkpoint.load(folder)
+    if not averaged:
+        return saved.weights
+    prefix = "average/average."
+    found = {
+        name[len(prefix) :]: t.to(saved.weights[name[len(prefix) :]].dtype)
+        for name, t in saved.optimizer.items()
+        if name.startswith(prefix)
+    }
+    if not found:
+        raise ValueError(f"{folder} holds no average of the weights; remove averaged_weights")
+    return found
+
+
+def _unpickled(path: Path) -> Weights:
+    """A ``.pth`` file: a state dict, or a dict that holds one under ``state_dict`` or ``model``."""
+    try:
+        state = torch.load(str(path), map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever pickle meets in a file that is none
+        raise ValueError(f"{path} is no file of weights that torch can read safely: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict (names and tensors)")
+    return {name[len("module.") :] if name.startswith("module.") else name: t for name, t in state.items()}
+
+
+def _put(weights: Weights, network: torch.nn.Module, new_classifier: bool) -> None:
+    ours = network.state_dict()
+    if len(set(weights) & set(ours)) * 2 < len(ours):  # another library's names
+        load_checkpoint(network, weights, classifier=not new_classifier)
+        return
+    if new_classifier:
+        kept = {name: value for name, value in ours.items() if name.startswith(CLASSIFIER)}
+        weights = {**{name: v for name, v in weights.items() if not name.startswith(CLASSIFIER)}, **kept}
+    different = sorted(set(weights) ^ set(ours))
+    if different:
+        raise ValueError(
+            f"these weights are of another network: {len(different)} names differ, such as {different[0]}; the model "
+            "and its norm must be the same"
+        )
+    for name, value in weights.items():
+        if value.shape != ours[name].shape:
+            advice = (
+                "; set model.new_classifier to keep the model's own" if name.startswith(CLASSIFIER) else ""
+            )
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)} there and {tuple(ours[name].shape)} in the model{advice}"
+            )
+    network.load_state_dict(weights)

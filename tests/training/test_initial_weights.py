@@ -1,0 +1,192 @@
+"""Runs that start from weights: of another run, of its average, of a file, and with parts that are not trained."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ipu_train import config, trainer
+from ipu_train.models import build
+from ipu_train.training import checkpoint
+
+RECIPE = """
+model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.25}}
+data: {name: generated, length: 32, image_size: 8, num_classes: 4}
+training: {epochs: 1, micro_batch_size: 4, gradient_accumulation: 2, replicas: 1}
+averaging: {name: exponential, decay: 0.5}
+logging: {progress: false, plots: false}
+device: {threads: 1}
+"""
+
+
+@pytest.fixture()
+def recipe(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture()
+def earlier(recipe, tmp_path):
+    run(recipe, tmp_path / "earlier", "training.epochs=3")
+    return tmp_path / "earlier"
+
+
+def run(recipe, folder, *overrides):
+    return trainer.train(config.load(recipe, [*overrides, f"run_dir={folder}"]))
+
+
+def weights(folder):
+    return load_file(str(checkpoint.newest(folder / "checkpoints") / "weights.safetensors"))
+
+
+def still(*more):
+    """Overrides of a run that trains nothing but one vector with a vanishing learning rate."""
+    return ["optimizer.learning_rate=1e-30", *more]
+
+
+def assert_equal(found, expected):
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_run_folder_and_a_checkpoint_give_the_same_start(recipe, earlier, tmp_path):
+    run(recipe, tmp_path / "a", *still(f"model.weights={earlier}"))
+    run(recipe, tmp_path / "b", *still(f"model.weights={checkpoint.newest(earlier / 'checkpoints')}"))
+    assert_equal(weights(tmp_path / "a"), weights(earlier))
+    assert_equal(weights(tmp_path / "b"), weights(earlier))
+
+
+def test_the_average_of_a_run_is_a_start_of_its_own(recipe, earlier, tmp_path):
+    run(recipe, tmp_path / "run", *still(f"model.weights={earlier}", "model.averaged_weights=true"))
+    states = [
+        load_file(str(path / "weights.safetensors"))
+        for path in checkpoint.list_checkpoints(earlier / "checkpoints")
+    ]
+    for name, value in weights(tmp_path / "run").items():
+        if value.is_floating_point():
+            expected = 0.25 * states[0][name] + 0.25 * states[1][name] + 0.5 * states[2][name]
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-6)
+    run(recipe, tmp_path / "plain", "averaging.name=none", "averaging.decay=null")
+    with pytest.raises(config.ConfigError, match=r"model\.weights: .* holds no average of the weights"):
+        run(recipe, tmp_path / "x", f"model.weights={tmp_path / 'plain'}", "model.averaged_weights=true")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_with_another_classifier_keeps_the_models_own(recipe, earlier, tmp_path, suffix):
+    path = tmp_path / f"given{suffix}"
+    given = weights(earlier)
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"module.{name}": value for name, value in given.items()}}, path)
+    else:
+        save_file(given, str(path))
+    changed = [f"model.weights={path}", "data.num_classes=6"]
+    with pytest.raises(config.ConfigError, match=r"fc\..* has shape .* set model.new_classifier"):
+        run(recipe, tmp_path / "a", *changed)
+    run(recipe, tmp_path / "b", *still(*changed, "model.new_classifier=true"))
+    found = weights(tmp_path / "b")
+    assert found["fc.weight"].shape[0] == 6
+    assert_equal(
+        {name: value for name, value in found.items() if not name.startswith("fc.")},
+        {name: value for name, value in given.items() if not name.startswith("fc.")},
+    )
+
+
+def test_weights_of_torchvision_are_renamed(recipe, tmp_path):
+    """A batch-norm ResNet-18 as torchvision names it: the state dict of our own, renamed back."""
+    torch.manual_seed(5)
+    ours = build("resnet18", num_classes=4, norm="batch", proxy_norm=False, width=0.25).state_dict()
+    back = [
+        ("shortcut.conv", "downsample.0"),
+        ("shortcut.norm", "downsample.1"),
+        ("norm", "bn"),
+        (".bn.", "."),
+    ]
+    theirs = {}
+    for name, value in ours.items():
+        for old, new in back:
+            name = name.replace(old, new)
+        theirs[name] = value
+    assert "layer2.0.downsample.1.running_var" in theirs
+    assert "layer1.0.bn1.weight" in theirs
+    path = tmp_path / "torchvision.pth"
+    torch.save(theirs, path)
+    as_batch_norm = [
+        "model.name=resnet18",
+        "model.norm=batch",
+        "model.norm_groups=null",
+        "data.image_size=32",
+    ]
+    run(recipe, tmp_path / "run", *still(*as_batch_norm, f"model.weights={path}"))
+    trained = weights(tmp_path / "run")
+    for name, value in ours.items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(trained[name], value, rtol=0, atol=1e-20, msg=name)
+
+
+def test_only_the_named_modules_are_trained(recipe, earlier, tmp_path):
+    only = ["model.train_only=[layer3, fc]", "optimizer.weight_decay=0.1", "optimizer.momentum=0.9"]
+    run(recipe, tmp_path / "run", f"model.weights={earlier}", *only)
+    before, after = weights(earlier), weights(tmp_path / "run")
+    for name, value in before.items():
+        if not name.startswith(("layer3.", "fc.")):
+            assert torch.equal(after[name], value), name
+    for name in ("layer3.0.conv1.weight", "layer3.0.norm1.proxy.beta", "fc.weight", "fc.bias"):
+        assert not torch.equal(after[name], before[name]), name
+
+
+@pytest.mark.parametrize("trained", ["[layer3, fc]", "[fc]"])
+def test_fine_tuning_at_another_size_with_held_statistics(recipe, earlier, tmp_path, trained):
+    changed = ["data.image_size=12", f"model.train_only={trained}", f"model.weights={earlier}"]
+    each, once = tmp_path / "each", tmp_path / "once"
+    run(recipe, each, *changed)
+    run(recipe, once, *changed, "model.proxy_norm_statistics=per_update")
+    for name, value in weights(each).items():
+        torch.testing.assert_close(weights(once)[name], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        (
+            "model.weights=nowhere.safetensors",
+            r"model\.weights: cannot read nowhere.safetensors: No such file",
+        ),
+        ("model.weights=.", r"model\.weights: no checkpoint in the folder \."),
+        ("model.train_only=[layer2.0.shortcut]", r"model\.train_only: layer2.0.shortcut has no parameters"),
+        ("model.train_only=[layer33]", r"model\.train_only: layer33 is no module .* did you mean layer3\?"),
+    ],
+)
+def test_what_is_not_there_is_one_message(recipe, tmp_path, override, message):
+    with pytest.raises(config.ConfigError, match=message):
+        run(recipe, tmp_path / "run", override)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_outputs_than_classes_are_refused(recipe, tmp_path):
+    with pytest.raises(config.ConfigError, match=r"model\.num_classes: is 3, but the images have 4 classes"):
+        run(recipe, tmp_path / "run", "model.num_classes=3")
+
+
+def test_broken_files_are_named(recipe, tmp_path):
+    for name in ("broken.pth", "broken.safetensors"):
+        (tmp_path / name).write_bytes(b"not weights")
+        with pytest.raises(config.ConfigError, match=rf"model\.weights: .*{name}"):
+            run(recipe, tmp_path / "run", f"model.weights={tmp_path / name}")
+
+
+def test_weights_of_another_network_are_refused(recipe, earlier, tmp_path):
+    with pytest.raises(config.ConfigError, match=r"model\.weights: .* another network"):
+        run(recipe, tmp_path / "run", f"model.weights={earlier}", "model.proxy_norm=false")
+
+
+def test_stepped_loss_scaling_changes_nothing_but_the_scale(recipe, tmp_path):
+    run(recipe, tmp_path / "plain", "training.epochs=2")
+    stepped = ["optimizer.loss_scaling=4", "optimizer.loss_scaling_epochs=[0.5, 1]", "training.epochs=2"]
+    run(recipe, tmp_path / "scaled", *stepped)
+    for name, value in weights(tmp_path / "plain").items():
+        torch.testing.assert_close(weights(tmp_path / "scaled")[name], value, rtol=0, atol=1e-6)
+    state = json.loads((checkpoint.newest(tmp_path / "scaled" / "checkpoints") / "state.json").read_text())
+    assert state["loss_scaling"] == 16.0

@@ -1,0 +1,47 @@
+"""Runs cut anywhere and resumed equal uninterrupted ones, whatever is drawn, scaled or averaged."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ipu_train import config, trainer
+from ipu_train.training import checkpoint
+
+RECIPE = """
+model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.25}}
+data: {name: generated, length: 64, image_size: 8, num_classes: 4}
+optimizer: {momentum: 0.9, weight_decay: 1e-3}
+training: {epochs: 2, micro_batch_size: 4, gradient_accumulation: 2, replicas: 2, seed: 3}
+checkpoint: {every_steps: 1, keep: 99}
+logging: {progress: false, plots: false}
+device: {threads: 1}
+"""
+MIXED = ["training.mixup_alpha=0.3", "training.cutmix_lambda=0.7"]
+CASES = {
+    "mixup and CutMix": MIXED,
+    "stepped loss scaling": ["optimizer.loss_scaling=4", "optimizer.loss_scaling_epochs=[0.5, 1.25]"],
+    "automatic loss scaling": ["optimizer.automatic_loss_scaling=true", "training.precision=16.32"],
+    "weight standardisation": ["model.options.weight_standardisation=true", "averaging.name=mean"],
+    "synchronised batch norm": ["model.norm=sync_batch", "model.norm_groups=null", *MIXED],
+    "part of the network": ["model.train_only=[layer2, layer3, fc]", "optimizer.name=rmsprop"],
+}
+
+
+def run(folder, recipe, overrides, resume=False):
+    trainer.train(config.load(recipe, [*overrides, f"run_dir={folder}"]), resume=resume)
+    return load_file(str(checkpoint.newest(folder / "checkpoints") / "weights.safetensors"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_equals_the_uninterrupted_one(case, tmp_path):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    whole = run(tmp_path / "whole", recipe, CASES[case])
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for path in checkpoint.list_checkpoints(tmp_path / "cut" / "checkpoints")[3:]:
+        shutil.rmtree(path)
+    resumed = run(tmp_path / "cut", recipe, CASES[case], resume=True)
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), name
