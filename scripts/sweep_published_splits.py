@@ -4,7 +4,8 @@
 
 Each row is one published configuration: network, micro-batch, precision, chip and the modules at which the next IPU
 begins, as stated in Graphcore's public repositories (the last column). Names are translated to this project's by
-``ipumodel.splits.translate``. The configurations run with what else they state; replicas do not change the comparison.
+``ipumodel.published.names.translate``. The configurations run with what else they state; replicas do not change
+the comparison.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ipu_train.config import load_text
-from ipu_train.ipumodel.splits import translate
+from ipu_train.ipumodel.published.names import translate
 from ipu_train.planning.partition import equal_count
 from ipu_train.planning.settle import splitter_of
 from ipu_train.planning.traces import Traces

@@ -129,7 +129,12 @@ def fewest_cycles(p, c, target):
         weights_per_unit = target.conv_unit_weight_bytes // 2
         height = max(1, weights_per_unit // c.in_per_group)
         passes = -(-p.co // c.out_per_group) * c.out_per_group / c.units
-        return outputs * -(-p.ky // height) * p.kx * -(-p.ci // c.in_per_group) * passes * 4.0
+        # Each call of the inner loop loads the units' weights and starts six workers, however little there is to do.
+        # More calls than these are only made when outputs are split.
+        calls = p.groups * -(-p.ky // height) * p.kx * -(-p.ci // c.in_per_group) * passes / target.tiles
+        each = 110.0 + 32.0 * c.units / target.conv_unit_load_bytes_per_cycle
+        work = outputs * -(-p.ky // height) * p.kx * -(-p.ci // c.in_per_group) * passes
+        return each * max(1.0, calls) + (2.0 if c.units == 4 else 4.0) * work
     if c.method == "hmac":
         return outputs * p.ky * p.kx * -(-p.ci // c.in_per_group) * p.co * (7 + c.in_per_group / 4.0)
     return 0.0

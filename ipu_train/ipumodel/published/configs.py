@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import List, Optional, Tuple
 
 from ..settings import Settings
+from .names import kept_modules, module_names
 
 NEEDED = ["model", "dataset_image_size", "norm", "precision", "micro_batch_size", "chip"]
 
@@ -165,12 +166,12 @@ def _optimizer(row, notes):
     return "momentum"
 
 
-def _checkpoints(text):
-    found = re.search(r"checkpoints=(\S+)", text)
+def _checkpoints(text: str) -> Tuple[str, ...]:
+    """The layers named after ``checkpoints=`` (or a colon), separated by commas, semicolons or blanks."""
+    found = re.search(r"checkpoints?\s*[=:]\s*([^()]*)", text, re.IGNORECASE)
     if not found:
         return ()
-    names = [n.strip().replace("/", ".") for n in found.group(1).split(",") if n.strip()]
-    return tuple(re.sub(r"\.bn(\d)", r".norm\1", n) for n in names)
+    return tuple(n for n in re.split(r"[,;\s\[\]'\"]+", found.group(1)) if n)
 
 
 def _recompute(row, stages, schedule):
@@ -178,6 +179,10 @@ def _recompute(row, stages, schedule):
     if _checkpoints(text):
         return "checkpoints"
     lowered = text.lower()
+    if (
+        lowered.startswith("auto") and row.get("framework") == "PopTorch"
+    ):  # the application's word for Standard
+        return "standard" if stages == 1 else "pipeline"
     if lowered.startswith(("on", "pipeline", "true", "yes", "all", "recompute", "enabled", "full")):
         return "standard" if stages == 1 else "pipeline"
     if lowered.startswith("standard"):
@@ -306,31 +311,41 @@ class Predictor:
         self.models, self.programs, self.reports = {}, {}, {}
 
     def model(self, config):
+        import torch
+
         key = (config.model, config.model_options)
         if key not in self.models:
-            model = self.build(config.model, **dict(config.model_options))
+            with torch.device("meta"):  # values are never read
+                model = self.build(config.model, **dict(config.model_options))
             if config.hold_statistics:  # the paper computes proxy statistics once for each weight update
                 for module in model.modules():
                     if hasattr(module, "hold"):
                         module.hold()
-            self.models = {key: model}  # one at a time
+            self.models[key] = model
         return self.models[key]
 
-    def _settings(self, config):
-        """Graphcore's TensorFlow code keeps only the inputs of Proxy Norm and runs it again in the backward
+    def _settings(self, config, program):
+        """The settings, names of kept layers translated.
+
+        Graphcore's TensorFlow code keeps only the inputs of Proxy Norm and runs it again in the backward
         pass.
         """
+        settings = config.settings
+        if settings.checkpoints:
+            names = module_names(self.model(config))
+            settings = replace(settings, checkpoints=kept_modules(settings.checkpoints, names, program))
         if not config.recompute_proxy:
-            return config.settings
+            return settings
         modules = self.model(config).named_modules()
         again = tuple(name for name, module in modules if getattr(module, "proxy", None) is not None)
-        return replace(config.settings, run_again=again)
+        return replace(settings, run_again=again)
 
     def program(self, config):
         import torch
 
-        from ..splits import even_splits, module_names, translate
+        from ..even_splits import even_splits
         from ..tracer import trace
+        from .names import translate
 
         key = (
             config.model,
@@ -352,7 +367,7 @@ class Predictor:
                     raise Unsupported(f"{config.model} has too few blocks for {config.stages} stages")
             order = {name: position for position, name in enumerate(names)}
             splits = tuple(sorted(splits, key=order.get))
-            self.programs = {key: trace(model, image, training=config.training, splits=splits)}
+            self.programs[key] = trace(model, image, training=config.training, splits=splits)
         return self.programs[key]
 
     def predict(self, config):
@@ -376,7 +391,8 @@ class Predictor:
                 config.settings,
             )
             if key not in self.reports:
-                self.reports[key] = plan(self.program(config), Target.named(chip), self._settings(config))
+                program = self.program(config)
+                self.reports[key] = plan(program, Target.named(chip), self._settings(config, program))
             report = self.reports[key]
             if report.fits:
                 break

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipu_train.ipumodel.convolution.evaluate import Splits
 from ipu_train.ipumodel.convolution.forms import PlanOptions, codelets_for, transformed
 from ipu_train.ipumodel.convolution.params import PASSES, ConvParams, problem_of
-from ipu_train.ipumodel.convolution.plan import _SERIAL_SPLITS, _evaluate, plan_pass, plan_problem
+from ipu_train.ipumodel.convolution.plan import SERIAL_SPLITS, plan_pass, plan_problem
 from ipu_train.ipumodel.target import Target
 
 MK2 = Target.named("mk2")
@@ -63,11 +64,13 @@ def test_pruning_the_search_loses_nothing(layer, pass_):
     best = np.inf
     for form in transformed(problem):
         for codelet in codelets_for(form, TINY, options):
-            for serial in _SERIAL_SPLITS:
+            for serial in SERIAL_SPLITS:
                 if form.co % serial:
                     continue
-                cycles, temporary, _, _, _ = _evaluate(form, codelet, TINY, options, serial)
-                total = np.where(temporary <= TINY.bytes_per_tile * 0.6, sum(cycles.values()), np.inf)
+                splits = Splits(form, codelet, TINY, options, serial)
+                sizes = splits.sizes()
+                small = splits.temporary(sizes) <= TINY.bytes_per_tile * 0.6
+                total = np.where(small, sum(splits.cycles(sizes).values()), np.inf)
                 best = min(best, float(total.min()))
     found = plan_problem(problem, TINY, options).total_cycles
     # Loops over output channels are only tried where the memory bound costs more than two per cent.

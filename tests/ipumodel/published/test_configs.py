@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ipu_train.ipumodel.__main__ import main
+from ipu_train.ipumodel.even_splits import even_splits
 from ipu_train.ipumodel.published.configs import Predictor, Unsupported, read_config
-from ipu_train.ipumodel.splits import even_splits, module_names, translate
+from ipu_train.ipumodel.published.names import kept_modules, module_names, translate
 from ipu_train.ipumodel.tracer import trace
 from ipu_train.models import build, native_image_size
 
@@ -153,7 +154,7 @@ def test_cells_are_understood(cells, field, value):
         (
             {"recompute": "Pipeline checkpoints=layer3/5/conv1,layer1/2/bn3", "n_pipeline_stages": "2"},
             "checkpoints",
-            ("layer3.5.conv1", "layer1.2.norm3"),
+            ("layer3/5/conv1", "layer1/2/bn3"),
         ),
         ({"optimizer": "rmsprop_tf"}, "optimizer", "rmsprop"),
         ({"precision": "fp32"}, "precision", "32.32"),
@@ -246,6 +247,7 @@ def test_what_is_not_understood_is_said(cells):
         ("efficientnet_b0", "block3b", "stage3.1"),
         ("efficientnet_b0", "block4a_expand_conv", "stage4.0"),
         ("efficientnet_b0", "blocks/3/0/conv_pw", "stage4.0"),
+        ("efficientnet_b4_g16", "blocks/3/0/bn2", "stage4.0.group_conv_norm"),
         ("efficientnet_b0", "_blocks/4", "stage3.1"),
     ],
 )
@@ -256,6 +258,78 @@ def test_published_split_names_find_our_modules(model, published, ours):
 def test_an_unknown_split_name_is_refused():
     with pytest.raises(ValueError, match="no module of this network"):
         translate("somewhere", module_names(build("resnet18")))
+
+
+def traced(name, size):
+    model = build(name)
+    return module_names(model), trace(model, torch.zeros(1, 3, size, size, device="meta"))
+
+
+def test_published_checkpoints_find_our_modules():
+    names, program = traced("resnet50", 64)
+    texts = (
+        "add",
+        "add_3",
+        "layer4/0/bn2",
+        "layer4/0/downsample_0",
+        "layer4/0/downsample/1",
+        "add_15",
+        "avgpool",
+    )
+    assert kept_modules(texts, names, program) == (
+        "layer1.0",
+        "layer2.0",
+        "layer4.0.norm2",
+        "layer4.0.shortcut.conv",
+        "layer4.0.shortcut.norm",
+        "layer4.2",
+    )
+    # timm's EfficientNet adds where a block keeps stride and width: in B0 first in the second block of stage 2
+    names, program = traced("efficientnet_b0", 64)
+    assert kept_modules(("add", "add_1", "add_2"), names, program) == ("stage2.1", "stage3.1", "stage4.1")
+    for text in ("add_99", "layer9/0"):
+        with pytest.raises(ValueError, match="recomputation checkpoint"):
+            kept_modules((text,), names, program)
+
+
+# Graphcore's PopTorch application: configs.yml of applications/pytorch/cnns (187775b), vision/cnns/pytorch (f60a6b3)
+_ADDS = "add,add_1,add_2,add_3,add_5,add_6,add_7,add_9,add_11,add_12"
+RESNET50 = dict(
+    ROW,
+    framework="PopTorch",
+    model="resnet50",
+    micro_batch_size="18",
+    gradient_accumulation="57",
+    optimizer="sgd_combined",
+    recompute=f"RecomputeAll checkpoints={_ADDS}",
+    available_memory_proportion="0.12",
+    notes="8-bit input",
+)
+EFFICIENTNET_B4 = dict(
+    RESNET50,
+    model="efficientnet-b4 (G16,expand4)",
+    dataset_image_size="imagenet 380",
+    norm="group",
+    norm_groups="4",
+    micro_batch_size="4",
+    pipeline_splits="blocks/3/0/bn2",
+    n_pipeline_stages="2",
+    ipus_per_replica="2",
+    schedule="PopART pipeline",
+    replicas="8",
+    gradient_accumulation="64",
+    recompute="Pipeline checkpoints=add_1,add_3",
+    available_memory_proportion="0.1",
+    optimizer="rmsprop_tf",
+    rts="True",
+)
+
+
+@pytest.mark.parametrize("row", [RESNET50, EFFICIENTNET_B4], ids=["resnet50", "efficientnet_b4"])
+def test_runs_that_keep_named_layers_fit(predictor, row):
+    assert predictor.predict(read_config(row)).fits
+    unnamed = dict(row, recompute="Pipeline" if row["n_pipeline_stages"] == "2" else "none")
+    assert not predictor.predict(read_config(unnamed)).fits
 
 
 def test_even_splits_balance_the_work():

@@ -1,0 +1,371 @@
+"""Cycles and temporary bytes of a pass under every way to split it over tiles, one form and codelet at a time."""
+
+from functools import lru_cache
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from ..target import Target
+from . import codelets
+from .codelets import ceil_div
+from .forms import Codelet, PlanOptions
+from .params import Problem
+
+AXES = ("groups", "batch", "oy", "ox", "ky", "ci", "co")
+# Splits that leave more tiles idle than this share of the best filling are not looked at.
+_FILL = 0.5
+_SLIC_BUFFER_BYTES = 200  # alignment of the sliding window's second buffer of partials
+
+
+class Candidates(NamedTuple):
+    """Splits and what they cost; every array has one element a split.
+
+    ``cycles`` on the busiest tile by step, ``temporary`` bytes on that tile, ``splits`` the parts along each of
+    ``AXES``, ``used`` tiles, ``sizes`` elements and groups on the busiest tile.
+    """
+
+    cycles: Dict[str, np.ndarray]
+    total: np.ndarray
+    temporary: np.ndarray
+    splits: List[np.ndarray]
+    used: np.ndarray
+    sizes: Dict[str, np.ndarray]
+
+
+def distinct_splits(size: int, limit: int) -> np.ndarray:
+    """Split counts that give different tile sizes: about 2 sqrt(size) of them."""
+    size = int(max(size, 1))
+    root = int(size**0.5) + 1
+    sizes = {-(-size // s) for s in range(1, min(size, root) + 1)} | set(range(1, root))
+    return np.array(sorted({-(-size // s) for s in sizes if -(-size // s) <= limit}), dtype=np.float64)
+
+
+@lru_cache(maxsize=2048)
+def _all_splits(grains: Tuple[int, ...], tiles: int) -> Tuple[List[np.ndarray], np.ndarray]:
+    """Every combination of splits over the axes that uses at most ``tiles`` and not far too few, and their product."""
+    per_axis = [distinct_splits(g, tiles) for g in grains]
+    most = 1.0
+    for s in per_axis:
+        most *= s[-1]
+    floor = _FILL * min(float(tiles), most)
+    # What the axes still to come can multiply a partial product by: lets hopeless starts be dropped at once.
+    reach = [1.0]
+    for s in reversed(per_axis[1:]):
+        reach.append(reach[-1] * s[-1])
+    reach = reach[::-1]
+    columns = [per_axis[0]]
+    product = per_axis[0]
+    for axis in range(1, len(per_axis)):
+        s = per_axis[axis]
+        if len(s) == 1:  # nothing to choose along this axis
+            columns.append(np.ones_like(product))
+            continue
+        grid = product[:, None] * s[None, :]
+        first, second = np.nonzero((grid <= tiles) & (grid * reach[axis] >= floor))
+        columns = [c[first] for c in columns] + [s[second]]
+        product = grid[first, second]
+    return columns, product
+
+
+def _input_range(
+    out: np.ndarray,
+    kernel: np.ndarray,
+    stride: int,
+    kernel_dilation: int,
+    input_dilation: int,
+    whole: Tuple[int, ...],
+) -> np.ndarray:
+    """Input elements one dimension of a tile needs (poplibs ``getMaxInputRangeSize``).
+
+    Args:
+        whole: output, kernel and input of the whole problem in this dimension.
+    """
+    whole_out, whole_kernel, whole_in = whole
+    need = np.floor(((out - 1) * stride + (kernel - 1) * kernel_dilation) / input_dilation) + 1
+    everything = (out == whole_out) & (kernel == whole_kernel)
+    return np.where(everything, whole_in, np.minimum(need, whole_in))
+
+
+def _amp_cycles(
+    p: Problem,
+    c: Codelet,
+    tile: Dict[str, np.ndarray],
+    rows: np.ndarray,
+    width: np.ndarray,
+    target: Target,
+    floats: bool,
+) -> np.ndarray:
+    """Cycles of the convolution unit: the one-tap loop where it applies, else the general one."""
+    in_groups = ceil_div(tile["ci"], c.in_per_group)
+    out_groups = ceil_div(tile["co"], c.out_per_group)
+    units = target.conv_units(floats, not c.half_partials)
+    weights_per_unit = target.conv_unit_weight_bytes // (4 if floats else 2)
+    height = max(1, weights_per_unit * c.units // units // c.in_per_group)
+    passes = c.out_per_group / c.units
+    load = target.conv_unit_load_bytes_per_cycle
+    cycles = codelets.amp_nx1(
+        rows,
+        width,
+        tile["ky"],
+        p.kx,
+        tile["groups"],
+        in_groups,
+        out_groups,
+        passes,
+        c.units,
+        height,
+        load,
+        c.half_partials,
+    )
+    if height == 1 and p.kx == 1 and p.sx == p.sy == p.dx == p.dy == 1:
+        single = codelets.amp_1x1(
+            rows, width, tile["groups"], in_groups, out_groups, passes, c.units, load, c.half_partials
+        )
+        cycles = np.where((tile["ky"] == 1) & (tile["batch"] * tile["oy"] == 1), single, cycles)
+    return cycles * (2 if floats else 1)
+
+
+def _compute(
+    problem: Problem, codelet: Codelet, tile: Dict[str, np.ndarray], target: Target, options: PlanOptions
+) -> np.ndarray:
+    """Cycles of the partial-sum codelet for each candidate."""
+    # A strided backward pass (dilated input) computes only the outputs each tap reaches.
+    # The sliding window is the exception: it runs over an input whose gaps have been filled with zeros.
+    sliding = codelet.method == "slic"
+    rows = np.maximum(1.0, ceil_div(tile["batch"] * tile["oy"], 1 if sliding else problem.dy))
+    width = ceil_div(tile["ox"], 1 if sliding else problem.dx)
+    if codelet.method == "amp":
+        return _amp_cycles(problem, codelet, tile, rows, width, target, options.float_inputs)
+    in_groups = ceil_div(tile["ci"], codelet.in_per_group)
+    if codelet.method == "hmac":
+        return codelets.horizontal_mac(
+            rows,
+            width,
+            tile["ky"] * problem.kx,
+            tile["groups"],
+            in_groups,
+            ceil_div(tile["co"], codelet.out_per_group),
+            codelet.in_per_group,
+            codelet.out_per_group,
+            options.float_inputs,
+        )
+    group_groups = ceil_div(tile["groups"], codelet.groups_per_group)
+    if sliding:
+        return codelets.slic(
+            rows,
+            width,
+            tile["ky"],
+            problem.kx,
+            group_groups,
+            problem.sx,
+            codelet.units,
+            codelet.half_partials,
+            codelet.groups_per_group,
+        )
+    if codelet.method == "vmac":
+        return codelets.vertical_mac(rows * width, tile["ky"], problem.kx, group_groups, in_groups)
+    return codelets.outer_product(
+        tile["ox"], tile["co"] * tile["groups"], codelet.out_per_group, options.float_inputs
+    )
+
+
+class Splits:
+    """All splits of one form with one codelet: sizes and temporary bytes at once, cycles when they are asked for.
+
+    Args:
+        serial: parts of the output channels that are computed one after the other, each on all tiles.
+    """
+
+    def __init__(
+        self, problem: Problem, codelet: Codelet, target: Target, options: PlanOptions, serial: int = 1
+    ):
+        self.problem, self.codelet, self.serial = problem, codelet, serial
+        self.target, self.options = target, options
+        p, c = problem, codelet
+        out_channels = -(-p.co // serial)
+        grains = (
+            -(-p.groups // c.groups_per_group),
+            p.batch,
+            p.oy,
+            p.ox,
+            p.ky,
+            -(-p.ci // c.in_per_group),
+            -(-out_channels // c.out_per_group),
+        )
+        per_grain = (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
+        self.columns, self.used = _all_splits(grains, target.tiles)
+        self.tile = {a: np.ceil(g / s) * k for a, g, s, k in zip(AXES, grains, self.columns, per_grain)}
+        self._compute: Optional[np.ndarray] = None
+
+    @property
+    def compute(self) -> np.ndarray:
+        """Cycles of the codelet itself, all serial parts together."""
+        if self._compute is None:
+            found = _compute(self.problem, self.codelet, self.tile, self.target, self.options)
+            self._compute = found * self.serial
+        return self._compute
+
+    def only(self, chosen: np.ndarray) -> "Splits":
+        """The splits at some indices."""
+        part = object.__new__(Splits)
+        part.__dict__.update(self.__dict__)
+        part.columns = [column[chosen] for column in self.columns]
+        part.used = self.used[chosen]
+        part.tile = {axis: size[chosen] for axis, size in self.tile.items()}
+        part._compute = None if self._compute is None else self._compute[chosen]
+        return part
+
+    def sizes(self) -> Dict[str, np.ndarray]:
+        """Elements, groups and taps on the busiest tile, and ``depth``, the partial results of one output."""
+        p, tile = self.problem, self.tile
+        split = dict(zip(AXES, self.columns))
+        iy = _input_range(tile["oy"], tile["ky"], p.sy, p.kdy, p.dy, (p.oy, p.ky, p.iy))
+        ix = _input_range(tile["ox"], np.float64(p.kx), p.sx, p.kdx, p.dx, (p.ox, p.kx, p.ix))
+        partials = tile["groups"] * tile["batch"] * tile["co"] * tile["oy"] * tile["ox"]
+        depth = split["ky"] * split["ci"]
+        return {
+            "inputs": tile["groups"] * tile["batch"] * tile["ci"] * iy * ix,
+            "weights": tile["groups"] * tile["ci"] * tile["co"] * tile["ky"] * p.kx,
+            "partials": partials,
+            "outputs": np.ceil(partials / depth),
+            "depth": depth,
+        }
+
+    def temporary(self, sizes: Dict[str, np.ndarray]) -> np.ndarray:
+        """Temporary bytes on the busiest tile (poplibs ``ConvModel.cpp``): the most of moving operands, of running the
+        codelet and of the reduction."""
+        c = self.codelet
+        in_bytes, partial_bytes = self._widths()
+        _, moved = _transform(self.problem, c, self.target, sizes["outputs"], self.used, in_bytes)
+        conv = (sizes["inputs"] + sizes["weights"]) * in_bytes + sizes["partials"] * partial_bytes
+        if c.method == "slic":
+            zeros = _filled(self.problem, self.tile, sizes["inputs"]) * in_bytes
+            conv = (
+                conv
+                + zeros
+                + sizes["partials"] * partial_bytes / ceil_div(self.tile["groups"], c.groups_per_group)
+            )
+            conv = conv + _SLIC_BUFFER_BYTES
+        depth = sizes["depth"]
+        return np.maximum(
+            np.maximum(moved, conv), np.where(depth > 1, sizes["outputs"] * depth * partial_bytes, 0.0)
+        )
+
+    def cycles(self, sizes: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """Cycles on the busiest tile by step, all serial parts together."""
+        p, c, target = self.problem, self.codelet, self.target
+        split = dict(zip(AXES, self.columns))
+        in_bytes, partial_bytes = self._widths()
+        inputs, weights, depth = sizes["inputs"], sizes["weights"], sizes["depth"]
+        rate = float(target.exchange_bytes_per_cycle)
+        # Tiles that share an exchange bus receive one stream at twice the rate: neighbours hold consecutive out
+        # channels.
+        in_rate = np.where(split["co"] % target.tiles_per_exchange_bus == 0, 2 * rate, rate)
+        shared = split["oy"] * split["ox"] * split["batch"]
+        transform, _ = _transform(p, c, target, sizes["outputs"], self.used, in_bytes)
+        if c.method == "slic":
+            transform = transform + _filled(p, self.tile, inputs) * in_bytes / rate
+        if self.serial > 1:
+            transform = transform + 30.0 + weights * in_bytes / target.memcpy_bytes_per_cycle
+        steps = {
+            "input_exchange": (inputs - np.floor(inputs / split["co"])) * in_bytes / in_rate,
+            "weight_exchange": (weights - np.floor(weights / shared)) * in_bytes / rate,
+            "reduce_exchange": _reduce_exchange(
+                sizes["partials"], sizes["outputs"], depth, partial_bytes / rate
+            ),
+            "reduce": _reduction(
+                c, sizes["partials"], sizes["outputs"], depth, not self.options.float_inputs
+            ),
+            "transform": transform,
+        }
+        if self.serial > 1:
+            steps = {step: value * self.serial for step, value in steps.items()}
+        return dict({"compute": self.compute}, **steps)
+
+    def _widths(self) -> Tuple[int, int]:
+        """Bytes of an operand's and of a partial result's element."""
+        return 4 if self.options.float_inputs else 2, 2 if self.codelet.half_partials else 4
+
+
+def evaluate(splits: Splits, sizes: Dict[str, np.ndarray], temporary: np.ndarray) -> Candidates:
+    """The :class:`Candidates` of splits whose sizes and temporary bytes are known."""
+    p, c, tile = splits.problem, splits.codelet, splits.tile
+    cycles = splits.cycles(sizes)
+    more = {
+        "in_groups": np.ceil(tile["ci"] / c.in_per_group),
+        "out_groups": np.ceil(tile["co"] / c.out_per_group),
+        "taps": tile["ky"] * p.kx,
+        "conv_groups": np.ceil(tile["groups"] / c.groups_per_group),
+        "worker_rows": tile["batch"] * tile["oy"],
+    }
+    return Candidates(
+        cycles, sum(cycles.values()), temporary, splits.columns, splits.used, dict(sizes, **more)
+    )
+
+
+def _reduce_exchange(
+    partials: np.ndarray, outputs: np.ndarray, depth: np.ndarray, cycles_per_element: float
+) -> np.ndarray:
+    """Cycles of bringing partial sums together, in one stage or two."""
+    if not (depth > 1).any():
+        return np.zeros_like(partials)
+    first, second = codelets.reduction_stages(depth)
+    exchange = np.where(depth > 1, (partials - outputs) * cycles_per_element, 0.0)
+    return exchange + np.where(second > 1, np.ceil(partials / first) * cycles_per_element, 0.0)
+
+
+def _reduction(
+    c: Codelet, partials: np.ndarray, outputs: np.ndarray, depth: np.ndarray, out_half: bool
+) -> np.ndarray:
+    """Cycles of summing partial results over tiles, and of the cast where there is nothing to sum."""
+    first, second = codelets.reduction_stages(depth)
+    after_first = np.ceil(partials / first)
+    half_out = np.where(second <= 1, out_half, c.half_partials)
+    reduce = codelets.reduce_partials(after_first, first, c.half_partials, half_out)
+    if (second > 1).any():
+        later = codelets.reduce_partials(outputs, second, c.half_partials, out_half)
+        reduce = reduce + np.where(second > 1, later, 0.0)
+    return reduce
+
+
+def _filled(p: Problem, tile: Dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
+    """Zeros that the sliding window wants between and around the inputs of a tile, in elements."""
+    window_y = (tile["oy"] - 1) * p.sy + 1 + (tile["ky"] - 1) * p.kdy
+    window_x = (tile["ox"] - 1) * p.sx + 1 + (p.kx - 1) * p.kdx
+    return np.maximum(tile["groups"] * tile["batch"] * tile["ci"] * window_y * window_x - inputs, 0.0)
+
+
+def _transform(
+    p: Problem, c: Codelet, target: Target, outputs: np.ndarray, used: np.ndarray, in_bytes: int
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Cycles and bytes of moving operands into the planned layout (poplibs ``addTransformCycleEstimate``)."""
+    is_weights = p.pass_ == "weights"
+    pad_in = p.ci % c.in_per_group != 0
+    pad_out = p.co % c.out_per_group != 0
+    combined = p.combined > 1
+    move_input = is_weights or p.expanded or p.swapped or combined or pad_in
+    move_weights = move_input or pad_out
+    move_output = (is_weights != p.swapped) or combined or pad_out
+    copy_in = float(min(target.memcpy_bytes_per_cycle, in_bytes))
+    # The scale is poplibs' own: 5/4, or 5/3 when channels are not in fours.
+    scale = 1.25 if (p.ci * p.co) % 4 == 0 else 5.0 / 3.0
+    share = _whole(p, move_input, move_weights) / used * in_bytes
+    cycles = share / target.exchange_bytes_per_cycle + share * scale / copy_in
+    out_bytes = outputs * 2
+    out_scale = 1.25 if p.co % 4 == 0 else 5.0 / 3.0
+    if move_output:
+        cycles = cycles + out_bytes / target.exchange_bytes_per_cycle + out_bytes * out_scale / copy_in
+    elif c.out_per_group != 16:
+        rate = min(target.memcpy_bytes_per_cycle, c.out_per_group * 2)
+        cycles = cycles + out_bytes * out_scale / rate
+    return cycles, 2.0 * np.maximum(share, out_bytes if move_output else 0.0)
+
+
+def _whole(p: Problem, move_input: bool, move_weights: bool) -> float:
+    """Elements of the whole operands, after expansion, that a transform has to write."""
+    total = 0.0
+    if move_input:
+        total += float(p.groups) * p.batch * p.ci * p.iy * p.ix
+    if move_weights:
+        total += float(p.groups) * p.ci * p.co * p.ky * p.kx
+    return total
