@@ -1,6 +1,58 @@
 """Train batch-independent CNNs on Graphcore IPUs through PopTorch, or on an embedded emulator of it.
 
-This module imports nothing heavy: ``ipu-train --help`` must answer at once.
+What the commands of ``ipu-train`` do, from Python::
+
+    import ipu_train
+
+    resolved = ipu_train.load("", ["training.epochs=1"])  # a recipe's name or a YAML file
+    report = ipu_train.predict(resolved)                               # memory and cycles on IPUs
+    outcome = ipu_train.train(resolved)                                # outcome.accuracy, outcome.folder
+    network = ipu_train.models.build("resnet50", norm="group", proxy_norm=True)
+
+This module imports nothing heavy by itself: ``ipu-train --help`` must answer at once.
 """
 
-__version__ = "0.1.0"
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from . import models
+    from .config import ConfigError, Resolved, load
+    from .planning import DoesNotFit, predict
+    from .trainer import Outcome, train
+
+__all__ = [
+    "ConfigError",
+    "DoesNotFit",
+    "Outcome",
+    "Resolved",
+    "__version__",
+    "load",
+    "models",
+    "predict",
+    "train",
+]
+
+_HOME = {
+    "ConfigError": ".config",
+    "DoesNotFit": ".planning",
+    "Outcome": ".trainer",
+    "Resolved": ".config",
+    "load": ".config",
+    "predict": ".planning",
+    "train": ".trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "models":
+        return importlib.import_module(".models", __name__)
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
-from . import __version__
+from ._version import __version__
 
 DONE, BAD_INPUT, DOES_NOT_FIT = 0, 2, 3
 

@@ -45,11 +45,13 @@ from .poptorch_core import (  # noqa: F401
     ipuHardwareIsAvailable,
     ipuHardwareVersion,
 )
+from .settings.popart import validateOptions as _validateOptions
 
 __version__ = "3.4.0+emulator"
 
 _os.environ.setdefault("RDMAV_FORK_SAFE", "1")
 _register()
+poptorch_core._validateOptions = _validateOptions  # PopTorch has it there, in the core that all else imports
 
 
 def _user_model(model: _Any) -> _torch.nn.Module:

@@ -1,12 +1,25 @@
 """Small internals that other programs reach for."""
 
 import functools
-from typing import Any, Callable
+import weakref
+from typing import Any, Callable, Dict, Optional
 
 import torch
 
 from . import _state
 from .poptorch_core import FRONT_END_ERROR, Error, createError
+
+# id of a wrapped module, parameter or buffer -> the training executor that owns it. Kept outside the objects, so
+# that pickles and copies of them know nothing of the executor, and weakly, so that dropping the executor ends it.
+owners: Dict[int, "Owner"] = {}
+
+
+class Owner:
+    """A weak reference to an executor that can still be told from others when the executor is being finalised."""
+
+    def __init__(self, executor: Any) -> None:
+        self.reference = weakref.ref(executor)
+        self.identity = id(executor)
 
 
 def createPoptorchError(msg: str) -> Error:
@@ -24,10 +37,14 @@ def isDispatchTracing() -> bool:
     return isRunningOnIpu()
 
 
+def owner_of(obj: Any) -> Optional[Any]:
+    """The training executor that owns a module, parameter or buffer; None without one."""
+    owner = owners.get(id(obj))
+    return owner.reference() if owner is not None else None
+
+
 def isWrapped(obj: Any) -> bool:
     """Whether a module, parameter or buffer belongs to a model that is wrapped for training."""
-    from .device.wrapping import owner_of
-
     return owner_of(obj) is not None
 
 

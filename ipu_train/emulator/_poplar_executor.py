@@ -11,6 +11,7 @@ import torch
 from . import _args_parser
 from ._impl import createPoptorchError, outside_inference_mode
 from ._logging import logger
+from ._printing import module_repr
 from .capture.dtypes import download
 from .capture.graph import Ref, map_structure
 from .capture.rounding import Noise
@@ -121,8 +122,6 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         return ParameterProxy(value, name, self) if isinstance(value, torch.nn.Parameter) else value
 
     def __repr__(self) -> str:
-        from ._printing import module_repr
-
         return module_repr(self._user_model)
 
     # -- compile and run -----------------------------------------------------------------------------------------

@@ -71,18 +71,6 @@ def identity_loss(x: torch.Tensor, reduction: str) -> torch.Tensor:
     return x.mean() if reduction == "mean" else x.clone()
 
 
-def identity_loss_of_micro_batches(x: torch.Tensor, reduction: str, micro_batches: int) -> torch.Tensor:
-    """:func:`identity_loss` of each of several micro-batches that lie one after the other in ``x``.
-
-    Returns:
-        ``[micro_batches]`` for sum and mean; ``x`` for none.
-    """
-    if reduction == "none":
-        return x.clone()
-    parts = x.reshape(micro_batches, -1)
-    return parts.sum(1) if reduction == "sum" else parts.mean(1)
-
-
 def nop(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself, through an operation of its own on the device."""
     _check_tensor(tensor, "nop")

@@ -20,8 +20,8 @@ from .update.base import (
     velocityScaling,
     withoutNone,
 )
+from .update.hyper_parameters import AttributeTracker, Snapshot, changedConstants, snapshot
 from .update.lamb import LAMB
-from .update.snapshot import AttributeTracker, Snapshot, changedConstants, snapshot
 
 __all__ = [
     "LAMB",

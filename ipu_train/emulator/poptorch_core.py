@@ -1,9 +1,10 @@
 """Exceptions of PopTorch and the few functions its compiled core exposes."""
 
 import enum
-import logging
 import os
 from typing import Any, Dict, Optional
+
+from . import _state
 
 __all__ = [
     "Error",
@@ -158,31 +159,4 @@ def modelVersion() -> int:
 
 def isCompilingWithDispatcher() -> bool:
     """Whether a model's forward is being captured right now."""
-    from . import _state
-
     return _state.capture is not None
-
-
-def _validateOptions(options: Any) -> None:
-    """Check what PopART would refuse at compile time: unknown settings and unsupported value types.
-
-    The settings of an ``Options`` are also logged at debug level, as PopTorch does when it compiles.
-
-    Args:
-        options: an ``Options``, what its ``toDict`` gives, or the dict of its ``_Popart.options``.
-
-    Raises:
-        Error: ``Unknown ... option`` or ``Unknown value type``.
-    """
-    from ._logging import logger
-    from .settings.popart import checkPopartOptions, logSettings
-
-    if isinstance(options, dict):
-        settings = options
-    elif options.defaultOutputMode():
-        settings = dict(options._Popart.toDict(), **options._values)
-    else:
-        settings = options.toDict()
-    checkPopartOptions(settings)
-    if logger.isEnabledFor(logging.DEBUG):
-        logSettings(settings)

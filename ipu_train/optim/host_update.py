@@ -95,8 +95,7 @@ class PopTorchRule:
     """
 
     def __init__(self, optimizer: Any, weights: Tensors, names: List[List[str]]) -> None:
-        from ..emulator.update.rules import DeviceOptimizer
-        from ..emulator.update.snapshot import snapshot
+        from ..emulator.update import DeviceOptimizer, snapshot
 
         self.optimizer, self.snapshot = optimizer, snapshot
         self.weights = {name: weight.detach().clone() for name, weight in weights.items()}

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from tqdm import tqdm
 
-from .. import __version__
+from .._version import __version__
 from ..config import Resolved, load
 from ..planning import images_of
 from ..planning.workers import WorkerLost, Workers, cores

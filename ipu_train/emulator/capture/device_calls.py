@@ -4,8 +4,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from ..operators.torch_library import cast_type
-from .dtypes import storage_dtype
+from .dtypes import cast_type, storage_dtype
 from .graph import Graph, map_structure
 from .group_norm import strided_group_norm
 

@@ -13,10 +13,24 @@ from typing import Tuple
 
 import torch
 
+from ..poptorch_core import createError
+
 # device dtype for every host dtype that changes on the way
 _ON_DEVICE = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
 # storage dtype for every dtype that a program may name inside forward
 _STORAGE = {torch.float16: torch.float32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
+
+# what torch.ops.poptorch.internal_cast calls them
+CAST_TYPES = {
+    "FLOAT": torch.float32,
+    "FLOAT16": torch.float16,
+    "INT32": torch.int32,
+    "INT64": torch.int64,
+    "INT16": torch.int16,
+    "INT8": torch.int8,
+    "UINT8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 # how torch's core calls the dtypes whose Python names differ from theirs in more than the first letter
 _CORE_NAMES = {
@@ -53,3 +67,14 @@ def download(stored: torch.Tensor, half: bool) -> torch.Tensor:
     dtype = torch.float16 if half else device_dtype(stored.dtype)
     host = stored.detach().to(device="cpu", dtype=dtype).contiguous()
     return host.clone() if host.data_ptr() == stored.data_ptr() else host
+
+
+def cast_type(name: str) -> torch.dtype:
+    """The dtype that PopART calls ``name``.
+
+    Raises:
+        poptorch.Error: no such type.
+    """
+    if name not in CAST_TYPES:
+        raise createError(f"internal_cast: unknown type {name!r}, use one of {', '.join(CAST_TYPES)}")
+    return CAST_TYPES[name]

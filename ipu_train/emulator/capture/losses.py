@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, Tuple
 
+import torch
+
 from .._impl import createPoptorchError
 
 LOSS_FUNCTIONS = frozenset(
@@ -28,3 +30,15 @@ def check_loss_arguments(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any
             f'Parameter "weight" is unsupported by {name}: compute the loss with reduction="none" and '
             "multiply it by the weight of each class instead."
         )
+
+
+def identity_loss_of_micro_batches(x: torch.Tensor, reduction: str, micro_batches: int) -> torch.Tensor:
+    """``poptorch.identity_loss`` of each of several micro-batches that lie one after the other in ``x``.
+
+    Returns:
+        ``[micro_batches]`` for sum and mean; ``x`` for none.
+    """
+    if reduction == "none":
+        return x.clone()
+    parts = x.reshape(micro_batches, -1)
+    return parts.sum(1) if reduction == "sum" else parts.mean(1)

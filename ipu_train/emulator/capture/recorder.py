@@ -21,7 +21,7 @@ from .device_calls import DeviceCalls
 from .dtypes import device_dtype, upload
 from .graph import Graph, Node, Ref, map_structure, references, tensor_paths
 from .hidden_calls import hide_calls, show_hidden_calls
-from .losses import LOSS_FUNCTIONS, check_loss_arguments
+from .losses import LOSS_FUNCTIONS, check_loss_arguments, identity_loss_of_micro_batches
 from .micro_batch_norm import FusedNorms
 from .mixed_types import why_types_refused
 from .multi_conv import MultiConvs
@@ -371,8 +371,6 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
                 "poptorch.identity_loss, or switch fusing off."
             )
         x, reduction = args[0], kwargs.get("reduction", args[1] if len(args) > 1 else None)
-        from ..ops import identity_loss_of_micro_batches
-
         return identity_loss_of_micro_batches, (x, reduction, self.fused), {}
 
     def __enter__(self) -> "Recorder":

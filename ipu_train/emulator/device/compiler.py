@@ -18,7 +18,7 @@ from ..capture.stash import recomputes_stages, stashed_tensors
 from ..enums import CommGroupType, OutputMode
 from ..inspection.compile_log import log_graph, log_placement, log_target
 from ..options import Options
-from ..poptorch_core import _validateOptions
+from ..settings.popart import validateOptions
 from .anchors import Anchor, make_anchors
 from .batching import Batching
 from .devices import uses_ipu_model
@@ -81,7 +81,7 @@ def compile_model(
         poptorch.Error: forward does what cannot be compiled; the message says what and where.
         AssertionError: the leading dimension of an input is no multiple of the number of micro-batches.
     """
-    _validateOptions(options)
+    validateOptions(options)
     log_target(options)
     batching = make_batching(options, training)
     groups = make_groups(grouping or {}, dict(user_model.named_parameters()), batching.replicas)

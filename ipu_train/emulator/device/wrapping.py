@@ -5,37 +5,13 @@ its parameters and its buffers wrapper classes that fetch the weights when touch
 """
 
 import functools
-import weakref
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator
 
 import torch
 
-from .._impl import createPoptorchError
-
-# id of a wrapped module, parameter or buffer -> the training executor that owns it. Kept outside the objects, so
-# that pickles and copies of them know nothing of the executor, and weakly, so that dropping the executor ends it.
-_owners: Dict[int, "Owner"] = {}
-
-
-class Owner:
-    """A weak reference to an executor that can still be told from others when the executor is being finalised."""
-
-    def __init__(self, executor: Any) -> None:
-        self.reference = weakref.ref(executor)
-        self.identity = id(executor)
-
+from .._impl import Owner, createPoptorchError, isWrapped, owner_of, owners
 
 _TOUCHES = frozenset(["_parameters", "_buffers", "forward"])
-
-
-def owner_of(obj: Any) -> Optional[Any]:
-    """The training executor that owns a module, parameter or buffer; None without one."""
-    owner = _owners.get(id(obj))
-    return owner.reference() if owner is not None else None
-
-
-def isWrapped(obj: Any) -> bool:
-    return owner_of(obj) is not None
 
 
 def _refresh(obj: Any) -> None:
@@ -146,17 +122,17 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
             )
     owner = Owner(executor)
     model.__class__ = _wrapped_module_class(type(model))
-    _owners[id(model)] = owner
+    owners[id(model)] = owner
     for tensor in _tensors(model):
         if not isWrapped(tensor):
             tensor.__class__ = _wrapped_tensor_class(type(tensor))
-            _owners[id(tensor)] = owner
+            owners[id(tensor)] = owner
 
 
 def unwrap(model: torch.nn.Module, executor: Any) -> None:
     """Take the wrapper classes off again; does nothing for what another executor owns."""
     for obj in list(_tensors(model)) + [model]:
-        owner = _owners.get(id(obj))
+        owner = owners.get(id(obj))
         if owner is not None and owner.identity == id(executor):
-            del _owners[id(obj)]
+            del owners[id(obj)]
             obj.__class__ = object.__getattribute__(obj, "__class__")._poptorch_base

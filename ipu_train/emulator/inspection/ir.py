@@ -8,8 +8,8 @@ import json
 from typing import Any, Dict, List
 
 from ..capture.graph import Graph, references
+from ..update.hyper_parameters import optimizerType
 from ..update.rules import DeviceOptimizer
-from ..update.snapshot import optimizerType
 
 Operator = Dict[str, Any]
 

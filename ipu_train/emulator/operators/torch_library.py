@@ -4,32 +4,10 @@ from typing import Optional
 
 import torch
 
-from ..poptorch_core import createError
+from ..capture.dtypes import cast_type
 from .blocks import popNameScope, pushNameScope
 
-CAST_TYPES = {
-    "FLOAT": torch.float32,
-    "FLOAT16": torch.float16,
-    "INT32": torch.int32,
-    "INT64": torch.int64,
-    "INT16": torch.int16,
-    "INT8": torch.int8,
-    "UINT8": torch.uint8,
-    "BOOL": torch.bool,
-}
-
 _library: Optional[torch.library.Library] = None
-
-
-def cast_type(name: str) -> torch.dtype:
-    """The dtype that PopART calls ``name``.
-
-    Raises:
-        poptorch.Error: no such type.
-    """
-    if name not in CAST_TYPES:
-        raise createError(f"internal_cast: unknown type {name!r}, use one of {', '.join(CAST_TYPES)}")
-    return CAST_TYPES[name]
 
 
 def _internal_cast(tensor: torch.Tensor, dtype: str) -> torch.Tensor:

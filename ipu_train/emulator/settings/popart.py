@@ -1,5 +1,6 @@
 """``opts._Popart``: settings handed through to PopART, checked when a model is compiled."""
 
+import logging
 from typing import Any, Dict
 
 from .._logging import logger
@@ -152,3 +153,25 @@ def logSettings(settings: Dict[str, Any]) -> None:
                 logger.debug("poptorch.Options added %s to %s", written(item), key)
         else:
             logger.debug("poptorch.Options set %s to value %s", key, written(value))
+
+
+def validateOptions(options: Any) -> None:
+    """Check what PopART would refuse at compile time: unknown settings and unsupported value types.
+
+    The settings of an ``Options`` are also logged at debug level, as PopTorch does when it compiles.
+
+    Args:
+        options: an ``Options``, what its ``toDict`` gives, or the dict of its ``_Popart.options``.
+
+    Raises:
+        Error: ``Unknown ... option`` or ``Unknown value type``.
+    """
+    if isinstance(options, dict):
+        settings = options
+    elif options.defaultOutputMode():
+        settings = dict(options._Popart.toDict(), **options._values)
+    else:
+        settings = options.toDict()
+    checkPopartOptions(settings)
+    if logger.isEnabledFor(logging.DEBUG):
+        logSettings(settings)

@@ -4,6 +4,7 @@ import codeop
 import json
 import os
 import re
+import sys
 import traceback
 import warnings
 from typing import Any
@@ -69,9 +70,7 @@ def _unfinished(line: str) -> bool:
 
 def _poptorch() -> Any:
     """What ``poptorch`` means in a file of options: the whole of this package."""
-    from ipu_train import emulator
-
-    return emulator
+    return sys.modules[__package__.rpartition(".")[0]]
 
 
 def applyJson(options: Any, string: str) -> None:

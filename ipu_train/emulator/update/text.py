@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 import torch
 
 from .._logging import logger
-from .snapshot import Snapshot, optimizerType
+from .hyper_parameters import Snapshot, optimizerType
 
 # hyper-parameters that PopART keeps for each group; the others are of the graph
 _OF_GROUPS = {

@@ -6,6 +6,9 @@ from typing import Any, Dict, List, NamedTuple, Set
 import torch
 
 from .._logging import logger
+from .lamb import LAMB
+
+_EMULATOR = __package__.rpartition(".")[0] + "."  # where PopTorch's own classes lie
 
 # class of torch -> kind, and per-group hyper-parameters with their defaults
 _SGD = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False}
@@ -113,22 +116,19 @@ def optimizerKind(optimizer: torch.optim.Optimizer) -> str:
     Raises:
         AssertionError: none of its base classes is known.
     """
-    from .. import optim
-
     kinds = {
         torch.optim.SGD: "sgd",
         torch.optim.Adam: "adam",
         torch.optim.AdamW: "adamw",
         torch.optim.RMSprop: "rmsprop",
-        optim.LAMB: "lamb",
+        LAMB: "lamb",
     }
-    exact = set(kinds) | {optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop}
     kind = next((kinds[cls] for cls in type(optimizer).__mro__ if cls in kinds), None)
     assert kind is not None, (
         f"Unsupported optimizer type: {type(optimizer).__name__}. Supported are SGD, Adam, AdamW and "
         "RMSprop of torch.optim or poptorch.optim, and poptorch.optim.LAMB"
     )
-    if type(optimizer) not in exact:
+    if type(optimizer) not in kinds and not type(optimizer).__module__.startswith(_EMULATOR):
         logger.warning(
             "%s is treated as %s: an IPU does not run Python optimizer code directly, so a step() of its own "
             "has no effect",

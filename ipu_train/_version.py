@@ -1,0 +1,3 @@
+"""The version of ipu-train, which setup.cfg reads here."""
+
+__version__ = "0.1.0"
