@@ -93,15 +93,9 @@ def _lists_splits(resolved: Any) -> bool:
 
 
 def _config(arguments: List[str]) -> int:
-    parser = _parser(
-        "config", "Print a configuration with all defaults filled in and where each value comes from."
-    )
-    options = parser.parse_intermixed_args(arguments)
+    from .config_command import main as config
 
-    from .config import load
-
-    print(load(options.config, options.overrides).explain())
-    return DONE
+    return config(arguments)
 
 
 class PictureError(ValueError):
@@ -184,7 +178,7 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
 }
 COMMAND_HELP = {
     "average": "average the weights of several checkpoints",
-    "config": "print the resolved configuration and the origin of each value",
+    "config": "print the resolved configuration; explain keys; JSON Schema for editors",
     "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",
     "sweep": "memory and speed over micro-batch sizes and norms",

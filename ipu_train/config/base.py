@@ -1,8 +1,16 @@
 """What the sections of the schema share."""
 
-from typing import Any, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from typing_extensions import Annotated, Literal
 
@@ -99,11 +107,27 @@ def _usable(value: str) -> str:
     return value
 
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
-AutoFlag = Annotated[Literal["auto", True, False], BeforeValidator(_auto_flag)]
-AutoOff = Annotated[Literal["auto", "off"], BeforeValidator(_auto_off)]
-Precision = Annotated[Literal["32.32", "16.32", "16.16"], BeforeValidator(_precision)]
-Text = Annotated[str, BeforeValidator(_text), AfterValidator(_usable)]
+def _json(*words: Any, kind: Any = None) -> WithJsonSchema:
+    """What an editor may be told of a type whose validator takes more than the type itself."""
+    schema: Dict[str, Any] = {"enum": list(words)} if words else {"type": kind}
+    return WithJsonSchema(schema)
+
+
+_WORDS = ("yes", "on", "no", "off")
+Flag = Annotated[bool, BeforeValidator(_flag), _json(True, False, *_WORDS)]
+AutoFlag = Annotated[
+    Literal["auto", True, False], BeforeValidator(_auto_flag), _json("auto", True, False, *_WORDS)
+]
+AutoOff = Annotated[
+    Literal["auto", "off"], BeforeValidator(_auto_off), _json("auto", "off", True, False, "yes", "on", "no")
+]
+_PRECISIONS = ("32.32", "16.32", "16.16")
+Precision = Annotated[
+    Literal["32.32", "16.32", "16.16"],
+    BeforeValidator(_precision),
+    _json(*_PRECISIONS, *map(float, _PRECISIONS)),
+]
+Text = Annotated[str, BeforeValidator(_text), AfterValidator(_usable), _json(kind=["string", "number"])]
 FloatType = Literal["float16", "float32"]
 
 # Bounds that no run has a reason to leave. Beyond them a typing error is likelier than a wish, and what follows is a
