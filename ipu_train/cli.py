@@ -93,7 +93,7 @@ def _lists_splits(resolved: Any) -> bool:
 
 
 def _config(arguments: List[str]) -> int:
-    from .config_command import main as config
+    from .commands.config import main as config
 
     return config(arguments)
 

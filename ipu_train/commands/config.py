@@ -47,7 +47,7 @@ def main(arguments: List[str]) -> int:
         return _print(options.config, options.overrides)
     if options.config is not None or options.overrides:
         parser().error("--explain and --json-schema are about every configuration; leave --config away")
-    from .config import reference
+    from ..config import reference
 
     print(
         reference.schema_text() if options.json_schema else reference.explain(options.explain).rstrip(),
@@ -57,8 +57,8 @@ def main(arguments: List[str]) -> int:
 
 
 def _print(config: str, overrides: List[str]) -> int:
-    from .config import load
-    from .early_checks import check_network
+    from ..config import load
+    from ..training.early_checks import check_network
 
     resolved = load(config, overrides)
     check_network(resolved)
