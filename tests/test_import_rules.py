@@ -30,7 +30,8 @@ HOUSE = {
     "trainer": "config data device ipumodel optim planning training",
     "sweep": "_version config data device ipumodel models network planning tracking training",
     "tune": "config ipumodel models network planning tracking",
-    "commands": "config models network optim training",
+    "early_checks": "config network planning",
+    "commands": "config early_checks models network optim training",
     "cli": "_version commands config planning sweep trainer tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names

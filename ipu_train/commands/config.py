@@ -58,7 +58,7 @@ def main(arguments: List[str]) -> int:
 
 def _print(config: str, overrides: List[str]) -> int:
     from ..config import load
-    from ..training.early_checks import check_network
+    from ..early_checks import check_network
 
     resolved = load(config, overrides)
     check_network(resolved)

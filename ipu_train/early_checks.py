@@ -1,6 +1,6 @@
 """What a configuration and the file system tell before anything is loaded, opened or built."""
 
-from ..config import Resolved
+from .config import Resolved
 
 
 def check_network(resolved: Resolved) -> None:
@@ -17,8 +17,8 @@ def check_network(resolved: Resolved) -> None:
         return
     import torch
 
-    from ..network import build_network
-    from ..planning import images_of
+    from .network import build_network
+    from .planning import images_of
 
     images = images_of(resolved)
     with torch.device("meta"):
