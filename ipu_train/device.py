@@ -9,13 +9,14 @@ import functools
 import importlib
 import importlib.util
 import os
+import traceback
 import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import torch
 
-from . import models
+from . import kernels, models
 from .config import Config
 
 
@@ -89,12 +90,46 @@ def _check_ipus(poptorch: Any, config: Config) -> None:
 
 
 @contextmanager
-def errors_of(poptorch: Any) -> Iterator[None]:
-    """Turn what PopTorch refuses while compiling into a message for the user of a configuration."""
+def errors_of(poptorch: Any, program: str) -> Iterator[None]:
+    """Turn whatever is raised while a program is compiled into one message for the user of a configuration.
+
+    That is PopTorch's own error, or one of torch's checks, PopTorch's assertions and PopART's exceptions, which
+    arrive under many types. What other rooms of ours say to the user passes.
+
+    Args:
+        program: "training" or "validation".
+
+    Raises:
+        DeviceError: the message, with the line of the network where the compilation ended.
+    """
     try:
         yield
-    except poptorch.Error as error:
-        raise DeviceError(f"PopTorch cannot compile this configuration: {error.message or error}") from error
+    except Exception as error:
+        reason = str(getattr(error, "message", "") or error)
+        if not isinstance(error, poptorch.Error):
+            if type(error).__module__.startswith("ipu_train.") or isinstance(error, OSError):
+                raise
+            reason = f"{type(error).__name__}: {reason}"
+        raise DeviceError(
+            f"PopTorch cannot compile the {program} program: {reason}{_where(error)}"
+        ) from error
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of the networks or programs that an error passed, to end a message."""
+    lines = [
+        f" ({os.path.join(os.path.basename(os.path.dirname(frame.filename)), os.path.basename(frame.filename))}"
+        f":{frame.lineno}, in {frame.name})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(_NETWORKS)
+    ]
+    return lines[-1] if lines else ""
+
+
+# where the code that is compiled lies
+_NETWORKS = tuple(
+    os.path.dirname(os.path.abspath(str(module.__file__))) + os.sep for module in (models, kernels)
+) + (os.path.join(os.path.dirname(os.path.abspath(__file__)), "training", "program.py"),)
 
 
 def is_emulated(poptorch: Any) -> bool:
@@ -135,15 +170,25 @@ def training_options(
     return options
 
 
-# popart.RecomputationType; "checkpoints" is PopTorch's standard mode with the points marked in the model
-_RECOMPUTATION = {"none": 0, "standard": 1, "checkpoints": 1, "pipeline": 3}
+# popart.RecomputationType. Standard chooses for itself and computes user checkpoints again; RecomputeAll keeps them,
+# and so does Pipeline, which PopART refuses on one IPU: a pipeline's last stage, here the only one, is kept anyway.
+_NONE, _STANDARD, _PIPELINE, _RECOMPUTE_ALL = 0, 1, 3, 4
+
+
+def _recomputation(config: Config) -> int:
+    pipelined = config.ipus_per_replica > 1
+    if config.device.recompute == "checkpoints":
+        return _PIPELINE if pipelined else _RECOMPUTE_ALL
+    if config.device.recompute == "pipeline":
+        return _PIPELINE if pipelined else _NONE
+    return _STANDARD if config.device.recompute == "standard" else _NONE
 
 
 def _memory_options(poptorch: Any, options: Any, config: Config) -> None:
     """What trades time for memory on the device; the emulator takes these options and computes the same."""
     device = config.device
     if device.recompute is not None:
-        options._Popart.set("autoRecomputation", _RECOMPUTATION[device.recompute])
+        options._Popart.set("autoRecomputation", _recomputation(config))
     if device.optimizer_offload or device.replicated_tensor_sharding:
         location = poptorch.TensorLocationSettings()
         location.useOnChipStorage(not device.optimizer_offload)
@@ -248,7 +293,6 @@ def popart_kernel(poptorch: Any) -> Callable[..., torch.Tensor]:
     Raises:
         DeviceError: the operator cannot be built or loaded; the message says why and what to do.
     """
-    from . import kernels
     from .kernels import host, op
 
     try:
@@ -269,7 +313,7 @@ def place_on_ipus(poptorch: Any, network: torch.nn.Module, splits: List[str]) ->
     """Begin a new IPU at each of the named modules; the first modules go to IPU 0.
 
     Raises:
-        DeviceError: a name that is no module of the network.
+        DeviceError: a name that is no module of the network, or the one that it begins with.
     """
     if not splits:
         return
@@ -278,8 +322,13 @@ def place_on_ipus(poptorch: Any, network: torch.nn.Module, splits: List[str]) ->
         if name not in modules:
             raise DeviceError(f"device.pipeline_splits names {name}, {_no_module(name, modules)}")
     # the very first leaf opens IPU 0, since every operation of a pipelined model must be in a block
-    poptorch.BeginBlock(
-        next(m for m in network.modules() if not list(m.children())), user_id="ipu0", ipu_id=0
-    )
+    first = next(m for m in network.modules() if not list(m.children()))
+    for name in splits:
+        if first in modules[name].modules():
+            raise DeviceError(
+                f"device.pipeline_splits names {name}, where the network begins: IPU 0 begins there anyway; leave it "
+                "out."
+            )
+    poptorch.BeginBlock(first, user_id="ipu0", ipu_id=0)
     for ipu, name in enumerate(splits, start=1):
         poptorch.BeginBlock(modules[name], user_id=f"ipu{ipu}", ipu_id=ipu)

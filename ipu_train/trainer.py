@@ -19,7 +19,7 @@ from .training.assembly import Assembly, assemble, example_batch, mixing_draws
 from .training.reporter import Reporter
 from .training.run_state import Position
 from .training.signals import StopRequest
-from .training.validation import validate
+from .training.validation import compile_program, validate
 
 
 class TrainingError(ValueError):
@@ -47,14 +47,17 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
     poptorch, running_on = device.choose(config)
     source = open_data(config.data, config.training.seed)
     calls_per_epoch = _calls_per_epoch(config, len(source.train))
-    run = assemble(resolved, poptorch, source)
     report = _plan(resolved, source, device.is_emulated(poptorch))
+    run = assemble(resolved, poptorch, source)
     resume = resume or config.checkpoint.resume is not None
     if not resume:
         initial_weights.load(resolved, run.network)
     folder = run_folder.find_to_resume(resolved) if resume else run_folder.create(resolved)
     _write_plan(report, folder)
-    with device.errors_of(poptorch):
+    if config.validation.every_epochs:
+        with device.errors_of(poptorch, "validation"):
+            compile_program(run, config, source)
+    with device.errors_of(poptorch, "training"):
         position, reported = run_state.start(run, folder, resume, example_batch(config, source))
 
     sampler = EpochSampler(len(source.train), config.training.seed, _images_per_call(config))

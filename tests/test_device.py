@@ -12,6 +12,7 @@ from torch import nn
 from ipu_train import device
 from ipu_train.config import load_text
 from ipu_train.models import build
+from ipu_train.training.checkpoint import CheckpointError
 
 BASE = "model: {name: resnet8, norm: group, norm_groups: 4}\ndata: {name: digits}\n"
 
@@ -119,6 +120,23 @@ def test_training_options(emulator):
     assert options._Emulator.fuse_micro_batches
 
 
+@pytest.mark.parametrize(
+    "recompute, one, pipeline",  # popart.RecomputationType: None 0, Standard 1, Pipeline 3, RecomputeAll 4
+    [
+        ("none", 0, 0),
+        ("standard", 1, 1),
+        ("pipeline", 0, 3),  # PopART throws for Pipeline on one IPU, where it would recompute nothing
+        ("checkpoints", 4, 3),  # Standard would compute the checkpoints again
+    ],
+)
+def test_recomputation_is_the_kind_of_popart_that_does_it(emulator, recompute, one, pipeline):
+    kept = ["device.recompute_checkpoints=[layer1]"] if recompute == "checkpoints" else []
+    for splits, expected in (([], one), (["device.pipeline_splits=[layer2]"], pipeline)):
+        cfg = resolved(f"device.recompute={recompute}", *kept, *splits).config
+        options = device.training_options(emulator, cfg, fuse_micro_batches=False)
+        assert options._Popart.options["autoRecomputation"] == expected
+
+
 def test_validation_options_fill_the_pipeline_and_return_everything(emulator):
     cfg = resolved(
         "training.replicas=2", "training.gradient_accumulation=4", "device.pipeline_splits=[layer2.0]"
@@ -147,6 +165,42 @@ def test_modules_begin_a_new_ipu_at_each_split(emulator):
     for node in executor._executable.graph.nodes:
         seen.setdefault(node.ipu, []).append(node.name)
     assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_a_split_where_the_network_begins_is_one_message(emulator):
+    with pytest.raises(device.DeviceError, match="names conv1, where the network begins"):
+        device.place_on_ipus(emulator, build("resnet8", 10, norm_groups=4), ["conv1"])
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, NotImplementedError, TypeError, KeyError])
+def test_whatever_ends_a_compilation_is_one_message_with_its_line(emulator, kind):
+    """torch's checks, PopTorch's assertions and PopART's exceptions arrive under many types."""
+    network = build("resnet8", 10, norm_groups=4)
+
+    def refuse(module, inputs):
+        raise kind("no handler")
+
+    network.fc.register_forward_pre_hook(refuse)
+    with pytest.raises(device.DeviceError) as caught, device.errors_of(emulator, "validation"):
+        emulator.inferenceModel(network).compile(torch.zeros(1, 3, 8, 8))
+    text = str(caught.value)
+    assert text.startswith(f"PopTorch cannot compile the validation program: {kind.__name__}: ")
+    assert "no handler" in text
+    assert "(models/resnet.py:" in text
+    assert "\n" not in text
+
+
+def test_poptorchs_own_errors_keep_their_words_and_ours_pass(emulator):
+    message = r"the training program: (?!Error).*Unsupported operations"
+    with pytest.raises(device.DeviceError, match=message), device.errors_of(emulator, "training"):
+        emulator.inferenceModel(nn.Sequential(nn.Softmax(1), Inverse())).compile(torch.eye(3))
+    with pytest.raises(CheckpointError, match="of another model"), device.errors_of(emulator, "training"):
+        raise CheckpointError("of another model")
+
+
+class Inverse(nn.Module):
+    def forward(self, x):
+        return torch.linalg.inv(x)
 
 
 def test_checkpoints_mark_the_outputs_that_recomputation_keeps(emulator):

@@ -54,8 +54,10 @@ class DeviceConfig(Section):
     )
     recompute: Optional[Literal["none", "pipeline", "standard", "checkpoints"]] = Field(
         None,
-        description="What the backward pass computes again instead of keeping: nothing, all but the inputs of pipeline "
-        "stages, what PopART chooses, or all but recompute_checkpoints. null: pipeline with splits, else none.",
+        description="What the backward pass computes again instead of keeping. none: nothing; pipeline: all but the "
+        "inputs of pipeline stages, and nothing in the last stage; standard: what PopART chooses on one IPU, all but "
+        "the inputs of stages in a pipeline; checkpoints: all but recompute_checkpoints, up to the last of them. "
+        "null: pipeline with splits, else none.",
     )
     recompute_checkpoints: List[Text] = Field(
         default_factory=list,

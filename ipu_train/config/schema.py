@@ -152,6 +152,16 @@ def _loss_scaling_changes_in_the_run(
         )
 
 
+def _automatic_loss_scaling_has_gradients(
+    optimizer: OptimizerConfig, training: TrainingConfig
+) -> Iterator[Complaint]:
+    if optimizer.automatic_loss_scaling and training.precision == "32.32":
+        yield (
+            "optimizer.automatic_loss_scaling",
+            "watches float16 gradients, and training.precision 32.32 has none; choose 16.32 or 16.16",
+        )
+
+
 def _groups_of_replicas(model: ModelConfig, training: TrainingConfig) -> Iterator[Complaint]:
     if model.norm_replicas is not None and training.replicas % model.norm_replicas:
         yield "model.norm_replicas", f"is {model.norm_replicas} and must divide {training.replicas} replicas"
@@ -164,6 +174,7 @@ BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
     _averaging_starts_in_the_run,
     _updates_on_the_host,
     _loss_scaling_changes_in_the_run,
+    _automatic_loss_scaling_has_gradients,
     _groups_of_replicas,
 ]
 

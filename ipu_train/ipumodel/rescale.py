@@ -5,8 +5,9 @@ for any batch). Two traces therefore give them all; where they do not agree on w
 form, the answer is None and the caller traces.
 """
 
+import difflib
 from dataclasses import replace
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from .program import Program
 
@@ -91,14 +92,9 @@ def at_splits(program: Program, splits: Sequence[str]) -> Program:
     """The program with a new pipeline stage at the first operation of each of the named modules, in that order.
 
     Raises:
-        ValueError: a name at which nothing of the program begins.
+        ValueError: a name at which nothing begins, or that leaves an IPU without operations.
     """
-    starts = first_operations(program, splits)
-    for name in splits:
-        if name not in starts:
-            raise ValueError(
-                f"pipeline split {name!r}: no operation of the model runs in a module of that name"
-            )
+    starts = _starts(program, splits)
     stage, stages, operations = 0, {starts[name]: n for n, name in reversed(list(enumerate(splits, 1)))}, []
     for index, op in enumerate(program.forward()):
         stage = max(stage, stages.get(index, 0))
@@ -106,3 +102,39 @@ def at_splits(program: Program, splits: Sequence[str]) -> Program:
     backward = [op for op in program.operations if op.phase != "forward"]
     operations += [op if op.stage == stage else replace(op, stage=stage) for op in backward]
     return replace(program, operations=operations, stage_names=("",) + tuple(splits))
+
+
+def _starts(program: Program, splits: Sequence[str]) -> Dict[str, int]:
+    """First operation of each split; ValueError unless they rise from after the first operation."""
+    starts = first_operations(program, splits)
+    previous = None
+    for name in splits:
+        if name not in starts:
+            layers = {path for op in program.forward() for path in _with_parents(op.layer)}
+            near = ", ".join(difflib.get_close_matches(name, sorted(layers), n=3))
+            raise ValueError(
+                f"names {name}, and no operation of the model runs in a module of that name."
+                + (f" Did you mean {near}?" if near else "")
+            )
+        if starts[name] == 0:
+            raise ValueError(
+                f"names {name}, where the network begins: IPU 0 begins there anyway; leave it out"
+            )
+        if previous is not None and starts[name] == starts[previous]:
+            raise ValueError(
+                f"names {previous} and {name}, which begin with the same operation: an IPU would be empty; keep one"
+            )
+        if previous is not None and starts[name] < starts[previous]:
+            in_order = ", ".join(sorted(splits, key=lambda split: starts.get(split, 0)))
+            raise ValueError(
+                f"names {previous} before {name}, which runs earlier: name them in the order of execution, "
+                f"[{in_order}]"
+            )
+        previous = name
+    return starts
+
+
+def _with_parents(path: str) -> List[str]:
+    """``a``, ``a.b`` and ``a.b.c`` for ``a.b.c``."""
+    parts = path.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

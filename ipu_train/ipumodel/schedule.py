@@ -61,8 +61,12 @@ def needed_for_backward(operations):
     return {index for op in operations if op.differentiable for index in op.saves}
 
 
-def _kept(operations, tensors, mode, checkpoints, boundary):
-    """Which activations are kept from the forward pass for the backward pass."""
+def _kept(operations, tensors, mode, checkpoints, boundary, alone):
+    """Which activations are kept from the forward pass for the backward pass.
+
+    PopART's automatic choice ("standard") looks at programs of one IPU (``alone``) only: in a pipeline it keeps what
+    enters a stage (``Ir::prepareImpl``, ``Pipeline::prepareForStashing``).
+    """
     needed = needed_for_backward(operations)
     activations = {i for i in needed if tensors[i].kind in (ACTIVATION, INPUT)}
     if mode == "none":
@@ -75,36 +79,54 @@ def _kept(operations, tensors, mode, checkpoints, boundary):
                 if op.layer == name or op.layer.startswith(name + "."):
                     last[name] = op.writes[0]
         kept |= set(last.values())
-    elif mode == "standard":
-        kept |= _even_cuts(operations, tensors, boundary)
+    elif mode == "standard" and alone:
+        kept |= _smallest_live_sets(operations, tensors)
     return kept
 
 
-def _even_cuts(operations, tensors, boundary):
-    """About sqrt(n) tensors at which the graph is cut by a single activation, evenly spaced by bytes
-    computed.
+def decreasing_intervals(count):
+    """[begin, end) of the intervals in each of which PopART's Standard recomputation keeps one set of tensors.
+
+    They shrink by one from about 0.75 sqrt(2 n); what they leave of the n operations, nearly half, are intervals of
+    one operation, after each of which everything alive is kept (PopART, ``intervals.cpp``).
     """
-    last_use, first = {}, {}
-    for step, op in enumerate(operations):
-        for index in op.reads:
-            last_use[index] = step
+    size = int((int((2.0 * count) ** 0.5) - 1) * 0.75)
+    intervals, begin = [], 0
+    while size > 0 and begin + size <= count:
+        intervals.append((begin, begin + size))
+        begin, size = begin + size, size - 1
+    return intervals + [(i, i + 1) for i in range(begin, count)]
+
+
+def _smallest_live_sets(operations, tensors):
+    """What PopART's Standard keeps: of each interval the live set of the fewest bytes (``recompute.cpp``).
+
+    An operation is alive from its own run until all its readers have run.
+    """
+    made_by = {}
+    waiting = {}
+    for position, op in enumerate(operations):
+        for source in {made_by[i] for i in op.reads if i in made_by} - {position}:
+            waiting[source] = position  # the last reader
         for index in op.writes:
-            first.setdefault(index, step)
-            last_use[index] = max(last_use.get(index, step), step)
-    cuts = []
-    crossing = []
-    for step, op in enumerate(operations[:-1]):
-        crossing.append(op.writes[0])
-        alive = {
-            i
-            for i in set(crossing) | set(boundary)
-            if last_use.get(i, -1) > step and tensors[i].kind == ACTIVATION and len(tensors[i].shape) > 1
-        }
-        if len(alive) == 1:
-            cuts.append((step, next(iter(alive))))
-    unique = list(dict.fromkeys(index for _, index in cuts))
-    count = max(1, round(len(unique) ** 0.5))
-    return {unique[(i + 1) * len(unique) // (count + 1)] for i in range(count)} if unique else set()
+            made_by[index] = position
+    sizes = [sum(tensors[i].bytes for i in op.writes) for op in operations]
+    ends = {}
+    for source, reader in waiting.items():
+        ends.setdefault(reader, []).append(source)
+    live, live_sets, total, totals = set(), [], 0, []
+    for position in range(len(operations)):
+        for source in ends.get(position, ()):
+            live.discard(source)
+            total -= sizes[source]
+        live.add(position)
+        total += sizes[position]
+        live_sets.append(frozenset(live))
+        totals.append(total)
+    chosen = set()
+    for begin, end in decreasing_intervals(len(operations)):
+        chosen |= live_sets[min(range(begin, end), key=totals.__getitem__)]
+    return {i for position in chosen for i in operations[position].writes if tensors[i].kind == ACTIVATION}
 
 
 def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False, keep=()):
@@ -120,10 +142,14 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
     training = program.training
     steps = [Step(FORWARD, op) for op in operations]
     backward_ops = [op for op in reversed(operations) if op.differentiable] if training else []
-    kept = _kept(operations, tensors, mode, settings.checkpoints, boundary) | set(keep) if training else set()
     by_writer = writers(operations)
-    if training and mode != "none" and last_stage and not flush:
-        kept |= _last_segment(operations, kept, boundary, tensors)
+    kept = set()
+    if training:
+        kept = _kept(operations, tensors, mode, settings.checkpoints, boundary, stage is None) | set(keep)
+        if mode not in ("none", "standard") and last_stage and not flush:
+            kept |= _kept_to_the_loss(
+                operations, kept, boundary, tensors, backwards=stage is None and not keep
+            )
     available = set(kept)
 
     def compute_again(index):
@@ -151,6 +177,8 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
         for index in op.saves:
             compute_again(index)
         steps.append(Step(BACKWARD, op))
+    if mode == "standard":  # a checkpoint that nothing reads any more does not live on
+        kept &= {i for step in steps[len(operations) :] for i in _read_again(step)}
     intervals, stored = _intervals(program, settings, steps, len(operations), kept, boundary, training, flush)
     return Schedule(steps, intervals, stored, len(operations))
 
@@ -168,20 +196,61 @@ def _boundary(program, operations, stage):
     return list(dict.fromkeys(outside))
 
 
-def _last_segment(operations, kept, boundary, tensors):
-    """What follows the last kept tensor runs backward at once: it is never computed twice.
+def _read_again(step):
+    """What a step of the backward pass reads of the forward pass."""
+    return step.op.saves if step.phase == BACKWARD else step.op.reads
 
-    PopART sets the end of the last forward stage to be kept for the same reason (``pipeline.cpp``).
+
+def _kept_to_the_loss(operations, kept, boundary, tensors, backwards):
+    """What lies between the last checkpoints and the loss runs backward at once: it is never computed twice.
+
+    On one IPU PopART walks backwards from the loss to the checkpoints that it meets first; one that has a way past it,
+    in a branch of a residual block, stops nothing (``recompute.cpp``, RecomputeAll). In the last stage of a pipeline it
+    walks forwards from those that no later checkpoint depends on (``pipeline.cpp``).
     """
-    made = {index: position for position, op in enumerate(operations) for index in op.writes}
-    after = max([made[i] for i in kept if i in made and i not in boundary] or [-1])
-    return {
-        index
-        for op in operations[after + 1 :]
-        if op.differentiable
-        for index in op.saves
-        if tensors[index].kind == ACTIVATION and made.get(index, -1) > after
-    }
+    if backwards:
+        again = _backwards_to_checkpoints(operations, kept - set(boundary))
+    else:
+        again = _forwards_from_checkpoints(operations, kept - set(boundary), boundary)
+    made = {i for position in again for i in operations[position].writes if tensors[i].kind == ACTIVATION}
+    return made & needed_for_backward(operations)
+
+
+def _backwards_to_checkpoints(operations, checkpoints):
+    """Positions of the operations from which a way without a checkpoint leads to the last one."""
+    made = {}
+    sources = []
+    for position, op in enumerate(operations):
+        sources.append({made[i] for i in op.reads if i in made and i not in checkpoints})
+        made.update(dict.fromkeys(op.writes, position))
+    found, pending = set(), [len(operations) - 1] if operations else []
+    while pending:
+        position = pending.pop()
+        if position not in found:
+            found.add(position)
+            pending.extend(sources[position])
+    return found
+
+
+def _forwards_from_checkpoints(operations, checkpoints, boundary):
+    """Positions of the operations that depend on a checkpoint which no later checkpoint depends on."""
+    origins = {i: frozenset([i]) for i in boundary}
+    frontier = set(boundary)
+    for op in operations:
+        behind = frozenset().union(*(origins.get(i, frozenset()) for i in op.reads))
+        for index in op.writes:
+            origins[index] = behind
+        for index in op.writes:
+            if index in checkpoints:
+                frontier -= behind
+                frontier.add(index)
+                origins[index] = behind | {index}
+    reached, found = set(frontier), set()
+    for position, op in enumerate(operations):
+        if not op.reads or any(i in reached for i in op.reads):  # constants are there anyway
+            found.add(position)
+            reached.update(op.writes)
+    return found
 
 
 def _intervals(program, settings, steps, forward_steps, kept, boundary, training, flush):

@@ -32,10 +32,11 @@ class Settings:
             "grouped" (the same order, and the last stage is computed again too), "interleaved" (shorter
             stashes), "sequential" (all stages one after the other on one IPU), "sharded" (every stage on its
             own IPU, no overlap).
-        recompute: "none"; "pipeline" (only stage inputs are kept); "standard" (about the square root of the
-        number
-            of cut points is kept); "checkpoints" (the outputs of the modules in ``checkpoints``, and stage
-            inputs, are kept); "stages" (as "pipeline"; the word of the TensorFlow applications).
+        recompute: "none"; "pipeline" (only stage inputs are kept; the last stage is not computed again, nor is
+            anything on one IPU); "standard" (PopART's choice of live sets on one IPU; in a pipeline it keeps stage
+            inputs and computes every stage again); "checkpoints" (the outputs of the modules in ``checkpoints``,
+            and stage inputs, are kept, and what follows the last of them); "stages" (as "pipeline"; the word of the
+            TensorFlow applications).
         available_memory_proportion: one number, or one per IPU.
         half_partials: float16 partial sums in convolutions and matrix products.
         optimizer_offload: optimizer state lives in streaming memory.

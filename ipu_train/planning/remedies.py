@@ -77,8 +77,10 @@ def _candidates(resolved: Resolved, report: Report) -> List[List[str]]:
     training, device = resolved.config.training, resolved.config.device
     worst = max((ipu.memory for ipu in report.ipus), key=lambda memory: memory.worst_tile_bytes)
     candidates = []
-    if device.recompute in (None, "none"):
+    if len(report.ipus) == 1 and device.recompute in (None, "none", "pipeline"):
         candidates.append(["device.recompute=standard"])
+    elif len(report.ipus) > 1 and device.recompute in ("none", "standard"):
+        candidates.append(["device.recompute=pipeline"])
     if training.precision != "16.16":
         candidates.append([f"training.precision={'16.16' if training.precision == '16.32' else '16.32'}"])
     if not device.optimizer_offload:

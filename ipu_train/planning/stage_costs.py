@@ -60,13 +60,16 @@ class Runs:
 
     def costs(self, stages: int) -> StageCosts:
         """The costs of every possible stage of a pipeline of so many."""
-        recompute = self._settings.recompute_for(stages) != "none"
+        mode = self._settings.recompute_for(stages)
+        recompute, last_too = mode != "none", mode == "standard"
         kept = self._boundary if recompute else self._saved
         cycles = np.zeros((stages, self._count + 1, self._count + 1))
         sizes = np.zeros_like(cycles)
         for stage in range(stages):
             to_end = stages - 1 - stage
-            cycles[stage] = self._forward * (2 if recompute and to_end > 0 else 1) + self._backward
+            cycles[stage] = (
+                self._forward * (2 if recompute and (last_too or to_end > 0) else 1) + self._backward
+            )
             depth = 2 * to_end + 1 if to_end else 0
             sizes[stage] = (self._fixed + depth * kept) * k.WORST_TILE_SHARE / self._tiles
         return StageCosts(cycles, sizes)

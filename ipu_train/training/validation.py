@@ -3,6 +3,8 @@
 import time
 from typing import Any, Dict
 
+import torch
+
 from .. import device
 from ..config import Config
 from ..data import IGNORED_LABEL, EpochSampler, PaddedDataset, loader
@@ -15,13 +17,24 @@ def images_per_call(config: Config) -> int:
     return config.validation_micro_batch_size * iterations * config.training.replicas
 
 
+def compile_program(run: Assembly, config: Config, source: Any) -> None:
+    """Compile the validation program ahead of the training: what cannot be compiled shall not cost an epoch first."""
+    images = images_per_call(config)
+    shape = (images, source.channels, source.image_size, source.image_size)
+    run.validation_model.model.eval()
+    run.validation_model.compile(
+        torch.zeros(shape, dtype=torch.uint8), torch.zeros(images, dtype=torch.int64)
+    )
+    run.validation_model.detachFromDevice()
+    run.training_model.model.train()
+
+
 def validate(run: Assembly, config: Config, poptorch: Any, source: Any) -> Dict[str, float]:
     """Mean loss and accuracy, each image counted once; of the averaged weights too when there are any.
 
     The training and the validation program take turns on the IPUs.
     """
     run.training_model.detachFromDevice()
-    run.validation_model.model.eval()  # read when the program is compiled
     measured = _measure(run, config, poptorch, source)
     if run.average is not None and run.average.count:
         current = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
@@ -31,7 +44,6 @@ def validate(run: Assembly, config: Config, poptorch: Any, source: Any) -> Dict[
         measured.update(averaged_loss=averaged["loss"], averaged_accuracy=averaged["accuracy"])
         run.network.load_state_dict(current)
         run.validation_model.copyWeightsToDevice()
-    run.training_model.model.train()
     run.validation_model.detachFromDevice()
     return measured
 

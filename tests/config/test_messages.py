@@ -121,6 +121,10 @@ def test_overrides_that_cannot_be_understood_are_quoted(override, message):
             "schedule.final_learning_rate: is above optimizer.learning_rate (0.1)",
         ),
         ("training: {stochastic_rounding: true}", "training.stochastic_rounding: has nothing to round"),
+        (
+            "optimizer: {automatic_loss_scaling: true}",
+            "optimizer.automatic_loss_scaling: watches float16 gradients",
+        ),
         ("training: {precision: 16}", "training.precision: must be one of 32.32, 16.32, 16.16; got 16"),
         ("training: {micro_batch_size: true}", "training.micro_batch_size: must be a whole number"),
         ("validation: {every_epochs: 0, micro_batch_size: 4}", "validation.micro_batch_size: not read"),

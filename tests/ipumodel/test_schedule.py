@@ -5,7 +5,14 @@ from torch import nn
 
 from ipu_train.ipumodel.memory import _activation_peak
 from ipu_train.ipumodel.program import ACTIVATION
-from ipu_train.ipumodel.schedule import BACKWARD, FORWARD, RECOMPUTE, needed_for_backward, stage_schedule
+from ipu_train.ipumodel.schedule import (
+    BACKWARD,
+    FORWARD,
+    RECOMPUTE,
+    decreasing_intervals,
+    needed_for_backward,
+    stage_schedule,
+)
 from ipu_train.ipumodel.settings import Settings
 from ipu_train.ipumodel.tracer import trace
 
@@ -47,9 +54,9 @@ def pool_before_norm():
 
 @settings(max_examples=25)
 @example(
-    model=pool_before_norm(), mode="standard"
+    model=pool_before_norm(), mode="checkpoints"
 )  # the norm runs again for its statistics, its result is kept
-@given(model=chains(), mode=st.sampled_from(["standard", "pipeline", "checkpoints"]))
+@given(model=chains(), mode=st.sampled_from(["pipeline", "checkpoints"]))
 def test_recomputation_never_raises_the_peak_of_activations(model, mode):
     program = trace(model, images())
     chosen = Settings(checkpoints=("1", "3")) if mode == "checkpoints" else SETTINGS
@@ -97,6 +104,53 @@ def test_the_last_stage_is_not_computed_twice():
     program = trace(small_net(blocks=4), images(), splits=["layer1.2"])
     schedule = stage_schedule(program, SETTINGS, 1, "pipeline", last_stage=True)
     assert not steps_of(schedule, RECOMPUTE)
+
+
+@given(count=st.integers(1, 2000))
+def test_standard_recomputation_looks_at_intervals_that_shrink(count):
+    """PopART's ``intervals.cpp``: the first spans 0.75 sqrt(2 n) operations, each later one is one shorter."""
+    found = decreasing_intervals(count)
+    assert [i for begin, end in found for i in range(begin, end)] == list(range(count))
+    lengths = [end - begin for begin, end in found]
+    assert lengths[0] == max(1, int((int((2 * count) ** 0.5) - 1) * 0.75))
+    assert all(b == max(1, a - 1) for a, b in zip(lengths, lengths[1:]))
+
+
+def test_standard_recomputation_keeps_the_smallest_live_set_of_each_interval_and_all_at_the_end():
+    # 25 operations of rising size, each read by the next: intervals of 4, 3, 2 and 1, and then single operations
+    layers = [nn.Conv2d(c, c + 1, 1, bias=False) for c in range(1, 23)]
+    program = trace(nn.Sequential(*layers), torch.zeros(2, 1, 4, 4), loss=lambda y, _: y.sum().neg())
+    assert len(program.forward()) == 25
+    schedule = stage_schedule(program, SETTINGS, None, "standard")
+    kept = [n for n, op in enumerate(program.forward()) if op.writes[0] in schedule.stored]
+    assert kept == [0, 4, 7, *range(9, 21)]  # the last convolution's result is read by no backward step
+    again = [step.op.layer for step in steps_of(schedule, RECOMPUTE)]
+    assert sorted(int(layer) for layer in again) == [1, 2, 3, 5, 6, 8]
+
+
+def test_in_a_pipeline_standard_recomputation_runs_every_stage_again():
+    program = trace(small_net(blocks=4), images(), splits=["layer1.2"])
+    for stage, entry in ((0, "stem"), (1, "layer1.2.conv1")):
+        schedule = stage_schedule(
+            program, SETTINGS, stage, "standard", last_stage=stage == 1, flush=stage == 0
+        )
+        assert entry in {step.op.layer for step in steps_of(schedule, RECOMPUTE)}
+
+
+def test_on_one_ipu_nothing_between_the_last_checkpoint_and_the_loss_runs_again():
+    program = trace(small_net(blocks=4), images())
+    schedule = stage_schedule(program, Settings(checkpoints=("layer1.1",)), None, "checkpoints")
+    again = {step.op.layer for step in steps_of(schedule, RECOMPUTE)}
+    assert {"stem", "layer1.0.conv1", "layer1.1.conv1"} <= again
+    assert not any(layer.startswith(("layer1.2", "layer1.3", "fc")) for layer in again)
+
+
+def test_a_checkpoint_with_a_way_past_it_saves_only_its_branch():
+    """PopART's RecomputeAll walks back from the loss, here around the checkpoint through the block's shortcut."""
+    program = trace(small_net(blocks=4), images())
+    schedule = stage_schedule(program, Settings(checkpoints=("layer1.2.norm",)), None, "checkpoints")
+    again = {step.op.layer for step in steps_of(schedule, RECOMPUTE)}
+    assert again <= {"layer1.2.conv1", "layer1.2.norm"}
 
 
 def test_named_checkpoints_are_kept_and_shorten_recomputation():

@@ -48,6 +48,23 @@ def test_a_split_at_no_module_is_refused():
         at_splits(program, ["layer7"])
 
 
+@pytest.mark.parametrize(
+    "splits, message",
+    [
+        (["conv1"], "conv1, where the network begins"),
+        (
+            ["layer3.0", "layer2.0"],
+            r"layer3\.0 before layer2\.0, .* order of execution, \[layer2\.0, layer3\.0\]",
+        ),
+        (["layer2", "layer2.0.conv1"], r"layer2 and layer2\.0\.conv1, which begin with the same operation"),
+    ],
+)
+def test_splits_that_leave_an_ipu_empty_are_refused(splits, message):
+    program = trace(models.build("resnet8", num_classes=10), images(2))
+    with pytest.raises(ValueError, match=message):
+        at_splits(program, splits)
+
+
 class Pairwise(torch.nn.Module):
     """Compares every image with every other one: quadratic in the batch."""
 

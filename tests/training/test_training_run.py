@@ -279,7 +279,9 @@ def test_a_pipeline_is_the_same_training(recipe, tmp_path):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["device.pipeline_splits=[layer9]"], "layer9, which is no module of the model"),
+        (["device.pipeline_splits=[layer9]"], "layer9, and no operation .* runs in .*Did you mean layer"),
+        (["device.pipeline_splits=[conv1]"], "device.pipeline_splits: names conv1, where the network begins"),
+        (["device.pipeline_splits=[layer3.0, layer2.0]"], "in the order of execution"),
         (["device.pipeline_splits=[layer2.0]"], r"gradientAccumulation must be greater.*\(3\)"),
         (["model.name=resnet21"], r"tiny\.yaml|override.*resnet2"),
         (["model.norm_groups=7"], "7"),
@@ -288,6 +290,15 @@ def test_a_pipeline_is_the_same_training(recipe, tmp_path):
 def test_what_the_device_or_the_zoo_refuses_is_one_message(recipe, tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
         run(recipe, tmp_path / "run", *overrides)
+
+
+def test_what_cannot_be_validated_is_said_before_anything_is_trained(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ipu_train.training.program.ValidationProgram.forward", lambda self, images, labels: images.nonzero()
+    )
+    with pytest.raises(ValueError, match=r"cannot compile the validation program(.|\n)*nonzero"):
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
