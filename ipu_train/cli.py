@@ -162,6 +162,12 @@ def _sweep(arguments: List[str]) -> int:
     return sweep(arguments)
 
 
+def _inspect(arguments: List[str]) -> int:
+    from .inspect.command import main as inspect
+
+    return inspect(arguments)
+
+
 def _tune(arguments: List[str]) -> int:
     from .tune.command import main as tune
 
@@ -171,6 +177,7 @@ def _tune(arguments: List[str]) -> int:
 COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "average": _average,
     "config": _config,
+    "inspect": _inspect,
     "models": _models,
     "plan": _plan,
     "sweep": _sweep,
@@ -179,6 +186,7 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
 COMMAND_HELP = {
     "average": "average the weights of several checkpoints",
     "config": "print the resolved configuration; explain keys; JSON Schema for editors",
+    "inspect": "what norms do to activations: power terms by depth, batch dependence",
     "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",
     "sweep": "memory and speed over micro-batch sizes and norms",

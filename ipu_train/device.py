@@ -230,6 +230,13 @@ def validation_options(poptorch: Any, config: Config) -> Any:
     return options
 
 
+def inspection_options(poptorch: Any, config: Config) -> Any:
+    """``poptorch.Options`` of an inference program over training's micro-batches; it returns every result."""
+    options = _common_options(poptorch, config, config.ipus_per_replica)
+    options.outputMode(poptorch.OutputMode.All)
+    return options
+
+
 def validation_device_iterations(config: Config) -> int:
     """A pipeline needs as many micro-batches in flight as it has stages."""
     return max(config.validation.device_iterations or 1, config.ipus_per_replica)

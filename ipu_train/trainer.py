@@ -89,9 +89,11 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
                 )
                 scaling = loss_scaling(config.optimizer, position.step, steps_per_epoch)
                 _set_optimizer(run, config, rate, scaling)
-                loss, correct = _call(run, batch, rate)
+                loss, correct, *moments = _call(run, batch, rate)
                 position = position.after_call(config.training.device_iterations)
                 reporter.training(position.epoch, position.step, rate, *_means(config, loss, correct))
+                if moments:
+                    reporter.powers(position.epoch, run.powers, moments[0])
                 epoch_is_over = position.call == calls_per_epoch
                 if not epoch_is_over and (stop.requested or _saves_after(position.step, config)):
                     _save(run, folder, config, position, reporter)
@@ -99,6 +101,7 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
                     break
             if epoch_is_over:
                 position = position.next_epoch()
+                reporter.end_epoch(position.epoch, position.step)
                 _average(run, config, position.epoch)
                 if config.validation.every_epochs and _due(
                     config.validation.every_epochs, position.epoch, config

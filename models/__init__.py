@@ -13,6 +13,7 @@ __all__ = [
     "NORM_TRAITS",
     "NormTraits",
     "OptionError",
+    "PowerStatistics",
     "build",
     "describe",
     "is_batch_independent",
@@ -65,6 +66,7 @@ MODELS = _models()
 _EFFICIENTNET_SIDES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "cifar": 32}
 _LAZY = {
     "OptionError": "options",
+    "PowerStatistics": "power",
     "describe": "inspection",
     "is_batch_independent": "properties",
     "keeps_statistics_of_its_own": "properties",

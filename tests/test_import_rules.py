@@ -31,8 +31,9 @@ HOUSE = {
     "sweep": "_version config data device ipumodel models network planning tracking training",
     "tune": "config ipumodel models network planning tracking",
     "early_checks": "config network planning",
+    "inspect": "config data device models network sweep tracking training",
     "commands": "config early_checks models network optim training",
-    "cli": "_version commands config planning sweep trainer tune",
+    "cli": "_version commands config inspect planning sweep trainer tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

@@ -129,6 +129,13 @@ class LoggingConfig(Section):
         le=MOST_UPDATES,
         description="Weight updates between two training lines of metrics.jsonl.",
     )
+    inspect_every: Optional[int] = Field(
+        None,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="Epochs between two lines of powers.jsonl: the power terms of every norm, as means over the weight "
+        "updates of that epoch (see `ipu-train inspect`). null: none, and no cost.",
+    )
     progress: AutoFlag = Field("auto", description="Progress bar. auto: when standard error is a terminal.")
     wandb: Flag = Field(False, description="Send metrics to Weights & Biases (offline when not logged in).")
     wandb_project: Text = Field("ipu-train", description="Project of the Weights & Biases run.")

@@ -86,6 +86,11 @@ class Tracker:
         given = {key: value for key, value in values.items() if value is not None}
         return self._write(VALIDATION, epoch, step, {**given, **more})
 
+    def powers(self, epoch: float, step: int, values: Mapping[str, float]) -> None:
+        """The power terms of every norm over an epoch, ``NAME/TERM`` -> value; a file of their own has them too."""
+        if self._wandb is not None:
+            self._wandb.log("powers", step, {"epoch": epoch, **values})
+
     def _write(self, split: str, epoch: float, step: int, values: Mapping[str, Any]) -> Record:
         record = {"split": split, "epoch": epoch, "step": step, **values}
         self._file.write(**record)

@@ -8,6 +8,7 @@ from .. import device
 from ..config import Config, Resolved
 from ..data.mixing import COLUMNS, MixingDraws
 from ..models import (
+    PowerStatistics,
     is_batch_independent,
     keeps_statistics_of_its_own,
     meets_in_batch_norm_only,
@@ -46,6 +47,7 @@ class Assembly(NamedTuple):
         fused: whether the emulator runs micro-batches of one weight update together.
         average: of the weights over the epochs; None when none is asked for.
         host_update: what of each weight update the host does; None when the device does everything.
+        powers: the statistics of every norm, the training program's third output; None when they are not asked for.
     """
 
     network: torch.nn.Module
@@ -58,6 +60,7 @@ class Assembly(NamedTuple):
     fused: bool
     average: Optional[WeightAverage]
     host_update: Optional[HostUpdate]
+    powers: Optional[PowerStatistics]
 
 
 def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
@@ -99,7 +102,11 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     )
     validation_options = device.validation_options(poptorch, config)
     mixing = Mixing(config.training, source.image_size) if mixes_images(config) else None
-    training_program = TrainingProgram(poptorch, normalise, network, config.training.label_smoothing, mixing)
+    # the emulator takes outputs of micro-batches that it runs together apart again, image by image
+    powers = PowerStatistics(network, per_image=fused or stacked) if config.logging.inspect_every else None
+    training_program = TrainingProgram(
+        poptorch, normalise, network, config.training.label_smoothing, mixing, powers
+    )
     validation_program = ValidationProgram(normalise, network)
     return Assembly(
         network,
@@ -112,6 +119,7 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
         fused,
         build_average(config.averaging),
         host_update,
+        powers,
     )
 
 

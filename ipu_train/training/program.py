@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..data import IGNORED_LABEL
+from ..models import PowerStatistics
 from .mixing import Mixing
 
 
@@ -51,7 +52,8 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing
 class TrainingProgram(nn.Module):
     """Returns (loss of the micro-batch, 1.0 for each image classified as its own label).
 
-    With ``mixing`` the forward takes its coefficients as a third tensor ``[N, 6]``.
+    With ``mixing`` the forward takes its coefficients as a third tensor ``[N, 6]``; with ``powers`` it returns the
+    statistics of every norm as a third output.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class TrainingProgram(nn.Module):
         network: nn.Module,
         label_smoothing: float,
         mixing: Optional[Mixing] = None,
+        powers: Optional[PowerStatistics] = None,
     ) -> None:
         super().__init__()
         self.identity_loss = poptorch.identity_loss
@@ -68,11 +71,14 @@ class TrainingProgram(nn.Module):
         self.network = network
         self.label_smoothing = label_smoothing
         self.mixing = mixing
+        self.powers = powers
 
     def forward(
         self, images: torch.Tensor, labels: torch.Tensor, coefficients: Optional[torch.Tensor] = None
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+    ) -> Tuple[torch.Tensor, ...]:
         images = self.normalise(images)
+        if self.powers is not None:
+            self.powers.start()
         if self.mixing is None:
             logits = self.network(images)
             losses = smoothed_cross_entropy(logits, labels, self.label_smoothing)
@@ -83,7 +89,8 @@ class TrainingProgram(nn.Module):
                 for mixed_in, share in self.mixing.labels(labels, coefficients)
             )
         loss = self.identity_loss(losses, "mean")
-        return loss, (logits.argmax(dim=1) == labels).float()
+        correct = (logits.argmax(dim=1) == labels).float()
+        return (loss, correct) if self.powers is None else (loss, correct, self.powers.take())
 
 
 class ValidationProgram(nn.Module):

@@ -6,6 +6,8 @@ from typing import Any, Dict, Optional
 
 from ..config import Resolved
 from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
+from ..tracking.powers import PowerRecord
+from ..tracking.powers_picture import draw_run
 from .run_folder import RunFolder
 
 _DIVERGED = (
@@ -48,6 +50,15 @@ class Reporter:
         self.since = time.perf_counter()
         self.timed_steps = 0
         self.last_learning_rate = (resumed or {}).get("learning_rate")
+        self.power_record: Optional[PowerRecord] = None
+        if self.config.logging.inspect_every is not None:
+            self.power_record = PowerRecord(
+                folder.path,
+                _norm_name(self.config),
+                self.config.logging.inspect_every,
+                done if resumed else None,
+                (resumed or {}).get("powers"),
+            )
         self.diverged = False
 
     def announce(self, running_on: str, run: Any, source: Any, resumed_at: int) -> None:
@@ -100,6 +111,17 @@ class Reporter:
         self.sums = {"loss": 0.0, "accuracy": 0.0, "steps": 0}
         self.restart_clock()
 
+    def powers(self, epoch: int, statistics: Any, moments: Any) -> None:
+        """The statistics of every norm that one training call returned; ``epoch`` counts epochs done."""
+        if self.power_record is not None and self.power_record.is_due(epoch + 1):
+            images = self.images_per_step * self.config.training.device_iterations
+            self.power_record.add(statistics.powers(moments, images))
+
+    def end_epoch(self, epoch: int, step: int) -> None:
+        """After ``epoch`` epochs, before what is measured then."""
+        if self.power_record is not None and self.power_record.is_due(epoch):
+            self.tracker.powers(epoch, step, self.power_record.end_epoch(epoch, step))
+
     def restart_clock(self) -> None:
         """Leave out what is not training from images per second."""
         self.since, self.timed_steps = time.perf_counter(), 0
@@ -112,7 +134,8 @@ class Reporter:
 
     def state(self) -> Dict[str, Any]:
         """What a checkpoint needs so that the lines after a resume are those of an uninterrupted run."""
-        return {"sums": dict(self.sums), "learning_rate": self.last_learning_rate}
+        state = {"sums": dict(self.sums), "learning_rate": self.last_learning_rate}
+        return state if self.power_record is None else {**state, "powers": self.power_record.state()}
 
     def finish(self, stopped: bool) -> None:
         """Table of results and picture; after a stop, how to go on."""
@@ -121,12 +144,18 @@ class Reporter:
             tell(f"Stopped and saved. Go on with: ipu-train --config {self.folder.config} --resume")
             return
         print(results(self.tracker.records()), flush=True)
-        picture = plot_run(self.folder.path, title=self.name) if self.config.logging.plots else None
-        tell(f"metrics  {self.folder.metrics}" + (f"\npicture  {picture}" if picture else ""))
+        pictures = []
+        if self.config.logging.plots:
+            pictures.append(plot_run(self.folder.path, title=self.name))
+            if self.power_record is not None:
+                pictures.append(draw_run(self.folder.path, self.name))
+        tell(f"metrics  {self.folder.metrics}" + "".join(f"\npicture  {path}" for path in pictures if path))
 
     def close(self) -> None:
         self.progress.close()
         self.tracker.close()
+        if self.power_record is not None:
+            self.power_record.close()
 
     def __enter__(self) -> "Reporter":
         return self

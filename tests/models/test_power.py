@@ -1,17 +1,10 @@
-"""The power terms of Labatie et al. 2021, by definition and in the random networks of its figure 2."""
-
-import math
+"""The power terms of Labatie et al. 2021, by definition and as an output of a network's program."""
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from ipu_train import models
-from ipu_train.models.norms import Norms
-from ipu_train.models.power import power_decomposition, site_powers
-
-PROXY = {"eps": 0.03, "expectation": "exact", "quantiles": 200}
+from ipu_train.models.power import PowerStatistics, power_decomposition, site_powers
 
 
 def test_the_four_terms_sum_to_the_second_moment():
@@ -33,7 +26,8 @@ def test_batch_norm_has_no_squared_mean_and_instance_norm_nothing_but_contrast()
         model = models.build("resnet8", norm=norm, proxy_norm=False).train()
         before = {k: v.clone() for k, v in model.named_buffers() if "running" in k}
         powers = site_powers(model, x)
-        assert list(powers) == ["norm1", "layer1.0.norm1", "layer2.0.norm1", "layer3.0.norm1"]
+        blocks = [f"layer{stage}.0.norm{place}" for stage in (1, 2, 3) for place in (1, 2)]
+        assert list(powers) == ["norm1", *blocks]
         for name, terms in powers.items():
             assert terms.total.item() == pytest.approx(1, abs=0.02), (norm, name)
             if norm == "batch":
@@ -43,57 +37,58 @@ def test_batch_norm_has_no_squared_mean_and_instance_norm_nothing_but_contrast()
         assert norm != "batch" or any(not torch.equal(v, model.get_buffer(k)) for k, v in before.items())
 
 
-class RandomNet(nn.Module):
-    """conv 3x3 (periodic) - norm - affine - relu, again and again; gamma ~ N(1, s^2), beta ~ N(0, s^2)."""
-
-    def __init__(self, norm, width, depth, proxy=None, spread=0.2):
-        super().__init__()
-        self.convs, self.sites = nn.ModuleList(), nn.ModuleList()
-        for layer in range(depth):
-            self.convs.append(nn.Conv2d(width if layer else 3, width, 3, bias=False))
-            nn.init.normal_(self.convs[-1].weight, std=1 / math.sqrt(9 * width))
-            site = Norms(norm, proxy=proxy, eps=1e-6).activated(width)
-            gamma, beta = (
-                (site.norm.weight, site.norm.bias) if proxy is None else (site.proxy.gamma, site.proxy.beta)
-            )
-            nn.init.normal_(gamma, 1, spread)
-            nn.init.normal_(beta, 0, spread)
-            self.sites.append(site)
-
-    def forward(self, x):
-        for conv, site in zip(self.convs, self.sites):
-            x = site(conv(F.pad(x, (1, 1, 1, 1), mode="circular")))
-        return x
-
-
-def powers_by_depth(**options):
+def test_statistics_of_micro_batches_add_up_to_those_of_one_batch():
     torch.manual_seed(0)
-    net = RandomNet(width=256, depth=10, **options)
-    # noise images: their positions are uncorrelated, as the mean-field prediction supposes
-    return list(site_powers(net, torch.randn(32, 3, 6, 6)).values())
+    model = models.build("resnet8", num_classes=10, norm="group")
+    x = torch.randn(24, 3, 8, 8)
+    whole = site_powers(model, x)
+    statistics = PowerStatistics(model)
+    moments = []
+    for part in x.split(8):
+        statistics.start()
+        model(part)
+        moments.append(statistics.take())
+    assert moments[0].shape == (1, 4, sum(channels for _, channels in statistics.places))
+    for name, terms in statistics.powers(torch.cat(moments), 24).items():
+        for found, expected in zip(terms, whole[name]):
+            assert found.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_layer_norm_collapses_at_the_rate_of_mean_field_theory():
-    """P1 of independent inputs obeys q' = E[phi(gu+b) phi(gv+b)] / E[phi(gu+b)^2], corr(u, v) = q."""
-    powers = powers_by_depth(norm="layer")
-    for depth, predicted in ((2, 0.337), (5, 0.712), (10, 0.883)):
-        terms = powers[depth - 1]
-        estimate = terms.squared_mean_of_means - terms.variance_of_means / 31  # finite number of images
-        assert estimate.item() == pytest.approx(predicted, abs=0.05)
+def test_statistics_change_neither_gradients_nor_what_is_run_outside_of_them():
+    torch.manual_seed(0)
+    model = models.build("resnet8", num_classes=10, norm="batch", proxy_norm=False)
+    x = torch.randn(8, 3, 8, 8)
+    gradients, outputs = [], []
+    for recorded in (False, True):
+        statistics = PowerStatistics(model)
+        if recorded:
+            statistics.start()
+        model.zero_grad()
+        outputs.append(model(x))
+        outputs[-1].square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+        if recorded:
+            assert not statistics.take().requires_grad
+        else:
+            assert statistics._found == []
+        statistics.remove()
+    assert torch.equal(*outputs)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+    assert all(len(m._forward_pre_hooks) == 0 for m in model.modules())
 
 
-def test_proxy_norm_prevents_the_collapse_of_layer_norm():
-    for depth, terms in enumerate(powers_by_depth(norm="layer", proxy=PROXY), start=1):
-        estimate = terms.squared_mean_of_means - terms.variance_of_means / 31
-        assert estimate.item() < 0.05, depth
-        assert terms.total.item() == pytest.approx(1, abs=0.01)
-
-
-def test_with_trivial_affine_steps_the_collapse_follows_the_arc_cosine_map():
-    for depth, terms in enumerate(powers_by_depth(norm="layer", spread=0.0), start=1):
-        q = 0.0
-        for _ in range(depth - 1):
-            # E[relu(u) relu(v)] / E[relu(u)^2] for unit Gaussians of correlation q (Cho and Saul 2009)
-            q = (math.sqrt(1 - q * q) + q * (math.pi - math.acos(q))) / math.pi
-        estimate = terms.squared_mean_of_means - terms.variance_of_means / 31
-        assert estimate.item() == pytest.approx(q, abs=0.05), depth
+def test_layer_norms_terms_are_those_of_a_computation_in_float64():
+    torch.manual_seed(0)
+    model = models.build("resnet8v2", num_classes=10, norm="layer", proxy_norm=False).double()
+    x = torch.randn(6, 3, 8, 8, dtype=torch.float64)
+    first = model.conv1(x)
+    y = (first - first.mean((1, 2, 3), keepdim=True)) / (
+        first.var((1, 2, 3), unbiased=False, keepdim=True) + model.layer1[0].norm1.norm.eps
+    ).sqrt()
+    mean, std = y.mean((2, 3)), y.std((2, 3), unbiased=False)
+    expected = [
+        mean.mean(0).square().mean(), mean.var(0, unbiased=False).mean(),
+        std.mean(0).square().mean(), std.var(0, unbiased=False).mean(),
+    ]  # fmt: skip
+    found = next(iter(site_powers(model, x).values()))
+    assert [t.item() for t in found] == pytest.approx([t.item() for t in expected], abs=1e-12)

@@ -1,0 +1,304 @@
+"""``ipu-train inspect``: the arguments of its three forms, and what is said at the end."""
+
+import argparse
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from ..config import Resolved, load
+from ..tracking import tell
+from ..tracking.powers import Layer, as_json
+from ..tracking.powers_picture import draw_powers
+from .errors import InspectError
+
+_USAGE = """ipu-train inspect --config X [--checkpoint C] [--norms N,...] [section.key=value ...]
+       ipu-train inspect random-net [--width W] [--depth D] [--norms N,...]
+       ipu-train inspect batch-dependence --config X [--norms N,...] [--micro-batch-sizes 2,8,...]"""
+_RANDOM_NET_NORMS = "batch,instance,layer,group,layer+pn,group+pn,layer+ws"
+
+
+def main(arguments: List[str]) -> int:
+    """Measure, tell and write; gives the exit status 0.
+
+    Raises:
+        InspectError, ConfigError, SweepError: bad input.
+    """
+    forms: Dict[str, Callable[[List[str]], int]] = {
+        "random-net": _random_net,
+        "batch-dependence": _batch_dependence,
+    }
+    form = forms.get(arguments[0]) if arguments else None
+    return form(arguments[1:]) if form is not None else _network(arguments)
+
+
+# -- the three forms ---------------------------------------------------------------------------------------------
+
+
+def _network(arguments: List[str]) -> int:
+    parser = _parser(
+        "",
+        "The four power terms (squared mean and variance of instance means and of instance deviations) of each norm's\n"
+        "output before its affine step, over training images, by depth (Labatie et al. 2021). Other forms:\n"
+        "random-net, batch-dependence.",
+    )
+    parser.usage = _USAGE
+    _config_arguments(parser)
+    _count(parser, "--images", 512, "training images to measure over")
+    options = parser.parse_intermixed_args(arguments)
+    _check_outputs(options)
+
+    from ..data import open_data
+    from . import records
+    from .network import inspect_network
+
+    bases = _by_norm(options)
+    poptorch = _device(bases[0])
+    source = open_data(bases[0].config.data, bases[0].config.training.seed)
+    layers: List[Layer] = []
+    used = 0
+    for resolved in bases:
+        found, used = inspect_network(resolved, poptorch, source, options.images)
+        layers += found
+    print(records.table(layers))
+    title = f"{bases[0].name}: {bases[0].config.model.name}, {used:,} training images"
+    title += f", {options.checkpoint}" if options.checkpoint else ", initial weights"
+    if options.json:
+        about = {"config": bases[0].name, "model": bases[0].config.model.name, "images": used}
+        weights = {"checkpoint": options.checkpoint}
+        records.write_json(options.json, {**about, **weights, "layers": as_json(layers)})
+    _csv_and_picture(options, layers, lambda: draw_powers(options.plot, layers, title))
+    return 0
+
+
+def _random_net(arguments: List[str]) -> int:
+    from .random_net import RandomNetSettings
+
+    usual = RandomNetSettings()
+    parser = _parser(
+        "random-net",
+        "The power terms by depth in random networks: 3x3 convolutions with periodic boundaries, a norm, gamma ~\n"
+        "N(1, gamma-std^2), beta ~ N(0, beta-std^2), an activation (Labatie et al. 2021, figure 2), beside the\n"
+        "mean-field prediction for layer norm. +pn after a norm adds Proxy Norm, +ws standardises weights.",
+    )
+    parser.add_argument("--norms", default=_RANDOM_NET_NORMS, help=f"default: {_RANDOM_NET_NORMS}")
+    _count(parser, "--width", usual.width, "channels of every layer")
+    _count(parser, "--depth", usual.depth, "layers")
+    _count(parser, "--groups", None, "groups of group norm (default 32)")
+    _count(parser, "--group-size", None, "channels of each group of group norm, in place of --groups")
+    parser.add_argument("--activation", default=usual.activation, help="default: relu")
+    for name, what in (("gamma_std", "of gamma"), ("beta_std", "of beta")):
+        _number(parser, name, getattr(usual, name), f"standard deviation {what}", 0.0)
+    _number(parser, "norm_eps", usual.norm_eps, "added to the variance inside norms", 1e-12)
+    _number(parser, "proxy_norm_eps", usual.proxy_norm_eps, "added to the proxy's variance", 1e-12)
+    _count(parser, "--images", usual.images, "noise images of each network")
+    _count(parser, "--image-size", usual.image_size, "their side in pixels")
+    _count(parser, "--channels", usual.channels, "their channels")
+    _count(parser, "--micro-batch-size", None, "images that batch norm sees at once (default: all)")
+    _count(parser, "--networks", usual.networks, "random networks that the terms are means over")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first network (default 0)")
+    options = parser.parse_args(arguments)
+    _check_outputs(options)
+    if options.groups and options.group_size:
+        raise InspectError("--groups and --group-size say the same in two ways; give one of them")
+
+    from . import records
+    from .random_net import RandomNet, inspect_random_net, mean_layers, unbiased_collapse
+    from .theory import estimated_rate, predicted_collapse, predicted_rate
+
+    settings = RandomNetSettings(**{name: getattr(options, name) for name in RandomNetSettings._fields})
+    norms = _names(options.norms)
+    for norm in norms:  # what does not exist is refused before the first network is computed
+        RandomNet(norm, settings._replace(depth=1))
+    poptorch = _emulator_or_sdk()
+    spreads = (options.activation, options.gamma_std, options.beta_std)
+    layers: List[Layer] = []
+    rates: Dict[str, Optional[float]] = {}
+    for norm in norms:
+        networks = inspect_random_net(poptorch, norm, settings)
+        layers += mean_layers(networks)
+        if norm == "layer":
+            collapse = [unbiased_collapse(rows, settings.images) for rows in networks]
+            rates[norm] = estimated_rate(collapse, *spreads)
+    print(records.table(layers))
+    predicted = predicted_collapse(settings.depth, *spreads)
+    rho = predicted_rate(*spreads)
+    for norm, rate in rates.items():
+        shown = "not near enough to collapse to tell" if rate is None else f"{rate:.4f}"
+        print(
+            f"\n{norm} norm: 1 - (squared mean of means) shrinks by {shown} a layer near collapse; theory: {rho:.4f}"
+        )
+    if options.json:
+        theory = {"layer_norm_squared_mean_of_means": predicted, "layer_norm_collapse_rate": rho}
+        rate_of = {"layer_norm_collapse_rate": rates.get("layer")}
+        content = {"settings": settings._asdict(), "theory": theory, "estimated": rate_of}
+        records.write_json(options.json, {**content, "layers": as_json(layers)})
+    title = f"random networks of width {settings.width}, {settings.activation}, mean of {settings.networks}"
+    shown_theory = predicted if "layer" in norms else None
+    _csv_and_picture(options, layers, lambda: draw_powers(options.plot, layers, title, shown_theory))
+    return 0
+
+
+def _batch_dependence(arguments: List[str]) -> int:
+    parser = _parser(
+        "batch-dependence",
+        "How much of the variance of an image's output the other images of its micro-batch make: the same image again\n"
+        "and again among random companions, in training mode. Exactly zero for batch-independent norms.",
+    )
+    _config_arguments(parser)
+    parser.add_argument("--micro-batch-sizes", default="2,4,8,16,32", metavar="2,8,32")
+    _count(parser, "--images", 16, "images to look at")
+    _count(parser, "--draws", 16, "random companions for each of them")
+    options = parser.parse_intermixed_args(arguments)
+    _check_outputs(options)
+
+    from ..data import open_data
+    from . import records
+    from .companions import inspect_companions, sizes_of
+    from .picture import draw_dependence
+
+    sizes = sizes_of(options.micro_batch_sizes)
+    if options.draws < 2:
+        raise InspectError("--draws: must be at least 2, as one draw has no variance")
+    bases = _by_norm(options)
+    poptorch = _device(bases[0])
+    source = open_data(bases[0].config.data, bases[0].config.training.seed)
+    points = []
+    print(f"{'norm':<14}{'micro-batch':>12}{'variance':>14}{'share':>10}")
+    for resolved in bases:
+        for size in sizes:
+            sized = resolved.changed([f"training.micro_batch_size={size}"])
+            points.append(inspect_companions(sized, poptorch, source, size, options.images, options.draws))
+            point = points[-1]
+            print(f"{point.norm:<14}{size:>12}{point.variance:>14.4g}{100 * point.relative_variance:>9.2f}%")
+    if options.json:
+        content = {"config": bases[0].name, "model": bases[0].config.model.name, "images": options.images}
+        rows = [point._asdict() for point in points]
+        records.write_json(options.json, {**content, "draws": options.draws, "points": rows})
+    title = f"{bases[0].name}: {bases[0].config.model.name}"
+    _csv_and_picture(options, points, lambda: draw_dependence(options.plot, points, title))
+    return 0
+
+
+# -- parts -------------------------------------------------------------------------------------------------------
+
+
+def _parser(form: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"ipu-train inspect {form}".strip(),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", metavar="PATH", help="write what was measured as JSON")
+    parser.add_argument("--csv", metavar="PATH", help="write it as CSV")
+    parser.add_argument("--plot", metavar="PATH", help="draw it (needs matplotlib)")
+    return parser
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="X", help="a YAML file, or the name of a recipe")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="C",
+        help="weights: a run folder, a checkpoint or a file; default: initial ones",
+    )
+    parser.add_argument(
+        "--norms", metavar="batch,group+pn", help="+pn adds Proxy Norm; default: the configuration's own"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more; got {text}")
+    return int(text)
+
+
+def _count(parser: argparse.ArgumentParser, flag: str, default: Optional[int], what: str) -> None:
+    shown = what if default is None else f"{what} (default {default})"
+    parser.add_argument(flag, type=_positive, default=default, metavar="N", help=shown)
+
+
+def _number(parser: argparse.ArgumentParser, name: str, default: float, what: str, least: float) -> None:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= 1e3:
+            raise argparse.ArgumentTypeError(f"must be a number from {least:g} to 1000; got {text}")
+        return value
+
+    flag = "--" + name.replace("_", "-")
+    parser.add_argument(flag, type=number, default=default, metavar="S", help=f"{what} (default {default:g})")
+
+
+def _names(text: str) -> List[str]:
+    names = [name.strip().replace(" ", "") for name in text.split(",") if name.strip()]
+    if not names:
+        raise InspectError("--norms: names no norm; write for example batch,layer,layer+pn")
+    return list(dict.fromkeys(names))
+
+
+def _by_norm(options: argparse.Namespace) -> List[Resolved]:
+    """The configuration with each of the norms, and with the weights of the checkpoint."""
+    from ..sweep.points import change_norm, grid
+
+    weights = [] if options.checkpoint is None else [f"model.weights={options.checkpoint}"]
+    base = load(options.config, [*options.overrides, *weights])
+    if options.norms is None:
+        return [base]
+    if options.checkpoint is not None:
+        raise InspectError(
+            "--checkpoint holds the weights of one norm, so --norms cannot change it; inspect each run by itself"
+        )
+    names = grid(base, _names(options.norms), [base.config.training.micro_batch_size]).norms
+    return [change_norm(base, name) for name in names]
+
+
+def _device(resolved: Resolved) -> Any:
+    import torch
+
+    from .. import device
+
+    if resolved.config.device.threads is not None:
+        torch.set_num_threads(resolved.config.device.threads)
+    poptorch, running_on = device.choose(resolved.config)
+    tell(running_on)
+    return poptorch
+
+
+def _emulator_or_sdk() -> Any:
+    """PopTorch for programs without a configuration."""
+    from ..config import load_text
+
+    text = "model: {name: resnet20}\ndata: {name: synthetic}\n"
+    return _device(load_text(text, Path("random-net"), []))
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse what cannot be written before anything is measured."""
+    for flag in ("json", "csv", "plot"):
+        path = getattr(options, flag)
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise InspectError(f"--{flag} {path}: must be a file in a folder that exists")
+    if options.plot is None:
+        return
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise InspectError("--plot needs matplotlib; install ipu-train[plots]") from None
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if Path(options.plot).suffix[1:].lower() not in known:
+        raise InspectError(f"--plot {options.plot}: its name must end in one of .{', .'.join(known)}")
+
+
+def _csv_and_picture(options: argparse.Namespace, rows: Sequence[Any], draw: Callable[[], None]) -> None:
+    from . import records
+
+    if options.csv:
+        records.write_csv(options.csv, rows)
+    if options.plot:
+        draw()
+    for flag in ("json", "csv", "plot"):
+        if getattr(options, flag):
+            tell(f"{flag:<8}{getattr(options, flag)}")
