@@ -97,7 +97,7 @@ def errors_of(poptorch: Any, program: str) -> Iterator[None]:
     arrive under many types. What other rooms of ours say to the user passes.
 
     Args:
-        program: "training" or "validation".
+        program: "training", "validation" or "inspection".
 
     Raises:
         DeviceError: the message, with the line of the network where the compilation ended.

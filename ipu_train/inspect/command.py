@@ -122,10 +122,8 @@ def _random_net(arguments: List[str]) -> int:
     predicted = predicted_collapse(settings.depth, *spreads)
     rho = predicted_rate(*spreads)
     for norm, rate in rates.items():
-        shown = "not near enough to collapse to tell" if rate is None else f"{rate:.4f}"
-        print(
-            f"\n{norm} norm: 1 - (squared mean of means) shrinks by {shown} a layer near collapse; theory: {rho:.4f}"
-        )
+        told = "its channels do not come near collapse" if rate is None else f"a factor of {rate:.4f} a layer"
+        print(f"\n{norm} norm, 1 - (squared mean of means) near collapse: {told}; theory: {rho:.4f}")
     if options.json:
         theory = {"layer_norm_squared_mean_of_means": predicted, "layer_norm_collapse_rate": rho}
         rate_of = {"layer_norm_collapse_rate": rates.get("layer")}

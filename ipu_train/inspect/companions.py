@@ -10,7 +10,7 @@ from ..config import Resolved
 from ..data import DataSource
 from ..sweep.points import norm_of
 from .errors import InspectError
-from .network import prepared
+from .network import compiled, prepared
 from .program import LogitsProgram
 
 
@@ -62,16 +62,13 @@ def inspect_companions(
     filled = (
         np.concatenate([rows, rows[: calls * per_call - len(rows)]]) if calls * per_call > len(rows) else rows
     )
-    model = poptorch.inferenceModel(
-        LogitsProgram(network, normalise), device.inspection_options(poptorch, config)
-    )
+    program, options = LogitsProgram(network, normalise), device.inspection_options(poptorch, config)
+    model = compiled(poptorch, program, options, source, per_call * size)
     logits: List[torch.Tensor] = []
-    with device.errors_of(poptorch):
-        for call in range(calls):
-            keys = [(0, int(index)) for index in filled[call * per_call : (call + 1) * per_call].reshape(-1)]
-            images, _ = source.train.batch(keys)
-            found = model(images).double()
-            logits.append(found.reshape(per_call, size, -1)[:, 0])
+    for call in range(calls):
+        keys = [(0, int(index)) for index in filled[call * per_call : (call + 1) * per_call].reshape(-1)]
+        images, _ = source.train.batch(keys)
+        logits.append(model(images).double().reshape(per_call, size, -1)[:, 0])
     outputs = torch.cat(logits)[: len(rows)].reshape(looked_at, draws, -1)
     return _dependence(norm_of(resolved), size, outputs)
 

@@ -30,6 +30,16 @@ def prepared(
     return as_in_training(network), Normalise(source.mean, source.std, activations)
 
 
+def compiled(poptorch: Any, program: torch.nn.Module, options: Any, source: DataSource, images: int) -> Any:
+    """The executor of a program that takes that many images a call."""
+    model = poptorch.inferenceModel(program, options)
+    with device.errors_of(poptorch, "inspection"):
+        model.compile(
+            torch.zeros(images, source.channels, source.image_size, source.image_size, dtype=torch.uint8)
+        )
+    return model
+
+
 def inspect_network(
     resolved: Resolved, poptorch: Any, source: DataSource, images: int
 ) -> Tuple[List[Layer], int]:
@@ -56,14 +66,12 @@ def inspect_network(
         )
     calls = min(-(-images // combined), len(source.train) // combined)
     sampler = EpochSampler(len(source.train), config.training.seed, combined)
-    model = poptorch.inferenceModel(program, options)
+    model = compiled(poptorch, program, options, source, combined)
     moments = 0
-    with device.errors_of(poptorch):
-        for call, (inputs, _) in enumerate(
-            loader(poptorch, options, source.train, sampler, micro_batch, config.data.workers)
-        ):
-            if call == calls:
-                break
-            moments = moments + model(inputs).double().sum(0, keepdim=True)
+    batches = loader(poptorch, options, source.train, sampler, micro_batch, config.data.workers)
+    for call, (inputs, _) in enumerate(batches):
+        if call == calls:
+            break
+        moments = moments + model(inputs).double().sum(0, keepdim=True)
     used = calls * combined
     return layers_of(norm_of(resolved), program.statistics.powers(moments, used)), used
