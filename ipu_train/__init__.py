@@ -4,7 +4,7 @@ What the commands of ``ipu-train`` do, from Python::
 
     import ipu_train
 
-    resolved = ipu_train.load("", ["training.epochs=1"])  # a recipe's name or a YAML file
+    resolved = ipu_train.load("cifar10_resnet20_gn_pn", ["training.epochs=1"])  # a recipe's name or a YAML file
     report = ipu_train.predict(resolved)                               # memory and cycles on IPUs
     outcome = ipu_train.train(resolved)                                # outcome.accuracy, outcome.folder
     network = ipu_train.models.build("resnet50", norm="group", proxy_norm=True)

@@ -133,8 +133,9 @@ def _plan(arguments: List[str]) -> int:
         return DONE
     if options.plot is not None:
         _check_picture(options.plot)
-    resolved = planning.with_splits(resolved)
-    report = planning.predict(resolved)
+    traces = planning.Traces()
+    resolved = planning.with_splits(resolved, traces=traces)
+    report = planning.predict(resolved, traces=traces)
     print(json.dumps(report.to_json(), indent=1) if options.json else planning.describe(resolved, report))
     if options.plot:
         report.plot(options.plot)

@@ -40,14 +40,15 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
     Raises:
         ValueError: bad input anywhere (configuration, data, device, folder); the message is meant for the user.
     """
-    resolved = planning.with_splits(resolved)
+    traces = planning.Traces()
+    resolved = planning.with_splits(resolved, traces=traces)
     config = resolved.config
     if config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     poptorch, running_on = device.choose(config)
     source = open_data(config.data, config.training.seed)
     calls_per_epoch = _calls_per_epoch(config, len(source.train))
-    report = _plan(resolved, source, device.is_emulated(poptorch))
+    report = _plan(resolved, source, traces, device.is_emulated(poptorch))
     run = assemble(resolved, poptorch, source)
     resume = resume or config.checkpoint.resume is not None
     if not resume:
@@ -135,14 +136,14 @@ def _calls_per_epoch(config: Config, images: int) -> int:
     return calls
 
 
-def _plan(resolved: Resolved, source: DataSource, emulated: bool) -> Report:
+def _plan(resolved: Resolved, source: DataSource, traces: planning.Traces, emulated: bool) -> Report:
     """Predict memory and cycles; on the emulator, refuse what would not fit on IPUs.
 
     Raises:
         DoesNotFit: the emulator is asked for a program that no IPU could hold.
     """
     images = planning.Images(source.channels, source.image_size, source.num_classes)
-    report = planning.predict(resolved, images)
+    report = planning.predict(resolved, images, traces)
     if emulated and not report.fits and not resolved.config.device.allow_out_of_memory:
         raise planning.refuse(report, resolved, images)
     return report

@@ -3,15 +3,18 @@
 from .images import Images, images_of
 from .prediction import describe, predict, with_splits
 from .remedies import DoesNotFit, Remedy, refuse, remedies
-from .settings import settings_of
+from .settings import question, settings_of
+from .traces import Traces
 
 __all__ = [
     "DoesNotFit",
     "Images",
     "Remedy",
+    "Traces",
     "describe",
     "images_of",
     "predict",
+    "question",
     "refuse",
     "remedies",
     "settings_of",

@@ -7,7 +7,7 @@ from ..ipumodel.planner import plan
 from ..ipumodel.report import Report
 from ..ipumodel.target import Target
 from .images import Images, images_of
-from .settings import settings_of
+from .settings import question, settings_of
 from .settle import settled
 from .traces import Traces
 
@@ -23,9 +23,11 @@ def predict(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
     Raises:
         ConfigError: the model cannot be built, or a pipeline split names no module.
     """
-    images = images or images_of(resolved)
+    images, traces = images or images_of(resolved), traces or Traces()
     resolved = with_splits(resolved, images, traces)
-    program = (traces or Traces()).program(resolved, images.channels, images.size, images.classes)
+    if traces.settled is not None and traces.settled[0] == question(resolved, images):
+        return traces.settled[1]
+    program = traces.program(resolved, images.channels, images.size, images.classes)
     return plan(program, Target.named(resolved.config.device.chip), settings_of(resolved))
 
 

@@ -2,6 +2,7 @@
 
 from ..config import Resolved
 from ..ipumodel.settings import Settings
+from .images import Images
 
 
 def settings_of(resolved: Resolved) -> Settings:
@@ -27,4 +28,19 @@ def settings_of(resolved: Resolved) -> Settings:
         replicated_tensor_sharding=device.replicated_tensor_sharding,
         input_bytes_per_element=1,  # images travel as bytes
         stochastic_rounding=training.stochastic_rounding,
+    )
+
+
+def question(resolved: Resolved, images: Images) -> str:
+    """All of a configuration that its plan depends on: equal for configurations that are planned alike."""
+    config = resolved.config
+    return repr(
+        (
+            config.model,
+            images,
+            config.training.micro_batch_size,
+            (config.device.pipeline_splits, config.device.ipus_per_replica),
+            config.device.chip,
+            settings_of(resolved),
+        )
     )

@@ -6,7 +6,7 @@ from ..config import Resolved
 from ..config.running import AUTO_SPLITS, LIST_SPLITS
 from ..ipumodel.target import Target
 from .images import Images, images_of
-from .settings import settings_of
+from .settings import question, settings_of
 from .splits import Solution, Splitter
 from .traces import Traces
 
@@ -29,6 +29,7 @@ def settled(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
         )
     if device.pipeline_splits != AUTO_SPLITS:
         return resolved
+    images, traces = images or images_of(resolved), traces or Traces()
     splitter = splitter_of(resolved, images, traces)
     solution = _solve(splitter, [device.ipus_per_replica] if device.ipus_per_replica else list(SIZES))
     if solution is None:
@@ -36,7 +37,9 @@ def settled(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
             "device.ipus_per_replica",
             f"is {device.ipus_per_replica}, and the model can be split at {len(splitter.cuts)} places only",
         )
-    return resolved.changed([splits_override(solution.splits), "device.ipus_per_replica=null"])
+    found = resolved.changed([splits_override(solution.splits), "device.ipus_per_replica=null"])
+    traces.settled = (question(found, images), solution.report)
+    return found
 
 
 def splits_override(splits: tuple) -> str:

@@ -6,6 +6,7 @@ import torch
 
 from ..config import Resolved
 from ..ipumodel.program import Program
+from ..ipumodel.report import Report
 from ..ipumodel.rescale import at_batch, at_splits
 from ..ipumodel.tracer import trace
 from ..network import build_network
@@ -14,11 +15,17 @@ _KEPT = 8  # networks; a trace holds some thousand small objects
 
 
 class Traces:
-    """Programs of configurations for the IPU model. Not for several threads at once."""
+    """Programs of configurations for the IPU model. Not for several threads at once.
+
+    Attributes:
+        settled: the question and the plan that automatic pipeline splits were last found by, so that who asks for the
+            plan of the configuration with these splits need not wait for it again.
+    """
 
     def __init__(self) -> None:
         self._traced: Dict[str, List[Program]] = {}  # of each network: two traces, with batches above 1
         self._programs: Dict[Tuple[str, int], Program] = {}
+        self.settled: Optional[Tuple[str, Report]] = None
 
     def program(self, resolved: Resolved, channels: int, size: int, classes: int) -> Program:
         """The training program of one micro-batch, cut at ``device.pipeline_splits``.

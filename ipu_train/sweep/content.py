@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, Optional
 
 from .. import ipumodel, models, network, planning
 from ..config import Resolved
-from ..planning import images_of, settings_of
+from ..planning import images_of, question
 
 
 @lru_cache(maxsize=1)
@@ -25,17 +25,8 @@ def model_version() -> str:
 
 def key_of(resolved: Resolved) -> str:
     """Name of a configuration's prediction: equal for configurations that are predicted alike."""
-    config = resolved.config
-    asked = (
-        config.model,
-        images_of(resolved),
-        config.training.micro_batch_size,
-        (config.device.pipeline_splits, config.device.ipus_per_replica),
-        config.device.chip,
-        settings_of(resolved),
-        model_version(),
-    )
-    return hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
+    asked = question(resolved, images_of(resolved)) + model_version()
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
 class Kept:

@@ -38,8 +38,9 @@ def main(arguments: List[str]) -> int:
         replicas_for(space, size)
     output = _output(options.output, base)
     choices = _search(space, sizes, options.jobs)
-    given = with_splits(base)
-    reference = choice(given, predict(given), options.headroom)
+    traces = Traces()
+    given = with_splits(base, traces=traces)
+    reference = choice(given, predict(given, traces=traces), options.headroom)
     best = ranked(choices)
     shown = [one for one in best if one.fits][:_SHOWN]
     if not shown:

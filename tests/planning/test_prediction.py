@@ -131,7 +131,7 @@ def test_the_plan_is_in_the_run_folder(recipe, tmp_path):
 def test_a_picture_that_cannot_be_drawn_is_refused_before_the_prediction(
     recipe, tmp_path, monkeypatch, capsys, picture, message
 ):
-    monkeypatch.setattr(planning, "predict", lambda resolved: pytest.fail("predicted"))
+    monkeypatch.setattr(planning, "predict", lambda *_, **__: pytest.fail("predicted"))
     assert cli.main(["plan", "--config", str(recipe), "--plot", str(tmp_path / picture)]) == 2
     assert message in capsys.readouterr().err
 

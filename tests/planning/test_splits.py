@@ -97,6 +97,19 @@ def test_auto_takes_as_many_ipus_as_asked():
     assert found.ipus_per_replica == 3
 
 
+def test_who_plans_after_the_splits_were_found_gets_their_plan(monkeypatch):
+    """And the same figures as who plans from nothing; other questions are answered anew."""
+    given = resolved("resnet20", "device.pipeline_splits=auto", "device.ipus_per_replica=2")
+    traces = Traces()
+    found = settled(given, traces=traces)
+    afresh = planning.predict(found)
+    with monkeypatch.context() as patch:
+        patch.setattr("ipu_train.planning.prediction.plan", lambda *_: pytest.fail("planned twice"))
+        assert planning.predict(found, traces=traces).to_json() == afresh.to_json()
+    larger = found.changed(["training.micro_batch_size=16"])
+    assert planning.predict(larger, traces=traces).to_json() == planning.predict(larger).to_json()
+
+
 def test_auto_takes_as_few_ipus_as_hold_the_program():
     assert settled(resolved("resnet20", "device.pipeline_splits=auto")).config.device.pipeline_splits == []
     large = ["training.micro_batch_size=16", "data.image_size=224", "device.chip=mk1"]
