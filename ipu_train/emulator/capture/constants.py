@@ -4,7 +4,7 @@ from typing import Any, Callable, Dict, Optional, Set, Tuple
 
 import torch
 
-from .device_calls import FACTORIES
+from .device_calls import FACTORIES, MADE_ON_THE_IPU
 from .dtypes import core_name, download, upload
 from .graph import Graph, map_structure, tensor_paths
 
@@ -88,7 +88,8 @@ class Constants:
         """
         tensors = [tensor for _, tensor in tensor_paths((args, kwargs))]
         if not tensors:
-            return name in FACTORIES and _is_cpu(kwargs.get("device"))
+            device = kwargs.get("device")
+            return name in FACTORIES and (_is_cpu(device) or (device is None and name not in MADE_ON_THE_IPU))
         if not all(map(self._is_on_host, tensors)):
             return False
         if _moves_to_ipu(name, args, kwargs):

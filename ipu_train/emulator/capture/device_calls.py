@@ -23,6 +23,13 @@ FACTORIES = frozenset(
         "hann_window", "hamming_window", "range",
     ]
 )  # fmt: skip
+# those that PopTorch makes on the IPU where no device is named (its python/_poplar_executor.py); others are on the CPU
+MADE_ON_THE_IPU = frozenset(
+    [
+        "arange", "empty", "full", "full_like", "linspace", "logspace", "ones", "rand", "randint", "randn", "randperm",
+        "range", "tensor", "zeros", "zeros_like", "normal",
+    ]
+)  # fmt: skip
 _DEVICE_NAMES = ("ipu", "cpu", "cuda", "xla")
 
 Call = Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]

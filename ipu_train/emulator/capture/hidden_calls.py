@@ -1,8 +1,9 @@
 """Calls that torch-function modes do not see, shown to the recorder while a forward is captured.
 
-These are ``torch.autograd.Function.apply``, which is recorded as one call so that the function's own backward is used,
-and, up to torch 2.0, reading ``tensor[index]`` and assigning a tensor to it. Distributions, on the other hand, do not
-check their arguments meanwhile: that would need values.
+These are ``torch.autograd.Function.apply`` and, up to torch 2.0, reading ``tensor[index]`` and assigning a tensor to
+it. A function is refused in training, since PopART differentiates what its forward does; where refusals are warnings
+it is recorded as one call, so that its own backward is used. Distributions, on the other hand, do not check their
+arguments meanwhile: that would need values.
 """
 
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 import torch
 from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.utils.checkpoint import CheckpointFunction
 
 _apply = torch.autograd.Function.__dict__["apply"]
 _getitem = torch._C._TensorBase.__getitem__
 _setitem = torch._C._TensorBase.__setitem__
 _validates = Distribution._validate_args
+OWN_BACKWARD = (
+    "is an autograd.Function with a backward of its own, which the IPU would not run: PopART differentiates the "
+    "operations of its forward instead"
+)
 _PROBE = torch.zeros(1)  # handled by a torch function exactly while a mode is on
 
 
@@ -55,7 +61,11 @@ def show_hidden_calls(recorder: Any) -> None:
         original = _apply.__get__(None, cls)
         if not has_torch_function_unary(_PROBE):  # inside a recorded call
             return original(*args, **kwargs)
+        if cls is CheckpointFunction:  # a matter of memory alone: what it runs is recorded
+            return args[0](*args[2:])
         with torch._C.DisableTorchFunction():
+            if recorder.training and torch.is_grad_enabled():
+                recorder.refusals.add(cls.__name__, OWN_BACKWARD)
             return recorder.record(original, cls.__name__, args, kwargs)
 
     global _validates

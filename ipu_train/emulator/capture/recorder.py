@@ -8,7 +8,7 @@ The recorder keeps three things apart: the tensors that user code holds (for par
 objects), the storage tensors that calls are computed on, and the slots of the graph.
 """
 
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -19,16 +19,17 @@ from .constants import INDEXING, Constants, describe_host, moved_to_device
 from .control_flow import ControlFlow
 from .device_calls import DeviceCalls
 from .dtypes import device_dtype, upload
-from .graph import Graph, Node, Ref, map_structure, references, tensor_paths
+from .graph import Graph, Node, Ref, map_structure, tensor_paths
 from .hidden_calls import hide_calls, show_hidden_calls
 from .losses import LOSS_FUNCTIONS, check_loss_arguments, identity_loss_of_micro_batches
 from .micro_batch_norm import FusedNorms
-from .mixed_types import why_types_refused
 from .multi_conv import MultiConvs
-from .precision import ACTIVATION_DECIDES, EXACT, RESULT_NOT_SAVED, result_is_half, running_statistics
+from .precision import EXACT
 from .refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from .rounding import Rounding
+from .shadow_calls import ShadowCalls
 from .stages import Annotations
+from .stored_results import StoredResults
 
 IPU = torch.device("ipu", 0)
 
@@ -40,7 +41,17 @@ _GETTERS = {
 _SIDE_EFFECTS = frozenset(["__setitem__"])
 
 
-class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, MultiConvs, TorchFunctionMode):
+class Recorder(
+    Annotations,
+    Constants,
+    DeviceCalls,
+    ControlFlow,
+    FusedNorms,
+    MultiConvs,
+    ShadowCalls,
+    StoredResults,
+    TorchFunctionMode,
+):
     """The torch-function mode that fills a :class:`Graph`.
 
     Args:
@@ -62,6 +73,7 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
         training: bool = False,
     ) -> None:
         Annotations.__init__(self, strategy)
+        ShadowCalls.__init__(self)
         TorchFunctionMode.__init__(self)
         self.graph = Graph()
         self.compute_device = compute_device
@@ -161,7 +173,7 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
             return func(*args, **kwargs)
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
-        why = why_refused(name, args, kwargs) or why_types_refused(name, args, kwargs, self.dtype_of)
+        why = why_refused(name, args, kwargs)
         if why is not None:
             self.refusals.add(name, why)
         if (
@@ -169,7 +181,7 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
         ):  # go on with the value of the first micro-batch, to find what else is refused
             args = map_structure(args, lambda t: self._values[self._slot(t)].detach(), (torch.Tensor,))
             return func(*args, **kwargs)
-        return self.record(func, name, args, kwargs)
+        return self.record(func, name, args, kwargs, judged=why is not None)
 
     def _property(self, getter: str, tensor: torch.Tensor, func: Any) -> Any:
         slot = self._slot_of.get(id(tensor))
@@ -189,14 +201,21 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
 
     # -- recording -----------------------------------------------------------------------------------------------
 
-    def record(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
-        """Compute a call on storage tensors, append it to the graph and return what user code shall hold."""
+    def record(
+        self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any], judged: bool = False
+    ) -> Any:
+        """Compute a call on storage tensors, append it to the graph and return what user code shall hold.
+
+        Args:
+            judged: it has been refused already, so that PopTorch need not be asked.
+        """
         location = caller_location()
         moved = moved_to_device(name, args)
         if moved is not None and not self.is_recorded(moved):
             self.allow_attribute(moved)
         if name in INDEXING:
             args = self._with_host_bounds(args)
+        called = (func, name, args, kwargs)
         func, args, kwargs, cast_half = self._device_call(func, name, args, kwargs)
         if name in LOSS_FUNCTIONS:
             check_loss_arguments(name, args, kwargs)
@@ -209,16 +228,24 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
         found = tensor_paths(result)
         if not found and name not in _SIDE_EFFECTS and not name.endswith("__set__"):
             return result
+        shadows = self.shadows_of(result, None if judged else self.call_shadows(*called))
         node = self._append(func, name, refs[0], refs[1], torch.is_grad_enabled(), location)
         replaced = {}
-        for path, tensor in found:
+        for (path, tensor), shadow in zip(found, shadows):
             half = half_result and tensor.dtype == torch.float32
+            if shadow is not None and tensor.dtype == torch.float32:
+                half = shadow.dtype == torch.float16
             if cast_half is not None and self._changes_dtype_in_name_only(tensor, refs, half):
                 replaced[id(tensor)] = self._append_copy(node, path, tensor, half)
+                continue
+            if shadow is not None and shadow.shape != tensor.shape and shadow.numel() == tensor.numel():
+                replaced[id(tensor)] = self._append_reshape(node, path, tensor, shadow, half)
                 continue
             visible = self._visible.get(id(tensor), tensor)
             slot = self._new_slot(visible, tensor, half)
             node.results.append((path, slot))
+            if shadow is not None:
+                self._shadow_of[slot] = shadow
             if name in LOSS_FUNCTIONS:
                 self.graph.losses.append((len(self.graph.nodes) - 1, slot))
                 if self.fused > 1 and name == "identity_loss" and args[1] != "none":
@@ -265,94 +292,6 @@ class Recorder(Annotations, Constants, DeviceCalls, ControlFlow, FusedNorms, Mul
         for index, (tensor, half) in enumerate(zip(tensors, halves)):
             node.results.append(((index,), self._new_slot(tensor, tensor, half)))
         return tensors
-
-    def _append_rounding(self, node: Node, slot: int, updated: Optional[torch.Tensor]) -> torch.Tensor:
-        """Round the result in ``slot`` to float16 as a node of its own; the rounded tensor replaces it.
-
-        ``updated`` is the tensor that an in-place call changed: user code goes on holding it, and what it reads from
-        now on is the rounded value. A parameter or buffer keeps its storage, so it is rounded where it lies.
-        """
-        if updated is not None and updated is not self._values[slot]:
-            self._append_in_place_rounding(node, slot)
-            return updated
-        function = self.round_to_half
-        if node.name in RESULT_NOT_SAVED and not self._values[slot]._is_view():
-            function = self.round_to_half.in_place
-        rounded = function(self._values[slot])
-        target = self._new_slot(rounded if updated is None else updated, rounded, half=True)
-        self._append(
-            function, "round_to_half", (Ref(slot),), {}, node.grad_enabled, node.location,
-            [((), target)],
-        )  # fmt: skip
-        if self.graph.losses and self.graph.losses[-1][1] == slot:
-            self.graph.losses[-1] = (len(self.graph.nodes) - 1, target)
-            if slot in self.graph.fused_losses:
-                self.graph.fused_losses.add(target)
-        return rounded if updated is None else updated
-
-    def _changes_dtype_in_name_only(self, result: torch.Tensor, refs: Any, half: bool) -> bool:
-        """Whether a cast gave its own argument back because float16 and float32 have the same storage."""
-        return any(
-            self._values[ref.slot] is result and (ref.slot in self.graph.half) != half
-            for ref in references(refs)
-        )
-
-    def _append_copy(
-        self, node: Node, path: Tuple[Any, ...], tensor: torch.Tensor, half: bool
-    ) -> torch.Tensor:
-        """The result of such a cast as a tensor of its own; to float16 it is rounded."""
-        slot = len(self._values)
-        self._values[slot] = (
-            tensor  # a name for the replay only; user code knows this tensor under another slot
-        )
-        node.results.append((path, slot))
-        function = self.round_to_half if half else torch.clone
-        result = function(tensor)
-        target = self._new_slot(result, result, half)
-        self._append(
-            function, function.__name__, (Ref(slot),), {}, node.grad_enabled, node.location, [((), target)]
-        )
-        return result
-
-    def _append_in_place_rounding(self, node: Node, slot: int) -> None:
-        function = self.round_to_half.values_
-        with torch.no_grad():
-            function(self._values[slot])
-        self._append(function, "round_in_place", (Ref(slot),), {}, False, node.location)
-
-    def _half_rules(self, func: Any, name: str, refs: Any, cast_half: Optional[bool]) -> Tuple[bool, Any]:
-        """Whether the result is float16, and the arguments with weights cast to a float16 activation's dtype."""
-        if cast_half is not None:
-            return cast_half, refs
-        if not self.graph.half:
-            return False, refs
-        floating: List[Ref] = []
-        map_structure(refs, lambda ref: floating.append(ref) or ref, (Ref,))
-        floating = [ref for ref in floating if self._values[ref.slot].dtype == torch.float32]
-        half = [ref.slot in self.graph.half for ref in floating]
-        if any(half) and not all(half) and name not in ACTIVATION_DECIDES:
-            self.mixes_types = True
-        result = result_is_half(name, half, [self._values[ref.slot].dim() for ref in floating])
-        if result and name in ACTIVATION_DECIDES and not all(half):
-            kept = running_statistics(func, name, *refs)
-            refs = map_structure(
-                refs, lambda r: r if any(r is s for s in kept) else self._weight_as_half(r), (Ref,)
-            )
-        return result, refs
-
-    def _weight_as_half(self, ref: Ref) -> Ref:
-        value = self._values[ref.slot]
-        if ref.slot in self.graph.half or value.dtype != torch.float32:
-            return ref
-        if ref.slot not in self._rounded_weights:
-            rounded = self.round_to_half(value)
-            target = self._new_slot(rounded, rounded, half=True)
-            self._append(
-                self.round_to_half, "round_to_half", (ref,), {}, torch.is_grad_enabled(), caller_location(),
-                [((), target)],
-            )  # fmt: skip
-            self._rounded_weights[ref.slot] = target
-        return Ref(self._rounded_weights[ref.slot])
 
     # -- losses of fused micro-batches -----------------------------------------------------------------------------
 

@@ -207,6 +207,7 @@ def _capture(
         for _, module, parameters, buffers in before:
             module._parameters.update(parameters)
             module._buffers.update(buffers)
+    recorder.check_returned(result)
     recorder.refusals.check()
     if problem:
         raise createPoptorchError(problem)

@@ -244,7 +244,7 @@ def test_small_updates_of_float16_weights_survive_stochastic_rounding_only(stoch
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_rounding_in_place_computes_what_rounding_into_new_tensors_computes(mixed, monkeypatch):
-    from ipu_train.emulator.capture import recorder, rounding
+    from ipu_train.emulator.capture import rounding, stored_results
 
     class Residual(nn.Module):
         def __init__(self):
@@ -277,7 +277,7 @@ def test_rounding_in_place_computes_what_rounding_into_new_tensors_computes(mixe
         return losses, [parameter.detach().clone() for parameter in model.parameters()]
 
     in_place = train(False)
-    monkeypatch.setattr(recorder, "RESULT_NOT_SAVED", frozenset())
+    monkeypatch.setattr(stored_results, "RESULT_NOT_SAVED", frozenset())
     monkeypatch.setattr(rounding.Rounding, "gradient", rounding.Rounding.values)
     apart = train(False)
     assert in_place[0] == apart[0]

@@ -17,12 +17,12 @@ def test_every_offender_is_named_at_once_with_its_line():
         if x.sum() > 0:
             x = x + 1
         b = torch.linalg.inv(x)
-        return a, b, F.max_pool2d(x[None], 2, return_indices=True)[0]
+        return a, b, F.max_pool2d(x[None], 2, return_indices=True)
 
     with pytest.raises(poptorch.Error) as caught:
         run(forward, torch.eye(4))
     text = str(caught.value)
-    for name in ("nonzero", "__bool__", "linalg_inv", "max_pool2d"):
+    for name in ("nonzero", "__bool__", "linalg_inv"):
         assert re.search(rf"- {name}\w* at .*test_refusals\.py:\d+", text), name
 
 
@@ -47,7 +47,7 @@ def test_operations_without_a_place_on_the_ipu(forward):
 
 @pytest.mark.parametrize("mode, shape", [("linear", (1, 2, 3)), ("trilinear", (1, 2, 3, 3, 3))])
 def test_linear_upsampling_is_for_images_only(mode, shape):
-    with pytest.raises(poptorch.Error, match=f"'{mode}': .* only 'nearest' is supported"):
+    with pytest.raises(poptorch.Error, match=f"upsample_{mode}.* only 'nearest' is supported"):
         run(torch.nn.Upsample(scale_factor=2, mode=mode), torch.ones(shape))
 
 
@@ -178,7 +178,7 @@ class TestOperandsFromTheCpuAlone:
         with pytest.raises(poptorch.Error, match="Expected an IPU tensor"):
             run(lambda x: x + (first + first), torch.ones(1))
 
-    @pytest.mark.parametrize("device", ["ipu", "xla", torch.device("ipu", 0)], ids=str)
+    @pytest.mark.parametrize("device", ["ipu", "ipu:0", torch.device("ipu", 0)], ids=str)
     def test_what_is_moved_to_the_ipu_becomes_a_constant(self, device):
         first = torch.ones(1)
         assert run(lambda x: x + (first + first).to(device), torch.ones(1)).item() == 3.0

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import ipu_train.emulator as poptorch
 
@@ -480,7 +481,9 @@ class TestTorchOps:
         assert back.dtype == torch.float32
 
 
-def test_a_custom_autograd_function_is_recorded_as_one_call_with_its_own_backward():
+class TestBackwardOfAFunctionsOwn:
+    """PopART differentiates what the forward of an ``autograd.Function`` does, and never calls its backward."""
+
     class Scale(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, w):
@@ -498,11 +501,46 @@ def test_a_custom_autograd_function_is_recorded_as_one_call_with_its_own_backwar
             self.w = nn.Parameter(torch.ones(1))
 
         def forward(self, x):
-            return poptorch.identity_loss(Scale.apply(x, self.w), "sum")
+            return poptorch.identity_loss(TestBackwardOfAFunctionsOwn.Scale.apply(x, self.w), "sum")
 
-    model = Model()
-    executor = poptorch.trainingModel(
-        model, options(accumulation=2), torch.optim.SGD(model.parameters(), lr=1.0)
-    )
-    executor(torch.tensor([2.0, 4.0]))
-    assert model.w.item() == 1 - 100 * 3.0  # its own factor, the mean over two micro-batches
+    def test_is_refused_in_training(self):
+        model = self.Model()
+        with pytest.raises(poptorch.Error, match=r"Scale at .*test_ops\.py:\d+ .* backward of its own"):
+            poptorch.trainingModel(model)(torch.ones(2))
+
+    def test_does_not_matter_to_inference(self):
+        assert poptorch.inferenceModel(self.Model())(torch.tensor([2.0, 4.0])).item() == 6.0
+
+    def test_is_used_where_refusals_are_warnings(self):
+        model = self.Model()
+        chosen = options(accumulation=2)
+        chosen._Emulator.setPermissive(True)
+        executor = poptorch.trainingModel(model, chosen, torch.optim.SGD(model.parameters(), lr=1.0))
+        with pytest.warns(UserWarning, match="backward of its own"):
+            executor(torch.tensor([2.0, 4.0]))
+        assert model.w.item() == 1 - 100 * 3.0  # its own factor, the mean over two micro-batches
+
+    def test_what_the_forward_does_is_checked_like_other_code(self):
+        class Decompose(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return torch.erfinv(x)
+
+        with pytest.raises(poptorch.Error, match=r"Decompose .*aten::erfinv"):
+            run(lambda x: Decompose.apply(x), torch.zeros(2))
+
+    def test_checkpoints_of_torchs_own_are_let_through(self):
+        class Checkpointed(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.w = nn.Parameter(torch.ones(1))
+
+            def forward(self, x):
+                y = checkpoint(lambda t: t * self.w, x, use_reentrant=True)
+                return poptorch.identity_loss(y, "sum")
+
+        model = Checkpointed()
+        poptorch.trainingModel(model, None, torch.optim.SGD(model.parameters(), lr=1.0))(
+            torch.tensor([2.0, 4.0])
+        )
+        assert model.w.item() == 1 - 6.0

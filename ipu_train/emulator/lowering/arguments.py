@@ -1,0 +1,186 @@
+"""Arguments that PopTorch's lowerings refuse, operator by operator.
+
+Each rule names the file of ``poptorch/source/popart_canonicalization`` that it is read off.
+"""
+
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+
+import torch
+
+Arguments = Tuple[Any, ...]
+
+
+def _argument(args: Arguments, kwargs: Dict[str, Any], position: int, name: str, default: Any = None) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def _class_weights(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # LossOps.cpp
+    if _argument(args, kwargs, 2, "weight") is not None:
+        return (
+            'is given weight: parameter "weight" is unsupported. Compute the loss with reduction="none" and multiply '
+            "it by the weight of each class instead"
+        )
+    return None
+
+
+def _ctc(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # LossOps.cpp
+    if _argument(args, kwargs, 5, "reduction", 1) == 0:
+        return 'has reduction="none", which is currently not supported'
+    return None
+
+
+def _bitwise(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # BitwiseOps.cpp
+    dtypes = [value.dtype for value in args if isinstance(value, torch.Tensor)]
+    if any(dtype.is_floating_point for dtype in dtypes):
+        return "supports only bool and integer types"
+    if dtypes and all(dtype in (torch.int8, torch.uint8) for dtype in dtypes):
+        return "has operands of 8 bits, which Poplar does not support"
+    return None
+
+
+def _add(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ArithmeticOps.cpp
+    operands = [value for value in args[:2] if isinstance(value, torch.Tensor)]
+    booleans = len(operands) == 2 and all(value.dtype == torch.bool for value in operands)
+    if booleans and _argument(args, kwargs, 2, "alpha", 1) != 1:
+        return "adds booleans with an alpha that is not 1"
+    return None
+
+
+def _embedding(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # EmbeddingOps.cpp
+    if _argument(args, kwargs, 3, "scale_grad_by_freq", False) or _argument(args, kwargs, 4, "sparse", False):
+        return "has scale_grad_by_freq or sparse gradients, which are unsupported"
+    return None
+
+
+def _embedding_bag(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # EmbeddingOps.cpp
+    if _argument(args, kwargs, 3, "scale_grad_by_freq", False) or _argument(args, kwargs, 5, "sparse", False):
+        return "has scale_grad_by_freq or sparse gradients, which are unsupported"
+    padding = _argument(args, kwargs, 8, "padding_idx", -1)
+    if padding is not None and padding >= 0:
+        return "has padding_idx, which is unsupported"
+    if not getattr(args[2], "constant", True):
+        return "has offsets that are no constant"
+    return None
+
+
+def _adaptive_pooling(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # PoolingOps.cpp
+    sizes = _sequence(_argument(args, kwargs, 1, "output_size"))
+    for index, (length, out) in enumerate(zip(args[0].shape[-len(sizes) :], sizes)):
+        if out and length % out:
+            return (
+                f"cannot pool {length} to {out}: input dim {index} ({length}) is not divisible by the corresponding "
+                f"output dim ({out})"
+            )
+    return None
+
+
+def _sequence(value: Any) -> Sequence[int]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _triu(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # TensorOps.cpp
+    return "is only supported within constant expressions, for example torch.ones(3, 3).triu_()"
+
+
+def _as_strided(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ReshapeOps.cpp
+    return "is not supported: take the view with slices, reshapes and transpositions"
+
+
+def _only_nearest(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ReshapeOps.cpp
+    return "is an unsupported upsample mode: for sequences and volumes currently only 'nearest' is supported"
+
+
+def _bicubic(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ReshapeOps.cpp
+    return "supports align_corners=False only" if _argument(args, kwargs, 2, "align_corners") else None
+
+
+def _im2col(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ReshapeOps.cpp
+    return "needs an input of four dimensions" if args[0].dim() != 4 else None
+
+
+def _norm_parameters(weight: int, bias: int) -> Callable[..., Optional[str]]:  # NormalizationOps.cpp
+    def rule(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:
+        given = [
+            _argument(args, kwargs, position, name) is not None
+            for position, name in ((weight, "weight"), (bias, "bias"))
+        ]
+        return "needs both weight and bias, or neither" if given[0] != given[1] else None
+
+    return rule
+
+
+def _batch_norm(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # NormalizationOps.cpp
+    if (_argument(args, kwargs, 3, "running_mean") is None) != (
+        _argument(args, kwargs, 4, "running_var") is None
+    ):
+        return "needs both running statistics, or neither"
+    return _norm_parameters(1, 2)(key, args, kwargs)
+
+
+def _feature_dropout(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # DropoutOps.cpp
+    if _argument(args, kwargs, 2, "train", False) and args[0].dim() < 2:
+        return "requires at least 2 dimensions in the input"
+    return None
+
+
+def _topk(
+    key: str, args: Arguments, kwargs: Dict[str, Any]
+) -> Optional[str]:  # user guide, supported operations
+    return (
+        "has sorted=False, which is not supported" if not _argument(args, kwargs, 4, "sorted", True) else None
+    )
+
+
+def _convolution(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # user guide
+    if args[6] and any(dilation != 1 for dilation in args[5]):
+        return "is a transposed convolution with dilation, which the IPU does not support"
+    return None
+
+
+def _recurrent(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # RNNOps.cpp
+    has_biases, layers, dropout, _, bidirectional = args[3:8]
+    if layers > 1 or dropout or bidirectional:
+        return "has several layers, dropout or two directions: the IPU supports one layer in one direction"
+    return None if has_biases else "has no biases, which is not supported"
+
+
+RULES: Dict[str, Callable[..., Optional[str]]] = {
+    "nll_loss_forward": _class_weights,
+    "nll_loss2d_forward": _class_weights,
+    "nll_loss_nd": _class_weights,
+    "cross_entropy_loss": _class_weights,
+    "ctc_loss": _ctc,
+    "bitwise_and": _bitwise,
+    "bitwise_or": _bitwise,
+    "bitwise_xor": _bitwise,
+    "bitwise_not": _bitwise,
+    "__and__": _bitwise,
+    "__or__": _bitwise,
+    "__xor__": _bitwise,
+    "add": _add,
+    "embedding": _embedding,
+    "embedding_bag": _embedding_bag,
+    "_embedding_bag": _embedding_bag,
+    "adaptive_avg_pool1d": _adaptive_pooling,
+    "adaptive_avg_pool2d": _adaptive_pooling,
+    "adaptive_avg_pool3d": _adaptive_pooling,
+    "triu": _triu,
+    "as_strided": _as_strided,
+    "upsample_linear1d": _only_nearest,
+    "upsample_trilinear3d": _only_nearest,
+    "upsample_bicubic2d": _bicubic,
+    "im2col": _im2col,
+    "native_batch_norm": _batch_norm,
+    "native_layer_norm": _norm_parameters(2, 3),
+    "native_group_norm": _norm_parameters(1, 2),
+    "feature_dropout": _feature_dropout,
+    "topk": _topk,
+    "convolution": _convolution,
+    "lstm": _recurrent,
+}
+
+
+def why_arguments(name: str, key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:
+    """Why the lowering of ``name`` refuses these arguments, to follow its name in a sentence; None when it does not."""
+    rule = RULES.get(name)
+    return rule(key, args, kwargs) if rule is not None else None

@@ -1,0 +1,61 @@
+"""Where newer versions of torch compose functions differently than torch 2.0.1, which PopTorch 3.4 is built on."""
+
+from typing import Any, Callable, Dict, Optional
+
+import torch
+import torch.nn.functional as F
+
+from .shadow import Shadow, Unsupported
+
+# What torch.nn.functional and torch have since torch 2.0.1: no program for PopTorch 3.4 can call it.
+_NEWER = frozenset(
+    ["rms_norm", "grouped_mm", "scaled_mm", "scaled_grouped_mm", "hash_tensor", "unravel_index"]
+)
+
+
+def since_torch_2_0(name: str) -> Optional[str]:
+    """Why torch 2.0.1 does not have a function, to follow its name in a sentence; None when it does."""
+    return "does not exist in torch 2.0.1, which PopTorch 3.4 works with" if name in _NEWER else None
+
+
+def _convolution(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A convolution as torch 2.0.1 has it in one and three dimensions: it leaves the dtype of the bias to PopTorch."""
+
+    def convolution(
+        x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor] = None, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        if bias is not None and bias.dtype != x.dtype:
+            bias = Shadow(bias.shape, x.dtype)
+        return function(x, weight, bias, *args, **kwargs)
+
+    return convolution
+
+
+def cross_entropy(
+    x: torch.Tensor,
+    target: torch.Tensor,
+    weight: Optional[torch.Tensor] = None,
+    size_average: Optional[bool] = None,
+    ignore_index: int = -100,
+    reduce: Optional[bool] = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """As torch 2.0.1, which averages smoothed losses over those that a mask selects.
+
+    Raises:
+        Unsupported: the mean of smoothed losses of class indices.
+    """
+    if label_smoothing and reduction == "mean" and weight is None and not target.is_floating_point():
+        raise Unsupported(
+            "averages smoothed labels over a mask (label_smoothing), a result whose shape depends on values: use "
+            'reduction="none" and average it'
+        )
+    return F.cross_entropy(x, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+
+
+AS_IN_TORCH_2_0: Dict[str, Callable[..., Any]] = {
+    "conv1d": _convolution(torch.conv1d),
+    "conv3d": _convolution(torch.conv3d),
+    "cross_entropy": cross_entropy,
+}
