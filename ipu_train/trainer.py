@@ -171,7 +171,7 @@ def _set_optimizer(run: Assembly, config: Config, rate: float, scaling: float) -
 def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:
     """One training call: loss and hits as PopTorch returns them."""
     if run.host_update is not None:
-        return run.host_update.call(run.training_model, batch, rate)
+        return run.host_update.call(run.training_model, run.optimizer, batch, rate)
     return run.training_model(*batch)
 
 

@@ -14,8 +14,10 @@ rule degenerates to ``w -= K g`` with a large power of two K (``optimizers.read_
 one device iteration the change of the weight *is* the reduced gradient; PopTorch has dealt with micro-batches,
 replicas, loss scaling and reduction as ever, and K makes the weight itself vanish beside it, so that single precision
 loses nothing. The host puts the old weights back, applies the rule that is wanted, and sends the weights to the device.
-The training is that of the update rule, to rounding. It costs a transfer of the weights from and to the device in each
-weight update, and calls of a single device iteration.
+The training is that of the update rule, to rounding. It costs calls of a single device iteration and, in each of them,
+transfers that PopTorch can only make whole: all weights to the host and back (lars, or sgd without momentum), and with
+an optimizer that has state, weights and state once more to the host before they go back (counted over PopTorch's own
+front end; ``copyNamedBuffersToDevice`` moves less, but buffers get no gradient).
 """
 
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
@@ -126,6 +128,9 @@ class HostUpdate:
         rule: :class:`Lars` or :class:`PopTorchRule`.
         chain: called when the parameters hold their gradients in ``grad``; may change and clear these.
         refresh: called after the update.
+        device_has_state: whether the device's optimizer keeps state (momentum, moments). PopTorch writes weights and
+            optimizer state to the device together, so it reads the state back first: a second transfer of everything
+            to the host, which only happens where there is state to lose.
     """
 
     def __init__(
@@ -134,11 +139,15 @@ class HostUpdate:
         rule: Any,
         chain: Callable[[], None] = lambda: None,
         refresh: Callable[[], None] = lambda: None,
+        device_has_state: bool = True,
     ) -> None:
         self.parameters = dict(parameters)
         self.rule, self.chain, self.refresh = rule, chain, refresh
+        self.device_has_state = device_has_state
 
-    def call(self, training_model: Any, inputs: Iterable[torch.Tensor], learning_rate: float) -> Any:
+    def call(
+        self, training_model: Any, optimizer: Any, inputs: Iterable[torch.Tensor], learning_rate: float
+    ) -> Any:
         """A training call and the host's share of its weight update; returns what the call returns."""
         with torch.no_grad():
             before = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -156,7 +165,10 @@ class HostUpdate:
             for parameter in self.parameters.values():
                 parameter.grad = None
             self.refresh()
+        if not self.device_has_state:
+            optimizer.host_state_is_dirty = False  # nothing to read back before the weights go up
         training_model.copyWeightsToDevice()
+        optimizer.host_state_is_dirty = True
         return result
 
     def state_dict(self) -> Tensors:
@@ -202,9 +214,10 @@ def build_host_update(
         name_of = {id(p): name for name, p in updated}
         names = [[name_of[id(p)] for p in group["params"]] for group in optimizer.param_groups]
         rule = PopTorchRule(optimizer, weights, names)
+    has_state = config.name != "lars" and not (config.name == "sgd" and config.momentum == 0)
     if held is None:
-        return HostUpdate(parameters, rule)
-    return HostUpdate(parameters, rule, held.chain_gradients, held.refresh)
+        return HostUpdate(parameters, rule, device_has_state=has_state)
+    return HostUpdate(parameters, rule, held.chain_gradients, held.refresh, has_state)
 
 
 def _hold(network: torch.nn.Module) -> HeldStatistics:

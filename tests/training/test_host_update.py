@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from ipu_train import config, trainer
+from ipu_train import config, emulator, trainer
 from ipu_train.data import EpochSampler, open_data
 from ipu_train.models import build, weight_decay_exempt
 from ipu_train.training import checkpoint
@@ -170,3 +170,36 @@ def test_lars_is_the_papers_algorithm(recipe, tmp_path):
     expected = lars_by_hand(recipe)
     for name, value in final_weights(tmp_path / "run").items():
         torch.testing.assert_close(value.double(), expected[name], rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "overrides, state_reads",
+    [
+        (["optimizer.name=lars"], 0),
+        ([PER_UPDATE], 0),
+        ([PER_UPDATE, "optimizer.momentum=0.9"], 8),
+    ],
+    ids=["lars", "without momentum", "momentum"],
+)
+def test_optimizer_state_is_read_back_only_where_there_is_some(
+    recipe, tmp_path, monkeypatch, overrides, state_reads
+):
+    """PopTorch reads the optimizer's state before it writes weights: a transfer of everything in each update."""
+    reads = []
+    executor = emulator.PoplarExecutor
+    read, detach = executor._read_optimizer_state, executor.detachFromDevice
+
+    def counted(self):
+        reads.append(self)
+        read(self)
+
+    def uncounted(self):  # detaching brings everything home, once an epoch
+        before = list(reads)
+        detach(self)
+        reads[:] = before
+
+    monkeypatch.setattr(executor, "_read_optimizer_state", counted)
+    monkeypatch.setattr(executor, "detachFromDevice", uncounted)
+    run(recipe, tmp_path / "run", *overrides)
+    assert len(records(tmp_path / "run")) == 8
+    assert len(reads) == state_reads

@@ -96,6 +96,8 @@ class DeviceWeights:
         """
         self._require_attached("copyWeightsToDevice")
         self._dirty_host_weights = False
+        if isinstance(self._optimizer, Optimizer):
+            self._optimizer._refresh()  # goes up together with the weights, so it is read first
         self._executable.upload_state(self._user_model)
         self._weight_updates += 1
 
@@ -146,6 +148,8 @@ class DeviceWeights:
             raise createPoptorchError(
                 "copyNamedBuffersToDevice() needs Options.updatableNamedBuffers([...]) to name the buffers to update."
             )
+        if isinstance(self._optimizer, Optimizer):
+            self._optimizer._refresh()
         self._executable.upload_state(self._user_model, only=names)
 
     def load_state_dict(self, state_dict: Dict[str, torch.Tensor], strict: bool = True) -> Any:
