@@ -1,12 +1,40 @@
 """Hypothesis draws the same examples in every run, so that a test that begins to fail does so because of a change.
 
 ``HYPOTHESIS_PROFILE=random`` looks for new counterexamples.
+
+``--poptorch=sdk`` runs the contract tests (``tests/contract``) on the Poplar SDK's PopTorch, on IPUs or Graphcore's
+IPUModel.
 """
 
+import importlib
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--poptorch",
+        choices=("emulator", "sdk"),
+        default="emulator",
+        help="what the contract tests call poptorch: the embedded emulator, or the Poplar SDK's PopTorch",
+    )
+
+
+@pytest.fixture(scope="session")
+def poptorch(request):
+    """PopTorch, by the name that programs give it."""
+    if request.config.getoption("--poptorch") == "emulator":
+        return importlib.import_module("ipu_train.emulator")
+    from ipu_train.device import sdk_is_installed
+
+    if not sdk_is_installed():
+        pytest.exit(
+            "--poptorch=sdk: no PopTorch of the Poplar SDK can be imported in this Python", returncode=4
+        )
+    return importlib.import_module("poptorch")
