@@ -27,6 +27,8 @@ HOUSE = {
     "network": "config models",
     "planning": "config ipumodel network",
     "training": "config data device models network optim tracking",
+    "assembly": "network training",  # faces for programs with loops of their own
+    "checkpoint": "training",
     "trainer": "config data device ipumodel optim planning training",
     "sweep": "_version config data device ipumodel models network planning tracking training",
     "tune": "config ipumodel models network planning tracking",
