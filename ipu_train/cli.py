@@ -15,7 +15,10 @@ _OVERRIDES = "changes to the configuration, such as training.epochs=5 or run_dir
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run a command and give its exit status: 0 done, 2 bad input, 3 does not fit, 130 or 143 stopped by a signal."""
+    """Run a command and give its exit status.
+
+    0 done, 2 bad input, 3 does not fit, 4 diverged, 129, 130 or 143 stopped by a signal.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     command = COMMANDS.get(name)
@@ -65,19 +68,40 @@ def _train(arguments: List[str]) -> int:
         "commands:\n" + "\n".join(f"  ipu-train {name:<8} {COMMAND_HELP[name]}" for name in COMMANDS),
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the newest run of this configuration"
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        choices=["auto"],
+        metavar="auto",
+        help="go on with the newest run of this configuration (or run_dir's); auto: where there is one, else begin",
     )
     parser.add_argument("--version", action="version", version=f"ipu-train {__version__}")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(_with_resume(arguments))
 
     from .config import load
+    from .training.signals import ExitAtOnce
 
-    resolved = load(options.config, options.overrides)
-    if _lists_splits(resolved):
-        return DONE
-    from .trainer import train
+    with ExitAtOnce():
+        resolved = load(options.config, options.overrides)
+        if _lists_splits(resolved):
+            return DONE
+        from .trainer import train
 
-    return train(resolved, resume=options.resume).status
+        return train(resolved, resume=options.resume).status
+
+
+def _with_resume(arguments: List[str]) -> List[str]:
+    """``--resume`` takes no other word than ``auto`` after it: what else follows is an override."""
+    joined: List[str] = []
+    for argument in arguments:
+        if argument == "auto" and joined and joined[-1] == "--resume":
+            joined[-1] = "--resume=auto"
+        else:
+            joined.append(argument)
+    # argparse would take what follows a bare --resume for its value, so it goes last
+    bare = joined.count("--resume")
+    return [argument for argument in joined if argument != "--resume"] + ["--resume"] * min(bare, 1)
 
 
 def _lists_splits(resolved: Any) -> bool:

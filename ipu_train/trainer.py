@@ -9,17 +9,20 @@ from typing import Any, NamedTuple, Sequence, Tuple
 
 import torch
 
-from . import device, planning
+from . import device, durable, planning
 from .config import Config, Resolved
 from .data import DataSource, EpochSampler, loader, open_data
 from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
-from .training import initial_weights, run_folder, run_state
+from .training import initial_weights, resuming, run_folder
 from .training.assembly import Assembly, assemble, example_batch, mixing_draws
+from .training.keeper import Keeper
 from .training.reporter import Reporter
+from .training.resuming import Calls
 from .training.run_state import Position
 from .training.signals import StopRequest
 from .training.validation import compile_program, validate
+from .training.watchdog import Watchdog
 
 
 class TrainingError(ValueError):
@@ -34,12 +37,18 @@ class Outcome(NamedTuple):
     accuracy: float
 
 
-def train(resolved: Resolved, resume: bool = False) -> Outcome:
+def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
     """Run a configuration to its end, or until a signal asks to stop.
+
+    Args:
+        resolved: the configuration.
+        resume: go on with an earlier run: True where there must be one, "auto" where there is one.
 
     Raises:
         ValueError: bad input anywhere (configuration, data, device, folder); the message is meant for the user.
+        Diverged: the loss is no longer finite.
     """
+    where = run_folder.place(resolved, resume)
     traces = planning.Traces()
     resolved = planning.with_splits(resolved, traces=traces)
     config = resolved.config
@@ -47,73 +56,96 @@ def train(resolved: Resolved, resume: bool = False) -> Outcome:
         torch.set_num_threads(config.device.threads)
     poptorch, running_on = device.choose(config)
     source = open_data(config.data, config.training.seed)
-    calls_per_epoch = _calls_per_epoch(config, len(source.train))
+    calls = Calls(_calls_per_epoch(config, len(source.train)), config.training.device_iterations)
     report = _plan(resolved, source, traces, device.is_emulated(poptorch))
     run = assemble(resolved, poptorch, source)
-    resume = resume or config.checkpoint.resume is not None
-    if not resume:
+    if not where.candidates:
         initial_weights.load(resolved, run.network)
-    folder = run_folder.find_to_resume(resolved) if resume else run_folder.create(resolved)
-    _write_plan(report, folder)
-    if config.validation.every_epochs:
-        with device.errors_of(poptorch, "validation"):
-            compile_program(run, config, source)
-    with device.errors_of(poptorch, "training"):
-        position, reported = run_state.start(run, folder, resume, example_batch(config, source))
+    with run_folder.Claim(where, resolved) as claim, Watchdog(config.logging.stalled_after) as watchdog:
+        _write_plan(report, claim.folder)
+        if config.validation.every_epochs:
+            watchdog.at("compiling the validation program")
+            with device.errors_of(poptorch, "validation"):
+                compile_program(run, config, source)
+        watchdog.at("compiling the training program")
+        with device.errors_of(poptorch, "training"):
+            run.training_model.compile(*example_batch(config, source))
+        environment = resuming.environment(running_on, run.fused)
+        before = resuming.take_up(run, where, resolved, calls, environment)
+        position = before.state.position if before is not None else Position()
+        if before is not None and before.longer:
+            claim.write_config()
 
-    sampler = EpochSampler(len(source.train), config.training.seed, _images_per_call(config))
-    training_data = loader(
-        poptorch,
-        run.training_options,
-        source.train,
-        sampler,
-        config.training.micro_batch_size,
-        config.data.workers,
-        mixing_draws(config, source.image_size),
-    )
-    steps_per_epoch = calls_per_epoch * config.training.device_iterations
-    reporter = Reporter(resolved, folder, steps_per_epoch, reported)
-    reporter.announce(running_on, run, source, position.step)
-
-    accuracy = 0.0
-    with StopRequest() as stop, reporter:
-        while position.epoch < config.training.epochs and not stop.requested:
-            sampler.set_position(position.epoch, position.call * _images_per_call(config))
-            reporter.restart_clock()
-            for batch in training_data:
-                rate = learning_rate(
-                    config.schedule,
-                    run.base_learning_rate,
-                    position.step,
-                    steps_per_epoch,
-                    config.training.epochs,
-                )
-                scaling = loss_scaling(config.optimizer, position.step, steps_per_epoch)
-                _set_optimizer(run, config, rate, scaling)
-                loss, correct, *moments = _call(run, batch, rate)
-                position = position.after_call(config.training.device_iterations)
-                reporter.training(position.epoch, position.step, rate, *_means(config, loss, correct))
-                if moments:
-                    reporter.powers(position.epoch, run.powers, moments[0])
-                epoch_is_over = position.call == calls_per_epoch
-                if not epoch_is_over and (stop.requested or _saves_after(position.step, config)):
-                    _save(run, folder, config, position, reporter)
-                if epoch_is_over or stop.requested:
-                    break
-            if epoch_is_over:
-                position = position.next_epoch()
-                reporter.end_epoch(position.epoch, position.step)
-                _average(run, config, position.epoch)
-                if config.validation.every_epochs and _due(
-                    config.validation.every_epochs, position.epoch, config
-                ):
-                    measured = validate(run, config, poptorch, source)
-                    accuracy = measured["accuracy"]
-                    reporter.validation(position.epoch, position.step, measured)
-                if stop.requested or _due(config.checkpoint.every_epochs, position.epoch, config):
-                    _save(run, folder, config, position, reporter)
-    reporter.finish(stopped=stop.requested)
-    return Outcome(stop.exit_status, folder, accuracy)
+        sampler = EpochSampler(len(source.train), config.training.seed, _images_per_call(config))
+        training_data = loader(
+            poptorch,
+            run.training_options,
+            source.train,
+            sampler,
+            config.training.micro_batch_size,
+            config.data.workers,
+            mixing_draws(config, source.image_size),
+        )
+        steps_per_epoch = calls.per_epoch * calls.steps
+        reporter = Reporter(resolved, claim.folder, steps_per_epoch, before, claim.put_back)
+        reporter.announce(running_on, run, source, where.note)
+        accuracy = 0.0
+        claim.has_begun = True
+        with StopRequest() as stop, reporter, Keeper(
+            run, claim, resolved, reporter, environment, before
+        ) as keeper:
+            while (position.epoch < config.training.epochs or position.unvalidated) and not stop.requested:
+                if position.unvalidated:
+                    every = config.validation.every_epochs
+                    if every and _due(every, position.epoch, config):
+                        keeper.wait()  # no process may be forked while a checkpoint is being written
+                        watchdog.at(f"validating after step {position.step}")
+                        measured = validate(run, config, poptorch, source, lambda: stop.requested)
+                        if measured is None:  # made up for on resume
+                            break
+                        accuracy = measured["accuracy"]
+                        keeper.validated(accuracy)
+                        reporter.validation(position.epoch, position.step, measured)
+                    position = position.after_validation()
+                    if _due(config.checkpoint.every_epochs, position.epoch, config):
+                        keeper.save(position)
+                    continue
+                sampler.set_position(position.epoch, position.call * _images_per_call(config))
+                reporter.restart_clock()
+                for batch in watchdog.waiting_for("images", training_data):
+                    rate = learning_rate(
+                        config.schedule,
+                        run.base_learning_rate,
+                        position.step,
+                        steps_per_epoch,
+                        config.training.epochs,
+                    )
+                    keeper.tell_device(rate, loss_scaling(config.optimizer, position.step, steps_per_epoch))
+                    watchdog.at(f"training step {position.step + 1}")
+                    loss, correct, *moments = _call(run, batch, rate)
+                    position = position.after_call(config.training.device_iterations)
+                    if keeper.accepts(loss, position):
+                        reporter.training(position.epoch, position.step, rate, *_means(config, loss, correct))
+                        if moments:
+                            reporter.powers(position.epoch, run.powers, moments[0])
+                    else:
+                        reporter.undone(position.epoch, position.step, rate)
+                    if position.call == calls.per_epoch:
+                        position = position.after_epoch()
+                        reporter.end_epoch(position.epoch, position.step)
+                        _average(run, config, position.epoch)
+                        break
+                    if stop.requested:
+                        break
+                    if _saves_after(position.step, config):
+                        keeper.save(position)
+            watchdog.at("writing the last checkpoint")
+            keeper.finish(position)
+        if position.epoch >= config.training.epochs and not position.unvalidated:
+            reporter.finish()
+        else:
+            reporter.stopped(position.step)
+    return Outcome(stop.exit_status, claim.folder, accuracy)
 
 
 # -- parts of the loop -------------------------------------------------------------------------------------------
@@ -150,22 +182,7 @@ def _plan(resolved: Resolved, source: DataSource, traces: planning.Traces, emula
 
 
 def _write_plan(report: Report, folder: run_folder.RunFolder) -> None:
-    folder.plan.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-
-
-def _set_optimizer(run: Assembly, config: Config, rate: float, scaling: float) -> None:
-    """A changed learning rate or loss scaling reaches the device only through ``setOptimizer``."""
-    groups = run.optimizer.param_groups
-    if run.host_update is not None:
-        groups = groups[:-1]  # the last one hands gradients to the host
-    changed = any(group["lr"] != rate for group in groups)
-    for group in groups:
-        group["lr"] = rate
-    if not config.optimizer.automatic_loss_scaling and run.optimizer.loss_scaling != scaling:
-        run.optimizer.loss_scaling = scaling
-        changed = True
-    if changed:
-        run.training_model.setOptimizer(run.optimizer)
+    durable.write(folder.plan, json.dumps(report.to_json(), indent=1) + "\n")
 
 
 def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:
@@ -199,9 +216,3 @@ def _saves_after(step: int, config: Config) -> bool:
 def _due(every_epochs: int, epoch: int, config: Config) -> bool:
     """Whether what happens every so many epochs (0: only then) and at the end is due after ``epoch`` epochs."""
     return epoch == config.training.epochs or (every_epochs > 0 and epoch % every_epochs == 0)
-
-
-def _save(
-    run: Assembly, folder: run_folder.RunFolder, config: Config, position: Position, reporter: Reporter
-) -> None:
-    run_state.save(run, folder, config.checkpoint.keep, position, reporter.state())

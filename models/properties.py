@@ -56,6 +56,18 @@ def keeps_statistics_of_its_own(model: nn.Module) -> bool:
     )
 
 
+def keep_statistics_in_float32(model: nn.Module) -> None:
+    """Cast running statistics back to float32 after the model was cast to half.
+
+    A moving average loses most of what is added to it in half precision; PopTorch 3.4's user guide ("16-bit float
+    migration") takes statistics of either type.
+    """
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name in _RUNNING:
+                module._buffers[name] = buffer.float()
+
+
 def weight_decay_exempt(name: str, parameter: torch.Tensor) -> bool:
     """Whether weight decay leaves this parameter alone: vectors and scalars, except Proxy Norm's proxy
     parameters.

@@ -21,21 +21,22 @@ HOUSE = {
     "ipumodel": "",
     "emulator": "ipumodel",
     "data": "config",
-    "tracking": "config",
+    "durable": "",
+    "tracking": "config durable",
     "optim": "config emulator models",
     "device": "config kernels models",
     "network": "config models",
     "planning": "config ipumodel network",
-    "training": "config data device models network optim tracking",
+    "training": "_version config data device durable models network optim tracking",
     "assembly": "network training",  # faces for programs with loops of their own
     "checkpoint": "training",
-    "trainer": "config data device ipumodel optim planning training",
+    "trainer": "config data device durable ipumodel optim planning training",
     "sweep": "_version config data device ipumodel models network planning tracking training",
     "tune": "config ipumodel models network planning tracking",
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
     "commands": "config early_checks models network optim training",
-    "cli": "_version commands config inspect planning sweep trainer tune",
+    "cli": "_version commands config inspect planning sweep trainer training tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

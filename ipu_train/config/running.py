@@ -142,6 +142,12 @@ class LoggingConfig(Section):
     wandb_entity: Optional[Text] = Field(
         None, description="Team or user of the Weights & Biases run. null: yours."
     )
+    stalled_after: Optional[float] = Field(
+        600.0,
+        gt=0,
+        le=10**7,
+        description="Seconds without movement after which a run names the stage it is in. null: never.",
+    )
     plots: Flag = Field(True, description="Draw curves.png in the run folder at the end (needs matplotlib).")
 
 
@@ -155,7 +161,11 @@ class CheckpointConfig(Section):
         None, ge=1, le=MOST_UPDATES, description="Weight updates between two further checkpoints."
     )
     keep: int = Field(3, ge=1, le=MOST_EPOCHS, description="Newest checkpoints kept; older ones are deleted.")
+    keep_best: Flag = Field(
+        True, description="Keep the checkpoint with the best validation accuracy too, however old it is."
+    )
     resume: Optional[Text] = Field(
         None,
-        description="Checkpoint or run folder to go on from; latest: run_dir's newest one. null: start anew.",
+        description="Checkpoint or run folder to go on from (with another run_dir, the run branches off); latest: "
+        "run_dir's newest one, as --resume; auto: that, or a new run where there is none. null: start anew.",
     )

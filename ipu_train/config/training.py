@@ -59,8 +59,26 @@ class TrainingConfig(Section):
     reduction: Literal["mean", "sum"] = Field(
         "mean", description="How gradients of micro-batches and replicas are combined."
     )
+    on_divergence: Literal["stop", "skip", "rollback"] = Field(
+        "stop",
+        description="When the loss or the weights are no longer finite: stop (exit status 4; the last good checkpoint "
+        "stays), skip (undo the call; brings all state to the host after every call) or rollback (return to the last "
+        "checkpoint's weights and go on behind these images).",
+    )
+    divergence_limit: Optional[int] = Field(
+        None,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="Times in a row that skip undoes a call, or that rollback returns without a new checkpoint in "
+        "between, before the run stops all the same. null: 10.",
+    )
 
     def complaints(self) -> Iterator[Complaint]:
+        if self.on_divergence == "stop":
+            if self.divergence_limit is not None:
+                yield "divergence_limit", "on_divergence: stop does not read it; remove it"
+        elif self.divergence_limit is None:
+            self.fill("divergence_limit", 10)
         if self.stochastic_rounding and self.precision == "32.32":
             yield "stochastic_rounding", "has nothing to round in precision 32.32; choose 16.32 or 16.16"
         if self.micro_batch_size == 1:

@@ -1,6 +1,7 @@
 """A PopTorch DataLoader over the data sets of this room."""
 
-import signal
+import functools
+import os
 from typing import Any, Callable, Optional, Sequence, Tuple
 
 import torch
@@ -8,6 +9,7 @@ from torch.utils.data import Dataset
 
 from .datasets import ImageDataset, Key
 from .sampler import EpochSampler
+from .workers import leave_stopping_to
 
 Coefficients = Callable[[Sequence[Key]], torch.Tensor]
 
@@ -32,8 +34,8 @@ class _Keys(Dataset):
         return item if self.coefficients is None else (*item, self.coefficients(keys))
 
 
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_worker(parent: int, worker: int) -> None:
+    leave_stopping_to(parent)
 
 
 def loader(
@@ -75,6 +77,6 @@ def loader(
         collate_fn=keys.collate,
         # a torch loader draws a number each time it is iterated; not from the state that a resumed run restores
         generator=torch.Generator(),
-        worker_init_fn=_leave_interrupts_to_the_main_process if workers else None,
+        worker_init_fn=functools.partial(_begin_worker, os.getpid()) if workers else None,
         **more,
     )

@@ -189,9 +189,8 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             self.attachToDevice()
         if not self._training:
             self._refresh_from_training()
-        elif getattr(self._optimizer, "ipu_state_is_dirty", False):  # loaded since the last run
-            self.copyWeightsToHostIfNeeded()  # weights go up with it
-            self._upload()
+        else:
+            self._write_loaded_state()
         tensors = arguments.tensors()
         started = time.perf_counter()
         with host_random_untouched():
@@ -252,6 +251,14 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             self._optimizer = optimizer
             self._connect_optimizer()
         self._send(taken)
+        if self.isAttachedToDevice():
+            self._write_loaded_state()
+
+    def _write_loaded_state(self) -> None:
+        """A state that was loaded into the optimizer since the last run, to the device; weights go up with it."""
+        if getattr(self._optimizer, "ipu_state_is_dirty", False):
+            self.copyWeightsToHostIfNeeded()
+            self._upload()
 
     def _take(self, optimizer: Any) -> Any:
         """The optimizer's present hyper-parameters; notices attributes that mean nothing to the device."""

@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import signal
-from types import FrameType
-from typing import Optional
 
 from ..training.signals import StopRequest
 
@@ -23,13 +21,13 @@ class Interrupts(StopRequest):
     def __init__(self) -> None:
         super().__init__("Stopping after what is being computed; once more to stop at once.")
 
-    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+    def note(self, number: int) -> None:
         if self.requested:
             for process in multiprocessing.active_children():
                 process.terminate()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        super()._note(number, frame)
+        super().note(number)
 
     def check(self) -> None:
         """Raise :class:`Interrupted` if a signal has arrived."""

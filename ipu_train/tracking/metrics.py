@@ -4,7 +4,9 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, TextIO, Union
+from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Union
+
+from .. import durable
 
 Record = Dict[str, Any]
 PathLike = Union[str, "os.PathLike[str]"]
@@ -47,39 +49,75 @@ def read_metrics(path: PathLike) -> List[Record]:
     return records
 
 
+def lines_until(path: PathLike, step: int) -> bytes:
+    """The lines of a metrics file up to a weight update, as bytes; nothing where there is no file."""
+    if not Path(path).exists():
+        return b""
+    return "".join(_line(record) for record in read_metrics(path) if record.get("step", 0) <= step).encode(
+        "utf-8"
+    )
+
+
 class MetricsFile:
     """Appends records to a metrics file, each of them safe from a killed process once written.
 
-    Args:
-        path: the file; it is made when missing.
-        resume_step: go on after this weight update: records with a later ``step``, and a torn last line, are
-            dropped first. None: a new run, which begins an empty file.
+    A file that is deleted or replaced under the run is put back, whole, with the next record.
 
-    Raises:
-        MetricsError: the file to go on with cannot be read.
+    Args:
+        path: the file; whatever has its name is replaced, a link is not followed.
+        beginning: lines to begin with, of the checkpoint that a run goes on from.
     """
 
-    def __init__(self, path: PathLike, resume_step: Union[int, None] = None):
+    def __init__(self, path: PathLike, beginning: bytes = b""):
         self.path = Path(path)
-        kept: List[Record] = []
-        if resume_step is not None and self.path.exists():
-            kept = [record for record in read_metrics(self.path) if record.get("step", 0) <= resume_step]
-        self._replace(kept)
-        self._file: TextIO = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._file: Optional[BinaryIO] = None
+        self._put_back(beginning)
 
-    def _replace(self, records: List[Record]) -> None:
+    def _put_back(self, content: bytes) -> None:
         """Whoever reads the file meanwhile sees the old or the new one, never half of it."""
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(_line(record) for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        durable.write(self.path, content)
+        previous, self._file = self._file, open(self.path, "ab+")  # noqa: SIM115 (closed by close)
+        if previous is not None:
+            previous.close()
 
     def write(self, **record: Any) -> None:
-        """Append one record."""
-        self._file.write(_line(record))
-        self._file.flush()
+        """Append one record.
+
+        Raises:
+            OSError: the disk is full, or the run folder has gone and cannot be made again.
+        """
+        self._open().write(_line(record).encode("utf-8"))
+        self._open().flush()
+
+    def content(self) -> bytes:
+        """All lines written so far."""
+        file = self._open()
+        file.seek(0)
+        return file.read()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still the one under its name."""
+        try:
+            found, ours = os.lstat(self.path), os.fstat(self._open().fileno())
+        except OSError:
+            return False
+        return (found.st_ino, found.st_dev) == (ours.st_ino, ours.st_dev)
+
+    def ensure_in_place(self) -> bool:
+        """Put the file back, with all its lines, if somebody has deleted or replaced it; tells whether that was so."""
+        if self.is_in_place:
+            return False
+        content = self.content()  # a deleted file lives as long as it is open
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._put_back(content)
+        return True
+
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            raise ValueError(f"{self.path} is closed")
+        return self._file
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()

@@ -1,8 +1,10 @@
 """``curves.png``: loss and accuracy of a run, training and validation, in one picture."""
 
+import io
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
+from .. import durable
 from .metrics import TRAIN, VALIDATION, PathLike, Record, read_metrics
 from .progress import tell
 
@@ -52,8 +54,9 @@ def plot_run(run_dir: PathLike, title: Optional[str] = None) -> Optional[Path]:
     _accuracy_axis(right)
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     figure.suptitle(title if title is not None else folder.resolve().name, fontsize=11, color=_GREY)
-    path = folder / "curves.png"
-    figure.savefig(path, dpi=150)
+    path, picture = folder / "curves.png", io.BytesIO()
+    figure.savefig(picture, dpi=150)
+    durable.write(path, picture.getvalue())
     return path
 
 

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from .metrics import MetricsFile, read_metrics
+from .metrics import MetricsFile, lines_until, read_metrics
 
 POWERS_FILE = "powers.jsonl"
 # E[mu]^2, Var mu, E[sigma]^2 and Var sigma over images, of Labatie et al. 2021 (see ``models.power``)
@@ -71,7 +71,9 @@ class PowerRecord:
         self.every_epochs = every_epochs
         self.sums: Dict[str, List[float]] = {k: list(v) for k, v in (state or {}).get("sums", {}).items()}
         self.calls: int = (state or {}).get("calls", 0)
-        self._file = MetricsFile(self.path, resume_step)
+        self._file = MetricsFile(
+            self.path, b"" if resume_step is None else lines_until(self.path, resume_step)
+        )
 
     def is_due(self, epoch: int) -> bool:
         """Whether the epoch with that number, from 1, gets a line."""

@@ -1,7 +1,7 @@
 """Everything a run tells, in one place: the metrics file and, when asked, Weights & Biases."""
 
 from pathlib import Path
-from typing import Any, List, Mapping, Optional
+from typing import Any, Callable, List, Mapping, Optional
 
 from ..config import LoggingConfig
 from .metrics import TRAIN, VALIDATION, MetricsFile, PathLike, Record, read_metrics
@@ -16,11 +16,8 @@ class Tracker:
         logging: the logging section of the configuration.
         config: the whole configuration as plain values, for Weights & Biases.
         name: of the run there.
-        resume_step: weight update of the checkpoint that the run goes on from; later lines are dropped.
-            None: a new run.
-
-    Raises:
-        MetricsError: the metrics to go on with cannot be read.
+        put_back: called when somebody has deleted the run folder or its metrics, which are there again.
+        beginning: lines of ``metrics.jsonl`` to go on after, those of a checkpoint; nothing for a new run.
     """
 
     def __init__(
@@ -29,11 +26,13 @@ class Tracker:
         logging: LoggingConfig,
         config: Mapping[str, Any],
         name: Optional[str] = None,
-        resume_step: Optional[int] = None,
+        beginning: bytes = b"",
+        put_back: Callable[[], None] = lambda: None,
     ):
         folder = Path(run_dir)
         self.path = folder / "metrics.jsonl"
-        self._file = MetricsFile(self.path, resume_step)
+        self._put_back = put_back
+        self._file = MetricsFile(self.path, beginning)
         self._wandb: Optional[WandbRun] = None
         if logging.wandb:
             self._wandb = WandbRun(folder, config, logging.wandb_project, logging.wandb_entity, name)
@@ -93,10 +92,18 @@ class Tracker:
 
     def _write(self, split: str, epoch: float, step: int, values: Mapping[str, Any]) -> Record:
         record = {"split": split, "epoch": epoch, "step": step, **values}
+        if self._file.ensure_in_place():
+            self._put_back()
         self._file.write(**record)
         if self._wandb is not None:
             self._wandb.log(split, step, {"epoch": epoch, **values})
         return record
+
+    def content(self) -> bytes:
+        """``metrics.jsonl`` so far."""
+        if self._file.ensure_in_place():
+            self._put_back()
+        return self._file.content()
 
     def records(self) -> List[Record]:
         """All lines written so far, by an interrupted run too."""

@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
+from .. import durable
 from .progress import tell
 
 _ID_FILE = "wandb_id"
@@ -55,7 +56,7 @@ class WandbRun:
             mode = "offline"
         id_file = run_dir / _ID_FILE
         if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex[:12])
+            durable.write(id_file, uuid.uuid4().hex[:12])
         return wandb.init(
             project=project,
             entity=entity,

@@ -10,6 +10,7 @@ from ..data.mixing import COLUMNS, MixingDraws
 from ..models import (
     PowerStatistics,
     is_batch_independent,
+    keep_statistics_in_float32,
     keeps_statistics_of_its_own,
     meets_in_batch_norm_only,
     needs_stacked_replicas,
@@ -78,6 +79,7 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
         raise resolved.error("model.num_classes", message)
     activations, weights = PRECISIONS[config.training.precision]
     network = build_network(resolved, source.num_classes, source.channels).to(weights)
+    keep_statistics_in_float32(network)
     device.use_proxy_norm_kernel(poptorch, network, config)
     device.place_on_ipus(poptorch, network, config.device.pipeline_splits)
     device.mark_checkpoints(poptorch, network, config.device.recompute_checkpoints)

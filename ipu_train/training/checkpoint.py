@@ -1,21 +1,52 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-A checkpoint is a folder ``step_00001234`` with ``weights.safetensors``, ``optimizer.safetensors`` and
-``state.json``; no pickle. It is written beside its final place and renamed, so a folder of that name is always
-complete.
+A checkpoint is a folder ``step_00001234`` of the files below and ``SHA256SUMS``, which ``sha256sum -c`` reads; no
+pickle. It is written beside its final place, flushed to the disk and renamed, so a folder of that name is complete;
+what a disk does to it later is found by the checksums.
+
+    weights.safetensors     the network's state dict
+    optimizer.safetensors   optimizer, random states, average of the weights, what the host updates
+    state.json              position in the run, sums behind the next line of metrics, versions
+    config.yaml             the resolved configuration
+    metrics.jsonl           all metrics so far
 """
 
+import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-FORMAT = 1
+from .. import durable
+from . import checkpoint_folder
+from .checkpoint_folder import PARTIAL, REPLACED, STATE, SUMS, folder_name, list_checkpoints, newest
+
+__all__ = [
+    "FORMAT",
+    "Checkpoint",
+    "CheckpointError",
+    "folder_name",
+    "list_checkpoints",
+    "load",
+    "newest",
+    "newest_sound",
+    "save",
+]
+
+FORMAT = 2
+WEIGHTS, OPTIMIZER, CONFIG, METRICS = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "config.yaml",
+    "metrics.jsonl",
+)
+FILES = (CONFIG, METRICS, OPTIMIZER, STATE, WEIGHTS)  # as a shell sorts them
+_CHUNK = 1 << 20
 
 
 class CheckpointError(ValueError):
@@ -28,39 +59,34 @@ class Checkpoint(NamedTuple):
     Attributes:
         weights: the network's ``state_dict``.
         optimizer: tensors of the optimizer's ``ipu_state`` and ``ipu_param``, under ``ipu_state/<name>`` and so on.
-        state: JSON-able: position in the data, steps, random state, loss scale, parameter groups.
+        state: JSON-able: position in the data, steps, loss scale, sums of the metrics, versions.
+        config: the resolved configuration as YAML.
+        metrics: the lines of ``metrics.jsonl`` so far.
     """
 
     weights: Dict[str, torch.Tensor]
     optimizer: Dict[str, torch.Tensor]
     state: Dict[str, Any]
+    config: str = ""
+    metrics: bytes = b""
 
 
-def folder_name(step: int) -> str:
-    return f"step_{step:08d}"
-
-
-def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint under ``folder`` and delete all but the newest ``keep``.
+def save(folder: Path, checkpoint: Checkpoint, keep: int, keep_best: bool = True) -> Path:
+    """Write a checkpoint under ``folder`` and delete all but the newest ``keep`` and the best.
 
     Raises:
         CheckpointError: the file system refuses (no space, no permission). Older checkpoints are untouched.
     """
     final = folder / folder_name(checkpoint.state["step"])
-    partial = folder / f".{final.name}.{os.getpid()}.partial"
+    partial = checkpoint_folder.on_its_way(final, PARTIAL)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(_contiguous(checkpoint.weights), str(partial / "weights.safetensors"))
-        save_file(_contiguous(checkpoint.optimizer), str(partial / "optimizer.safetensors"))
-        text = json.dumps(dict(checkpoint.state, format=FORMAT), indent=1)
-        (partial / "state.json").write_text(text, encoding="utf-8")
-        for path in partial.iterdir():
-            _flush_to_disk(path)
-        if final.exists():  # the same step again, after a resume
-            shutil.rmtree(final)
-        os.replace(str(partial), str(final))
-        _flush_to_disk(folder)
+        try:
+            _write(partial, checkpoint)
+        except (OSError, SafetensorError):
+            if partial.exists():
+                raise
+            _write(partial, checkpoint)  # somebody has deleted the run folder just now
+        _put_in_place(partial, final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)
@@ -68,48 +94,101 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             f"Cannot write the checkpoint {final}: {reason}. Earlier checkpoints are intact: free some space or choose "
             "another run_dir, then go on with --resume."
         ) from error
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    checkpoint_folder.prune(folder, final, keep, keep_best)
     return final
+
+
+def _write(partial: Path, checkpoint: Checkpoint) -> None:
+    """All files of a checkpoint into a new folder, down to the disk."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(_contiguous(checkpoint.weights), str(partial / WEIGHTS))
+    save_file(_contiguous(checkpoint.optimizer), str(partial / OPTIMIZER))
+    text = json.dumps(dict(checkpoint.state, format=FORMAT), indent=1)
+    (partial / STATE).write_text(text, encoding="utf-8")
+    (partial / CONFIG).write_text(checkpoint.config, encoding="utf-8")
+    (partial / METRICS).write_bytes(checkpoint.metrics)
+    (partial / SUMS).write_bytes(_sums(partial))
+    for name in (*FILES, SUMS):
+        durable.flush(partial / name)
+    durable.flush(partial)
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    """Rename; a checkpoint of the same step (a run taken up again) goes when the new one has its name."""
+    replaced = checkpoint_folder.on_its_way(final, REPLACED)
+    if final.exists():
+        os.replace(str(final), str(replaced))
+    os.replace(str(partial), str(final))
+    durable.flush(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load(folder: Path) -> Checkpoint:
     """Read the checkpoint in ``folder``.
 
     Raises:
-        CheckpointError: a file is missing, unreadable or of another format.
+        CheckpointError: a file is missing, unreadable, damaged or of another format.
     """
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        weights = load_file(str(folder / "weights.safetensors"))
-        optimizer = load_file(str(folder / "optimizer.safetensors"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"Cannot read the checkpoint {folder}: {error}") from error
-    if state.get("format") != FORMAT:
+        _check_sums(folder)
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        weights = load_file(str(folder / WEIGHTS))
+        optimizer = load_file(str(folder / OPTIMIZER))
+        config = (folder / CONFIG).read_text(encoding="utf-8")
+        metrics = (folder / METRICS).read_bytes()
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"Cannot read the checkpoint {folder}: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else None
         raise CheckpointError(
-            f"The checkpoint {folder} has format {state.get('format')}; this version of ipu-train reads {FORMAT}."
+            f"The checkpoint {folder} has format {found}; this version of ipu-train reads {FORMAT}."
         )
-    return Checkpoint(weights, optimizer, state)
+    return Checkpoint(weights, optimizer, state, config, metrics)
 
 
-def list_checkpoints(folder: Path) -> List[Path]:
-    """Complete checkpoints under ``folder``, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if (path / "state.json").is_file())
+def newest_sound(
+    folder: Path, last: Optional[int] = None
+) -> Tuple[Optional[Tuple[Path, Checkpoint]], List[str]]:
+    """The newest checkpoint under ``folder``, up to step ``last``, that can be read, and why newer ones cannot."""
+    skipped: List[str] = []
+    for path in reversed(list_checkpoints(folder, last)):
+        try:
+            return (path, load(path)), skipped
+        except CheckpointError as error:
+            skipped.append(str(error))
+    return None, skipped
 
 
-def newest(folder: Path) -> Optional[Path]:
-    found = list_checkpoints(folder)
-    return found[-1] if found else None
+def _sums(folder: Path) -> bytes:
+    """What ``SHA256SUMS`` must hold, to the byte."""
+    return "".join(f"{_digest(folder / name)}  {name}\n" for name in FILES).encode("ascii")
+
+
+def _check_sums(folder: Path) -> None:
+    """Raise a ValueError or an OSError that names what is wrong with the checkpoint."""
+    for name in (*FILES, SUMS):
+        path = folder / name
+        if not path.is_file():  # a pipe of that name would be waited for
+            raise ValueError(f"{name} is missing" if not path.exists() else f"{name} is no file")
+    written, found = (folder / SUMS).read_bytes(), _sums(folder)
+    if written == found:
+        return
+    lines = set(written.split(b"\n"))
+    damaged = [name for name, line in zip(FILES, found.split(b"\n")) if line not in lines]
+    if 0 < len(damaged) < len(FILES):
+        raise ValueError(f"{', '.join(damaged)} is damaged: its checksum is not that of {SUMS}")
+    raise ValueError(f"{SUMS} is damaged, or all files are")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(_CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _contiguous(tensors: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Power loss after the rename must not leave an empty file behind."""
-    descriptor = os.open(str(path), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

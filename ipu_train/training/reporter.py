@@ -1,19 +1,14 @@
 """What a run tells while it goes on: sums the calls between two lines of metrics and passes them to tracking."""
 
-import math
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from ..config import Resolved
 from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
 from ..tracking.powers import PowerRecord
 from ..tracking.powers_picture import draw_run
+from .resuming import TakenUp
 from .run_folder import RunFolder
-
-_DIVERGED = (
-    "The training loss is not finite at step {}: lower optimizer.learning_rate or, in half precision, "
-    "optimizer.loss_scaling. The run goes on, but hardly recovers."
-)
 
 
 class Reporter:
@@ -23,33 +18,43 @@ class Reporter:
         resolved: the configuration.
         folder: of the run.
         steps_per_epoch: weight updates of an epoch.
-        resumed: ``state()`` of the interrupted run with its ``step``; None for a new run.
+        resumed: the interrupted run; None for a new one.
+        put_back: makes the run folder again when somebody has deleted it.
     """
 
     def __init__(
-        self, resolved: Resolved, folder: RunFolder, steps_per_epoch: int, resumed: Optional[Dict[str, Any]]
+        self,
+        resolved: Resolved,
+        folder: RunFolder,
+        steps_per_epoch: int,
+        resumed: Optional[TakenUp],
+        put_back: Callable[[], None],
     ) -> None:
         self.config = resolved.config
         self.name = resolved.name
         self.folder = folder
         self.images_per_step = self.config.global_batch_size
-        done = resumed["step"] if resumed else 0
+        self._put_back = put_back
+        done = resumed.state.step if resumed else 0
+        before = resumed.state.reported if resumed else {}
         images = steps_per_epoch * self.config.training.epochs * self.images_per_step
         self.tracker = Tracker(
             folder.path,
             self.config.logging,
             self.config.model_dump(),
             name=resolved.name,
-            resume_step=done if resumed else None,
+            beginning=resumed.metrics if resumed else b"",
+            put_back=self._restore_folder,
         )
         self.progress = Progress(
             images, self.config.training.epochs, done * self.images_per_step, self.config.logging.progress
         )
         # sums over the steps since the last training line; part of a checkpoint, so that lines do not change
-        self.sums: Dict[str, float] = (resumed or {}).get("sums", {"loss": 0.0, "accuracy": 0.0, "steps": 0})
+        self.sums: Dict[str, float] = before.get("sums", {"loss": 0.0, "accuracy": 0.0, "steps": 0})
+        self.undone_updates: int = before.get("undone_updates", 0)
         self.since = time.perf_counter()
         self.timed_steps = 0
-        self.last_learning_rate = (resumed or {}).get("learning_rate")
+        self.last_learning_rate = before.get("learning_rate")
         self.power_record: Optional[PowerRecord] = None
         if self.config.logging.inspect_every is not None:
             self.power_record = PowerRecord(
@@ -57,11 +62,10 @@ class Reporter:
                 _norm_name(self.config),
                 self.config.logging.inspect_every,
                 done if resumed else None,
-                (resumed or {}).get("powers"),
+                before.get("powers"),
             )
-        self.diverged = False
 
-    def announce(self, running_on: str, run: Any, source: Any, resumed_at: int) -> None:
+    def announce(self, running_on: str, run: Any, source: Any, note: str = "") -> None:
         """What is about to run, in a few lines."""
         training = self.config.training
         parameters = sum(parameter.numel() for parameter in run.network.parameters())
@@ -80,7 +84,7 @@ class Reporter:
             f"{training.device_iterations} weight update(s) a call; learning rate {run.base_learning_rate:g} "
             f"({256 * run.base_learning_rate / self.config.global_batch_size:g} per 256 images)"
         )
-        tell(f"  run folder {self.folder.path}" + (f", resumed at step {resumed_at}" if resumed_at else ""))
+        tell(f"  run folder {self.folder.path}" + (f"\n  {note}" if note else ""))
 
     def training(self, epoch: int, step: int, learning_rate: float, loss: float, accuracy: float) -> None:
         """One training call: ``epoch`` counts epochs done, loss and accuracy are its means."""
@@ -90,9 +94,6 @@ class Reporter:
         self.sums["steps"] += steps
         self.timed_steps += steps
         self.last_learning_rate = learning_rate
-        if not (self.diverged or math.isfinite(loss)):
-            self.diverged = True
-            tell(_DIVERGED.format(step))
         self.progress.update(steps * self.images_per_step, epoch + 1, loss, accuracy)
         if step % self.config.logging.every_steps < steps:
             self._write_training_line(epoch, step)
@@ -100,15 +101,18 @@ class Reporter:
     def _write_training_line(self, epoch: int, step: int) -> None:
         steps = self.sums["steps"]
         now = time.perf_counter()
+        more = {"undone_updates": self.undone_updates} if self.undone_updates else {}
         self.tracker.train(
             epoch + 1,
             step,
-            self.sums["loss"] / steps,
-            self.sums["accuracy"] / steps,
+            self.sums["loss"] / steps if steps else float("nan"),
+            self.sums["accuracy"] / steps if steps else float("nan"),
             self.last_learning_rate,
             self.timed_steps * self.images_per_step / (now - self.since),
+            **more,
         )
         self.sums = {"loss": 0.0, "accuracy": 0.0, "steps": 0}
+        self.undone_updates = 0
         self.restart_clock()
 
     def powers(self, epoch: int, statistics: Any, moments: Any) -> None:
@@ -122,6 +126,34 @@ class Reporter:
         if self.power_record is not None and self.power_record.is_due(epoch):
             self.tracker.powers(epoch, step, self.power_record.end_epoch(epoch, step))
 
+    def undone(self, epoch: int, step: int, learning_rate: float) -> None:
+        """The weight updates of one training call, which are undone and count in no mean."""
+        steps = self.config.training.device_iterations
+        self.undone_updates += steps
+        self.last_learning_rate = learning_rate
+        self.progress.update(steps * self.images_per_step, epoch + 1)
+        if step % self.config.logging.every_steps < steps:
+            self._write_training_line(epoch, step)
+
+    def diverged(self, epoch: int, step: int) -> None:
+        """The last line of a run that ends here: it says so with losses that are no numbers."""
+        self.sums = {
+            "loss": float("nan"),
+            "accuracy": self.sums["accuracy"],
+            "steps": max(1, self.sums["steps"]),
+        }
+        self._write_training_line(epoch, step)
+
+    def _restore_folder(self) -> None:
+        self._put_back()
+        tell(
+            f"Somebody has deleted or replaced {self.folder.metrics}: it is there again, with all its lines."
+        )
+
+    def metrics(self) -> bytes:
+        """All lines so far."""
+        return self.tracker.content()
+
     def restart_clock(self) -> None:
         """Leave out what is not training from images per second."""
         self.since, self.timed_steps = time.perf_counter(), 0
@@ -134,15 +166,25 @@ class Reporter:
 
     def state(self) -> Dict[str, Any]:
         """What a checkpoint needs so that the lines after a resume are those of an uninterrupted run."""
-        state = {"sums": dict(self.sums), "learning_rate": self.last_learning_rate}
+        state = {
+            "sums": dict(self.sums),
+            "learning_rate": self.last_learning_rate,
+            "undone_updates": self.undone_updates,
+        }
         return state if self.power_record is None else {**state, "powers": self.power_record.state()}
 
-    def finish(self, stopped: bool) -> None:
-        """Table of results and picture; after a stop, how to go on."""
+    def stopped(self, saved: Optional[int]) -> None:
+        """After a signal: what is saved and how to go on."""
         self.close()
-        if stopped:
-            tell(f"Stopped and saved. Go on with: ipu-train --config {self.folder.config} --resume")
-            return
+        if saved is None:
+            tell("Stopped before the first weight update: nothing to save.")
+        else:
+            go_on = f"ipu-train --config {self.folder.config} --resume"
+            tell(f"Stopped; all {saved} steps are saved. Go on with: {go_on}")
+
+    def finish(self) -> None:
+        """Table of results and picture."""
+        self.close()
         print(results(self.tracker.records()), flush=True)
         pictures = []
         if self.config.logging.plots:

@@ -1,19 +1,24 @@
-"""The folder of a run: where it is, what is in it, and which one to resume."""
+"""The folder of a run: where it is, what is in it, and which one to go on with. No torch in here."""
 
+import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Any, List, NamedTuple, Optional, Union
 
-from ..config import Resolved, load
-from . import checkpoint
+from .. import durable
+from ..config import Resolved
+from . import checkpoint_folder, run_lock
+from .recipe_changes import refused_changes
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
 PLAN_FILE = "plan.json"
+CHECKPOINTS = "checkpoints"
 
-# What may differ between a run and its resumption without changing what is computed.
-_MAY_DIFFER = ("logging.", "checkpoint.", "run_dir", "validation.", "device.")
+AUTO = "auto"  # go on where there is something, start where there is nothing
+Resume = Union[bool, str]
 
 
 class RunFolderError(ValueError):
@@ -44,42 +49,183 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def newest_checkpoint(self) -> Optional[Path]:
-        return checkpoint.newest(self.checkpoints)
+        return checkpoint_folder.newest(self.checkpoints)
+
+
+class Place(NamedTuple):
+    """What a run will do with a folder, decided before anything is written.
+
+    Attributes:
+        folder: of the run.
+        is_new: a run begins there; its configuration is written.
+        candidates: checkpoints to go on from, the one to prefer first; none: begin at the beginning.
+        note: what to tell about the choice.
+    """
+
+    folder: RunFolder
+    is_new: bool
+    candidates: List[Path]
+    note: str = ""
+
+
+def place(resolved: Resolved, resume: Resume = False) -> Place:
+    """The folder of a run and what to go on from; reads, and changes nothing.
+
+    Args:
+        resume: False: a new run. True: go on with ``checkpoint.resume``, ``run_dir``, the run that the configuration
+            file lies in, or else this configuration's newest. "auto": the same, or a new run where there is none.
+
+    Raises:
+        RunFolderError: nothing to resume, a folder that holds another run, or a configuration that computes
+            something else than the run did.
+        LockedError: another process works in that folder.
+    """
+    config = resolved.config
+    asked = config.checkpoint.resume
+    if asked == AUTO:
+        resume = resume or AUTO
+    if asked is None and not resume:
+        return _new(resolved)
+    if asked in (None, "latest", AUTO):
+        return _newest(resolved, resume)
+    return _chosen(resolved, Path(asked))
+
+
+def _new(resolved: Resolved) -> Place:
+    chosen = resolved.config.run_dir
+    if chosen is None:
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.gmtime())
+        return Place(RunFolder(_unused(parent_of_runs(resolved) / stamp)), True, [])
+    folder = RunFolder(Path(chosen))
+    run_lock.check(folder.path)
+    if checkpoint_folder.list_checkpoints(folder.checkpoints):
+        raise RunFolderError(
+            f"run_dir {folder.path} holds a run already: go on with it by adding --resume, or choose another folder."
+        )
+    _check_writable(folder.path)
+    # a run that ended before its first checkpoint has nothing to lose
+    return Place(folder, True, [])
+
+
+def _newest(resolved: Resolved, resume: Resume) -> Place:
+    """The run that was named by ``run_dir``, that the configuration file is part of, or that began last."""
+    chosen = resolved.config.run_dir
+    beside = resolved.source.parent
+    if chosen is None and resolved.source.name == CONFIG_FILE and (beside / CHECKPOINTS).is_dir():
+        chosen = str(beside)
+    if chosen is not None:
+        runs = [Path(chosen)]
+    else:
+        runs = sorted(parent_of_runs(resolved).glob("*/"), key=os.path.getmtime, reverse=True)
+    for path in runs:
+        folder = RunFolder(path)
+        if checkpoint_folder.list_checkpoints(folder.checkpoints):
+            return _going_on(resolved, folder)
+    begun = next((RunFolder(path) for path in runs if (path / CONFIG_FILE).is_file()), None)
+    if begun is not None:
+        run_lock.check(begun.path)
+        _check_writable(begun.path)
+        note = f"The run in {begun.path} ended before its first checkpoint: it begins again."
+        return Place(begun, True, [], note)
+    if resume == AUTO:
+        return _new(resolved)._replace(note="Nothing to resume: a new run begins.")
+    where = chosen if chosen is not None else str(parent_of_runs(resolved))
+    raise RunFolderError(
+        f"Nothing to resume: no checkpoint under {where}. Start the run without --resume (or always with "
+        "--resume auto), or name its folder with run_dir=PATH."
+    )
+
+
+def _going_on(resolved: Resolved, folder: RunFolder) -> Place:
+    run_lock.check(folder.path)
+    _check_writable(folder.path)
+    _refuse_changes(folder, resolved)
+    return Place(folder, False, checkpoint_folder.list_checkpoints(folder.checkpoints)[::-1])
+
+
+def _chosen(resolved: Resolved, asked: Path) -> Place:
+    """``checkpoint.resume``: a run folder, or one of its checkpoints; with another ``run_dir`` the run branches off."""
+    single = checkpoint_folder.step_of(asked) is not None and asked.parent.name == CHECKPOINTS
+    if single and not checkpoint_folder.is_checkpoint(asked):
+        raise RunFolderError(f"Nothing to resume: checkpoint.resume is {asked}, and there is no checkpoint.")
+    folder = RunFolder(asked.parent.parent if single else asked)
+    candidates = [asked] if single else checkpoint_folder.list_checkpoints(folder.checkpoints)[::-1]
+    if not candidates:
+        raise RunFolderError(f"Nothing to resume: no checkpoint under {asked} (checkpoint.resume).")
+    chosen = resolved.config.run_dir
+    if chosen is not None and Path(chosen).resolve() != folder.path.resolve():
+        _refuse_changes(folder, resolved)
+        branch = _new(resolved)
+        return branch._replace(candidates=candidates, note=f"The run branches off {folder.path}.")
+    going_on = _going_on(resolved, folder)
+    later = [path.name for path in going_on.candidates if single and path.name > asked.name]
+    note = f"The run goes on from {asked.name}; {', '.join(sorted(later))} will be replaced." if later else ""
+    return going_on._replace(candidates=candidates, note=note)
+
+
+class Claim:
+    """A run folder in the hands of this process: made, locked, tidied, with its configuration in it.
+
+    Left by an exception before :attr:`has_begun`, a folder that was made here is removed again.
+
+    Raises:
+        RunFolderError: on entering, it cannot be made.
+        LockedError: on entering, another process works there.
+    """
+
+    def __init__(self, where: Place, resolved: Resolved) -> None:
+        self.place, self.folder, self.resolved = where, where.folder, resolved
+        self.has_begun = False
+        self._lock = run_lock.RunLock(where.folder.path)
+
+    def __enter__(self) -> "Claim":
+        path = self.folder.path
+        self._made = _missing(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock.__enter__()
+            self.folder.checkpoints.mkdir(exist_ok=True)
+            checkpoint_folder.tidy(self.folder.checkpoints)
+            for litter in path.glob(".*.tmp"):
+                litter.unlink()
+            if self.place.is_new:
+                self.write_config()
+        except OSError as error:
+            raise _cannot_make(path, error) from error
+        return self
+
+    def write_config(self) -> None:
+        """``config.yaml``, which goes on with this run rather than the one that it came from."""
+        own = self.resolved
+        if own.config.checkpoint.resume is not None:
+            own = own.changed(["checkpoint.resume=null"])
+        durable.write(self.folder.config, own.dump())
+
+    def put_back(self) -> None:
+        """Make the folder again that somebody has deleted under the run."""
+        self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        if not self.folder.config.exists():
+            self.write_config()
+
+    def __exit__(self, kind: Any, *exc_info: Any) -> None:
+        refused = kind is not None and not self.has_begun
+        if refused and self.place.is_new and self.folder.newest_checkpoint() is None:
+            self._remove_what_was_made()
+        self._lock.release()
+
+    def _remove_what_was_made(self) -> None:
+        if self.folder.path in self._made:
+            shutil.rmtree(self.folder.path, ignore_errors=True)
+        for parent in self._made:
+            with contextlib.suppress(OSError):  # gone already, or something else is in it by now
+                parent.rmdir()
 
 
 def parent_of_runs(resolved: Resolved) -> Path:
     return Path("runs") / resolved.name
-
-
-def create(resolved: Resolved) -> RunFolder:
-    """A new run folder with the resolved configuration in it.
-
-    Raises:
-        RunFolderError: it cannot be written, or a run is in it already.
-    """
-    chosen = resolved.config.run_dir
-    if chosen is not None:
-        path = Path(chosen)
-        if (path / CONFIG_FILE).exists():
-            if RunFolder(path).newest_checkpoint() is None:  # --resume would find nothing there
-                raise RunFolderError(_without_checkpoint(path))
-            raise RunFolderError(
-                f"run_dir {path} holds a run already: go on with it by adding --resume, or choose another folder."
-            )
-    else:
-        path = _unused(parent_of_runs(resolved) / time.strftime("%Y-%m-%d_%H-%M-%S", time.gmtime()))
-    folder = RunFolder(path)
-    try:
-        folder.checkpoints.mkdir(parents=True, exist_ok=True)
-        folder.config.write_text(resolved.dump(), encoding="utf-8")
-    except OSError as error:
-        raise RunFolderError(
-            f"Cannot make the run folder {path}: {error.strerror or error}. Choose another with run_dir=PATH."
-        ) from error
-    return folder
 
 
 def _unused(path: Path) -> Path:
@@ -90,60 +236,35 @@ def _unused(path: Path) -> Path:
     return candidate
 
 
-def find_to_resume(resolved: Resolved) -> RunFolder:
-    """The run that ``--resume`` goes on with: ``checkpoint.resume`` or ``run_dir``, else this configuration's newest.
-
-    Raises:
-        RunFolderError: there is none with a checkpoint, or its configuration computes something else.
-    """
-    asked = resolved.config.checkpoint.resume
-    chosen = asked if asked not in (None, "latest") else resolved.config.run_dir
-    if chosen is not None:
-        candidates = [Path(chosen)]
-    else:
-        candidates = sorted(parent_of_runs(resolved).glob("*"), key=os.path.getmtime, reverse=True)
-    for path in candidates:
-        folder = RunFolder(path)
-        if folder.newest_checkpoint() is not None:
-            _refuse_changes(folder, resolved)
-            return folder
-    if chosen is not None and (Path(chosen) / CONFIG_FILE).exists():
-        raise RunFolderError(_without_checkpoint(Path(chosen)))
-    where = chosen if chosen is not None else str(parent_of_runs(resolved))
-    raise RunFolderError(
-        f"Nothing to resume: no checkpoint under {where}. Start the run without --resume, or name its folder with "
-        "run_dir=PATH."
-    )
+def _missing(path: Path) -> List[Path]:
+    """The folders that making ``path`` would make, innermost first."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    return missing
 
 
-def _without_checkpoint(path: Path) -> str:
-    return (
-        f"run_dir {path} holds a run that ended before its first checkpoint, so there is nothing to go on with: "
-        "delete that folder and start without --resume, or choose another folder."
+def _check_writable(path: Path) -> None:
+    """Refuse a folder that cannot be made or written before any work is done for it."""
+    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not nearest.is_dir():
+        raise _cannot_make(path, NotADirectoryError(20, f"{nearest} is no folder"))
+    if not os.access(str(nearest), os.W_OK | os.X_OK):
+        raise _cannot_make(path, PermissionError(13, f"{nearest} cannot be written"))
+
+
+def _cannot_make(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"Cannot make the run folder {path}: {error.strerror or error}. Choose another with run_dir=PATH."
     )
 
 
 def _refuse_changes(folder: RunFolder, resolved: Resolved) -> None:
-    before = _flat(load(str(folder.config)).config.model_dump())
-    now = _flat(resolved.config.model_dump())
-    changed = [
-        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
-        for key in sorted(set(before) | set(now))
-        if before.get(key) != now.get(key) and not key.startswith(_MAY_DIFFER)
-    ]
+    changed = refused_changes(folder.config, resolved)
     if changed:
         raise RunFolderError(
             f"Cannot resume {folder.path}: the configuration computes something else than the run did.\n  "
             + "\n  ".join(changed)
             + f"\nUse the run's own configuration (--config {folder.config}), or start a new run."
         )
-
-
-def _flat(tree: dict, prefix: str = "") -> dict:
-    leaves: dict = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            leaves.update(_flat(value, f"{prefix}{key}."))
-        else:
-            leaves[prefix + key] = value
-    return leaves

@@ -1,95 +1,197 @@
 """A run's state to and from checkpoints, through the PopTorch API alone.
 
-What makes a resumed run equal to an uninterrupted one: weights and buffers, optimizer state, the device's and the
-host's random state, the position in the data (the order is a function of seed, epoch and position), the average of the
-weights, and the sums behind the next line of metrics.
+What makes a resumed run equal to an uninterrupted one: weights and buffers, optimizer state, the hyper-parameters that
+the device was last told, the device's and the host's random state, the position in the data (the order is a function of
+seed, epoch and position), the average of the weights, and the sums behind the next line of metrics.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from . import checkpoint
 from .assembly import Assembly
-from .run_folder import RunFolder
+from .checkpoint import Checkpoint, CheckpointError
 
 _OPTIMIZER_PARTS = ("ipu_state", "ipu_param")
+_HOST_RANDOM, _DEVICE_RANDOM = "host_random_state", "device_random_state"
 
 
 class Position(NamedTuple):
-    """Where a run is: ``call`` training calls of ``epoch`` are done, ``step`` weight updates in all."""
+    """Where a run is: ``call`` training calls of ``epoch`` are done, ``step`` weight updates in all.
+
+    With ``unvalidated`` the epochs before ``epoch`` are trained, and what follows the last of them is still to come.
+    """
 
     epoch: int = 0
     call: int = 0
     step: int = 0
+    unvalidated: bool = False
 
     def after_call(self, device_iterations: int) -> "Position":
-        return Position(self.epoch, self.call + 1, self.step + device_iterations)
+        return self._replace(call=self.call + 1, step=self.step + device_iterations)
 
-    def next_epoch(self) -> "Position":
-        return Position(self.epoch + 1, 0, self.step)
+    def after_epoch(self) -> "Position":
+        return Position(self.epoch + 1, 0, self.step, True)
+
+    def after_validation(self) -> "Position":
+        return self._replace(unvalidated=False)
 
 
-def save(run: Assembly, folder: RunFolder, keep: int, position: Position, reported: Dict[str, Any]) -> None:
-    """Write a checkpoint of the run.
+class SavedState(BaseModel):
+    """``state.json`` of a checkpoint: what is no tensor."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    format: int = 0
+    epoch: int = Field(ge=0)
+    call: int = Field(ge=0)
+    step: int = Field(ge=0)
+    unvalidated: bool
+    learning_rate: Optional[float] = Field(description="last sent to the device; None before the first call")
+    loss_scaling: float = Field(gt=0)
+    reported: Dict[str, Any]
+    undone: Dict[str, int] = {}
+    validation_accuracy: Optional[float] = None
+    environment: Dict[str, Any] = {}
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.call, self.step, self.unvalidated)
+
+
+def read_state(state: Dict[str, Any]) -> SavedState:
+    """The checked form of a checkpoint's ``state``.
 
     Raises:
-        CheckpointError: the file system refuses.
+        CheckpointError: a field is missing, of another type or out of range.
     """
-    # After a validation the program is detached and everything is at home already: nothing may move then.
+    try:
+        return SavedState.model_validate(state)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"state.json is not that of a run: {field}: {first['msg']}") from None
+
+
+class Sent(NamedTuple):
+    """The hyper-parameters that the device was last told; None before the first time."""
+
+    learning_rate: Optional[float] = None
+    loss_scaling: Optional[float] = None
+
+
+def send(run: Assembly, rate: float, scaling: Optional[float]) -> None:
+    """Tell the device a learning rate and a loss scaling (None: it has chosen its own).
+
+    Both reach it only through ``setOptimizer``.
+    """
+    groups = run.optimizer.param_groups
+    if run.host_update is not None:
+        groups = groups[:-1]  # the last one hands gradients to the host
+    for group in groups:
+        group["lr"] = rate
+    if scaling is not None:
+        run.optimizer.loss_scaling = scaling
+    run.training_model.setOptimizer(run.optimizer)
+
+
+def capture(run: Assembly, position: Position, sent: Sent, reported: Dict[str, Any]) -> Checkpoint:
+    """The state of a run as a checkpoint that later steps do not change.
+
+    After a validation the program is detached and everything is at home already: nothing may move then.
+    """
     run.training_model.copyWeightsToHostIfNeeded()
     optimizer = run.optimizer.state_dict()
     tensors = {
         f"{part}/{name}": value for part in _OPTIMIZER_PARTS for name, value in optimizer[part].items()
     }
-    tensors["host_random_state"] = torch.get_rng_state()
+    tensors[_HOST_RANDOM] = torch.get_rng_state()
     # Some twenty words a tile on hardware, megabytes in all: with the tensors, not in JSON.
-    tensors["device_random_state"] = torch.tensor(run.training_model.rng_state, dtype=torch.int64)
+    tensors[_DEVICE_RANDOM] = torch.tensor(run.training_model.rng_state, dtype=torch.int64)
     if run.average is not None:
         tensors.update({f"average/{name}": value for name, value in run.average.state_dict().items()})
     if run.host_update is not None:
         tensors.update({f"host_update/{name}": value for name, value in run.host_update.state_dict().items()})
     state = {
         **position._asdict(),
+        "learning_rate": sent.learning_rate,
         "loss_scaling": float(run.optimizer.loss_scaling),
         "reported": reported,
     }
-    checkpoint.save(folder.checkpoints, checkpoint.Checkpoint(run.network.state_dict(), tensors, state), keep)
+    weights = {name: tensor.detach().clone() for name, tensor in run.network.state_dict().items()}
+    return Checkpoint(weights, tensors, state)
 
 
-def start(
-    run: Assembly, folder: RunFolder, resume: bool, example: List[torch.Tensor]
-) -> Tuple[Position, Optional[Dict[str, Any]]]:
-    """Compile the training program for inputs like ``example``, with the newest checkpoint's state when resuming.
+def restore(run: Assembly, saved: Checkpoint) -> SavedState:
+    """Put a checkpoint into a run whose training program is compiled and attached.
 
-    Returns:
-        Where the run is, and what its reporter needs to go on (None for a new run).
+    The device is told the hyper-parameters that it was last told before the checkpoint, so that whatever is sent or
+    not sent from here on means the same as in a run that was never stopped.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, or is of another model.
+        CheckpointError: it is of another model or optimizer. The run is untouched then.
     """
-    path = folder.newest_checkpoint() if resume else None
-    if path is None:
-        run.training_model.compile(*example)
-        return Position(), None
-    saved = checkpoint.load(path)
-    try:
-        run.network.load_state_dict(saved.weights)
-    except RuntimeError as error:
-        raise checkpoint.CheckpointError(f"The checkpoint {path} is of another model: {error}") from error
-    optimizer = run.optimizer.state_dict()
+    state = read_state(saved.state)
+    _check_fits(run, saved)
+    if state.learning_rate is not None:
+        send(run, state.learning_rate, state.loss_scaling)
+    run.network.load_state_dict(saved.weights)
+    run.training_model.copyWeightsToDevice()
+    optimizer = dict(run.optimizer.state_dict())
     optimizer.update({part: _part(saved.optimizer, part) for part in _OPTIMIZER_PARTS})
     run.optimizer.load_state_dict(optimizer)
-    run.optimizer.loss_scaling = saved.state["loss_scaling"]
+    run.training_model.setOptimizer(run.optimizer)  # the state goes up now, before anything else is told
     if run.average is not None:
         run.average.load_state_dict(_part(saved.optimizer, "average"))
     if run.host_update is not None:
         run.host_update.load_state_dict(_part(saved.optimizer, "host_update"))
-    run.training_model.compile(*example)
-    run.training_model.rng_state = saved.optimizer["device_random_state"].tolist()
-    torch.set_rng_state(saved.optimizer["host_random_state"])
-    position = Position(saved.state["epoch"], saved.state["call"], saved.state["step"])
-    return position, dict(saved.state["reported"], step=position.step)
+    random_state = saved.optimizer[_DEVICE_RANDOM].tolist()
+    if len(random_state) == len(run.training_model.rng_state):  # it is another on other replicas
+        run.training_model.rng_state = random_state
+    torch.set_rng_state(saved.optimizer[_HOST_RANDOM])
+    return state
+
+
+def _check_fits(run: Assembly, saved: Checkpoint) -> None:
+    """Refuse tensors that are not those of this network and optimizer, by name, shape and type."""
+    _compare("weights.safetensors", saved.weights, run.network.state_dict())
+    optimizer = run.optimizer.state_dict()
+    for part in _OPTIMIZER_PARTS:
+        _compare("optimizer.safetensors", _part(saved.optimizer, part), optimizer[part] or {})
+    if run.host_update is not None:
+        theirs = _part(saved.optimizer, "host_update")
+        _compare("optimizer.safetensors", theirs, run.host_update.state_dict())
+    if run.average is not None:
+        averaged = _part(saved.optimizer, "average")
+        count = averaged.pop("count", None)
+        if count is None or count.numel() != 1:
+            raise CheckpointError("optimizer.safetensors holds no average of the weights")
+        if int(count) > 0:
+            theirs = {name[len("average.") :]: value for name, value in averaged.items()}
+            _compare("optimizer.safetensors", theirs, run.network.state_dict(), types=False)
+    for name in (_HOST_RANDOM, _DEVICE_RANDOM):
+        if name not in saved.optimizer:
+            raise CheckpointError(f"optimizer.safetensors lacks {name}")
+    if saved.optimizer[_HOST_RANDOM].shape != torch.get_rng_state().shape:
+        raise CheckpointError(f"{_HOST_RANDOM} in optimizer.safetensors is not that of this torch")
+
+
+def _compare(
+    file: str, theirs: Dict[str, torch.Tensor], ours: Dict[str, torch.Tensor], types: bool = True
+) -> None:
+    different = sorted(set(theirs) ^ set(ours))
+    if different:
+        where = "is missing" if different[0] in ours else "is not in this run"
+        raise CheckpointError(f"{file} is of another model or optimizer: {different[0]} {where}")
+    for name, tensor in theirs.items():
+        other = ours[name]
+        if tensor.shape != other.shape or (types and tensor.dtype != other.dtype):
+            found = f"{tuple(tensor.shape)} {tensor.dtype}"
+            raise CheckpointError(
+                f"{file} is of another model or optimizer: {name} is {found} there and {tuple(other.shape)} "
+                f"{other.dtype} in this run"
+            )
 
 
 def _part(tensors: Dict[str, torch.Tensor], prefix: str) -> Dict[str, torch.Tensor]:

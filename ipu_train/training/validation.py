@@ -1,7 +1,7 @@
 """Loss and accuracy over all validation images, by an inference program over the weights in training."""
 
 import time
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Optional
 
 import torch
 
@@ -29,26 +29,41 @@ def compile_program(run: Assembly, config: Config, source: Any) -> None:
     run.training_model.model.train()
 
 
-def validate(run: Assembly, config: Config, poptorch: Any, source: Any) -> Dict[str, float]:
+def validate(
+    run: Assembly,
+    config: Config,
+    poptorch: Any,
+    source: Any,
+    broken_off: Callable[[], bool] = lambda: False,
+) -> Optional[Dict[str, float]]:
     """Mean loss and accuracy, each image counted once; of the averaged weights too when there are any.
 
     The training and the validation program take turns on the IPUs.
+
+    Args:
+        broken_off: asked before each call; when it says so, nothing was measured, and None is returned.
     """
     run.training_model.detachFromDevice()
-    measured = _measure(run, config, poptorch, source)
-    if run.average is not None and run.average.count:
+    measured = _measure(run, config, poptorch, source, broken_off)
+    if measured is not None and run.average is not None and run.average.count:
         current = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
         run.network.load_state_dict(run.average.weights())
         run.validation_model.copyWeightsToDevice()
-        averaged = _measure(run, config, poptorch, source)
-        measured.update(averaged_loss=averaged["loss"], averaged_accuracy=averaged["accuracy"])
+        averaged = _measure(run, config, poptorch, source, broken_off)
+        if averaged is None:
+            measured = None
+        else:
+            measured.update(averaged_loss=averaged["loss"], averaged_accuracy=averaged["accuracy"])
         run.network.load_state_dict(current)
         run.validation_model.copyWeightsToDevice()
-    run.validation_model.detachFromDevice()
+    if run.validation_model.isAttachedToDevice():  # not when it was broken off before its first call
+        run.validation_model.detachFromDevice()
     return measured
 
 
-def _measure(run: Assembly, config: Config, poptorch: Any, source: Any) -> Dict[str, float]:
+def _measure(
+    run: Assembly, config: Config, poptorch: Any, source: Any, broken_off: Callable[[], bool]
+) -> Optional[Dict[str, float]]:
     started = time.perf_counter()
     combined = images_per_call(config)
     padded = PaddedDataset(source.validation, combined)
@@ -63,6 +78,8 @@ def _measure(run: Assembly, config: Config, poptorch: Any, source: Any) -> Dict[
     loss = correct = 0.0
     images = 0
     for inputs, labels in batches:
+        if broken_off():
+            return None
         losses, hits = run.validation_model(inputs, labels)
         loss += losses.double().sum().item()
         correct += hits.double().sum().item()

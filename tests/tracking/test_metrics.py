@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 
 import pytest
 
@@ -29,24 +30,53 @@ def test_numbers_come_back_exactly_and_what_is_no_number_is_null(tmp_path):
     assert read_metrics(tmp_path / "m") == [{"a": 0.1 + 0.2, "b": None, "c": None, "d": 1e-300}]
 
 
-def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
+def test_resuming_goes_on_after_the_lines_of_the_checkpoint(tmp_path):
     path = tmp_path / "m"
     file = MetricsFile(path)
-    for step in (10, 20, 30, 40):
+    for step in (10, 20):
+        file.write(step=step)
+    saved = file.content()
+    for step in (30, 40):
         file.write(step=step)
     file.close()
-    resumed = MetricsFile(path, resume_step=20)
+    resumed = MetricsFile(path, saved)
     assert steps(path) == [10, 20]
     resumed.write(step=30)
     assert steps(path) == [10, 20, 30]
 
 
-def test_a_torn_last_line_is_dropped(tmp_path):
+def test_a_torn_last_line_is_passed_over(tmp_path):
     path = tmp_path / "m"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
     assert steps(path) == [1]
-    MetricsFile(path, resume_step=5).write(step=3)
-    assert steps(path) == [1, 3]
+
+
+@pytest.mark.parametrize("gone", ["file", "folder", "replaced"])
+def test_a_file_that_somebody_deletes_comes_back_whole(tmp_path, gone):
+    path = tmp_path / "run" / "m"
+    path.parent.mkdir()
+    file = MetricsFile(path)
+    file.write(step=1)
+    assert not file.ensure_in_place()
+    if gone == "folder":
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+    if gone == "replaced":
+        path.write_text("other")
+    assert file.ensure_in_place()
+    file.write(step=2)
+    assert steps(path) == [1, 2]
+
+
+def test_a_link_under_its_name_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "m").symlink_to(victim)
+    (tmp_path / "m.tmp").symlink_to(victim)
+    MetricsFile(tmp_path / "m").write(step=1)
+    assert victim.read_text() == "precious"
+    assert steps(tmp_path / "m") == [1]
 
 
 def test_a_new_run_begins_an_empty_file(tmp_path):
@@ -64,7 +94,7 @@ def test_a_crash_while_dropping_lines_leaves_the_old_file(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
-        MetricsFile(path, resume_step=1)
+        MetricsFile(path, b'{"step": 1}\n')
     assert steps(path) == [1, 2]
 
 
@@ -86,8 +116,9 @@ def test_the_tracker_writes_the_contracts_keys(tmp_path):
         tracker.train(1, 10, 0.5, 0.75, 0.1, 1000.0)
         tracker.validation(1, 20, 0.4, 0.8)
         train, validation = tracker.records()
+        saved = tracker.content()
     keys = {"split", "epoch", "step", "loss", "accuracy", "learning_rate", "images_per_second"}
     assert set(train) == keys and set(validation) <= keys
     assert (train["split"], validation["split"]) == ("train", "validation")
-    with Tracker(tmp_path, LoggingConfig(), {}, resume_step=10) as tracker:
-        assert tracker.records() == [train]
+    with Tracker(tmp_path, LoggingConfig(), {}, beginning=saved) as tracker:
+        assert tracker.records() == [train, validation]

@@ -284,7 +284,8 @@ class DeviceOptimizer:
         """The hyper-parameters as the tensors that PopART keeps for them."""
         if self._loaded:
             return {key: value.clone() for key, value in self._loaded.items()}
-        scaling = self.loss_scaling
+        # as sent: automatic loss scaling keeps its factor in a tensor of its own
+        scaling = self.settings["loss_scaling"]
         values = {"lossScaling_FLOAT": torch.tensor(float(scaling))}
         for group, names in zip(self.groups, self.names):
             for name in names:

@@ -1,0 +1,128 @@
+"""Taking up a run again: which checkpoint, and whether what follows is that of an uninterrupted run, bit for bit."""
+
+import platform
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import torch
+
+from .._version import __version__
+from ..config import ConfigError, Resolved
+from ..tracking import tell
+from . import checkpoint, run_state
+from .assembly import Assembly
+from .checkpoint import Checkpoint, CheckpointError
+from .checkpoint_folder import step_of
+from .recipe_changes import Changes, changes_since
+from .run_folder import Place
+from .run_state import Position, SavedState
+
+
+class TakenUp(NamedTuple):
+    """A run that goes on.
+
+    Attributes:
+        state: of its checkpoint.
+        metrics: its lines so far.
+        longer: whether it trains for other epochs than before.
+    """
+
+    state: SavedState
+    metrics: bytes
+    longer: bool
+
+
+class Calls(NamedTuple):
+    """How weight updates, calls and epochs of a run hang together."""
+
+    per_epoch: int
+    steps: int
+
+    def match(self, position: Position) -> bool:
+        """Whether a run can be at ``position``."""
+        step = (position.epoch * self.per_epoch + position.call) * self.steps
+        return position.call < self.per_epoch and position.step == step
+
+
+def environment(running_on: str, fused: bool) -> Dict[str, Any]:
+    """What the bits of a run depend on beside its configuration."""
+    return {
+        "ipu-train": __version__,
+        "torch": torch.__version__,
+        "device": running_on,
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "fused micro-batches": fused,
+        "processes": 1,
+    }
+
+
+def _processor() -> str:
+    capability = (
+        getattr(torch.backends.cpu, "get_cpu_capability", None) if hasattr(torch.backends, "cpu") else None
+    )
+    return f"{platform.machine()} {capability()}" if capability is not None else platform.machine()
+
+
+def take_up(
+    run: Assembly, where: Place, resolved: Resolved, calls: Calls, now: Dict[str, Any]
+) -> Optional[TakenUp]:
+    """Put the newest sound checkpoint into a compiled run and say what was skipped; None where there is none.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none can be used.
+    """
+    skipped: List[str] = []
+    for path in where.candidates:
+        try:
+            saved = checkpoint.load(path)
+            changed = _check(path, saved, resolved)
+            state = _state_of(path, saved, calls)
+            run_state.restore(run, saved)
+        except (CheckpointError, ConfigError) as error:
+            skipped.append(str(error) if str(path) in str(error) else f"The checkpoint {path}: {error}")
+            continue
+        for message in skipped:
+            tell(f"Skipped: {message}")
+        tell(_how_exact(state, changed, now))
+        return TakenUp(state, saved.metrics, bool(changed.longer))
+    if skipped:
+        raise CheckpointError(
+            "No checkpoint of the run can be used:\n  "
+            + "\n  ".join(skipped)
+            + "\nStart anew in another folder (run_dir=PATH), from weights that are whole: model.weights=PATH."
+        )
+    return None
+
+
+def _check(path: Path, saved: Checkpoint, resolved: Resolved) -> Changes:
+    changed = changes_since(saved.config, resolved)
+    if changed.refused:
+        raise CheckpointError(
+            f"The checkpoint {path} is of another configuration: {'; '.join(changed.refused)}"
+        )
+    return changed
+
+
+def _state_of(path: Path, saved: Checkpoint, calls: Calls) -> SavedState:
+    state = run_state.read_state(saved.state)
+    if state.step != step_of(path):
+        raise CheckpointError(f"The checkpoint {path} is of step {state.step}")
+    if not calls.match(state.position):
+        raise CheckpointError(
+            f"The checkpoint {path} is of {state.epoch} epochs and {state.call} calls at step {state.step}, and an "
+            f"epoch of this run has {calls.per_epoch} calls of {calls.steps}: the data has another size"
+        )
+    return state
+
+
+def _how_exact(state: SavedState, changed: Changes, now: Dict[str, Any]) -> str:
+    """A line that says from where the run goes on, and what it has in common with an uninterrupted one."""
+    before = state.environment
+    reasons = [
+        f"{name}: {before.get(name)} -> {value}" for name, value in now.items() if before.get(name) != value
+    ]
+    reasons += changed.inexact
+    verdict = f"same recipe, not bit-exact, because {'; '.join(reasons)}" if reasons else "exact"
+    longer = f" ({'; '.join(changed.longer)})" if changed.longer else ""
+    return f"Resumed at step {state.step}: {verdict}{longer}"
