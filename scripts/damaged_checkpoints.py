@@ -2,9 +2,9 @@
 
     python scripts/damaged_checkpoints.py --cases 300 --seed 0
 
-Each case damages the newest one or two checkpoints of a finished run: a file truncated, emptied, deleted or replaced by a
-folder or a pipe, a bit or a byte flipped, two files exchanged, a file or the whole checkpoint of another run (other seed,
-optimizer or width), a state with impossible values and right checksums. Taking the run up must name every damaged
+Each case damages the newest one or two checkpoints of a finished run: a file truncated, emptied, deleted or replaced by
+a folder or a pipe, a bit or a byte flipped, two files exchanged, a file or the whole checkpoint of another run (other
+seed, optimizer or width), a state with impossible values and right checksums. Taking the run up must name every damaged
 checkpoint, go on from the newest sound one, raise no traceback and end as the whole run did. Exit status 1 otherwise.
 """
 
@@ -72,9 +72,7 @@ def damage(path, others, rng):
         first, second = one.read_bytes(), two.read_bytes()
         one.write_bytes(second), two.write_bytes(first)
     elif kind == "foreign file":
-        name = rng.choice(
-            ["weights.safetensors", "optimizer.safetensors", "state.json", "config.yaml", "metrics.jsonl"]
-        )
+        name = rng.choice(FILES[:-1])
         content = (other / name).read_bytes()
         if content == (path / name).read_bytes():  # the same in both runs is no damage
             content = flipped(content, rng)
