@@ -11,15 +11,16 @@ import json
 import os
 import pickle
 import time
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 
 from .. import _args_parser
 from .._impl import createPoptorchError
 from .._logging import logger
-from ..enums import ConnectionType
 from ..inspection.ir import as_json, graph_operators
+from ..options import Options
+from .executable import Executable
 
 FORMAT = "ipu-train emulator executable"
 VERSION = 2  # rises whenever what is pickled changes, or where its classes lie
@@ -37,30 +38,76 @@ def file_of(filename: str) -> str:
     return filename
 
 
-def save(executor: Any, filename: str, export_model: bool, save_rng_state: bool) -> None:
-    """Write what :func:`load` and :func:`load_executable` read."""
-    executor._require_compiled()
-    executor.copyWeightsToHostIfNeeded()
-    optimizer = executor._optimizer
-    device = executor._device_optimizer
-    content: Dict[str, Any] = {
-        "version": VERSION,
-        "training": executor._training,
-        "signature": _signature_to_file(executor._executable.signature),
-        "optimizer_state": device.read_state() if device is not None else None,
-        "random": executor._random.state if save_rng_state else None,
-        "grouping": executor.per_replica_params,
-        "modes": executor._modes,
-        "model": None,
-    }
-    if export_model:
-        content["model"] = (executor._user_model, executor._options.clone(), optimizer)
+class Saved(NamedTuple):
+    """What compiling starts from, and the state that goes with it.
+
+    Attributes:
+        training: whether it trains.
+        signature: the arguments it was compiled for.
+        optimizer_state: as the device had it; None in inference.
+        random: state of the device's random streams; None where it was left out.
+        grouping: of weights that replicas do not share.
+        modes: training flag of each module while it was compiled.
+        model: (module, options, optimizer), None where they were left out.
+    """
+
+    training: bool
+    signature: _args_parser.Arguments
+    optimizer_state: Optional[Dict[str, torch.Tensor]]
+    random: Optional[List[int]]
+    grouping: Dict[str, Any]
+    modes: Dict[str, bool]
+    model: Optional[Tuple[torch.nn.Module, Any, Any]]
+
+
+def write(filename: str, saved: Saved) -> None:
+    """Write what :func:`read_executable` and :func:`read_model` read."""
+    content = dict(saved._asdict(), version=VERSION, signature=_signature_to_file(saved.signature))
     with open(file_of(filename), "wb") as stream:
         pickle.dump({"format": FORMAT, "version": VERSION}, stream)  # read first: the rest may be another's
         pickle.dump(content, stream)
 
 
-def read(filename: str) -> Dict[str, Any]:
+def read_executable(filename: str, training: bool) -> Saved:
+    """What is in the file of a model that trains, or does not.
+
+    Raises:
+        poptorch.Error: the file holds no executable of this kind and version.
+    """
+    content = _read(filename)
+    if content["version"] != VERSION:
+        raise createPoptorchError(
+            f"Invalid file {filename}: version {content['version']} was written, {VERSION} is read here"
+        )
+    if content["training"] != training:
+        kind = "training" if content["training"] else "inference"
+        raise createPoptorchError(f"Invalid file {filename}: it holds the executable of a {kind} model")
+    return _saved(content)
+
+
+def read_model(filename: str) -> Saved:
+    """What is in a file that was written with its model.
+
+    Raises:
+        AssertionError: it holds no model, or another version wrote it.
+        poptorch.Error: it holds no executable.
+    """
+    content = _read(filename)
+    assert content["version"] == VERSION, (
+        f"{filename} is of version {content['version']}, this version of the emulator reads {VERSION}"
+    )
+    assert content["model"] is not None, (
+        f"{filename} was saved with export_model=False: it holds no model. Wrap the model and use loadExecutable()"
+    )
+    return _saved(content)
+
+
+def _saved(content: Dict[str, Any]) -> Saved:
+    fields = {name: content[name] for name in Saved._fields}
+    return Saved(**dict(fields, signature=_signature_from_file(content["signature"])))
+
+
+def _read(filename: str) -> Dict[str, Any]:
     """The content of an executable file; nothing but ``version`` of one that another version wrote.
 
     Raises:
@@ -86,85 +133,6 @@ def _is_executable(content: Any) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
-def load_executable(executor: Any, filename: str) -> None:
-    """Compile a fresh executor for the signature in a file, and take over the state in it."""
-    content = read(filename)
-    if content["version"] != VERSION:
-        raise createPoptorchError(
-            f"Invalid file {filename}: version {content['version']} was written, {VERSION} is read here"
-        )
-    if content["training"] != executor._training:
-        kind = "training" if content["training"] else "inference"
-        raise createPoptorchError(f"Invalid file {filename}: it holds the executable of a {kind} model")
-    executor.per_replica_params.update(content["grouping"])
-    executor._compile(_signature_from_file(content["signature"]), content["modes"])
-    restore_state(executor, content)
-
-
-def restore_state(executor: Any, content: Dict[str, Any]) -> None:
-    if executor._device_optimizer is not None and content["optimizer_state"] is not None:
-        executor._device_optimizer.write_state(content["optimizer_state"])
-    if content["random"] is not None:
-        executor.rng_state = content["random"]
-
-
-def load(
-    filename: str, make: Callable[..., Any], edit_opts_fn: Optional[Callable[[Any], None]] = None
-) -> Any:
-    """A compiled executor from a file that holds its model.
-
-    Args:
-        filename: written with ``export_model=True``.
-        make: ``make(model, options, training, optimizer)`` gives an executor.
-        edit_opts_fn: may change the options before they are used.
-    """
-    content = read(filename)
-    assert content["version"] == VERSION, (
-        f"{filename} is of version {content['version']}, this version of the emulator reads {VERSION}"
-    )
-    assert content["model"] is not None, (
-        f"{filename} was saved with export_model=False: it holds no model. Wrap the model and use loadExecutable()"
-    )
-    model, options, optimizer = content["model"]
-    options.deleteIfExists("ipu_version")
-    if options.connection_type == ConnectionType.Never.value:
-        options.connectionType(ConnectionType.Always)
-    if edit_opts_fn is not None:
-        edit_opts_fn(options)
-    executor = make(model, options, content["training"], optimizer)
-    executor.per_replica_params.update(content["grouping"])
-    executor._compile(_signature_from_file(content["signature"]), content["modes"])
-    restore_state(executor, content)
-    return executor
-
-
-class ExecutableFiles:
-    """The part of an executor that reads and writes files."""
-
-    def save(self, filename: str, export_model: bool = True, save_rng_state: bool = True) -> None:
-        """Write the compiled model to a file.
-
-        Args:
-            filename: a file, or a directory, in which it is called ``model.poptorch``.
-            export_model: write the module, options and optimizer too, so that ``poptorch.load`` can read the file.
-            save_rng_state: write the random state too.
-        """
-        save(self, filename, export_model, save_rng_state)
-
-    def compileAndExport(self, filename: str, *args: Any, export_model: bool = True, **kwargs: Any) -> None:
-        """:meth:`compile`, then :meth:`save`."""
-        self.compile(*args, **kwargs)
-        self.save(filename, export_model=export_model)
-
-    def loadExecutable(self, filename: str) -> None:
-        """Take over the executable of a file, in place of compiling.
-
-        Raises:
-            poptorch.Error: the file holds no executable of this kind and version.
-        """
-        load_executable(self, filename)
-
-
 def _signature_to_file(arguments: Any) -> Any:
     shapes = [(tuple(t.shape), t.dtype) for t in arguments.tensors()]
     # tensors without memory do not travel through pickle everywhere; one element stands for each
@@ -180,9 +148,12 @@ def _signature_from_file(stored: Any) -> _args_parser.Arguments:
 # -- what else compiling leaves behind ---------------------------------------------------------------------------
 
 
-def after_compile(executor: Any) -> None:
-    """Write the cache entry, the exported graph and the profile that options and environment ask for."""
-    options = executor._options
+def after_compile(executable: Executable, options: Options, seconds: float) -> None:
+    """Write the cache entry, the exported graph and the profile that options and environment ask for.
+
+    Args:
+        seconds: that compiling took.
+    """
     exported = os.environ.get("POPTORCH_EXPORT_PROTO_FILE")
     cache = (
         options._Popart.options.get("cachePath")
@@ -191,28 +162,25 @@ def after_compile(executor: Any) -> None:
     )
     if not (exported or cache or options._profile_dir):
         return
-    graph = as_json(graph_operators(executor._executable.graph))
+    graph = as_json(graph_operators(executable.graph))
     if exported:
         _write(exported, graph.encode() if _set("POPTORCH_EXPORT_PROTO_AS_BINARY") else _readable(graph))
     if options._profile_dir:
-        kind = "training" if executor._training else "inference"
+        kind = "training" if executable.training else "inference"
         name = options.model_name if options.exists("model_name") else kind
-        seconds = executor._compile_seconds
         report = json.dumps({"model": name, "compilation_seconds": seconds, "graph": json.loads(graph)})
         _write(os.path.join(options._profile_dir, name, "profile.pop"), report.encode())
     if cache:
-        _cache(cache, executor, graph)
+        _cache(cache, executable, graph, wait=options.Distributed.numProcesses > 1)
 
 
-def _cache(folder: str, executor: Any, graph: str) -> None:
+def _cache(folder: str, executable: Executable, graph: str, wait: bool) -> None:
     """One file for each graph. With several processes the first to come writes it while the others wait."""
-    source = executor._executable.program.source
-    digest = hashlib.sha256((graph + source + repr(executor._training)).encode()).hexdigest()[:20]
+    source = executable.program.source
+    digest = hashlib.sha256((graph + source + repr(executable.training)).encode()).hexdigest()[:20]
     path = os.path.join(os.path.expanduser(folder), f"{digest}.popef")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with (
-        _lock(path + ".lock") if executor._options.Distributed.numProcesses > 1 else contextlib.nullcontext()
-    ):
+    with _lock(path + ".lock") if wait else contextlib.nullcontext():
         if os.path.exists(path):
             logger.debug("Graph found in the executable cache: %s", path)
             return

@@ -55,15 +55,28 @@ class Timeline:
 
 
 class Measurements:
-    """The part of an executor that reports on compilation and on the last call."""
+    """What is reported on compilation and on the last call.
 
-    _options: Any
-    _timeline: Timeline
-    _compile_seconds: float
-    _cycles: Optional[int]
+    Args:
+        options: of the executor.
 
-    def isCompiled(self) -> bool:
-        raise NotImplementedError  # the executor's
+    Attributes:
+        compile_seconds: how long compiling took; None while nothing is compiled.
+        timeline: of the last call.
+    """
+
+    def __init__(self, options: Any) -> None:
+        self.compile_seconds: Optional[float] = None
+        self.timeline = Timeline()
+        self._options = options
+        self._cycles: Optional[int] = None
+
+    def called(self, seconds: float, timeline: Timeline) -> None:
+        """Note how long a call took; in cycles of an IPU's clock it is logged where that is asked for."""
+        self._cycles = int(seconds * CLOCK_HZ)
+        self.timeline = timeline
+        if self._options._Popart.options.get("instrumentWithHardwareCycleCounter"):
+            logger.info("Total number of IPU cycles: %d", self._cycles)
 
     def compilationTime(self) -> datetime.timedelta:
         """How long compiling took."""
@@ -71,15 +84,9 @@ class Measurements:
             raise createPoptorchError(
                 "compilationTime() is not available: set showCompilationProgressBar to True"
             )
-        if not self.isCompiled():
+        if self.compile_seconds is None:
             raise createPoptorchError("Please compile the model to get its compilation time")
-        return datetime.timedelta(seconds=self._compile_seconds)
-
-    def _count_cycles(self, seconds: float) -> None:
-        """Note how long a run took, in cycles of an IPU's clock, and log it where that is asked for."""
-        self._cycles = int(seconds * CLOCK_HZ)
-        if self._options._Popart.options.get("instrumentWithHardwareCycleCounter"):
-            logger.info("Total number of IPU cycles: %d", self._cycles)
+        return datetime.timedelta(seconds=self.compile_seconds)
 
     def cycleCount(self) -> int:
         """Cycles of the last call: the time that it took here, at the clock of a Mk2 IPU."""
@@ -97,20 +104,20 @@ class Measurements:
         Returns:
             For each of the four a list by tensor of lists by step.
         """
-        return {event: [list(s) for s in stamps] for event, stamps in self._timeline.counters.items()}
+        return {event: [list(s) for s in stamps] for event, stamps in self.timeline.counters.items()}
 
     def getHostIpuLatency(self) -> Latency:
         """(minimum, maximum, average) seconds that inputs of the last call took to reach the device."""
-        return self._timeline.latency("input", "input_complete")
+        return self.timeline.latency("input", "input_complete")
 
     def getComputeLatency(self) -> Latency:
         """(minimum, maximum, average) seconds from the last input to the first output of a step."""
-        return self._timeline.latency("input_complete", "output")
+        return self.timeline.latency("input_complete", "output")
 
     def getIpuHostLatency(self) -> Latency:
         """(minimum, maximum, average) seconds that outputs took to reach the host."""
-        return self._timeline.latency("output", "output_complete")
+        return self.timeline.latency("output", "output_complete")
 
     def getLatency(self) -> Latency:
         """(minimum, maximum, average) seconds of the whole round trip."""
-        return self._timeline.latency("input", "output_complete")
+        return self.timeline.latency("input", "output_complete")

@@ -1,69 +1,65 @@
 """What the compiled program would cost on IPUs, as the IPU model predicts it."""
 
 import copy
-from typing import Any
+from typing import Any, Optional
 
 import torch
 
-from ...ipumodel import Settings, Target, plan, trace
+from ...ipumodel import Report, Settings, Target, plan, trace
 from .. import _state
 from ..capture.stages import Annotations
+from ..update.hyper_parameters import Snapshot
 
 
-class CostReport:
-    """Mixed into the executor."""
+def cost_report(
+    model: torch.nn.Module, executable: Any, options: Any, sent: Optional[Snapshot], chip: str
+) -> Report:
+    """Memory per tile, cycles and samples per second of a compiled program on real IPUs.
 
-    def report(self, chip: str = "mk2") -> Any:
-        """Memory per tile, cycles and samples per second of this program on real IPUs.
+    Args:
+        model: the module; a copy of it is traced.
+        executable: what was compiled.
+        options: of the executor.
+        sent: the optimizer's hyper-parameters; None in inference.
+        chip: ``mk1``, ``mk2`` or ``bow``.
 
-        Only the emulator has this; PopTorch's own reports come out of its compiler.
-
-        Args:
-            chip: ``mk1``, ``mk2`` or ``bow``.
-
-        Returns:
-            An ``ipu_train.ipumodel.Report``: ``table()``, ``to_json()``, ``fits``, ``plot(path)``.
-
-        Raises:
-            poptorch.Error: not compiled.
-            ValueError: no such chip.
-        """
-        self._require_compiled()
-        batching = self._executable.batching
-        inputs = [
-            torch.empty(
-                (batching.micro_batch_size(t),) + tuple(t.shape[1:]) if t.dim() else (), dtype=_wide(t.dtype)
-            )
-            for t in self._executable.signature.tensors()
-        ]
-        arguments = self._executable.signature.with_tensors(inputs)
-        annotations = Annotations(self._options._execution_strategy)
-        before, _state.capture = _state.capture, annotations
-        try:
-            program = trace(
-                _Call(copy.deepcopy(self._user_model).float(), arguments),
-                inputs,
-                loss=None,
-                training=self._training,
-                current_stage=lambda: annotations.stages.current().stage,
-            )
-        finally:
-            _state.capture = before
-        return plan(program, Target.named(chip), self._cost_settings())
-
-    def _cost_settings(self) -> Settings:
-        options = self._options
-        half_inputs = any(slot in self._executable.graph.half for slot in self._executable.graph.inputs)
-        shares = options.available_memory_proportion
-        ipus = max(shares, default=-1) + 1
-        return Settings(
-            precision="16.16" if self._executable.half_weights else "16.32" if half_inputs else "32.32",
-            optimizer=_optimizer_name(self._sent),
-            gradient_accumulation=options.Training.gradient_accumulation if self._training else 1,
-            replicas=options.replication_factor,
-            available_memory_proportion=tuple(shares.get(i, 0.6) for i in range(ipus)) or 0.6,
-            half_partials=options.Precision.partials_type == torch.half,
+    Raises:
+        ValueError: no such chip.
+    """
+    batching = executable.batching
+    inputs = [
+        torch.empty(
+            (batching.micro_batch_size(t),) + tuple(t.shape[1:]) if t.dim() else (), dtype=_wide(t.dtype)
         )
+        for t in executable.signature.tensors()
+    ]
+    annotations = Annotations(options._execution_strategy)
+    before, _state.capture = _state.capture, annotations
+    try:
+        program = trace(
+            _Call(copy.deepcopy(model).float(), executable.signature.with_tensors(inputs)),
+            inputs,
+            loss=None,
+            training=executable.training,
+            current_stage=lambda: annotations.stages.current().stage,
+        )
+    finally:
+        _state.capture = before
+    return plan(program, Target.named(chip), _settings(executable, options, sent))
+
+
+def _settings(executable: Any, options: Any, sent: Optional[Snapshot]) -> Settings:
+    half_inputs = any(slot in executable.graph.half for slot in executable.graph.inputs)
+    shares = options.available_memory_proportion
+    ipus = max(shares, default=-1) + 1
+    return Settings(
+        precision="16.16" if executable.half_weights else "16.32" if half_inputs else "32.32",
+        optimizer=_optimizer_name(sent),
+        gradient_accumulation=options.Training.gradient_accumulation if executable.training else 1,
+        replicas=options.replication_factor,
+        available_memory_proportion=tuple(shares.get(i, 0.6) for i in range(ipus)) or 0.6,
+        half_partials=options.Precision.partials_type == torch.half,
+    )
 
 
 class _Call(torch.nn.Module):
@@ -82,7 +78,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype.is_floating_point else dtype
 
 
-def _optimizer_name(sent: Any) -> str:
+def _optimizer_name(sent: Optional[Snapshot]) -> str:
     if sent is None:
         return "sgd"
     if sent.kind != "sgd":

@@ -1,0 +1,161 @@
+"""A training model's optimizer: the user's object on the host, and the one that updates weights on the device.
+
+Source: PopTorch 3.4 user guide, "Optimizers": hyper-parameters go over when the model is compiled and with
+``setOptimizer``; state stays on the device until somebody reads it.
+"""
+
+import weakref
+from typing import Any, Optional
+
+import torch
+
+from .._impl import createPoptorchError
+from .._logging import logger
+from ..enums import ConnectionType, MeanReductionStrategy
+from ..optim import AttributeTracker, Optimizer, changedConstants, snapshot
+from ..options import Options
+from ..update.hyper_parameters import Snapshot
+from ..update.loss_scaling import AutomaticLossScaling
+from ..update.rules import DeviceOptimizer
+from ..update.text import log_update
+from .executable import Executable
+
+
+class ModelOptimizer:
+    """Both sides of a training model's optimizer.
+
+    Args:
+        host: the user's optimizer.
+        options: of the executor; float16 accumulation chooses its reduction strategy for it.
+
+    Attributes:
+        host: the user's optimizer.
+        sent: hyper-parameters as the device knows them.
+        device: what updates the weights; None until the model is compiled.
+    """
+
+    def __init__(self, host: torch.optim.Optimizer, options: Options) -> None:
+        self.host: Any = host
+        self.device: Optional[DeviceOptimizer] = None
+        self._options = options
+        self._tracker = AttributeTracker(options._relax_optimizer_checks)
+        self.sent = self._take(host, compiled=False)
+
+    def replace(self, optimizer: Any, compiled: bool) -> None:
+        """``setOptimizer``: its present hyper-parameters go to the device; the device's state is kept.
+
+        Raises:
+            poptorch.Error: the number of parameter groups differs, or what was compiled in as a constant has changed.
+            ValueError: float16 accumulation is asked for after compilation.
+        """
+        taken = self._take(optimizer, compiled)
+        if len(taken.groups) != len(self.sent.groups):
+            raise createPoptorchError(
+                f"setOptimizer: the new optimizer has {len(taken.groups)} parameter groups, the one that the model "
+                f"was wrapped with has {len(self.sent.groups)}."
+            )
+        if compiled:
+            self._check_constants(taken)
+        if optimizer is not self.host:
+            self.release()
+            self.host = optimizer
+            self._connect()
+        before, self.sent = self.sent, taken
+        if self.device is not None and taken.differs(before):
+            log_update(taken)
+            self.device.set_hyper_parameters(taken)
+
+    def upload(self, executable: Executable) -> None:
+        """Hyper-parameters, and any state that was loaded, to the device."""
+        if self.device is None:
+            scaling = None
+            if self._options.Training.automatic_loss_scaling:
+                scaling = AutomaticLossScaling(self._options._Popart.options)
+            self.device = DeviceOptimizer(
+                self.sent,
+                executable.optimizer_names(self.host),
+                executable.weights,
+                executable.half_weights,
+                executable.rounding,
+                scaling,
+            )
+            log_update(self.sent)
+            self._connect()
+        if self.was_loaded:
+            logger.info("Writing optimiser state tensors from host to IPU memory")
+            loaded = self.host.get_state_dict()
+            self.device.write_state(loaded["ipu_state"])
+            self.device.write_parameters(loaded["ipu_param"] or {})
+            self.host.ipu_state_is_dirty = False
+
+    @property
+    def was_loaded(self) -> bool:
+        """Whether a state was loaded on the host that the device does not have yet."""
+        return bool(getattr(self.host, "ipu_state_is_dirty", False))
+
+    def has_run(self) -> None:
+        """The device has updated weights: the host's copy of the state is stale."""
+        if isinstance(self.host, Optimizer):
+            self.host.host_state_is_dirty = True
+
+    def refresh(self) -> None:
+        """Bring the state home."""
+        if isinstance(self.host, Optimizer):
+            self.host._refresh()
+
+    def release(self) -> None:
+        """Bring the state home for good."""
+        self.refresh()
+        if isinstance(self.host, Optimizer):
+            self.host._connect(None)
+
+    def _take(self, optimizer: Any, compiled: bool) -> Snapshot:
+        """An optimizer's present hyper-parameters; notices attributes that mean nothing to the device."""
+        taken = snapshot(optimizer)
+        self._tracker.check(optimizer, taken)
+        half = taken.settings["accum_type"] == torch.float16 and not taken.settings["use_combined_accum"]
+        strategy = MeanReductionStrategy.Running if half else MeanReductionStrategy.Post
+        training = self._options.Training
+        if half and training.meanAccumulationAndReplicationReductionStrategy != strategy:
+            if compiled:
+                raise ValueError(
+                    "float16 accumulation needs the running mean reduction strategy, but the model is already compiled "
+                    "for another"
+                )
+            training._values["meanAccumulationAndReplicationReductionStrategy"] = strategy
+        return taken
+
+    def _check_constants(self, taken: Snapshot) -> None:
+        if taken.kind != self.sent.kind:
+            raise createPoptorchError(
+                f"setOptimizer: the model was compiled for {self.sent.kind} and cannot run {taken.kind}: call "
+                "destroy() to compile it again."
+            )
+        changed = changedConstants(self.sent, taken)
+        if changed:
+            raise createPoptorchError(
+                f"setOptimizer: {', '.join(changed)} changed, but was compiled in as a constant. Mark it with "
+                "optimizer.variable_attrs.markAsVariable() before compiling, or pass it to the constructor."
+            )
+
+    def _connect(self) -> None:
+        """From now on the user's optimizer reads its state from this device."""
+        if not isinstance(self.host, Optimizer) or self.device is None:
+            return
+        this = weakref.ref(self)  # an optimizer must not keep the device's alive when the executor was dropped
+
+        def read() -> None:
+            alive = this()
+            if alive is not None:
+                alive._read_state()
+
+        self.host._connect(read)
+        if not self.host.ipu_state_is_dirty:
+            self.host.host_state_is_dirty = self._options.connection_type != ConnectionType.Never.value
+
+    def _read_state(self) -> None:
+        assert self.device is not None
+        logger.info("Writing optimiser state tensors from IPU to host.")
+        self.host.set_state_dict(
+            {"ipu_state": self.device.read_state(), "ipu_param": self.device.read_parameters()}
+        )
