@@ -63,7 +63,7 @@ EMULATOR = {
     "_dataloader": "_impl _logging enums loading options",
     "inspection": "_logging _state capture update",
     "device": "_args_parser _impl _logging capture enums inspection optim options poptorch_core settings update",
-    "_poplar_executor": "_args_parser _impl _logging _printing capture device enums inspection optim options update",
+    "_poplar_executor": "_args_parser _impl _logging _printing capture device enums inspection options update",
     "stand_ins": "options settings",
 }
 # imported only inside the functions that need them

@@ -27,8 +27,8 @@ from ._dataloader import DataLoader  # noqa: F401
 from ._impl import createPoptorchError, isRunningOnIpu  # noqa: F401
 from ._logging import logger, setLogLevel  # noqa: F401
 from ._poplar_executor import PoplarExecutor
+from ._poplar_executor import load as _load
 from ._printing import module_repr, print  # noqa: F401
-from .device.files import load as _load
 from .device.hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
 from .enums import *  # noqa: F403
 from .loading.accessor import AsynchronousDataAccessor  # noqa: F401
@@ -89,7 +89,7 @@ def load(filename: str, edit_opts_fn: _Optional[_Callable[[options.Options], Non
     Raises:
         AssertionError: saved with ``export_model=False``, or by another version.
     """
-    return _load(filename, PoplarExecutor, edit_opts_fn)
+    return _load(filename, edit_opts_fn)
 
 
 def inferenceModel(model: _Any, options: _Optional[options.Options] = None) -> PoplarExecutor:

@@ -64,3 +64,13 @@ def outside_inference_mode(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
 
     return wrapped
+
+
+def answered_by(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that one part of an object answers; ``part`` is the attribute that holds it."""
+
+    @functools.wraps(method)
+    def ask(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(getattr(self, part), *args, **kwargs)
+
+    return ask

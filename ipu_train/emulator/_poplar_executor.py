@@ -1,42 +1,37 @@
 """``PoplarExecutor``: compiles a module once and runs it on the emulated device."""
 
-import contextlib
 import copy
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 
 from . import _args_parser
-from ._impl import createPoptorchError, outside_inference_mode
+from ._impl import answered_by, createPoptorchError, outside_inference_mode, owner_of
 from ._logging import logger
 from ._printing import module_repr
-from .capture.dtypes import download
-from .capture.graph import Ref, map_structure
 from .capture.rounding import Noise
 from .device import devices, files, hooks, wrapping
-from .device.compiler import compile_model
+from .device.compiled import CompiledModel
 from .device.executable import Executable
-from .device.files import ExecutableFiles
-from .device.measurements import Measurements, Timeline
-from .device.random import DeviceRandom, host_random_untouched
+from .device.measurements import Measurements
+from .device.optimizer import ModelOptimizer
 from .device.replica_groups import ParameterProxy
-from .device.runner import Runner
 from .device.weights import NOT_COMPILED, DeviceWeights
-from .enums import ConnectionType, MeanReductionStrategy, OutputMode
+from .enums import ConnectionType, OutputMode
 from .inspection.compile_log import log_acquired, log_compiled
-from .inspection.cost_report import CostReport
-from .inspection.tensors import Inspection
-from .optim import AttributeTracker, Optimizer, changedConstants, snapshot
+from .inspection.cost_report import cost_report
 from .options import Options
 from .update.rules import DeviceOptimizer
 
 
-class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Measurements):
+class PoplarExecutor:
     """A module together with options, an optimizer when training, and the device's copy of its weights.
 
-    Made by ``trainingModel`` and ``inferenceModel``. Attributes it does not have are looked up on the module.
+    Made by ``trainingModel`` and ``inferenceModel``. Attributes it does not have are looked up on the module. It owns
+    what compiling gives (``_compiled``, None before) and the parts that know more: ``_weights``, ``_optimizer`` (None
+    in inference) and ``_measurements``.
     """
 
     def __init__(
@@ -58,29 +53,16 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
             own.outputMode(OutputMode.Final if training else OutputMode.All)
         own._freeze()
         self._options = own
-        self._optimizer = optimizer
-        self._tracker = AttributeTracker(own._relax_optimizer_checks)
-        self._sent = self._take(optimizer) if training else None
+        self._optimizer = ModelOptimizer(optimizer, own) if training else None
         self._parser = _args_parser.ArgsParser(model)
         # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
         self._model = copy.copy(model)
         if not training:
             self._user_model = self._model  # so that model.eval() on an inference executor reaches what runs
-        self._executable: Optional[Executable] = None
-        self._runner: Optional[Runner] = None
-        self._device_optimizer: Optional[DeviceOptimizer] = None
+        self._weights = DeviceWeights(self._user_model, own, self._optimizer)
+        self._measurements = Measurements(own)
+        self._compiled: Optional[CompiledModel] = None
         self._noise = Noise(own._Emulator.device)
-        self._random: Optional[DeviceRandom] = None
-        self._random_state: Optional[List[int]] = None
-        self._dirty_host_weights = False
-        self._attached = False
-        self._weight_updates = 0
-        self._refreshed_from: Dict[int, int] = {}
-        self._compile_seconds = 0.0
-        self._modes: Dict[str, bool] = {}
-        self._cycles: Optional[int] = None
-        self._timeline = Timeline()
-        self._anchored: Dict[str, torch.Tensor] = {}
         self.per_replica_params: Dict[str, Any] = {}
         if training:
             wrapping.wrap(model, self)
@@ -96,24 +78,29 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
     def options(self) -> Options:
         return self._options
 
+    @property
+    def _executable(self) -> Optional[Executable]:
+        """What was compiled, under PopTorch's name for it."""
+        return self._compiled.executable if self._compiled is not None else None
+
     def isCompiled(self) -> bool:
-        return self._executable is not None
+        return self._compiled is not None
 
     def isAttachedToDevice(self) -> bool:
-        return self._attached and self.isCompiled()
+        return self._weights.attached and self.isCompiled()
 
     @property
     def rng_state(self) -> List[int]:
         """``[seed, state...]`` of the device's random streams; may be set, also before a resumed run."""
-        if self._random is None:
+        if self._compiled is None:
             raise createPoptorchError("Cannot read the random state: " + NOT_COMPILED)
-        return self._random.state
+        return self._compiled.random.state
 
     @rng_state.setter
     def rng_state(self, state: List[int]) -> None:
-        if self._random is None:
+        if self._compiled is None:
             raise createPoptorchError("Cannot set the random state: " + NOT_COMPILED)
-        self._random.state = list(state)
+        self._compiled.random.state = list(state)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_user_model" not in self.__dict__:
@@ -131,7 +118,7 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         """Compile for arguments like these without running."""
         if self.isCompiled():
             logger.warning(
-                "The model is already compiled: compile() is ignored. Call destroy() first to recompile."
+                "The model is already compiled: compile() is ignored. Call destroy() to recompile."
             )
             return
         self._compile(self._parser.bind(args, kwargs))
@@ -143,35 +130,22 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         device = devices.acquire(self, self._options) if early else devices.target_of(self._options)
         hooks.run_pre_compile()
         self._refresh_from_training()
-        random = DeviceRandom(
-            self._options.random_seed if self._options.exists("random_seed") else None,
-            self._noise,
-            self._options.Distributed.processId * self._options.replication_factor,
-        )
-        with host_random_untouched(), training_modes(self._model, modes):
-            self._modes = {name: module.training for name, module in self._model.named_modules()}
-            random.start_micro_batch(0)
-            self._executable, anchors = compile_model(
-                self._model,
-                self._user_model,
-                arguments,
-                self._options,
-                self._training,
-                self._noise,
-                self.per_replica_params,
-            )
-        self._random = random
-        self._runner = Runner(self._executable, self._options, random, anchors)
-        log_acquired(self._executable.graph, self._options.replication_factor, device)
+        self._compiled = CompiledModel(
+            self._model, self._user_model, arguments, self._options, self._training, self._noise,
+            self.per_replica_params, modes,
+        )  # fmt: skip
+        executable = self._weights.executable = self._compiled.executable
+        log_acquired(executable.graph, self._options.replication_factor, device)
         if early:
             devices.attach(self, self._options)
         log_compiled()
-        self._attached = self._options.connection_type != ConnectionType.Never.value
-        if self._attached and not early:
+        self._weights.attached = self._options.connection_type != ConnectionType.Never.value
+        if self._weights.attached and not early:
             devices.attach(self, self._options)
-        self._upload()
-        files.after_compile(self)
-        self._compile_seconds = time.perf_counter() - started
+        self._weights.upload()
+        seconds = time.perf_counter() - started
+        files.after_compile(executable, self._options, seconds)
+        self._measurements.compile_seconds = seconds
         hooks.run_post_compile()
 
     @outside_inference_mode
@@ -184,41 +158,26 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         if not self.isCompiled():
             self._compile(arguments)
         else:
-            _args_parser.validate(self._executable.signature, arguments)
-        if not self._attached:
+            _args_parser.validate(self._require_compiled().executable.signature, arguments)
+        if not self._weights.attached:
             self.attachToDevice()
-        if not self._training:
+        if self._optimizer is None:
             self._refresh_from_training()
         else:
             self._write_loaded_state()
-        tensors = arguments.tensors()
-        started = time.perf_counter()
-        with host_random_untouched():
-            if self._runner.synthetic:
-                tensors = [synthetic(tensor) for tensor in tensors]
-            outputs, changed_inputs = self._runner.run(tensors, self._device_optimizer)
-        self._count_cycles(time.perf_counter() - started)
-        self._timeline = self._runner.timeline
-        self._anchored = {
-            anchor.short_name: download(anchor.value(), False) for anchor in self._runner.anchors
-        }
-        for index, value in changed_inputs.items():
-            tensors[index].copy_(value)
-        if self._training:
-            self._dirty_host_weights = True
-            self._weight_updates += self._options.device_iterations
-            if isinstance(self._optimizer, Optimizer):
-                self._optimizer.host_state_is_dirty = True
-        return map_structure(
-            self._executable.graph.outputs, lambda ref: self._to_host(outputs[ref.slot], ref.slot), (Ref,)
+        outputs = self._require_compiled().run(
+            arguments.tensors(), self._device_optimizer, self._measurements
         )
+        if self._optimizer is not None:
+            self._weights.trained(self._options.device_iterations)
+            self._optimizer.has_run()
+        return outputs
 
-    def _to_host(self, stored: torch.Tensor, slot: int) -> torch.Tensor:
-        host = download(stored, slot in self._executable.graph.half)
-        host.backward = refuse_backward  # type: ignore[method-assign]
-        return host
+    @property
+    def _device_optimizer(self) -> Optional[DeviceOptimizer]:
+        return self._optimizer.device if self._optimizer is not None else None
 
-    # -- optimizer -----------------------------------------------------------------------------------------------
+    # -- optimizer and weights -----------------------------------------------------------------------------------
 
     def setOptimizer(self, optimizer: Any) -> None:
         """Send the optimizer's present hyper-parameters to the device; its state is kept.
@@ -228,65 +187,63 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
                 in as a constant has changed.
             ValueError: float16 accumulation is asked for after compilation.
         """
-        taken = self._take(optimizer)
-        if self._sent is not None and len(taken.groups) != len(self._sent.groups):
-            raise createPoptorchError(
-                f"setOptimizer: the new optimizer has {len(taken.groups)} parameter groups, the one that the model "
-                f"was wrapped with has {len(self._sent.groups)}."
-            )
-        if self.isCompiled() and self._sent is not None:
-            if taken.kind != self._sent.kind:
-                raise createPoptorchError(
-                    f"setOptimizer: the model was compiled for {self._sent.kind} and cannot run {taken.kind}: call "
-                    "destroy() to compile it again."
-                )
-            changed = changedConstants(self._sent, taken)
-            if changed:
-                raise createPoptorchError(
-                    f"setOptimizer: {', '.join(changed)} changed, but was compiled in as a constant. Mark it with "
-                    "optimizer.variable_attrs.markAsVariable() before compiling, or pass it to the constructor."
-                )
-        if optimizer is not self._optimizer:
-            self._release_optimizer(self._optimizer)
-            self._optimizer = optimizer
-            self._connect_optimizer()
-        self._send(taken)
+        if self._optimizer is None:
+            ModelOptimizer(optimizer, self._options)  # is checked, and has nowhere to go
+            return
+        self._optimizer.replace(optimizer, self.isCompiled())
         if self.isAttachedToDevice():
             self._write_loaded_state()
 
     def _write_loaded_state(self) -> None:
         """A state that was loaded into the optimizer since the last run, to the device; weights go up with it."""
-        if getattr(self._optimizer, "ipu_state_is_dirty", False):
+        if self._optimizer is not None and self._optimizer.was_loaded:
             self.copyWeightsToHostIfNeeded()
-            self._upload()
+            self._weights.upload()
 
-    def _take(self, optimizer: Any) -> Any:
-        """The optimizer's present hyper-parameters; notices attributes that mean nothing to the device."""
-        taken = snapshot(optimizer)
-        self._tracker.check(optimizer, taken)
-        half = taken.settings["accum_type"] == torch.float16 and not taken.settings["use_combined_accum"]
-        strategy = MeanReductionStrategy.Running if half else MeanReductionStrategy.Post
-        training = self._options.Training
-        if half and training.meanAccumulationAndReplicationReductionStrategy != strategy:
-            if self.__dict__.get("_executable") is not None:
-                raise ValueError(
-                    "float16 accumulation needs the running mean reduction strategy, but the model is already compiled "
-                    "for another"
-                )
-            training._values["meanAccumulationAndReplicationReductionStrategy"] = strategy
-        return taken
+    copyWeightsToDevice = answered_by("_weights", DeviceWeights.copyWeightsToDevice)
+    copyWeightsToHost = answered_by("_weights", DeviceWeights.copyWeightsToHost)
+    copyNamedBuffersToDevice = answered_by("_weights", DeviceWeights.copyNamedBuffersToDevice)
+
+    def copyWeightsToHostIfNeeded(self) -> bool:
+        """Fetch the weights when training has changed them since; tells whether it did."""
+        if not self._weights.stale:
+            return False
+        logger.debug("Implicit copyWeightsToHost()")
+        self.copyWeightsToHost()
+        return True
+
+    def load_state_dict(self, state_dict: Dict[str, torch.Tensor], strict: bool = True) -> Any:
+        """Load into the module and, when compiled and attached, on to the device."""
+        result = self._user_model.load_state_dict(state_dict, strict)
+        if self.isAttachedToDevice():
+            self.copyWeightsToDevice()
+        return result
+
+    def _refresh_from_training(self) -> None:
+        """An inference executor follows the executors that train the same weights."""
+        if self._training:
+            return
+        owners = {id(e): e for e in map(owner_of, self._user_model.parameters()) if e is not None}
+        for executor in owners.values():
+            executor.copyWeightsToHostIfNeeded()
+        self._weights.follow({key: executor._weights.updates for key, executor in owners.items()})
+
+    def _require_compiled(self) -> CompiledModel:
+        if self._compiled is None:
+            raise createPoptorchError(NOT_COMPILED)
+        return self._compiled
 
     # -- device --------------------------------------------------------------------------------------------------
 
     def detachFromDevice(self) -> None:
         """Bring weights and optimizer state home and release the device."""
         self._require_compiled()
-        if not self._attached:
+        if not self._weights.attached:
             raise createPoptorchError("Device is not attached")
         self.copyWeightsToHostIfNeeded()
-        if isinstance(self._optimizer, Optimizer):
-            self._optimizer._refresh()
-        self._attached = False
+        if self._optimizer is not None:
+            self._optimizer.refresh()
+        self._weights.attached = False
         devices.release(self)
 
     def attachToDevice(self) -> None:
@@ -295,11 +252,11 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         assert self._options.connection_type != ConnectionType.Never.value, (
             "Trying to attach to an offline device (ConnectionType.Never)"
         )
-        if self._attached:
+        if self._weights.attached:
             raise createPoptorchError("The model is already attached to a device")
         devices.attach(self, self._options)
-        self._attached = True
-        self._upload()
+        self._weights.attached = True
+        self._weights.upload()
 
     def destroy(self) -> None:
         """Bring everything home, drop the executable and take the wrapper classes off the module."""
@@ -308,48 +265,134 @@ class PoplarExecutor(CostReport, DeviceWeights, ExecutableFiles, Inspection, Mea
         if self._training:
             self.copyWeightsToHostIfNeeded()
             self._unwrap()
-        self._release_optimizer(self._optimizer)
-        self._executable = self._runner = self._device_optimizer = None
-        self._attached = False
+        if self._optimizer is not None:
+            self._optimizer.release()
+            self._optimizer.device = None
+        self._compiled = self._weights.executable = None
+        self._measurements.compile_seconds = None
+        self._weights.attached = False
         devices.release(self)
 
     def __del__(self) -> None:
         # A dropped executor loses nothing: trained weights come home first. At interpreter exit too little may be
         # left to do that, and nobody to notice.
-        if self.__dict__.get("_executable") is not None and not sys.is_finalizing():
+        if self.__dict__.get("_compiled") is not None and not sys.is_finalizing():
             self.destroy()
+
+    def _refresh_host_weights(self) -> None:
+        if self._weights.stale and self.isCompiled():
+            self.copyWeightsToHost()
 
     def _unwrap(self) -> None:
         self.copyWeightsToHostIfNeeded()
         wrapping.unwrap(self._user_model, self)
 
+    # -- files ---------------------------------------------------------------------------------------------------
 
-@contextlib.contextmanager
-def training_modes(model: torch.nn.Module, modes: Optional[Dict[str, bool]]) -> Iterator[None]:
-    """Set the training flags of a model's modules for a while; modules that are not named keep theirs."""
-    before = [(module, module.training) for module in model.modules()]
-    for name, module in model.named_modules():
-        module.training = (modes or {}).get(name, module.training)
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
+    def save(self, filename: str, export_model: bool = True, save_rng_state: bool = True) -> None:
+        """Write the compiled model to a file.
+
+        Args:
+            filename: a file, or a directory, in which it is called ``model.poptorch``.
+            export_model: write the module, options and optimizer too, so that ``poptorch.load`` can read the file.
+            save_rng_state: write the random state too.
+        """
+        compiled, device = self._require_compiled(), self._device_optimizer
+        self.copyWeightsToHostIfNeeded()
+        host = self._optimizer.host if self._optimizer is not None else None
+        saved = files.Saved(
+            training=self._training,
+            signature=compiled.executable.signature,
+            optimizer_state=device.read_state() if device is not None else None,
+            random=self.rng_state if save_rng_state else None,
+            grouping=self.per_replica_params,
+            modes=compiled.modes,
+            model=(self._user_model, self._options.clone(), host) if export_model else None,
+        )
+        files.write(filename, saved)
+
+    def compileAndExport(self, filename: str, *args: Any, export_model: bool = True, **kwargs: Any) -> None:
+        """:meth:`compile`, then :meth:`save`."""
+        self.compile(*args, **kwargs)
+        self.save(filename, export_model=export_model)
+
+    def loadExecutable(self, filename: str) -> None:
+        """Take over the executable of a file, in place of compiling.
+
+        Raises:
+            poptorch.Error: the file holds no executable of this kind and version.
+        """
+        self._restore(files.read_executable(filename, self._training))
+
+    def _restore(self, saved: files.Saved) -> None:
+        """Compile for what was saved, and take over the state that was saved with it."""
+        self.per_replica_params.update(saved.grouping)
+        self._compile(saved.signature, saved.modes)
+        if self._device_optimizer is not None and saved.optimizer_state is not None:
+            self._device_optimizer.write_state(saved.optimizer_state)
+        if saved.random is not None:
+            self.rng_state = saved.random
+
+    # -- what it tells -------------------------------------------------------------------------------------------
+
+    compilationTime = answered_by("_measurements", Measurements.compilationTime)
+    cycleCount = answered_by("_measurements", Measurements.cycleCount)
+    getPerfCounters = answered_by("_measurements", Measurements.getPerfCounters)
+    getHostIpuLatency = answered_by("_measurements", Measurements.getHostIpuLatency)
+    getComputeLatency = answered_by("_measurements", Measurements.getComputeLatency)
+    getIpuHostLatency = answered_by("_measurements", Measurements.getIpuHostLatency)
+    getLatency = answered_by("_measurements", Measurements.getLatency)
+
+    def getTensorNames(self) -> List[str]:
+        """Names of all tensors of the compiled model, for ``Options.anchorTensor``."""
+        assert self._compiled is not None, (
+            "getTensorNames() needs a compiled model: call it (or compile()) first"
+        )
+        return self._compiled.tensor_names(self._device_optimizer)
+
+    def getAnchoredTensor(self, short_name: str) -> torch.Tensor:
+        """What the last call left of a tensor that ``Options.anchorTensor`` keeps."""
+        assert short_name in self._options.anchored_tensors, (
+            f"No tensor with name {short_name}: Options.anchorTensor() names those that are kept"
+        )
+        anchored = self._compiled.anchored if self._compiled else {}
+        assert short_name in anchored, f"No value of {short_name} yet: run the model first"
+        return anchored[short_name]
+
+    def _debugGetPopartIR(self) -> str:
+        """The captured graph as JSON text; in training with the operators that update the weights."""
+        return self._require_compiled().popart_ir(self._device_optimizer)
+
+    def report(self, chip: str = "mk2") -> Any:
+        """Memory per tile, cycles and samples per second of this program on real IPUs.
+
+        Only the emulator has this; PopTorch's own reports come out of its compiler.
+
+        Args:
+            chip: ``mk1``, ``mk2`` or ``bow``.
+
+        Returns:
+            An ``ipu_train.ipumodel.Report``: ``table()``, ``to_json()``, ``fits``, ``plot(path)``.
+
+        Raises:
+            poptorch.Error: not compiled.
+            ValueError: no such chip.
+        """
+        executable = self._require_compiled().executable
+        sent = self._optimizer.sent if self._optimizer is not None else None
+        return cost_report(self._user_model, executable, self._options, sent, chip)
 
 
-def synthetic(tensor: torch.Tensor) -> torch.Tensor:
-    """Generated data in the place of an input: normally distributed, integers and booleans all zero."""
-    return torch.randn_like(tensor) if tensor.is_floating_point() else torch.zeros_like(tensor)
-
-
-def refuse_backward(*args: Any, **kwargs: Any) -> None:
-    """What ``backward`` is on an executor's outputs. Outputs may be pickled, hence a function of the module."""
-    raise createPoptorchError(
-        "backward() cannot be called explicitly on outputs of a PopTorch model. If you're using a trainingModel, the "
-        "backwards pass is performed automatically when invoking the model. If you're using an inferenceModel, you "
-        "should use a trainingModel instead."
-    )
-
-
-if hasattr(torch.serialization, "add_safe_globals"):  # torch.load(weights_only=True) may meet it
-    torch.serialization.add_safe_globals([refuse_backward])
+def load(filename: str, edit_opts_fn: Optional[Callable[[Options], None]] = None) -> PoplarExecutor:
+    """A compiled executor from a file that holds its model; see ``poptorch.load``."""
+    saved = files.read_model(filename)
+    assert saved.model is not None
+    model, options, optimizer = saved.model
+    options.deleteIfExists("ipu_version")
+    if options.connection_type == ConnectionType.Never.value:
+        options.connectionType(ConnectionType.Always)
+    if edit_opts_fn is not None:
+        edit_opts_fn(options)
+    executor = PoplarExecutor(model, options, saved.training, optimizer)
+    executor._restore(saved)
+    return executor

@@ -22,7 +22,7 @@ from ..settings.popart import validateOptions
 from .anchors import Anchor, make_anchors
 from .batching import Batching
 from .devices import uses_ipu_model
-from .executable import Executable, named_state, plain
+from .executable import Executable, find_loss, named_state, plain
 from .float_exceptions import check_node
 from .random import random_states
 from .replica_groups import make_groups
@@ -131,37 +131,37 @@ def compile_model(
     weights = {name: storages[name] for name, _ in user_model.named_parameters()}
     anchors = make_anchors(options, batching, graph, weights)
     log_placement(graph, recorder.stages)
-    executable = Executable(
-        graph,
-        batching,
-        signature_only(arguments),
-        training,
-        [anchor.slot for anchor in anchors if anchor.slot is not None],
-        check_node if options.Precision.floating_point_exceptions else None,
-    )
-    executable.rounding = rounding
+    loss_slot = find_loss(graph) if training else None
     rounding.own_gradients = not recorder.mixes_types
-    executable.fused = fused
-    executable.groups = groups
-    executable.state = storages
-    executable.weights = weights
-    executable.half_weights = [name for name in executable.weights if graph.state[name] in graph.half]
-    executable.parameter_names = {id(host): name for name, host in named_state(user_model)}
-    executable.updated_buffers = recorder.updated_state
-    executable.updated_inputs = recorder.updated_inputs
     once_each = [name for name in recorder.updated_state if graph.state[name] not in recorder.fused_state]
     if fused > 1 and once_each and not options._Emulator.stack_replicas:
         raise createPoptorchError(
             f"Micro-batches cannot be fused: forward updates {', '.join(once_each)} once for each micro-batch."
         )
-    _check_buffers(user_model, executable, options)
+    _check_buffers(user_model, recorder.updated_state, options)
     check_overlap(graph, options, arguments.tensor_names())
     recorder.stages.validate(options, training, hardware=not uses_ipu_model(options))
     if training and recomputes_stages(options):
         graph.stashed = stashed_tensors(
             graph, [graph.state[name] for name in weights if weights[name].requires_grad]
         )
-    executable.build_replicas(options.replication_factor)
+    executable = Executable(
+        graph=graph,
+        batching=batching,
+        signature=signature_only(arguments),
+        loss_slot=loss_slot,
+        keep=[anchor.slot for anchor in anchors if anchor.slot is not None],
+        check=check_node if options.Precision.floating_point_exceptions else None,
+        fused=fused,
+        rounding=rounding,
+        groups=groups,
+        state=storages,
+        weights=weights,
+        half_weights=[name for name in weights if graph.state[name] in graph.half],
+        parameter_names={id(host): name for name, host in named_state(user_model)},
+        updated_buffers=recorder.updated_state,
+        updated_inputs=recorder.updated_inputs,
+    )
     return executable, anchors
 
 
@@ -311,7 +311,7 @@ def _reassigned(before: List[Tuple[str, torch.nn.Module, Dict[str, Any], Dict[st
     return ""
 
 
-def _check_buffers(model: torch.nn.Module, executable: Executable, options: Options) -> None:
+def _check_buffers(model: torch.nn.Module, updated: List[str], options: Options) -> None:
     """With several replicas a buffer that forward updates would differ between them: refuse unless that is asked for.
 
     BatchNorm's own running statistics are let through, as Graphcore's CNN application relies on.
@@ -324,7 +324,7 @@ def _check_buffers(model: torch.nn.Module, executable: Executable, options: Opti
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
         for name, _ in module.named_buffers(recurse=False)
     }
-    refused = [name for name in executable.updated_buffers if name not in native]
+    refused = [name for name in updated if name not in native]
     if refused:
         raise createPoptorchError(
             "PopTorch does not support broadcasting buffers. If your model is able to tolerate buffers becoming out "

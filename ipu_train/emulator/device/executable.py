@@ -1,6 +1,6 @@
 """What a compiled model consists of."""
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -8,7 +8,7 @@ from .._args_parser import Arguments
 from .._impl import createPoptorchError
 from ..capture.graph import Graph
 from ..capture.program import Program
-from ..capture.rounding import make_rounding
+from ..capture.rounding import Rounding
 from .batching import Batching
 from .replica_groups import ReplicaGroups
 
@@ -16,17 +16,25 @@ from .replica_groups import ReplicaGroups
 class Executable:
     """What a compiled model consists of.
 
+    Args:
+        keep: slots whose values a run keeps beside the outputs and the loss.
+        check: called with each node and its result while it runs; None for nothing.
+
     Attributes:
         graph, program: the captured forward and its runnable form.
-        batching: how calls are cut into micro-batches.
-        fused: micro-batches that run as one batch (1: one by one).
+        batching: how calls are cut into micro-batches; it has the number of replicas.
         signature: the arguments it was compiled for, shapes and dtypes only.
-        state: storage of every parameter and buffer by name, as replica 0 holds it.
-        weights: the parameters among them.
-        updated_buffers: names of what forward changes; each replica has its own copy.
-        half_weights: names of parameters that the device stores as float16.
+        loss_slot: of the loss in the graph; None in inference.
+        fused: micro-batches that run as one batch (1: one by one).
         rounding: how results are rounded to float16.
         groups: of replicas, for the parameters that differ between them.
+        state: storage of every parameter and buffer by name, as replica 0 holds it.
+        weights: the parameters among them.
+        half_weights: names of parameters that the device stores as float16.
+        parameter_names: by ``id`` of the host's tensor.
+        updated_buffers: names of what forward changes; each replica has its own copy.
+        updated_inputs: indices of inputs that forward changes in place.
+        replica_state: storage of each replica, in the order of the graph.
     """
 
     def __init__(
@@ -34,35 +42,40 @@ class Executable:
         graph: Graph,
         batching: Batching,
         signature: Arguments,
-        training: bool,
-        keep: Sequence[int] = (),
-        check: Optional[Any] = None,
+        loss_slot: Optional[int],
+        keep: Sequence[int],
+        check: Optional[Callable[..., None]],
+        fused: int,
+        rounding: Rounding,
+        groups: Dict[str, ReplicaGroups],
+        state: Dict[str, torch.Tensor],
+        weights: Dict[str, torch.Tensor],
+        half_weights: List[str],
+        parameter_names: Dict[int, str],
+        updated_buffers: List[str],
+        updated_inputs: List[int],
     ) -> None:
         self.graph = graph
         self.batching = batching
         self.signature = signature
-        self.training = training
-        self.loss_slot = _loss_slot(graph) if training else None
-        self.program = Program(graph, list(keep) + ([self.loss_slot] if training else []), check)
-        self.fused = 1
-        self.state: Dict[str, torch.Tensor] = {}
-        self.weights: Dict[str, torch.Tensor] = {}
-        self.half_weights: List[str] = []
-        self.updated_buffers: List[str] = []
-        self.updated_inputs: List[int] = []
-        self.replica_state: List[List[torch.Tensor]] = []
-        self.parameter_names: Dict[int, str] = {}
-        self.groups: Dict[str, ReplicaGroups] = {}
-        self.rounding = make_rounding(False)
-
-    def build_replicas(self, replicas: int) -> None:
-        """State lists in the order of the graph; buffers that forward updates are held once per replica."""
+        self.training = loss_slot is not None
+        self.loss_slot = loss_slot
+        self.program = Program(graph, list(keep) + ([] if loss_slot is None else [loss_slot]), check)
+        self.fused = fused
+        self.rounding = rounding
+        self.groups = groups
+        self.state = state
+        self.weights = weights
+        self.half_weights = half_weights
+        self.parameter_names = parameter_names
+        self.updated_buffers = updated_buffers
+        self.updated_inputs = updated_inputs
         self.replica_state = [
             [
-                value.detach().clone() if replica and name in self.updated_buffers else value
-                for name, value in self.state.items()
+                value.detach().clone() if replica and name in updated_buffers else value
+                for name, value in state.items()
             ]
-            for replica in range(replicas)
+            for replica in range(batching.replicas)
         ]
 
     def state_of(self, replica: int) -> List[torch.Tensor]:
@@ -120,7 +133,12 @@ def named_state(model: torch.nn.Module) -> List[Tuple[str, torch.Tensor]]:
     return list(model.named_parameters()) + list(model.named_buffers())
 
 
-def _loss_slot(graph: Graph) -> int:
+def find_loss(graph: Graph) -> int:
+    """The slot of the graph's one loss.
+
+    Raises:
+        poptorch.Error: there is none, or more than one.
+    """
     try:
         slot = graph.loss_slot()
     except ValueError as error:

@@ -142,7 +142,9 @@ class ModelOptimizer:
         """From now on the user's optimizer reads its state from this device."""
         if not isinstance(self.host, Optimizer) or self.device is None:
             return
-        this = weakref.ref(self)  # an optimizer must not keep the device's alive when the executor was dropped
+        this = weakref.ref(
+            self
+        )  # an optimizer must not keep the device's alive when the executor was dropped
 
         def read() -> None:
             alive = this()

@@ -1,15 +1,19 @@
-"""Weights and buffers on their way between the host and the device.
+"""Weights, buffers and optimizer state on their way between the host and the device.
 
-Source: PopTorch 3.4 user guide, "PoplarExecutor": the device has copies of its own, written when a model is compiled or
-attached, and read back when somebody looks.
+Source: PopTorch 3.4 user guide, "PoplarExecutor" and "Optimizers": the device has copies of its own, written when a
+model is compiled or attached, and read back when somebody looks.
 """
 
-from typing import Dict, Iterable, Optional
+from typing import Any, Dict, Optional
 
 import torch
 
-from .._logging import logger
+from .._impl import createPoptorchError
+from ..poptorch_core import createError
 from .executable import Executable
+from .optimizer import ModelOptimizer
+
+NOT_COMPILED = "Model has not been compiled or has been destroyed. Call the model or compile() first."
 
 
 class DeviceWeights:
@@ -17,38 +21,66 @@ class DeviceWeights:
 
     Args:
         model: the module; its tensors are the host's.
+        options: of the executor.
+        optimizer: whose state goes up together with the weights; None in inference.
 
     Attributes:
         executable: holds the copies; None while nothing is compiled.
+        attached: whether the device is there.
         stale: training has changed the device's weights since the host's were written.
         updates: how often the device's weights have changed.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, options: Any, optimizer: Optional[ModelOptimizer]) -> None:
         self.executable: Optional[Executable] = None
+        self.attached = False
         self.stale = False
         self.updates = 0
-        self._model = model
+        self._model, self._options, self._optimizer = model, options, optimizer
         self._followed: Dict[int, int] = {}
 
-    def to_device(self, only: Optional[Iterable[str]] = None) -> None:
-        """Overwrite the device's copies, or those of these names, with the host's."""
-        if only is None:
-            self.stale = False
-        self._compiled().upload_state(self._model, only=only)
-
-    def to_host(self) -> None:
-        """Write the device's copies into the module's own tensors, in place."""
+    def upload(self) -> None:
+        """Host weights and buffers, then optimizer hyper-parameters and any state that was loaded, to the device."""
+        executable = self._compiled()
         self.stale = False
-        self._compiled().download_state(self._model)
+        executable.upload_state(self._model)
+        if self._optimizer is not None:
+            self._optimizer.upload(executable)
 
-    def to_host_if_stale(self) -> bool:
-        """Fetch the weights when training has changed them since; tells whether it did."""
-        if not self.stale or self.executable is None:
-            return False
-        logger.debug("Implicit copyWeightsToHost()")
-        self.to_host()
-        return True
+    def copyWeightsToDevice(self) -> None:
+        """Overwrite the device's weights and buffers with the host's.
+
+        Raises:
+            poptorch.Error: nothing is compiled, or the device is detached (attaching copies the weights anyway).
+        """
+        executable = self._on_device("copyWeightsToDevice")
+        self.stale = False
+        if self._optimizer is not None:
+            self._optimizer.refresh()  # goes up together with the weights, so it is read first
+        executable.upload_state(self._model)
+        self.updates += 1
+
+    def copyWeightsToHost(self) -> None:
+        """Write the device's weights and buffers into the module's own tensors, in place.
+
+        Raises:
+            poptorch.Error: nothing is compiled, or the device is detached (detaching has fetched the weights).
+        """
+        executable = self._on_device("copyWeightsToHost")
+        self.stale = False
+        executable.download_state(self._model)
+
+    def copyNamedBuffersToDevice(self) -> None:
+        """Upload the buffers named in ``Options.updatableNamedBuffers``."""
+        executable = self._on_device("copyNamedBuffersToDevice")
+        names = self._options._updatable_named_buffers
+        if not names:
+            raise createPoptorchError(
+                "copyNamedBuffersToDevice() needs Options.updatableNamedBuffers([...]) to name the buffers to update."
+            )
+        if self._optimizer is not None:
+            self._optimizer.refresh()
+        executable.upload_state(self._model, only=names)
 
     def trained(self, updates: int) -> None:
         """The device has made so many weight updates."""
@@ -67,5 +99,17 @@ class DeviceWeights:
             self.executable.upload_state(self._model)
 
     def _compiled(self) -> Executable:
-        assert self.executable is not None, "nothing is compiled"
+        if self.executable is None:
+            raise createPoptorchError(NOT_COMPILED)
         return self.executable
+
+    def _on_device(self, what: str) -> Executable:
+        """Programs that move weights run on the device, which has to be there."""
+        executable = self._compiled()
+        if not self.attached:
+            raise createError(
+                f"{what}() runs a program on the device, and the model is detached from it. Call attachToDevice() "
+                "first.",
+                type="poplar_error",
+            )
+        return executable

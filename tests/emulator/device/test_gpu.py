@@ -52,7 +52,7 @@ def test_a_training_is_that_of_the_cpu(optimizer, norm, fuse):
     assert largest_difference(model, reference) < 1e-4
     for got, expected in zip(model.buffers(), reference.buffers()):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    states = [e._optimizer.state_dict()["ipu_state"] for e in (on_gpu, on_cpu)]
+    states = [e._optimizer.host.state_dict()["ipu_state"] for e in (on_gpu, on_cpu)]
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name], rtol=0, atol=1e-3, msg=name)
