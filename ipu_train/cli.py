@@ -79,13 +79,18 @@ def _train(arguments: List[str]) -> int:
     parser.add_argument("--version", action="version", version=f"ipu-train {__version__}")
     options = parser.parse_intermixed_args(_with_resume(arguments))
 
+    from . import early_checks
     from .config import load
+    from .training import run_folder
     from .training.signals import ExitAtOnce
 
     with ExitAtOnce():
         resolved = load(options.config, options.overrides)
+        early_checks.check(resolved)
         if _lists_splits(resolved):
             return DONE
+        run_folder.place(resolved, options.resume)  # torch takes seconds to import; a folder's refusal does not
+        early_checks.check_network(resolved)
         from .trainer import train
 
         return train(resolved, resume=options.resume).status

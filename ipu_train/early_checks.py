@@ -1,19 +1,192 @@
-"""What a configuration and the file system tell before anything is loaded, opened or built."""
+"""What a configuration and the file system tell before anything is loaded, opened or built.
+
+:func:`check` imports neither torch nor numpy, so that a mistake is answered at once.
+"""
+
+import os
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional
 
 from .config import Resolved
+from .config.data import Downloaded, Generated, ImageFolder, Synthetic
+
+# A network with more parameters than this is a typing error: 8 GB of weights, and the largest recipe has 45 million.
+MOST_PARAMETERS = 2**31
+
+
+class Known(NamedTuple):
+    """What is known of a source before it is opened: images, of those for training, channels, side in pixels."""
+
+    images: int
+    training: int
+    channels: int
+    side: int
+
+
+_DOWNLOADED: Dict[str, Known] = {
+    "cifar10": Known(60_000, 50_000, 3, 32),
+    "cifar100": Known(60_000, 50_000, 3, 32),
+    "fashion_mnist": Known(70_000, 60_000, 1, 28),
+}
+_DIGITS = Known(1_797, 1_797, 1, 8)
+
+
+def check(resolved: Resolved) -> None:
+    """Refuse what needs no torch to be refused: folders and files that are not there, and sizes beyond this machine.
+
+    Raises:
+        ConfigError: with the place where the value is written.
+    """
+    _check_paths(resolved)
+    _check_batches(resolved)
+    _check_memory(resolved)
+
+
+def _check_paths(resolved: Resolved) -> None:
+    config = resolved.config
+    if isinstance(config.data, ImageFolder):
+        _check_image_folder(resolved, config.data)
+    if isinstance(config.data, Downloaded) and config.data.path is not None:
+        _check_folder_can_be(resolved, "data.path", config.data.path)
+    if config.model.weights is not None and not Path(config.model.weights).expanduser().exists():
+        raise resolved.error("model.weights", f"{config.model.weights}: there is no such file or folder")
+    for path, value in (
+        ("run_dir", config.run_dir),
+        ("device.executable_cache", config.device.executable_cache),
+    ):
+        if value is not None:
+            _check_folder_can_be(resolved, path, value)
+
+
+def _check_image_folder(resolved: Resolved, data: ImageFolder) -> None:
+    root = Path(data.path).expanduser()
+    if not root.exists():
+        raise resolved.error(
+            "data.path", f"{data.path}: there is no such folder; set data.path to the folder of the images"
+        )
+    if not root.is_dir():
+        raise resolved.error(
+            "data.path",
+            f"{data.path}: is a file; data.path takes the folder that holds one sub-folder a class",
+        )
+    for key, name in (("train_split", data.train_split), ("validation_split", data.validation_split)):
+        if name is not None and not (root / name).is_dir():
+            raise resolved.error(f"data.{key}", f"{root / name}: there is no such folder")
+
+
+def _check_folder_can_be(resolved: Resolved, path: str, value: str) -> None:
+    """A folder that is there or can be made; a file in its way, or a place without permission, is refused."""
+    folder = Path(value).expanduser()
+    there = next(above for above in (folder, *folder.absolute().parents) if os.path.lexists(str(above)))
+    if not there.is_dir():
+        what = "is a file" if there == folder else f"{there} is a file, so no folder can be made in it"
+        raise resolved.error(path, f"{value}: {what}; name a folder")
+    if not os.access(str(there), os.W_OK | os.X_OK):
+        raise resolved.error(path, f"{value}: nothing can be written in {there}; choose another folder")
+
+
+def known_images(resolved: Resolved) -> Optional[Known]:
+    """Counts and shape of the images, where the configuration tells them."""
+    data = resolved.config.data
+    if isinstance(data, (Generated, Synthetic)):
+        return Known(data.length, data.length, data.channels, data.image_size)
+    if isinstance(data, ImageFolder):
+        return None
+    known = _DOWNLOADED.get(data.name, _DIGITS)
+    return known._replace(side=data.image_size or known.side)
+
+
+def _check_batches(resolved: Resolved) -> None:
+    """The training images fill one call of the device."""
+    known, training = known_images(resolved), resolved.config.training
+    if known is None:
+        return
+    call = resolved.config.global_batch_size * training.device_iterations
+    if call > known.training:
+        sizes = {
+            "micro_batch_size": training.micro_batch_size,
+            "gradient_accumulation": training.gradient_accumulation,
+            "replicas": training.replicas,
+            "device_iterations": training.device_iterations,
+        }
+        largest = max(sizes, key=lambda name: sizes[name])
+        product = " x ".join(f"{name} {size}" for name, size in sizes.items())
+        raise resolved.error(
+            f"training.{largest}",
+            f"the {known.training:,} images do not fill one call of the device, which takes {call:,}: "
+            f"{product}; lower one of them",
+        )
+
+
+def _check_memory(resolved: Resolved) -> None:
+    """The images, and those of one call, fit in this machine's memory."""
+    memory = _memory()
+    if memory is None:
+        return
+    config, data = resolved.config, resolved.config.data
+    known = known_images(resolved)
+    side = data.side if isinstance(data, ImageFolder) else known.side if known is not None else 0
+    channels = 3 if known is None else known.channels
+    one = channels * side * side  # bytes of an image
+    if isinstance(data, Generated):
+        held, what = 8 * data.num_classes * one, f"{data.num_classes:,} classes"
+    elif isinstance(data, Synthetic):
+        held, what = 2 * 64 * one, "noise images"
+    elif known is not None:
+        held, what = known.images * one, f"{known.images:,} images"
+    else:
+        held, what = 0, ""
+    if held > memory:
+        key = "num_classes" if isinstance(data, Generated) and data.num_classes > side else "image_size"
+        raise resolved.error(
+            f"data.{key}",
+            f"{what} of {side} x {side} pixels take {_gb(held)}; this machine has {_gb(memory)}",
+        )
+    iterations = max(config.validation.device_iterations or 1, config.ipus_per_replica)
+    calls = (
+        ("training", config.global_batch_size * config.training.device_iterations),
+        ("validation", config.validation_micro_batch_size * config.training.replicas * iterations),
+    )
+    for section, images in calls:
+        needed = 4 * images * one  # as float32 in the network's first layer
+        if needed > memory and (section == "training" or config.validation.every_epochs):
+            raise resolved.error(
+                f"{section}.micro_batch_size",
+                f"one call of the device takes {images:,} images of {side} x {side} pixels, {_gb(needed)} as float32; "
+                f"this machine has {_gb(memory)}",
+            )
+
+
+def _memory() -> Optional[int]:
+    """Bytes of this machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.0f} GB"
+
+
+def needs_the_network(resolved: Resolved) -> bool:
+    """Whether something is set that only the network can judge: options in range, groups that divide channels."""
+    model = resolved.config.model
+    return bool(model.options) or any(
+        value is not None for value in (model.norm_groups, model.norm_group_size, model.train_only)
+    )
 
 
 def check_network(resolved: Resolved) -> None:
     """Build the network without memory for its weights where only that tells whether it can be built.
 
-    Names, kinds of options and what norms take are checked with the configuration; groups that do not divide channels
-    and options out of their range are known to the network alone. Without either, torch is not even imported.
+    Names, kinds of options and what norms take are checked with the configuration. Where nothing else is set, torch is
+    not even imported.
 
     Raises:
-        ConfigError: options or groups that the network cannot have.
+        ConfigError: options or groups that the network cannot have, or a network beyond any memory.
     """
-    model = resolved.config.model
-    if not model.options and model.norm_groups is None and model.norm_group_size is None:
+    if not needs_the_network(resolved):
         return
     import torch
 
@@ -21,5 +194,13 @@ def check_network(resolved: Resolved) -> None:
     from .planning import images_of
 
     images = images_of(resolved)
-    with torch.device("meta"):
-        build_network(resolved, model.num_classes or images.classes, images.channels)
+    try:
+        with torch.device("meta"):
+            network = build_network(
+                resolved, resolved.config.model.num_classes or images.classes, images.channels
+            )
+    except RuntimeError as error:  # sizes that overflow torch's integers
+        raise resolved.error("model.options", f"torch cannot build this network: {error}") from error
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    if parameters > MOST_PARAMETERS:
+        raise resolved.error("model.options", f"make a network of {parameters:,} parameters; make it smaller")

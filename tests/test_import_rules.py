@@ -36,7 +36,7 @@ HOUSE = {
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
     "commands": "config early_checks models network optim training",
-    "cli": "_version commands config inspect planning sweep trainer training tune",
+    "cli": "_version commands config early_checks inspect planning sweep trainer training tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

@@ -60,6 +60,9 @@ class Resolved(NamedTuple):
         """
         origin = self.origins.get(path, DEFAULT)
         place = str(self.source) if origin == DEFAULT else origin
+        if origin == OVERRIDE:
+            written = [text for text in self.overrides if path.startswith(text.partition("=")[0].strip())]
+            place = f'override "{written[-1]}"' if written else origin
         return ConfigError([Problem(place, path, message)])
 
 

@@ -76,7 +76,7 @@ class ModelConfig(Section):
         "in the paper, or exactly (closed form, or Gauss-Hermite).",
     )
     proxy_norm_quantiles: Optional[int] = Field(
-        None, ge=2, le=100_000, description="Number of quantiles of expectation quantiles. null: 200."
+        None, ge=2, le=10_000, description="Number of quantiles of expectation quantiles. null: 200."
     )
     proxy_norm_statistics: Literal["per_micro_batch", "per_update"] = Field(
         "per_micro_batch",

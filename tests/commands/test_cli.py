@@ -40,7 +40,7 @@ def test_bad_input_is_one_message_and_status_2(arguments, said, capsys, tmp_path
 def test_an_unwritable_run_folder_is_named(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert cli.main(["--config", "quickstart", f"run_dir={tmp_path / 'file' / 'run'}"]) == 2
-    assert "Cannot make the run folder" in capsys.readouterr().err
+    assert "is a file, so no folder can be made in it" in capsys.readouterr().err
 
 
 def test_config_prints_every_value_with_its_origin(capsys):
