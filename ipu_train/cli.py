@@ -89,7 +89,9 @@ def _train(arguments: List[str]) -> int:
         early_checks.check(resolved)
         if _lists_splits(resolved):
             return DONE
-        run_folder.place(resolved, options.resume)  # torch takes seconds to import; a folder's refusal does not
+        run_folder.place(
+            resolved, options.resume
+        )  # torch takes seconds to import; a folder's refusal does not
         early_checks.check_network(resolved)
         from .trainer import train
 

@@ -23,12 +23,17 @@ class Problem(NamedTuple):
         return ": ".join(part for part in (self.place, self.path, self.message) if part)
 
 
+_SHOWN = 100  # nobody reads more
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used. ``str(error)`` is one line a problem, in the file's order."""
 
     def __init__(self, problems: Iterable[Problem]):
         self.problems: List[Problem] = sorted(problems, key=lambda problem: problem.line)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        shown = [str(problem) for problem in self.problems[:_SHOWN]]
+        more = len(self.problems) - len(shown)
+        super().__init__("\n".join([*shown, *([f"and {more:,} more"] if more else [])]))
 
 
 def nearest(name: str, names: Iterable[str]) -> Optional[str]:

@@ -9,6 +9,7 @@ from .errors import ConfigError, Problem, suggestion
 from .reader import MOST_CHARACTERS
 
 _MOST_BYTES = 4 * MOST_CHARACTERS  # UTF-8 needs at most four for a character
+_FAMILIES = "families/"  # what recipes share
 _ENDINGS = (".yaml", ".yml")
 
 
@@ -28,7 +29,8 @@ def builtin_names() -> List[str]:
 def _builtin(name: str) -> Optional[Path]:
     """The file of the recipe of that name, with or without its ending; None where there is none."""
     path = builtin_folder() / (name if name.endswith(_ENDINGS) else name + ".yaml")
-    return path if _is_bare(name) and _is_file(path) else None
+    inside = _is_bare(name[len(_FAMILIES) :] if name.startswith(_FAMILIES) else name)
+    return path if inside and _is_file(path) else None
 
 
 def _is_bare(text: str) -> bool:
