@@ -4,6 +4,7 @@ Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
 import argparse
+import os
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
@@ -19,6 +20,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 
     0 done, 2 bad input, 3 does not fit, 4 diverged, 129, 130 or 143 stopped by a signal.
     """
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how to complete a line
+        from .commands.completion import answer
+
+        answer()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     command = COMMANDS.get(name)
@@ -65,7 +70,7 @@ def _train(arguments: List[str]) -> int:
     parser = _parser(
         "",
         "Train a batch-independent CNN through PopTorch, on IPUs or on the embedded emulator.\n\n"
-        "commands:\n" + "\n".join(f"  ipu-train {name:<8} {COMMAND_HELP[name]}" for name in COMMANDS),
+        "commands:\n" + "\n".join(f"  ipu-train {name:<10} {COMMAND_HELP[name]}" for name in COMMANDS),
     )
     parser.add_argument(
         "--resume",
@@ -188,6 +193,18 @@ def _average(arguments: List[str]) -> int:
     return average(arguments)
 
 
+def _completion(arguments: List[str]) -> int:
+    from .commands.completion import main as completion
+
+    return completion(arguments)
+
+
+def _init(arguments: List[str]) -> int:
+    from .commands.init import main as init
+
+    return init(arguments)
+
+
 def _sweep(arguments: List[str]) -> int:
     from .sweep.command import main as sweep
 
@@ -208,7 +225,9 @@ def _tune(arguments: List[str]) -> int:
 
 COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "average": _average,
+    "completion": _completion,
     "config": _config,
+    "init": _init,
     "inspect": _inspect,
     "models": _models,
     "plan": _plan,
@@ -217,7 +236,9 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
 }
 COMMAND_HELP = {
     "average": "average the weights of several checkpoints",
+    "completion": "make a shell complete commands, recipes and keys",
     "config": "print the resolved configuration; explain keys; JSON Schema for editors",
+    "init": "ask five questions and write a configuration that runs",
     "inspect": "what norms do to activations: power terms by depth, batch dependence",
     "models": "list models and norms; show the layers of one",
     "plan": "predict memory per tile and cycles on an IPU",

@@ -22,6 +22,10 @@ _KINDS: Dict[str, Any] = {
 }
 
 
+# Beyond these lies a typing error and a machine without memory; what is too small the networks know.
+LARGEST = {"width": 64, "depth": 32, "expansion": 1024, "groups": 2**16, "group_width": 2**16}
+
+
 def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(float(value))
@@ -49,9 +53,13 @@ class OptionKind(NamedTuple):
         return _KINDS[self.kind][0]
 
     def complaint(self, value: Any) -> Optional[str]:
-        """What is wrong with the type of a value; None when nothing is."""
-        if (value is None and self.takes_none) or _KINDS[self.kind][1](value):
+        """What is wrong with the type or the size of a value; None when nothing is."""
+        if value is None and self.takes_none:
             return None
+        if _KINDS[self.kind][1](value):
+            most = LARGEST.get(self.name)
+            beyond = most is not None and value > most
+            return f"{self.name} is {value:g}; it must be at most {most}" if beyond else None
         shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
         return f"{self.name} must be {self.words}; got {shown}"
 
