@@ -14,12 +14,12 @@ instance norm has P3 = 1 alone.
 All four follow from the sums over images of mu, mu^2, sigma and sigma^2, which add up over micro-batches and replicas.
 """
 
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from .frn import FilterResponseNorm
 from .norm_layers import ChannelAffine, NormActivation
 
 MOMENTS = 4  # sums of mu, mu^2, sigma, sigma^2
@@ -40,9 +40,19 @@ class Powers(NamedTuple):
 
 def image_moments(y: torch.Tensor) -> torch.Tensor:
     """mu, mu^2, sigma and sigma^2 of each image and channel: [N, C, H, W] to [N, 4, C], at least float32."""
-    y = y.to(torch.promote_types(y.dtype, torch.float32)).flatten(2)
-    mean = y.mean(2)
-    variance = (y - mean.unsqueeze(2)).square().mean(2)
+    return _moments(*_mean_and_variance(y))
+
+
+def _mean_and_variance(x: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Of each image and channel, over its pixels: two [N, C], at least float32."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)
+    mean = x.mean(2)
+    centred = x - mean.unsqueeze(2)
+    # torch.var_mean, and a second tensor of full size, take ten times as long on a CPU
+    return mean, centred.mul_(centred).mean(2)
+
+
+def _moments(mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     return torch.stack((mean, mean.square(), variance.sqrt(), variance), dim=1)
 
 
@@ -82,13 +92,14 @@ class PowerStatistics:
     Args:
         per_image: keep images apart, [N, 4, sum of C], as an emulator that runs micro-batches together needs its
             outputs; else their sums, [1, 4, sum of C].
+        micro_batch_size: images that batch norm sees at once, where the network gets more; None for all it gets.
 
     Attributes:
         names: of the norms, in the order of the network's modules.
         places: name and channels of each norm in the order of execution, known once the network was run or traced.
     """
 
-    def __init__(self, network: nn.Module, per_image: bool = False):
+    def __init__(self, network: nn.Module, per_image: bool = False, micro_batch_size: Optional[int] = None):
         self.per_image = per_image
         self.names: List[str] = []
         self.places: List[Tuple[str, int]] = []
@@ -100,7 +111,8 @@ class PowerStatistics:
             is_site = isinstance(module, NormActivation)
             if is_site or (isinstance(module, ChannelAffine) and id(module) not in inside):
                 self.names.append(name)
-                hook = _Recorder(name, module.norm if is_site else module, self._found, self._recording)
+                norm = module.norm if is_site else module
+                hook = _Recorder(name, norm, micro_batch_size, self._found, self._recording)
                 self._handles.append(module.register_forward_pre_hook(hook))
 
     def start(self) -> None:
@@ -131,15 +143,23 @@ class _Recorder:
     """Adds the moments of a norm's output to ``found`` whenever its input is at hand."""
 
     def __init__(
-        self, name: str, norm: nn.Module, found: List[Tuple[str, torch.Tensor]], recording: List[bool]
+        self,
+        name: str,
+        norm: nn.Module,
+        micro_batch_size: Optional[int],
+        found: List[Tuple[str, torch.Tensor]],
+        recording: List[bool],
     ):
-        self.name, self.norm, self.found, self.recording = name, norm, found, recording
+        self.name, self.norm, self.micro_batch_size = name, norm, micro_batch_size
+        self.found, self.recording = found, recording
 
     def __call__(self, module: nn.Module, arguments: Sequence[torch.Tensor]) -> None:
         if not self.recording[0]:
             return
         with torch.no_grad():
-            self.found.append((self.name, image_moments(without_affine(self.norm, arguments[0].detach()))))
+            before = _mean_and_variance(arguments[0].detach())
+            after = normalised(self.norm, *before, self.micro_batch_size)
+            self.found.append((self.name, _moments(*after)))
 
 
 @torch.no_grad()
@@ -160,13 +180,50 @@ def site_powers(model: nn.Module, images: torch.Tensor) -> Dict[str, Powers]:
     return statistics.powers(moments, images.shape[0])
 
 
-def without_affine(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The output of the norm for x, before any affine step, leaving running statistics alone."""
+def normalised(
+    norm: nn.Module, mean: torch.Tensor, variance: torch.Tensor, micro_batch_size: Optional[int] = None
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of each image and channel after the norm, before any affine step, from those before it.
+
+    A norm shifts and scales what lies in one of its regions, so both follow without a pass over the tensor.
+
+    Args:
+        mean, variance: [N, C], of the norm's input.
+        micro_batch_size: images that batch norm sees at once, where the batch holds more; None for all of them.
+    """
+    images, channels = mean.shape
     if isinstance(norm, nn.BatchNorm2d):
         if not norm.training:
-            return F.batch_norm(x, norm.running_mean, norm.running_var, training=False, eps=norm.eps)
-        parts = x.chunk(getattr(norm, "groups", 1))  # of synchronised replicas
-        normalised = [F.batch_norm(part, None, None, training=True, eps=norm.eps) for part in parts]
-        return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
-    ones = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
-    return norm.forward(x, ones, torch.zeros_like(ones))
+            return _scaled(mean, variance, norm.running_mean, norm.running_var, norm.eps)
+        groups = getattr(norm, "groups", 1)  # of synchronised replicas
+        size = images // groups if micro_batch_size is None or _synchronises(norm) else micro_batch_size
+        shape = (images // size, size, channels)
+        mean, variance = mean.reshape(shape), variance.reshape(shape)
+        found = _scaled(mean, variance, *_pooled(mean, variance, 1), norm.eps)
+    elif isinstance(norm, nn.GroupNorm):
+        shape = (images, norm.num_groups, channels // norm.num_groups)
+        mean, variance = mean.reshape(shape), variance.reshape(shape)
+        found = _scaled(mean, variance, *_pooled(mean, variance, 2), norm.eps)
+    elif isinstance(norm, FilterResponseNorm):
+        found = _scaled(mean, variance, 0.0, variance + mean.square(), norm.eps)
+    else:  # none
+        return mean, variance
+    return found[0].reshape(images, channels), found[1].reshape(images, channels)
+
+
+def _synchronises(norm: nn.Module) -> bool:
+    return getattr(norm, "needs_stacked_replicas", False)
+
+
+def _pooled(mean: torch.Tensor, variance: torch.Tensor, dim: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance over all pixels of regions of equal size that are put together along ``dim``."""
+    whole = mean.mean(dim, keepdim=True)
+    return whole, variance.mean(dim, keepdim=True) + (mean - whole).square().mean(dim, keepdim=True)
+
+
+def _scaled(
+    mean: torch.Tensor, variance: torch.Tensor, centre: Any, spread: torch.Tensor, eps: float
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance after subtracting ``centre`` and dividing by the root of ``spread + eps``."""
+    inverse = 1.0 / (spread + eps)
+    return (mean - centre) * inverse.sqrt(), variance * inverse

@@ -105,7 +105,11 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
     validation_options = device.validation_options(poptorch, config)
     mixing = Mixing(config.training, source.image_size) if mixes_images(config) else None
     # the emulator takes outputs of micro-batches that it runs together apart again, image by image
-    powers = PowerStatistics(network, per_image=fused or stacked) if config.logging.inspect_every else None
+    powers = None
+    if config.logging.inspect_every:
+        powers = PowerStatistics(
+            network, per_image=fused or stacked, micro_batch_size=config.training.micro_batch_size
+        )
     training_program = TrainingProgram(
         poptorch, normalise, network, config.training.label_smoothing, mixing, powers
     )

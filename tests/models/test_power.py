@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ipu_train import models
-from ipu_train.models.power import PowerStatistics, power_decomposition, site_powers
+from ipu_train.models.norms import Norms
+from ipu_train.models.power import (
+    PowerStatistics,
+    image_moments,
+    normalised,
+    power_decomposition,
+    site_powers,
+)
 
 
 def test_the_four_terms_sum_to_the_second_moment():
@@ -92,3 +99,27 @@ def test_layer_norms_terms_are_those_of_a_computation_in_float64():
     ]  # fmt: skip
     found = next(iter(site_powers(model, x).values()))
     assert [t.item() for t in found] == pytest.approx([t.item() for t in expected], abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["batch", "sync_batch", "group", "layer", "instance", "frn", "none"])
+@pytest.mark.parametrize("training", [True, False])
+def test_what_follows_from_a_norms_input_is_what_the_norm_gives(kind, training):
+    """The moments of the norm's own output, without an affine step, in float64."""
+    torch.manual_seed(0)
+    norm = Norms(kind, groups=2, eps=1e-3).before_addition(6).double().train(training)
+    x = torch.randn(8, 6, 5, 5, dtype=torch.float64) * 3 + 2 * torch.randn(1, 6, 1, 1, dtype=torch.float64)
+    if hasattr(norm, "running_mean"):
+        norm.running_mean.copy_(torch.randn(6))
+    expected = image_moments(norm(x))
+    x_variance, x_mean = torch.var_mean(x, dim=(2, 3), unbiased=False)
+    mean, variance = normalised(norm, x_mean, x_variance)
+    torch.testing.assert_close(torch.stack((mean, variance.sqrt()), 1), expected[:, [0, 2]])
+
+
+def test_batch_norm_of_several_micro_batches_in_one_batch_sees_each_alone():
+    norm = Norms("batch").before_addition(3).double().train()
+    x = torch.randn(8, 3, 4, 4, dtype=torch.float64)
+    expected = image_moments(torch.cat([norm(part) for part in x.split(2)]))
+    variance, mean = torch.var_mean(x, dim=(2, 3), unbiased=False)
+    mean, _ = normalised(norm, mean, variance, micro_batch_size=2)
+    torch.testing.assert_close(mean, expected[:, 0])
