@@ -1,0 +1,282 @@
+"""The README's section "What the norms do", from recorded trainings: table, sentences and picture, by one command.
+
+    python scripts/what_the_norms_do.py            # scripts/results/cifar10_trainings/*.json
+    python scripts/what_the_norms_do.py --check    # whether README and picture's table are those of the recorded runs
+    python scripts/what_the_norms_do.py --runs runs/imagenet/* --picture imagenet.png   # run folders of ipu-train
+
+The recorded runs are those of ``scripts/cifar10_trainings.py``. Trainings are compared only where model, image size,
+epochs and regularisation agree; the README shows the longest ones that every norm has. With ``--runs`` the same table
+and picture are made of run folders, for example those of the recipes resnet50v2_bn, resnet50v2_gn, resnet50v2_gn_pn and
+resnet50v2_ln_pn, and nothing of the repository changes.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RECORDED = REPOSITORY / "scripts" / "results" / "cifar10_trainings"
+DOCUMENT = REPOSITORY / "scripts" / "results" / "cifar10_trainings.md"
+PICTURE = REPOSITORY / "scripts" / "results" / "what_the_norms_do.png"
+README = REPOSITORY / "README.md"
+BEGIN, END = "<!-- norms: written by scripts/what_the_norms_do.py -->", "<!-- end of norms -->"
+ORDER = ["batch", "group+pn", "layer+pn", "group", "layer", "instance"]
+NAMES = {
+    "batch": "Batch Norm", "group": "Group Norm", "layer": "Layer Norm", "instance": "Instance Norm",
+    "group+pn": "Group Norm + Proxy Norm", "layer+pn": "Layer Norm + Proxy Norm",
+}  # fmt: skip
+PREFACE = """\
+# CIFAR-10 trainings of ResNet-20 v2
+
+What `scripts/cifar10_trainings.py` recorded in `cifar10_trainings/`, one file for each run with its settings, versions,
+and loss and accuracy of each epoch. All 50,000 training images, global batch 128, Nesterov's momentum, weight decay
+5e-4 on weights and proxy parameters only, one epoch of warm-up, cosine to 0; learning rates 0.4 (Batch Norm), 0.3
+(Group Norm, 4 channels a group) and 0.2 (Layer Norm), the same with and without Proxy Norm. Accuracy over the 10,000
+test images after the last epoch: mean ± standard deviation (number of seeds). One CPU thread; the emulator.
+
+    python scripts/cifar10_trainings.py --data FOLDER --image-size SIDE --epochs EPOCHS --seeds 0,1,2
+    python scripts/what_the_norms_do.py
+"""
+COLOURS = {
+    "batch": "#E69F00",
+    "group+pn": "#0072B2",
+    "layer+pn": "#009E73",
+    "group": "#56B4E9",
+    "layer": "#CC79A7",
+}
+
+
+def recorded_runs(folder):
+    runs = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    return [{**run, "model": run["recipe"].split("_")[1]} for run in runs]
+
+
+def run_of_folder(folder):
+    """A run folder in the form of a recorded run; None while it is not finished."""
+    from cifar10_trainings import by_epoch
+
+    from ipu_train import config
+
+    read = config.load(folder / "config.yaml").config
+    metrics = folder / "metrics.jsonl"
+    epochs = by_epoch([json.loads(line) for line in metrics.read_text("utf-8").splitlines()])
+    if not epochs or epochs[-1]["epoch"] != read.training.epochs or "validation_accuracy" not in epochs[-1]:
+        print(f"{folder}: not finished, left out", file=sys.stderr)
+        return None
+    training = read.training
+    mixed = training.mixup_alpha or training.cutmix_lambda < 1 or training.label_smoothing
+    extra = f"mixup {training.mixup_alpha:g}, CutMix {training.cutmix_lambda:g}, smoothing {training.label_smoothing:g}"
+    return {
+        "norm": read.model.norm + ("+pn" if read.model.proxy_norm else ""), "model": read.model.name,
+        "micro_batch_size": training.micro_batch_size, "seed": training.seed, "epochs": training.epochs,
+        "image_size": read.data.image_size, "regularisation": extra if mixed else "none",
+        "accuracy": epochs[-1]["validation_accuracy"], "by_epoch": epochs,
+    }  # fmt: skip
+
+
+def groups_of(runs):
+    """(model, image size, epochs, regularisation) -> (norm, micro-batch) -> runs, the longest trainings last."""
+    groups = {}
+    for run in runs:
+        key = (run["model"], run["image_size"] or 0, run["epochs"], run["regularisation"])
+        groups.setdefault(key, {}).setdefault((run["norm"], run["micro_batch_size"]), []).append(run)
+    return dict(sorted(groups.items(), key=lambda item: (item[0][2], item[0][1])))
+
+
+def cells_in_order(cells):
+    place = {norm: number for number, norm in enumerate(ORDER)}
+    return sorted(cells, key=lambda cell: (place.get(cell[0], 99), -cell[1]))
+
+
+def accuracy(runs):
+    """``91.2 ± 0.3 (3)``: mean, sample standard deviation and number of seeds, in percent."""
+    values = [100 * run["accuracy"] for run in runs]
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread} ({len(values)})"
+
+
+def mean(cells, norm, size):
+    runs = cells.get((norm, size), [])
+    return statistics.mean(100 * run["accuracy"] for run in runs) if runs else None
+
+
+def table(cells):
+    lines = [
+        "| norm | micro-batch | validation accuracy, % (seeds) | training loss, last epoch |",
+        "|---|---|---|---|",
+    ]
+    for norm, size in cells_in_order(cells):
+        runs = cells[norm, size]
+        loss = statistics.mean(run["by_epoch"][-1]["train_loss"] for run in runs)
+        lines.append(f"| {NAMES.get(norm, norm)} | {size} | {accuracy(runs)} | {loss:.3f} |")
+    return "\n".join(lines)
+
+
+def sentences(cells):
+    """What is to be seen, in numbers that the table has."""
+    said = []
+    large = max(size for norm, size in cells if norm == "batch")
+    top, small = mean(cells, "batch", large), min(size for norm, size in cells if norm == "batch")
+    if small < large:
+        fall = top - mean(cells, "batch", small)
+        said.append(
+            f"Batch Norm {'loses' if fall > 0 else 'gains'} {abs(fall):.1f} points when the micro-batch shrinks from "
+            f"{large} to {small} images; the others compute the same at every micro-batch size."
+        )
+    for plain in ("group", "layer"):
+        without, with_pn = mean(cells, plain, large), mean(cells, plain + "+pn", large)
+        if without is None or with_pn is None:
+            continue
+        line = f"Proxy Norm adds {with_pn - without:.1f} points to {NAMES[plain]}"
+        if top > without:
+            line += f", {100 * (with_pn - without) / (top - without):.0f} % of its distance to Batch Norm at {large}"
+        said.append(line + ".")
+    best = max(
+        (mean(cells, n, large), n) for n in ("group+pn", "layer+pn") if mean(cells, n, large) is not None
+    )
+    said.append(
+        f"The better of the two, {NAMES[best[1]]}, is {abs(best[0] - top):.1f} points "
+        f"{'behind' if best[0] < top else 'ahead of'} Batch Norm at {large}"
+        + (
+            f" and {abs(best[0] - mean(cells, 'batch', small)):.1f} "
+            f"{'behind' if best[0] < mean(cells, 'batch', small) else 'ahead of'} it at {small}."
+            if small < large
+            else "."
+        )
+    )
+    return " ".join(said)
+
+
+def protocol(key, cells):
+    model, side, epochs, extra = key
+    seeds = sorted({len(runs) for runs in cells.values()})
+    many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    regularised = "no extra regularisation" if extra == "none" else f"regularisation {extra}"
+    return f"{model}, {side} x {side} pixels, {epochs} epochs, {regularised}, {many} seed{'' if many == '1' else 's'}"
+
+
+def is_whole(cells):
+    return all(
+        any(norm == wanted for norm, _ in cells)
+        for wanted in ("batch", "group", "layer", "group+pn", "layer+pn")
+    )
+
+
+def draw(path, key, cells):
+    """Accuracy of each run by norm, and the training loss over epochs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ordered = cells_in_order(cells)
+    for place, (norm, size) in enumerate(ordered):
+        runs = cells[norm, size]
+        values = [100 * run["accuracy"] for run in runs]
+        colour = COLOURS.get(norm, "#555555")
+        left.barh(place, statistics.mean(values), color=colour, alpha=0.35 if size < ordered[0][1] else 0.75)
+        left.plot(values, [place] * len(values), "o", color="#222222", markersize=4)
+        right.plot(
+            [row["epoch"] for row in runs[0]["by_epoch"]],
+            [
+                statistics.mean(rows)
+                for rows in zip(*([row["train_loss"] for row in run["by_epoch"]] for run in runs))
+            ],
+            color=colour,
+            linestyle="-" if size == ordered[0][1] else "--",
+            marker="o",
+            markersize=3,
+            label=f"{norm} at {size}",
+        )
+    left.set_yticks(range(len(ordered)), [f"{norm} at {size}" for norm, size in ordered])
+    left.invert_yaxis()
+    left.set_xlabel("validation accuracy, % (a dot for each seed)")
+    right.set_xlabel("epoch")
+    right.set_ylabel("training loss, mean of the epoch")
+    right.legend(fontsize=8, frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, color="#e3e3e3", linewidth=0.7)
+        axes.set_axisbelow(True)
+    figure.suptitle(protocol(key, cells), fontsize=10)
+    figure.savefig(path, dpi=130)
+
+
+def document(groups):
+    parts = [PREFACE]
+    for key, cells in groups.items():
+        parts += [f"## {protocol(key, cells)[0].upper()}{protocol(key, cells)[1:]}\n", table(cells), ""]
+        if is_whole(cells):
+            parts += [sentences(cells), ""]
+    return "\n".join(parts)
+
+
+def section(key, cells):
+    return "\n".join(
+        [
+            BEGIN,
+            f"CIFAR-10, {protocol(key, cells)}, one global batch of 128 images, each norm at its own learning rate",
+            "([all runs and the commands](scripts/results/cifar10_trainings.md)):",
+            "",
+            table(cells),
+            "",
+            sentences(cells),
+            "",
+            "![accuracy and loss by norm](scripts/results/what_the_norms_do.png)",
+            END,
+        ]
+    )
+
+
+def rewritten(readme, text):
+    before, _, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"README.md has no section between {BEGIN} and {END}")
+    return before + text + after
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; status 1 where something is out of date"
+    )
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, help="run folders of ipu-train in place of recorded runs"
+    )
+    parser.add_argument("--picture", type=Path, help="with --runs: where the picture goes")
+    options = parser.parse_args()
+    if options.runs:
+        runs = [run for run in map(run_of_folder, options.runs) if run is not None]
+        for key, cells in groups_of(runs).items():
+            print(f"{protocol(key, cells)}\n\n{table(cells)}\n")
+            if options.picture:
+                draw(options.picture, key, cells)
+        return
+    groups = groups_of(recorded_runs(RECORDED))
+    whole = [key for key, cells in groups.items() if is_whole(cells)]
+    if not whole:
+        raise SystemExit(f"{RECORDED} has no trainings of all norms under one protocol yet")
+    key = whole[-1]
+    texts = {
+        DOCUMENT: document(groups),
+        README: rewritten(README.read_text("utf-8"), section(key, groups[key])),
+    }
+    if options.check:
+        stale = [
+            path.name for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text
+        ]
+        if stale:
+            raise SystemExit(f"out of date: {', '.join(stale)}; run: python scripts/what_the_norms_do.py")
+        return
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    draw(PICTURE, key, groups[key])
+    print(f"{protocol(key, groups[key])}\n\n{table(groups[key])}\n\n{sentences(groups[key])}")
+
+
+if __name__ == "__main__":
+    main()
