@@ -63,7 +63,13 @@ class Tripwire:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
         elif self.end == "group SIGTERM":
-            os.killpg(os.getpgid(0), signal.SIGTERM)
+            group = os.getpgid(0)
+            sender = os.fork()  # a signal of the main process would be an order to its workers
+            if sender == 0:
+                os.setpgid(0, 0)
+                os.killpg(group, signal.SIGTERM)
+                os._exit(0)
+            os.waitpid(sender, 0)
         else:
             os.kill(os.getpid(), getattr(signal, self.end))
         time.sleep(0.01)

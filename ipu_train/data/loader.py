@@ -7,9 +7,9 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 import torch
 from torch.utils.data import Dataset
 
+from . import workers as workers_of
 from .datasets import ImageDataset, Key
 from .sampler import EpochSampler
-from .workers import leave_stopping_to
 
 Coefficients = Callable[[Sequence[Key]], torch.Tensor]
 
@@ -35,7 +35,7 @@ class _Keys(Dataset):
 
 
 def _begin_worker(parent: int, worker: int) -> None:
-    leave_stopping_to(parent)
+    workers_of.leave_stopping_to(parent)
 
 
 def loader(
@@ -78,5 +78,6 @@ def loader(
         # a torch loader draws a number each time it is iterated; not from the state that a resumed run restores
         generator=torch.Generator(),
         worker_init_fn=functools.partial(_begin_worker, os.getpid()) if workers else None,
+        multiprocessing_context=workers_of.context() if workers else None,
         **more,
     )

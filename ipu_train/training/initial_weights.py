@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from ..config import Resolved
 from ..models import load_checkpoint
-from . import checkpoint
+from ..tracking import tell
+from . import checkpoint, checkpoint_folder
 
 Weights = Dict[str, torch.Tensor]
 
@@ -55,10 +56,15 @@ def read(path: Path, averaged: bool = False) -> Weights:
 
 
 def _of_run(path: Path, averaged: bool) -> Weights:
-    folder = path if (path / "state.json").is_file() else checkpoint.newest(path / "checkpoints")
-    if folder is None:
-        raise ValueError(f"no checkpoint in the folder {path}")
-    saved = checkpoint.load(folder)
+    if checkpoint_folder.is_checkpoint(path):
+        folder, saved = path, checkpoint.load(path)
+    else:
+        found_sound, skipped = checkpoint.newest_sound(path / "checkpoints")
+        for message in skipped:
+            tell(f"Skipped: {message}")
+        if found_sound is None:
+            raise ValueError(f"no checkpoint in the folder {path}")
+        folder, saved = found_sound
     if not averaged:
         return saved.weights
     prefix = "average/average."

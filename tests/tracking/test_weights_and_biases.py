@@ -2,12 +2,14 @@
 
 import builtins
 import sys
+import threading
 import types
 
 import pytest
 
 from ipu_train.config import LoggingConfig
-from ipu_train.tracking import Tracker
+from ipu_train.tracking import Tracker, weights_and_biases
+from ipu_train.tracking.weights_and_biases import WandbRun
 
 RECORD = {"loss": 0.5, "accuracy": 0.75, "learning_rate": 0.1, "images_per_second": 1000.0}
 
@@ -135,3 +137,19 @@ def test_wandb_is_left_alone_unless_asked(wandb, tmp_path):
     fake = wandb()
     Tracker(tmp_path, LoggingConfig(), {}).close()
     assert fake.inits == []
+
+
+@pytest.mark.parametrize("what", ["login", "log"])
+def test_a_service_that_hangs_holds_up_no_step(wandb, tmp_path, monkeypatch, capsys, what):
+    fake, never = wandb(), threading.Event()
+    monkeypatch.setattr(weights_and_biases, "_HEAD_START", 0.01)
+    monkeypatch.setattr(weights_and_biases, "_MOST_WAITING", 2)
+    monkeypatch.setattr(fake, what, lambda *args, **keys: never.wait())
+    run = WandbRun(tmp_path, {}, "project", patience=0.05)
+    for step in range(10):
+        run.log("train", step, {"loss": 1.0})
+    run.close()
+    told = capsys.readouterr().err
+    assert "has not finished" in told
+    assert "too slow" in told
+    never.set()

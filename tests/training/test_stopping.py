@@ -19,7 +19,7 @@ WIRES = {
     "twice": ("call", 5, "two SIGTERM"),
     "killed": ("rename", 4, "SIGKILL"),
 }
-STATUS = {"SIGINT": 130, "SIGTERM": 143, "group SIGTERM": 143, "SIGHUP": 129}
+STATUS = {"SIGINT": 130, "SIGTERM": 143, "group SIGTERM": 143, "SIGHUP": 129, "two SIGTERM": 143}
 PROGRAM = """
 import json, sys
 from pathlib import Path

@@ -1,0 +1,75 @@
+"""The watchdog names the stage in which nothing moves, and says nothing while something does."""
+
+import threading
+import time
+
+import pytest
+
+from ipu_train.training.watchdog import Watchdog
+
+
+class Messages:
+    """Collects what is said, and lets a test wait for it."""
+
+    def __init__(self):
+        self.said, self.more = [], threading.Event()
+
+    def __call__(self, message):
+        self.said.append(message)
+        self.more.set()
+
+    def wait(self):
+        assert self.more.wait(20)
+        self.more.clear()
+
+
+def test_it_names_the_stage_that_takes_too_long_again_and_again():
+    messages = Messages()
+    with Watchdog(0.02, messages) as watchdog:
+        watchdog.at("waiting for images")
+        for _ in range(3):
+            messages.wait()
+        watchdog.at("validating")
+        while "validating" not in messages.said[-1]:
+            messages.wait()
+    assert all(message.startswith("Nothing has moved for ") for message in messages.said)
+    assert sum("waiting for images" in message for message in messages.said) >= 3
+
+
+def test_it_is_silent_while_something_moves():
+    messages = Messages()
+    with Watchdog(30, messages) as watchdog:
+        for step in range(100):
+            watchdog.at(f"training step {step}")
+    assert messages.said == []
+
+
+def test_the_wait_doubles():
+    messages = Messages()
+    with Watchdog(0.05, messages):
+        time.sleep(1.2)
+    assert 1 <= len(messages.said) <= 5  # at 0.05, 0.1, 0.2, 0.4, 0.8
+
+
+def test_items_pass_through_and_waiting_for_them_is_a_stage():
+    messages = Messages()
+
+    def slow():
+        yield 1
+        messages.wait()
+        yield 2
+
+    with Watchdog(0.02, messages) as watchdog:
+        found = []
+        for item in watchdog.waiting_for("images", slow()):
+            found.append(item)
+    assert found == [1, 2]
+    assert any("waiting for images" in message for message in messages.said)
+
+
+@pytest.mark.parametrize("patience", [None, 0.01])
+def test_it_ends_with_its_run(patience):
+    before = threading.active_count()
+    with Watchdog(patience, Messages()):
+        pass
+    assert threading.active_count() == before
