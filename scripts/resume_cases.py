@@ -172,7 +172,7 @@ def main():
                 print(f"case {number}: {'; '.join(problems[:8])}\n    " + "\n    ".join(done), flush=True)
                 if options.keep is not None:
                     shutil.copytree(folder, options.keep / str(number), dirs_exist_ok=True)
-        if count % 25 == 0:
+        if count % 10 == 0:
             print(f"{count} cases, {different} differ, {time.monotonic() - started:.0f} s", flush=True)
     print(
         f"{len(numbers)} cases of seed {options.seed}: {different} differ ({time.monotonic() - started:.0f} s)"
