@@ -202,6 +202,8 @@ def _prepare(tensor: torch.Tensor) -> torch.Tensor:
         raise createPoptorchError(
             f"Zero-sized tensors are unsupported (Got shape {list(tensor.shape)}): every input needs an element"
         )
+    if tensor.is_complex():
+        raise createPoptorchError(f"Unsupported input type {tensor.dtype}: the IPU has no complex numbers")
     if tensor.requires_grad:
         logger.warning(
             "Input tensor has requires_grad=True set. This tensor will be detached because backward pass via inputs is "

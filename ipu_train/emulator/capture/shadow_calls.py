@@ -19,6 +19,7 @@ _NO_OPERATORS = frozenset(["requires_grad_", "retain_grad", "data", "grad", "dty
 _OTHERWISE = {
     "__getitem__": get_item,
     "__setitem__": set_item,
+    "__invert__": torch.bitwise_not,
     "to": move,
     "copy_": torch.ops.aten.copy_.default,
     **AS_IN_TORCH_2_0,

@@ -9,6 +9,7 @@ from .handlers import COMPOSED, INDEX_OPERAND, NO_INFERENCE, RANDOM, has_lowerin
 from .inference import INFERENCE
 from .results import results_of_lowering
 from .shadow import Shadow, Unsupported
+from .versions import RENAMED
 
 _NEEDS_VALUE = frozenset(["item", "_local_scalar_dense", "is_nonzero", "equal"])
 _JUST_TENSORS = frozenset(["empty", "lift_fresh", "alias", "empty_strided", "_linalg_check_errors"])
@@ -37,7 +38,7 @@ class Dispatcher:
         if not shadows and (device is None or torch.device(device).type != "ipu"):
             return func(*args, **kwargs)
         space, _, name = func._schema.name.partition("::")
-        overload = func._overloadname
+        name, overload = RENAMED.get(name, name), func._overloadname
         key = name if overload in ("", "default") else f"{name}.{overload}"
         if space != "aten":
             key = name = f"{space}::{name}"

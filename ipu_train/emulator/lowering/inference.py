@@ -61,6 +61,10 @@ def count_nonzero(x: Shadow, dim: Sequence[int]) -> Shadow:
     return Shadow(_without(x.shape, dims) if dims else (), torch.int32)
 
 
+def count_nonzero_in(x: Shadow, dim: Optional[int] = None) -> Shadow:
+    return count_nonzero(x, () if dim is None else (dim,))
+
+
 def one_hot(x: Shadow, num_classes: int = -1) -> Shadow:
     _check(num_classes != -1, "OneHot num classes must be specified and must be constant.")
     return Shadow([*x.shape, num_classes], x.dtype)
@@ -177,6 +181,7 @@ INFERENCE: Dict[str, Callable[..., Any]] = {
     "bucketize.Tensor": bucketize,
     "median": median,
     "median.dim": median_dim,
+    "count_nonzero": count_nonzero_in,
     "count_nonzero.dim_IntList": count_nonzero,
     "one_hot": one_hot,
     "max_pool3d": max_pool3d,

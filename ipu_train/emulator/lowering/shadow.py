@@ -18,6 +18,8 @@ _SUPPORTED = {torch.float64: torch.float32, torch.int64: torch.int32}
 
 _in_charge: List[Any] = []  # dispatchers, innermost last
 _registrations: List[Any] = []
+# Every shadow made while a dispatcher is in charge: torch 2.0.1 crashes when Python drops one that C++ still holds.
+_made: List[torch.Tensor] = []
 
 
 def on_device(dtype: torch.dtype) -> torch.dtype:
@@ -44,6 +46,8 @@ class Shadow(torch.Tensor):
         made.constant = constant
         made.absent = ""
         made.subsampled = False
+        if _in_charge:
+            _made.append(made)
         return made
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -82,6 +86,8 @@ class Shadows:
         for context in reversed(self._off):
             context.__exit__(*exc_info)
         _in_charge.pop()
+        if not _in_charge:
+            _made.clear()
 
 
 def _register() -> None:

@@ -54,8 +54,21 @@ def cross_entropy(
     return F.cross_entropy(x, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing)
 
 
+def _first_operand_decides(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A product as torch 2.0.1 has it: of mixed operands, with the dtype of the first."""
+
+    def product(x: torch.Tensor, y: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return function(x, y if y.dtype == x.dtype else Shadow(y.shape, x.dtype), *args, **kwargs)
+
+    return product
+
+
+# Operators of newer versions, and what torch 2.0.1 calls in their place for weights that are trained
+RENAMED = {"_embedding_bag_forward_only": "_embedding_bag"}
 AS_IN_TORCH_2_0: Dict[str, Callable[..., Any]] = {
     "conv1d": _convolution(torch.conv1d),
     "conv3d": _convolution(torch.conv3d),
     "cross_entropy": cross_entropy,
+    "inner": _first_operand_decides(torch.inner),
+    "tensordot": _first_operand_decides(torch.tensordot),
 }
