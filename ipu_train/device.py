@@ -12,7 +12,7 @@ import os
 import traceback
 import warnings
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 
@@ -270,28 +270,63 @@ def _common_options(poptorch: Any, config: Config, device_iterations: int) -> An
 def use_proxy_norm_kernel(poptorch: Any, network: torch.nn.Module, config: Config) -> None:
     """Choose what computes a group-wise norm with Proxy Norm, as ``model.proxy_norm_kernel`` asks.
 
-    auto is the C++ kernel of ``ipu_train.kernels`` where the emulator computes on a CPU and there is a compiler, else
-    plain torch. Normalisation, activation and Proxy Norm are then one operation that keeps no more than its input.
+    auto is the C++ kernel of ``ipu_train.kernels`` where the emulator computes on a CPU and there is a compiler; the
+    PopART operator on IPUs where it is built, for the activations that it is estimated to be faster for; else plain
+    torch. Normalisation, activation and Proxy Norm are then one operation that keeps no more than its input.
 
     Raises:
-        DeviceError: the PopART operator is asked for and cannot be had.
+        DeviceError: the PopART operator or Triton is asked for and cannot be had.
     """
     wanted = config.model.proxy_norm_kernel
     if wanted == "torch" or not config.model.proxy_norm:
         return
-    if wanted == "popart":
-        kernel = popart_kernel(poptorch)
-    elif is_emulated(poptorch) and config.device.compute == "cpu":
+    if wanted == "triton":
+        models.use_proxy_norm_kernel(network, triton_kernel(poptorch, config))
+    elif wanted == "popart" or not is_emulated(poptorch):
+        activations = fused_on_ipus(config)
+        if activations:
+            models.use_proxy_norm_kernel(network, popart_kernel(poptorch), activations)
+    elif config.device.compute == "cpu":
         from .kernels import cpu
 
         usable, reason = cpu.available()
-        if not usable:
+        if usable:
+            models.use_proxy_norm_kernel(network, cpu.norm_proxy_norm_act)
+        else:
             warnings.warn(f"Proxy Norm runs on plain torch, slower and with more memory: {reason}")
-            return
-        kernel = cpu.norm_proxy_norm_act
-    else:
-        return
-    models.use_proxy_norm_kernel(network, kernel)
+
+
+def fused_on_ipus(config: Config) -> Sequence[str]:
+    """The activations for which IPUs run the fused operator: what a training and its plan go by."""
+    from .kernels import op
+    from .kernels.estimates import FASTER_FUSED
+    from .kernels.settings import ACTIVATIONS
+
+    wanted = config.model.proxy_norm_kernel
+    if not config.model.proxy_norm or config.model.proxy_norm_statistics == "per_update":
+        return ()
+    if wanted == "popart":
+        return ACTIVATIONS
+    return FASTER_FUSED if wanted == "auto" and op.is_built() else ()
+
+
+def triton_kernel(poptorch: Any, config: Config) -> Callable[..., torch.Tensor]:
+    """The kernel for GPUs.
+
+    Raises:
+        DeviceError: nothing here computes on a GPU, or there is no Triton.
+    """
+    from .kernels import gpu
+
+    if not (is_emulated(poptorch) and config.device.compute == "cuda"):
+        raise DeviceError(
+            "model.proxy_norm_kernel is triton, which is for GPUs: set device.compute to cuda, or "
+            "model.proxy_norm_kernel to auto"
+        )
+    usable, reason = gpu.available()
+    if not usable:
+        raise DeviceError(f"model.proxy_norm_kernel is triton, but {reason}")
+    return gpu.norm_proxy_norm_act
 
 
 def popart_kernel(poptorch: Any) -> Callable[..., torch.Tensor]:

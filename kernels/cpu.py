@@ -11,32 +11,30 @@ import warnings
 from typing import Optional, Tuple
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.overrides import handle_torch_function, has_torch_function
 
 from ipu_train.kernels import build, composed
-from ipu_train.kernels.tables import ACTIVATIONS, EXPECTATIONS, proxy_table
+from ipu_train.kernels.once import once
+from ipu_train.kernels.settings import ACTIVATIONS, Settings
+from ipu_train.kernels.tables import proxy_table
 
 _DTYPES = {torch.float32: 0, torch.float16: 1, torch.float64: 2}
 _NO_GRADIENTS = (None,) * 4
+_USUAL = Settings()
+_GROUP_STATISTICS = 3  # mean, inverse deviation, and what rounding took from the mean
 _PROXY_ROWS = 6  # m, s, and the derivatives of m and of the variance by the proxy's mean and deviation
 
 
 def norm_proxy_norm_act(
     x: torch.Tensor,
-    groups: Optional[int],
     beta: torch.Tensor,
     gamma: torch.Tensor,
     proxy_beta: torch.Tensor,
     proxy_gamma: torch.Tensor,
-    activation: str = "relu",
-    eps: float = 0.03,
-    norm_eps: float = 1e-5,
-    expectation: str = "quantiles",
-    quantiles: int = 200,
+    settings: Settings = _USUAL,
 ) -> torch.Tensor:
     """``(phi(gamma * norm(x) + beta) - m) * s`` with the proxy's mean m and inverse deviation s (Labatie et
-    al. 2021); differentiable once, with respect to the first and the four parameter tensors.
+    al. 2021); differentiable once, with respect to the five tensors.
 
     Statistics and sums are float32 (float64 for float64). Where the kernel does not serve (another device,
     another dtype, no C++ compiler) the same is composed from PyTorch's operations. A torch function mode
@@ -44,37 +42,39 @@ def norm_proxy_norm_act(
 
     Args:
         x: ``[N, C, *]``.
-        groups: Of the group norm, which has no affine of its own; ``None``: ``x`` is taken as it is.
         beta, gamma: ``[C]``, shift and scale of both the activation and the proxy.
         proxy_beta, proxy_gamma: ``[C]``; the proxy is ``N(proxy_beta, (1 + proxy_gamma)^2)``.
-        activation: ``"relu"`` or ``"silu"``.
-        eps: Added to the proxy's variance.
-        norm_eps: Added to the groups' (biased) variance.
-        expectation: ``"quantiles"`` or ``"exact"``, see :mod:`ipu_train.kernels.tables`.
-        quantiles: How many, for the first.
+        settings: Groups, activation and the rest.
 
     Returns:
-        A tensor of the shape and dtype of ``x``.
+        A tensor of the shape, dtype and memory format of ``x``.
 
     Raises:
-        ValueError: A shape or a name that does not fit; the message says which.
+        ValueError: A shape or a setting that does not fit; the message says which.
+        RuntimeError: When gradients are differentiated again.
     """
     tensors = (x, beta, gamma, proxy_beta, proxy_gamma)
     if has_torch_function(tensors):
-        return handle_torch_function(
-            norm_proxy_norm_act, tensors, x, groups, beta, gamma, proxy_beta, proxy_gamma,
-            activation=activation, eps=eps, norm_eps=norm_eps, expectation=expectation, quantiles=quantiles,
-        )  # fmt: skip
-    plan = _plan(x.shape, x.dtype, groups, activation, eps, norm_eps, expectation, quantiles)
+        return handle_torch_function(norm_proxy_norm_act, tensors, *tensors, settings)
+    plan = _plan(x.shape, x.dtype, settings)
     shape = plan.parameter_shape
     if not (beta.shape == gamma.shape == proxy_beta.shape == proxy_gamma.shape == shape):
         given = {"beta": beta, "gamma": gamma, "proxy_beta": proxy_beta, "proxy_gamma": proxy_gamma}
         raise ValueError(_misfit(x, shape, **given))
-    if plan.served and _serves(tensors) and _library_or_none():
+    if not (plan.served and _serves(tensors) and _library_or_none()):
+        return composed.norm_proxy_norm_act(*tensors, Settings(*settings))
+    if all(tensor.is_contiguous() for tensor in tensors) and all(p.dtype is plan.kind for p in tensors[1:]):
         return _apply(*tensors, plan)
-    return composed.norm_proxy_norm_act(
-        x, groups, beta, gamma, proxy_beta, proxy_gamma, activation, eps, norm_eps, expectation, quantiles
-    )
+    return _converted(x, [p.to(plan.kind).contiguous() for p in tensors[1:]], plan)
+
+
+def _converted(x: torch.Tensor, parameters, plan: "_Plan") -> torch.Tensor:
+    """The kernel knows one order of memory; the result gets back that of ``x``."""
+    y = _apply(x.contiguous(), *parameters, plan)
+    for dims, order in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if x.dim() == dims and not x.is_contiguous() and x.is_contiguous(memory_format=order):
+            return y.contiguous(memory_format=order)
+    return y
 
 
 def _misfit(x, shape, **parameters) -> str:
@@ -116,19 +116,22 @@ class _Plan:
     """What a call needs beside its tensors, made once for each kind of call: small tensors are dominated by
     the work in Python."""
 
-    def __init__(self, shape, dtype, groups, activation, eps, norm_eps, expectation, quantiles):
+    def __init__(self, shape, dtype, settings: Settings):
         self.parameter_shape = torch.Size([shape[1]])
         self.served = dtype in _DTYPES and 0 not in shape
         if not self.served:
             return
         self.kind = torch.float64 if dtype == torch.float64 else torch.float32
-        self.table, points = proxy_table(activation, expectation, quantiles, self.kind)
+        self.table, points = proxy_table(
+            settings.activation, settings.expectation, settings.quantiles, self.kind
+        )
+        groups = settings.groups
         self.like_workspace = torch.empty(
-            2 * shape[0] * (groups or 1) + _PROXY_ROWS * shape[1], dtype=self.kind
+            _GROUP_STATISTICS * shape[0] * (groups or 1) + _PROXY_ROWS * shape[1], dtype=self.kind
         )
         self.problem = _Problem(
-            shape[0], shape[1], math.prod(shape[2:]), groups or 0, eps, norm_eps,
-            _DTYPES[dtype], ACTIVATIONS.index(activation), points,
+            shape[0], shape[1], math.prod(shape[2:]), groups or 0, settings.eps, settings.norm_eps,
+            _DTYPES[dtype], ACTIVATIONS.index(settings.activation), points,
             self.table.data_ptr(), _parallel_region(),
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
@@ -146,55 +149,31 @@ class _Plan:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(shape, dtype, groups, activation, eps, norm_eps, expectation, quantiles) -> _Plan:
-    where = "norm_proxy_norm_act"
-    if len(shape) < 2:
-        raise ValueError(f"{where}: x must be [N, C, ...], but its shape is {tuple(shape)}")
-    if groups is not None and (groups < 1 or shape[1] % groups != 0):
-        raise ValueError(f"{where}: {shape[1]} channels do not divide into groups={groups}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{where}: activation must be one of {ACTIVATIONS}, not {activation!r}")
-    if expectation not in EXPECTATIONS:
-        raise ValueError(f"{where}: expectation must be one of {EXPECTATIONS}, not {expectation!r}")
-    if quantiles < 1:
-        raise ValueError(f"{where}: quantiles must be at least 1, not {quantiles}")
-    if eps <= 0 or norm_eps < 0:
-        raise ValueError(f"{where}: eps must be positive and norm_eps not negative, not {eps} and {norm_eps}")
-    return _Plan(shape, dtype, groups, activation, eps, norm_eps, expectation, quantiles)
+def _plan(shape, dtype, settings) -> _Plan:
+    settings = Settings(*settings)  # whoever replays a recorded call may have made it a plain tuple
+    settings.check("norm_proxy_norm_act", shape)
+    return _Plan(shape, dtype, settings)
 
 
 class _NormProxyNormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, beta, gamma, proxy_beta, proxy_gamma, plan):
-        kind = plan.kind
-        x = x.contiguous()
         parameters = (beta, gamma, proxy_beta, proxy_gamma)
-        ctx.plan, ctx.dtypes = plan, None
-        if not all(p.dtype is kind and p.is_contiguous() for p in parameters):
-            ctx.dtypes = [p.dtype for p in parameters]
-            parameters = [p.to(kind).contiguous() for p in parameters]
         y = torch.empty_like(x)
         workspace = torch.empty_like(plan.like_workspace)
         plan.run(parameters, x, None, y, workspace)
+        ctx.plan = plan
         ctx.save_for_backward(x, workspace, *parameters)
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return _backward_once(ctx, grad) if torch.is_grad_enabled() else _backward(ctx, grad)
+        x, workspace, *parameters = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        gradients = [torch.empty_like(parameter) for parameter in parameters]
+        ctx.plan.run(parameters, x, grad.contiguous(), dx, workspace, gradients)
+        return (*once([dx, *gradients], grad, x, *parameters), None)
 
-
-def _backward(ctx, grad):
-    x, workspace, *parameters = ctx.saved_tensors
-    dx = torch.empty_like(x)
-    gradients = [torch.empty_like(parameter) for parameter in parameters]
-    ctx.plan.run(parameters, x, grad.contiguous(), dx, workspace, gradients)
-    if ctx.dtypes is not None:
-        gradients = [gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes)]
-    return (dx, *gradients, None)
-
-
-_backward_once = once_differentiable(_backward)
 
 # What Function.apply comes to outside of functorch's transforms (see _serves), without its way there: of a small
 # tensor's time, much goes to Python's code and data, which the tensors before have driven out of the caches.

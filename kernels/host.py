@@ -56,6 +56,7 @@ class Session:
         gradient_mapping: The mapping of the outputs' gradients, the activations' if not given.
         unused: Outputs that nothing depends on: their gradients are left unconnected.
         library: The library to use, that of :func:`library` if not given.
+        session_options: PopART's session options that are set.
 
     Raises:
         HostError: With the operator's or the host's message.
@@ -71,25 +72,14 @@ class Session:
         gradient_mapping: Optional[str] = None,
         unused: Sequence[int] = (),
         library: Optional[ctypes.CDLL] = None,
+        session_options: Sequence[str] = (),
     ):
-        options = options or Options()
-        lines = [f"operator {DOMAIN} {name} 1"]
-        for dtype, shape in inputs:
-            if dtype not in _NAMES:
-                raise HostError(f"{name}: tensors must be float16 or float32 on the device, not {dtype}")
-            lines.append(" ".join(["input", _NAMES[dtype], *map(str, shape)]))
-        lines += [_attribute_line(name, key, value) for key, value in sorted(attributes.items())]
-        lines.append(f"tiles {options.tiles}")
-        lines.append(f"mapping {options.mapping} {gradient_mapping or options.mapping}")
-        lines.append(f"judge {int(options.judge)}")
-        lines.append(" ".join(["unused", *map(str, unused)]))
         self._library = library or _load()
         self._handle = ctypes.c_void_p()
         self._lock = threading.Lock()
         error = ctypes.create_string_buffer(_ERROR_BYTES)
-        status = self._library.host_session_create(
-            "\n".join(lines).encode(), ctypes.byref(self._handle), error
-        )
+        lines = _request(name, inputs, attributes, options, gradient_mapping, unused, session_options)
+        status = self._library.host_session_create(lines.encode(), ctypes.byref(self._handle), error)
         _raise(status, error)
         #: dtype and shape of each input.
         self.inputs = [(dtype, tuple(shape)) for dtype, shape in inputs]
@@ -160,7 +150,7 @@ def library() -> str:
     """
     room = build.ROOM
     sources = sorted([*room.glob("host_poplar/*.cpp"), *room.glob("host_poplar/src/*.cpp")])
-    sources += sorted(path for path in room.glob("proxy_norm/*.cpp") if path.name != "codelets.cpp")
+    sources += sorted(room.glob("proxy_norm/*.cpp"))
     includes = [room / "host_poplar" / "include", room / "proxy_norm"]
     flags = [*HOST_FLAGS, f'-DPROXY_NORM_SOURCE_FOLDER="{room / "proxy_norm"}"']
     return str(build.shared_library("proxy_norm_host", sources, includes, flags))
@@ -185,6 +175,41 @@ def _load() -> ctypes.CDLL:
 def _raise(status: int, error) -> None:
     if status != 0:
         raise HostError(error.value.decode(errors="replace"))
+
+
+def _request(
+    name, inputs, attributes, options, gradient_mapping=None, unused=(), session_options=(), number=100
+) -> str:
+    """One operator for the library's C interface: a line for each thing to know of it."""
+    options = options or Options()
+    lines = [f"operator {DOMAIN} {name} 1", f"number {number}"]
+    for dtype, shape in inputs:
+        if dtype not in _NAMES:
+            raise HostError(f"{name}: tensors must be float16 or float32 on the device, not {dtype}")
+        lines.append(" ".join(["input", _NAMES[dtype], *map(str, shape)]))
+    lines += [_attribute_line(name, key, value) for key, value in sorted(attributes.items())]
+    lines.append(f"tiles {options.tiles}")
+    lines.append(f"mapping {options.mapping} {gradient_mapping or options.mapping}")
+    lines.append(f"judge {int(options.judge)}")
+    lines.append(" ".join(["unused", *map(str, unused)]))
+    lines += [f"session_option {option}" for option in session_options]
+    return "\n".join(lines)
+
+
+def constant_bytes(operators, tiles: int = 1472, mapping: str = "grouped") -> List[int]:
+    """What the constants of several operators of one graph, with their gradients, take on each tile.
+
+    Args:
+        operators: Of each: name, inputs and attributes, as :class:`Session` takes them.
+    """
+    requests = [
+        _request(*operator, Options(tiles, mapping), number=100 + 11 * index)
+        for index, operator in enumerate(operators)
+    ]
+    bytes_of_tile = (ctypes.c_longlong * tiles)()
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    _raise(_load().host_constants("\n\n".join(requests).encode(), bytes_of_tile, error), error)
+    return list(bytes_of_tile)
 
 
 def _attribute_line(name: str, key: str, value: Attribute) -> str:

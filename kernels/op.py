@@ -8,9 +8,10 @@ import ctypes
 import functools
 import os
 from pathlib import Path
-from typing import Optional
 
 import torch
+
+from ipu_train.kernels.settings import Settings
 
 DOMAIN = "ipu_train"
 VERSION = 1
@@ -20,26 +21,22 @@ LIBRARY = "libproxy_norm.so"
 def norm_proxy_norm_act(
     poptorch,
     x: torch.Tensor,
-    groups: Optional[int],
     beta: torch.Tensor,
     gamma: torch.Tensor,
     proxy_beta: torch.Tensor,
     proxy_gamma: torch.Tensor,
-    activation: str = "relu",
-    eps: float = 0.03,
-    norm_eps: float = 1e-5,
-    expectation: str = "quantiles",
-    quantiles: int = 200,
+    settings: Settings,
 ) -> torch.Tensor:
     """As :func:`ipu_train.kernels.cpu.norm_proxy_norm_act`, as one PopART operator (two without a norm).
 
     ``x`` is float16 or float32; the parameters are all of one type, that of ``x`` or float32.
     """
     parameters = [beta, gamma, proxy_beta, proxy_gamma]
+    groups = settings.groups
     attributes = {
-        "activation": activation,
-        "epsilon": float(eps),
-        "quantiles": 0 if expectation == "exact" else int(quantiles),
+        "activation": settings.activation,
+        "epsilon": float(settings.eps),
+        "quantiles": 0 if settings.expectation == "exact" else int(settings.quantiles),
     }
     by_channel = torch.zeros(x.shape[1], dtype=torch.float32)
 
@@ -51,11 +48,21 @@ def norm_proxy_norm_act(
     if groups is None:
         statistics = call("ProxyNormStats", parameters, [by_channel, by_channel], attributes)
         inputs = [x, beta, gamma, *statistics]
-        return call("ProxyNormAct", inputs, [x], {"activation": activation})[0]
+        return call("ProxyNormAct", inputs, [x], {"activation": settings.activation})[0]
     by_group = torch.zeros((x.shape[0], groups), dtype=torch.float32)
-    attributes.update(groups=int(groups), norm_epsilon=float(norm_eps))
+    attributes.update(groups=int(groups), norm_epsilon=float(settings.norm_eps))
     examples = [x, by_group, by_group, by_channel, by_channel]
     return call("GroupNormProxyNormAct", [x, *parameters], examples, attributes)[0]
+
+
+def _library_path() -> Path:
+    folder = os.environ.get("IPU_TRAIN_POPART_OPS") or str(Path(__file__).resolve().parent / "build")
+    return Path(folder) / LIBRARY
+
+
+def is_built() -> bool:
+    """Whether the library for the SDK is where :func:`load_library` looks for it."""
+    return _library_path().exists()
 
 
 @functools.lru_cache(maxsize=None)
@@ -65,8 +72,7 @@ def load_library() -> ctypes.CDLL:
     Raises:
         RuntimeError: There is no such library; the message says how to build it.
     """
-    folder = os.environ.get("IPU_TRAIN_POPART_OPS") or str(Path(__file__).resolve().parent / "build")
-    path = Path(folder) / LIBRARY
+    path = _library_path()
     if not path.exists():
         raise RuntimeError(
             f"the PopART operators are not built ({path} does not exist): enable the Poplar SDK and run "

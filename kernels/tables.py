@@ -7,18 +7,15 @@ means the true Gaussian expectation.
 
 import functools
 import math
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 
-EXPECTATIONS = ("quantiles", "exact")
-ACTIVATIONS = ("relu", "silu")
 
-
-@functools.lru_cache(maxsize=None)
 def quantile_points(quantiles: int) -> torch.Tensor:
-    """``sqrt(2) erfinv(2 (i + 1/2) / K - 1)`` for i = 0..K-1: ``[K]``, float64, ascending, symmetric."""
-    ranks = torch.arange(quantiles, dtype=torch.float64)
+    """The mid-point quantiles of a standard normal variable, ``sqrt(2) erfinv(2 (i + 1/2) / K - 1)`` for
+    i = 0..K-1: ``[K]``, float64, ascending, symmetric, on the CPU."""
+    ranks = torch.arange(quantiles, dtype=torch.float64, device="cpu")
     points = math.sqrt(2.0) * torch.erfinv((2.0 * ranks + 1.0) / quantiles - 1.0)
     return (points - points.flip(0)) / 2.0  # symmetric to the last bit
 
@@ -36,20 +33,19 @@ def gauss_rule(points: torch.Tensor, weights: torch.Tensor, nodes: int) -> Tuple
     return (values - values.flip(0)) / 2.0, vectors[0] ** 2
 
 
-@functools.lru_cache(maxsize=None)
 def points_and_weights(
     activation: str, expectation: str, quantiles: int
-) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Points and weights (``[K]`` each, float64) of the proxy.
+) -> Tuple[Optional[torch.Tensor], Optional[torch.Tensor]]:
+    """Points and weights (``[K]`` each, float64) of the proxy; no weights: all points count alike.
 
-    For the exact expectation of SiLU: the trapezoidal rule at a step of 1/16 on [-9, 9], whose error for an
-    analytic function under a Gaussian falls like exp(-2 pi a / step), a the distance of the nearest pole
-    (pi / sigma for the sigmoid): below 1e-10 up to sigma = 13. ReLU has a closed form and reads no points.
+    For the exact expectation of ReLU neither: it has a closed form. For that of others: the trapezoidal rule at
+    a step of 1/16 on [-9, 9], whose error for an analytic function under a Gaussian falls like
+    exp(-2 pi a / step), a the distance of the nearest pole (pi / sigma for the sigmoid): below 1e-10 up to
+    sigma = 13.
     """
-    if expectation == "exact" and activation != "relu":
-        return _trapezoid(144, 16.0)
-    points = quantile_points(quantiles)
-    return points, torch.full_like(points, 1.0 / quantiles)
+    if expectation == "exact":
+        return (None, None) if activation == "relu" else trapezoid(144, 16.0)
+    return quantile_points(quantiles), None
 
 
 @functools.lru_cache(maxsize=None)
@@ -58,13 +54,16 @@ def smooth_rules(expectation: str, quantiles: int) -> List[Tuple[torch.Tensor, t
     give the sums over all of them to 1e-8 of sigma^2, enough for float32: Gauss rules of the quantiles, or
     coarser trapezoidal rules."""
     if expectation == "exact":
-        return [_trapezoid(17, 2.5), _trapezoid(35, 5.0), points_and_weights("silu", expectation, quantiles)]
-    every = points_and_weights("silu", expectation, quantiles)
+        return [trapezoid(17, 2.5), trapezoid(35, 5.0), trapezoid(144, 16.0)]
+    points = quantile_points(quantiles)
+    every = points, torch.full_like(points, 1.0 / quantiles)
     return [gauss_rule(*every, nodes) if quantiles > nodes else every for nodes in (16, 32)] + [every]
 
 
-def _trapezoid(side: int, per_unit: float) -> Tuple[torch.Tensor, torch.Tensor]:
-    points = torch.arange(-side, side + 1, dtype=torch.float64) / per_unit
+def trapezoid(side: int, per_unit: float) -> Tuple[torch.Tensor, torch.Tensor]:
+    """The trapezoidal rule for a standard normal variable: ``side`` points on either side of zero, at ``per_unit`` a
+    unit, and their weights, which add up to one; ``[2 * side + 1]`` each, float64, on the CPU."""
+    points = torch.arange(-side, side + 1, dtype=torch.float64, device="cpu") / per_unit
     weights = torch.exp(-0.5 * points * points)
     return points, weights / weights.sum()
 
@@ -81,9 +80,11 @@ def proxy_table(
     if activation == "relu" and expectation == "exact":
         return torch.zeros(1, dtype=dtype), (0, 0, 0)
     if activation == "relu":
-        points, weights = points_and_weights(activation, expectation, quantiles)
+        points = quantile_points(quantiles)
         zero = torch.zeros(1, dtype=torch.float64)
-        tails = [torch.cat([(weights * points**power).flip(0).cumsum(0).flip(0), zero]) for power in range(3)]
+        tails = [
+            torch.cat([(points**power / quantiles).flip(0).cumsum(0).flip(0), zero]) for power in range(3)
+        ]
         return torch.cat([points] + tails).to(dtype), (quantiles, 0, 0)
     rules = smooth_rules(expectation, quantiles)
     row = torch.cat([part for rule in rules for part in rule])

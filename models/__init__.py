@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Dict, List, NamedTuple, Optional
 
+from ..kernels.settings import EPS, QUANTILES
 from .option_kinds import OptionKind, declared
 
 __all__ = [
@@ -137,9 +138,9 @@ def build(
     norm_groups: Optional[int] = None,
     norm_eps: Optional[float] = None,
     proxy_norm: bool = True,
-    proxy_norm_eps: float = 0.03,
+    proxy_norm_eps: float = EPS,
     proxy_norm_expectation: str = "quantiles",
-    proxy_norm_quantiles: int = 200,
+    proxy_norm_quantiles: int = QUANTILES,
     in_channels: int = 3,
     weight_standardisation: bool = False,
     norm_group_size: Optional[int] = None,

@@ -21,7 +21,8 @@ from typing import Dict, List, Tuple
 import torch
 from torch import nn
 
-from .proxy_norm import HELD, ProxyNorm, proxy_statistics
+from ..kernels.maths import proxy_statistics
+from .proxy_norm import HELD, ProxyNorm
 
 
 def chain_statistics_gradients(
@@ -52,7 +53,13 @@ class HeldStatistics:
         for module in model.modules():
             if isinstance(module, ProxyNorm):
                 module.hold()
-                key = (module.phi, module.eps, module.expectation, module.quantiles, module.beta.dtype)
+                key = (
+                    module.phi.function,
+                    module.eps,
+                    module.expectation,
+                    module.quantiles,
+                    module.beta.dtype,
+                )
                 groups.setdefault(key, []).append(module)
         self.groups = list(groups.values())
 
@@ -100,4 +107,4 @@ def _concatenated(sites: List[ProxyNorm]) -> Tuple[torch.Tensor, ...]:
 
 
 def _settings(site: ProxyNorm) -> tuple:
-    return site.phi, site.eps, site.points, site.weights
+    return site.phi.function, site.eps, site.points, site.weights

@@ -1,11 +1,12 @@
 """The norms that torch has, with affine steps that may be left out or taken over by Proxy Norm."""
 
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..kernels.settings import ACTIVATIONS, Settings
 from .activations import activation as find_activation
 from .proxy_norm import ProxyNorm, broadcastable, renormalise
 
@@ -161,23 +162,30 @@ class NormActivation(nn.Module):
 
     def _by_kernel(self, x: torch.Tensor) -> torch.Tensor:
         proxy = self.proxy
-        return self.kernel(
-            x, self.norm.num_groups, proxy.beta, proxy.gamma, proxy.proxy_beta, proxy.proxy_gamma,
-            activation=self.activation, eps=proxy.eps, norm_eps=self.norm.eps, expectation=proxy.expectation,
-            quantiles=proxy.quantiles,
-        )  # fmt: skip
+        settings = Settings(
+            self.norm.num_groups,
+            self.activation,
+            proxy.eps,
+            self.norm.eps,
+            proxy.expectation,
+            proxy.quantiles,
+        )
+        return self.kernel(x, proxy.beta, proxy.gamma, proxy.proxy_beta, proxy.proxy_gamma, settings)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}" + (", delay_scale=True" if self.delay_scale else "")
 
 
-def use_proxy_norm_kernel(model: nn.Module, kernel: Callable[..., torch.Tensor]) -> int:
+def use_proxy_norm_kernel(
+    model: nn.Module, kernel: Callable[..., torch.Tensor], activations: Sequence[str] = ACTIVATIONS
+) -> int:
     """Let ``kernel`` compute norm, activation and Proxy Norm in one, wherever a group-wise norm has Proxy Norm.
 
     Args:
         model: of this zoo; changed in place.
-        kernel: ``kernel(x, groups, beta, gamma, proxy_beta, proxy_gamma, activation=, eps=, norm_eps=, expectation=,
-            quantiles=)`` gives a tensor like ``x``, differentiable with respect to the five tensors.
+        kernel: ``kernel(x, beta, gamma, proxy_beta, proxy_gamma, settings)``, with the ``Settings`` of
+            ``ipu_train.kernels``, gives a tensor like ``x``, differentiable with respect to the five tensors.
+        activations: where it shall.
 
     Returns:
         The number of places. Delayed scales, held statistics and activations other than ReLU and SiLU stay as they are.
@@ -188,7 +196,7 @@ def use_proxy_norm_kernel(model: nn.Module, kernel: Callable[..., torch.Tensor])
             continue
         if (
             isinstance(module.norm, GroupNorm)
-            and module.activation in ("relu", "silu")
+            and module.activation in activations
             and module.proxy.held_mean is None
         ):
             module.kernel = kernel

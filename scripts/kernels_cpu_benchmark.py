@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from ipu_train.kernels import composed, cpu
+from ipu_train.kernels.settings import Settings
 
 SHAPES = [(8, 64, 56, 56), (8, 256, 14, 14), (32, 64, 56, 56), (32, 256, 14, 14), (32, 2048, 7, 7)]
 
@@ -38,12 +39,12 @@ def variants(x, groups, activation):
     act = F.relu if activation == "relu" else F.silu
     vectors = [torch.full((channels,), v, dtype=x.dtype).requires_grad_() for v in (0.0, 1.0, 0.0, 0.0)]
     weight, bias = vectors[1], vectors[0]
-    options = (activation, 0.03, 1e-5, "quantiles", 200)
+    settings = Settings(groups, activation)
     return {
         "BN + act": lambda: act(F.batch_norm(x, None, None, weight, bias, training=True)),
         "GN + act": lambda: act(F.group_norm(x, groups, weight, bias)),
-        "GN + PN + act composed": lambda: composed.norm_proxy_norm_act(x, groups, *vectors, *options),
-        "GN + PN + act kernel": lambda: cpu.norm_proxy_norm_act(x, groups, *vectors, *options),
+        "GN + PN + act composed": lambda: composed.norm_proxy_norm_act(x, *vectors, settings),
+        "GN + PN + act kernel": lambda: cpu.norm_proxy_norm_act(x, *vectors, settings),
     }
 
 

@@ -1,55 +1,73 @@
-"""Estimated cycles and bytes of the fused PopART operator on an IPU's tiles, with Proxy Norm and without.
+"""Estimated cycles of group norm with Proxy Norm on an IPU, by what computes it, over a network's norms.
 
-    python scripts/kernels_ipu_estimates.py [--tiles 1472] [--groups 32] [--mappings linear grouped]
+    python scripts/kernels_ipu_estimates.py [--micro-batches 1 2 4 8 16]
 
-Both are the same operator, once with its attribute ``proxy=0``: a group norm with its activation in the
-fewest passes. Cycles are the vertices' own estimates with exchange and synchronisation (see
-kernels/host_poplar/README.md): paper figures, not measurements.
+For ResNet-50 (ReLU, 32 groups) and EfficientNet-B0-G16 (SiLU, 4 groups) at 224 pixels: popnn's group norm with its
+activation, Proxy Norm composed around it (statistics in every micro-batch, and once for each weight update), and the
+fused operator. ``ipu_train.kernels.estimates`` says how they are counted. Paper figures, not measurements.
 """
 
 import argparse
+from collections import Counter
 
 import torch
 
-from ipu_train.kernels import host
+from ipu_train import models
+from ipu_train.kernels import estimates
+from ipu_train.models.norm_layers import GroupNorm, NormActivation
 
-SHAPES = [(8, 64, 56, 56), (8, 256, 14, 14), (4, 2048, 7, 7)]
+NETWORKS = {"resnet50": "relu", "efficientnet_b0_g16": "silu"}
 
 
-def reports(shape, groups, activation, options):
-    """The host's report with Proxy Norm and without."""
-    kinds = [(torch.float16, shape)] + [(torch.float16, (shape[1],))] * 4
-    attributes = {"groups": groups, "activation": activation}
-    return [
-        host.Session("GroupNormProxyNormAct", kinds, {**attributes, "proxy": proxy}, options).report()
-        for proxy in (1, 0)
-    ]
+def layers(name, micro_batch):
+    """How often each normalised activation with Proxy Norm occurs."""
+    found = Counter()
+
+    def count(module, inputs, _):
+        if module.proxy is not None and isinstance(module.norm, GroupNorm):
+            n, c, *pixels = inputs[0].shape
+            found[estimates.Layer(n, c, torch.Size(pixels).numel(), module.norm.num_groups)] += 1
+
+    network = models.build(name, norm="group", proxy_norm=True).to("meta")
+    for module in network.modules():
+        if isinstance(module, NormActivation):
+            module.register_forward_hook(count)
+    network(torch.zeros(micro_batch, 3, 224, 224, device="meta"))
+    return found
+
+
+def totals(found, function):
+    pairs = [(function(layer), times) for layer, times in found.items()]
+    return [sum(getattr(cycles, half) * times for cycles, times in pairs) for half in ("forward", "backward")]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tiles", type=int, default=1472)
-    parser.add_argument("--groups", type=int, default=32)
-    parser.add_argument("--mappings", nargs="+", default=["linear", "grouped"])
-    arguments = parser.parse_args()
+    parser.add_argument("--micro-batches", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     print(
-        "| shape (half) | layout | act | forward | ratio | backward | ratio | both | worst tile | temporary |"
+        "| network | micro-batch | popnn GN + act: cycles | composed | composed, per_update | fused | fused: forward | "
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for shape in SHAPES:
-        for mapping in arguments.mappings:
-            for activation in ("relu", "silu"):
-                options = host.Options(arguments.tiles, mapping)
-                with_proxy, without = reports(shape, arguments.groups, activation, options)
-                cycles = [[r[p]["cycles"] for p in ("forward", "backward")] for r in (with_proxy, without)]
-                ratios = [a / b for a, b in zip(*cycles)]
-                worst = max(with_proxy[p]["worst_tile_bytes"] for p in ("forward", "backward"))
-                temporary = max(with_proxy[p]["worst_tile_temporary_bytes"] for p in ("forward", "backward"))
-                print(
-                    f"| {shape} | {mapping} | {activation} | {cycles[0][0]:,} | {ratios[0]:.3f} | "
-                    f"{cycles[0][1]:,} | {ratios[1]:.3f} | {sum(cycles[0]) / sum(cycles[1]):.3f} | "
-                    f"{worst:,} B | {temporary:,} B |"
-                )
+    print("|---|---|---|---|---|---|---|")
+    for name, activation in NETWORKS.items():
+        for micro_batch in parser.parse_args().micro_batches:
+            found = layers(name, micro_batch)
+            ways = {
+                "composed": lambda layer, a=activation: estimates.composed(layer, a),
+                "per_update": lambda layer, a=activation: estimates.composed(layer, a, per_update=True),
+                "fused": lambda layer, a=activation: estimates.fused(layer, a),
+            }
+            norm = totals(found, lambda layer, a=activation: estimates.popnn_group_norm(layer, a))
+            cycles = {way: totals(found, function) for way, function in ways.items()}
+            ratios = " | ".join(f"{sum(cycles[way]) / sum(norm):.2f}" for way in ways)
+            forward = cycles["fused"][0] / norm[0]
+            print(f"| {name} | {micro_batch} | {sum(norm):,} | {ratios} | {forward:.2f} |", flush=True)
+    print(
+        "\nBytes kept for the backward pass, beside the output that the next layer keeps, in tensors of its size:"
+    )
+    for activation in ("relu", "silu"):
+        layer = estimates.Layer(1, 64, 3136)
+        kept = {how: estimates.kept_bytes(layer, activation, how) for how in ("popnn", "composed", "fused")}
+        print(activation, {how: size // (2 * layer.elements) for how, size in kept.items()})
 
 
 if __name__ == "__main__":

@@ -247,3 +247,19 @@ def test_the_kernel_and_plain_torch_are_the_same_network(emulator):
         out.square().sum().backward()
     for (name, p), q in zip(plain.named_parameters(), kernel.parameters()):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_ipus_run_the_fused_operator_where_it_is_built_or_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPU_TRAIN_POPART_OPS", str(tmp_path))
+    assert device.fused_on_ipus(resolved().config) == ()
+    (tmp_path / "libproxy_norm.so").touch()
+    assert "relu" in device.fused_on_ipus(resolved().config)
+    assert device.fused_on_ipus(resolved("model.proxy_norm_kernel=torch").config) == ()
+    (tmp_path / "libproxy_norm.so").unlink()
+    assert "silu" in device.fused_on_ipus(resolved("model.proxy_norm_kernel=popart").config)
+
+
+def test_the_kernel_for_gpus_is_refused_where_nothing_computes_on_one(emulator):
+    network = build("resnet8", 10, norm_groups=4)
+    with pytest.raises(device.DeviceError, match=r"triton, which is for GPUs: set device\.compute to cuda"):
+        device.use_proxy_norm_kernel(emulator, network, resolved("model.proxy_norm_kernel=triton").config)

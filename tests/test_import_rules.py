@@ -16,7 +16,7 @@ HOUSE = {
     "_version": "",
     "configs": "",
     "kernels": "",
-    "models": "",
+    "models": "kernels",
     "config": "models",
     "ipumodel": "",
     "emulator": "ipumodel",
@@ -26,7 +26,7 @@ HOUSE = {
     "optim": "config emulator models",
     "device": "config kernels models",
     "network": "config models",
-    "planning": "config ipumodel network",
+    "planning": "config device ipumodel kernels models network",
     "training": "_version config data device durable models network optim tracking",
     "assembly": "network training",  # faces for programs with loops of their own
     "checkpoint": "training",

@@ -11,9 +11,9 @@ from .errors import suggestion
 
 # Settings of Proxy Norm (eps and the number of quantiles are those of Labatie et al. 2021).
 _PROXY_NORM_USUAL = {
-    "proxy_norm_eps": 0.03,
+    "proxy_norm_eps": models.EPS,
     "proxy_norm_expectation": "quantiles",
-    "proxy_norm_quantiles": 200,
+    "proxy_norm_quantiles": models.QUANTILES,
     "proxy_norm_statistics": "per_micro_batch",
     "proxy_norm_kernel": "auto",
 }
@@ -68,7 +68,7 @@ class ModelConfig(Section):
         description="Proxy Norm after each activation that follows a norm (Labatie et al. 2021). "
         "null: true for layer, group and instance norm, false for batch and none.",
     )
-    proxy_norm_eps: float = Field(0.03, gt=1e-38, le=1e3, description="Added to the proxy's variance.")
+    proxy_norm_eps: float = Field(models.EPS, gt=1e-38, le=1e3, description="Added to the proxy's variance.")
     proxy_norm_expectation: Literal["quantiles", "exact"] = Field(
         "quantiles",
         description="How the mean and variance of the activated proxy are computed: over quantiles of a "
@@ -83,9 +83,10 @@ class ModelConfig(Section):
         description="When the proxy's mean and variance are computed: in every micro-batch, or once for "
         "each weight update on the host; the training is the same.",
     )
-    proxy_norm_kernel: Literal["auto", "popart", "torch"] = Field(
+    proxy_norm_kernel: Literal["auto", "popart", "triton", "torch"] = Field(
         "auto",
-        description="Implementation of Proxy Norm: the PopART custom op, plain torch, or whichever is there.",
+        description="Implementation of Proxy Norm: the PopART custom op, a Triton kernel for GPUs, plain torch, or "
+        "auto: on IPUs the PopART op where it is built, on a CPU a C++ kernel, else plain torch.",
     )
     num_classes: Optional[int] = Field(
         None, ge=1, le=MOST_CLASSES, description="Outputs of the classifier. null: the data set's."
@@ -145,7 +146,7 @@ class ModelConfig(Section):
                     yield key, "set, but proxy_norm is false; remove it or set proxy_norm to true"
         if self.proxy_norm_expectation == "quantiles":
             if self.proxy_norm_quantiles is None:
-                self.fill("proxy_norm_quantiles", 200)
+                self.fill("proxy_norm_quantiles", models.QUANTILES)
         elif self.proxy_norm_quantiles is not None:
             yield "proxy_norm_quantiles", "not read by expectation exact; remove it or set it to null"
 

@@ -122,12 +122,17 @@ def _norm(attributes, target, element_bytes, backward):
     name = attributes["operator"]
     if "batch" in name:
         statistics = attributes["channels"]
-    elif "group" in name:
+    elif "group" in name or "activation" in attributes:
         statistics = shape[0] * attributes["groups"]
     else:
         statistics = max(1, elements // max(1, shape[-1]))
     reduction = reduce_cost(elements, max(1, statistics), min(statistics, 8), target, element_bytes)
     rounds = 2.0  # mean and variance forward; the two sums of the input gradient backward
+    # A norm fused with its activation (kernels/estimates.py): as long as one after the other, with fewer compute sets.
+    if attributes.get("activation") == "relu":
+        rate += k.BINARY_CYCLES if backward else k.RECTIFIER_CYCLES
+    elif "activation" in attributes:
+        rate += k.TRANSCENDENTAL_CYCLES + (k.BINARY_CYCLES if backward else 0.0)
     cycles = {
         "compute": 6 * k.STEP_CYCLES + rate * _vectors(elements, element_bytes, target),
         "exchange": rounds * reduction.cycles["exchange"],

@@ -53,6 +53,9 @@ _KINDS = {
     "new_full new_ones tril triu tensor",
 }
 KIND_OF = {"aten::" + name: kind for kind, names in _KINDS.items() for name in names.split()}
+# Group norm, affine, activation and Proxy Norm in one: the project's own operator, by the name it is traced under.
+FUSED_NORM = "norm_proxy_norm_act"
+KIND_OF["ipu_train::" + FUSED_NORM] = "norm"
 
 _SAVES_OUTPUT = {
     "relu",
@@ -175,6 +178,8 @@ def describe(name, args, kwargs, inputs, outputs, reads, writes):
             channels=int(x.shape[1]) if x.dim() > 1 else 1, affine=len(inputs) > 1, operator=short
         )
         attributes["groups"] = int(args[6]) if short == "native_group_norm" else 1
+        if short == FUSED_NORM:
+            attributes.update(groups=max(1, int(args[5])), activation=args[6])
         saves = (reads[0],) + tuple(writes[1:3])
     elif kind == "pool":
         x = inputs[0]

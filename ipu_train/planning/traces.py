@@ -4,11 +4,14 @@ from typing import Dict, List, Optional, Tuple
 
 import torch
 
+from .. import models
 from ..config import Resolved
+from ..device import fused_on_ipus
 from ..ipumodel.program import Program
 from ..ipumodel.report import Report
 from ..ipumodel.rescale import at_batch, at_splits
 from ..ipumodel.tracer import trace
+from ..kernels import planned
 from ..network import build_network
 
 _KEPT = 8  # networks; a trace holds some thousand small objects
@@ -60,6 +63,9 @@ class Traces:
     def _trace(self, network_key: str, resolved: Resolved, channels: int, size: int, classes: int) -> Program:
         batch = resolved.config.training.micro_batch_size
         network = build_network(resolved, classes, channels)
+        fused = fused_on_ipus(resolved.config)
+        if fused:
+            models.use_proxy_norm_kernel(network, planned.norm_proxy_norm_act, fused)
         program = trace(network, [torch.zeros(batch, channels, size, size)])
         if network_key not in self._traced and len(self._traced) >= _KEPT:
             self._traced.clear()

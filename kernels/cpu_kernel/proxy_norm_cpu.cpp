@@ -97,13 +97,15 @@ void proxyStatistics(const Problem &p, const Tensors &t, const Threads &threads,
   });
 }
 
-// Two passes over a block that the first one has brought into the first-level cache.
+// Two passes over a block that the first one has brought into the first-level cache. The first is relative to an
+// element, which keeps the mean's digits where it is far from zero; the second to the rounded mean.
 template <typename T> Moments<double> blockMoments(const T *x, std::int64_t n) {
   using F = Arithmetic<T>;
-  const F mean = sumOf(n, [](Vector<F> v) { return v; }, x) / F(n);
+  const F shift = valueOf(x[0]);
   Moments<double> out;
   out.count = double(n);
-  out.mean = mean;
+  out.mean = double(shift) + double(sumOf(n, [shift](Vector<F> v) { return v - shift; }, x)) / double(n);
+  const F mean = F(out.mean);
   out.deviations = sumOf(n, [mean](Vector<F> v) { return (v - mean) * (v - mean); }, x);
   return out;
 }
@@ -144,11 +146,12 @@ template <Activation A, typename T> class Pass {
   };
 
 public:
-  // workspace: mean and inverse deviation of each group of each instance, then the proxy's rows
+  // workspace: of each group of each instance its mean, its inverse deviation and what rounding took from the mean
+  // (far from zero, that is much beside a deviation), then the proxy's rows
   Pass(const Problem &p, const Tensors &t, const Threads &threads)
       : p(p), t(t), threads(threads), beta(as<F>(t.beta)), gamma(as<F>(t.gamma)),
         groups(p.groups > 0 ? p.groups : 1), perGroup(p.channels / groups),
-        statistics(static_cast<F *>(t.workspace)), proxy(statistics + 2 * p.instances * groups) {}
+        statistics(static_cast<F *>(t.workspace)), proxy(statistics + kStatistics * p.instances * groups) {}
 
   void forward() const {
     const T *x = as<T>(t.x);
@@ -203,23 +206,32 @@ private:
       rows(Row{row, c, g});
   }
 
+  enum { kCenter, kDeviation, kRest, kStatistics };
+  F statistic(std::int64_t group, int which) const { return statistics[kStatistics * group + which]; }
+
+  // Relative to the rounded mean: what rounding took returns in beta.
   Run<F> run(Row row) const {
-    return {statistics[2 * row.group], gamma[row.channel] * statistics[2 * row.group + 1], beta[row.channel],
+    const F slope = gamma[row.channel] * statistic(row.group, kDeviation);
+    return {statistic(row.group, kCenter), slope, beta[row.channel] - statistic(row.group, kRest) * slope,
             proxy[kMean * p.channels + row.channel], proxy[kInverse * p.channels + row.channel]};
+  }
+
+  void setStatistics(std::int64_t g, double mean, double inverse) const {
+    statistics[kStatistics * g + kCenter] = F(mean);
+    statistics[kStatistics * g + kDeviation] = F(inverse);
+    statistics[kStatistics * g + kRest] = F(mean - double(F(mean)));
   }
 
   void groupStatistics(std::int64_t g, const T *x) const {
     if (p.groups <= 0) {
-      statistics[2 * g] = 0;
-      statistics[2 * g + 1] = 1;
+      setStatistics(g, 0, 1);
       return;
     }
     const std::int64_t n = perGroup * p.spatial;
     Moments<double> total;
     for (std::int64_t at = 0; at < n; at += kBlock)
       total = combined(total, blockMoments(x + g * n + at, std::min(kBlock, n - at)));
-    statistics[2 * g] = F(total.mean);
-    statistics[2 * g + 1] = F(1.0 / std::sqrt(total.deviations / double(n) + p.normEps));
+    setStatistics(g, total.mean, 1.0 / std::sqrt(total.deviations / double(n) + p.normEps));
   }
 
   void forwardRow(Row row, const T *x, T *y) const {
@@ -233,13 +245,14 @@ private:
     RunSums<double> total;
     for (std::int64_t at = row.index * p.spatial, end = at + p.spatial; at < end; at += kBlock)
       addBlockSums<A>(by, x + at, d + at, dx + at, std::min(kBlock, end - at), total);
+    total.dSlopeU -= double(statistic(row.group, kRest)) * total.dSlope;
     return total;
   }
 
   // With h = d phi'(z) s gamma the gradient of the normalised value, yhat = u r, and < > the group's mean:
   // dx = r (h - <h> - yhat <h yhat>).
   InputGradient<double> groupMeans(std::int64_t g, const RunSums<double> *sums) const {
-    const double r = statistics[2 * g + 1];
+    const double r = statistic(g, kDeviation);
     InputGradient<double> out = {r, 0, 0};
     if (p.groups <= 0)
       return out;
@@ -250,8 +263,8 @@ private:
       h += factor * sums[row.index].dSlope;
       hU += factor * sums[row.index].dSlopeU;
     });
-    out.constant = -r * share * h;
     out.byU = -r * r * r * share * hU;
+    out.constant = -r * share * h - statistic(g, kRest) * out.byU; // u is relative to the rounded mean
     return out;
   }
 
@@ -314,7 +327,7 @@ private:
   void addTo(ChannelSums &total, Row row, const RunSums<double> &sums) const {
     const double m = proxy[kMean * p.channels + row.channel], s = proxy[kInverse * p.channels + row.channel];
     total.beta += s * sums.dSlope;
-    total.gamma += s * sums.dSlopeU * statistics[2 * row.group + 1];
+    total.gamma += s * sums.dSlopeU * statistic(row.group, kDeviation);
     total.mean -= s * sums.d;
     total.inverse += sums.dPhi - m * sums.d;
   }
@@ -364,7 +377,7 @@ bool runActivation(const Problem &p, const Tensors &t, const Threads &threads) {
 
 // Forward (d null: out is y) or backward (out is dx, and dBeta to dProxyGamma [channels] are the parameters'
 // gradients). dtype, of x, y, d and dx: 0 float, 1 half, 2 double; everything else is float, or
-// double for double. workspace [2 * instances * max(groups, 1) + 6 * channels] is written forward and read
+// double for double. workspace [3 * instances * max(groups, 1) + 6 * channels] is written forward and read
 // backward. Returns 0, or 1 for a dtype or activation that does not exist, or 2 when memory ran out.
 extern "C" int proxy_norm_run(const Problem *p, int threads, const void *beta, const void *gamma,
                               const void *proxyBeta, const void *proxyGamma, const void *x, const void *d,

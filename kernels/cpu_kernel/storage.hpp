@@ -12,6 +12,9 @@ struct Half {
 
 inline float toFloat(Half half) { return halfBitsToFloat(half.bits); }
 inline Half toHalf(float value) { return {floatToHalfBits(value)}; }
+inline float valueOf(Half half) { return toFloat(half); }
+inline float valueOf(float value) { return value; }
+inline double valueOf(double value) { return value; }
 
 // The type that elements of T are computed in, and vectors of it.
 template <typename T> struct ArithmeticOf {

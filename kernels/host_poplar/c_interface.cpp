@@ -1,6 +1,9 @@
 // Sessions for ctypes. Functions return 0, or 1 with a message in `error` (of at least 1024 bytes).
 #include "session.hpp"
 
+#include "../proxy_norm/codelet_path.hpp"
+
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 
@@ -63,6 +66,13 @@ host::Request parse(const char *text) {
     } else if (key == "unused") {
       for (int output; words >> output;)
         request.unused.push_back(output);
+    } else if (key == "session_option") {
+      words >> first;
+      if (first != "groupNormStridedChannelGrouping")
+        throw popart::error("no session option '{}' is known here", first);
+      request.options.groupNormStridedChannelGrouping = true;
+    } else if (key == "number") {
+      words >> request.number;
     } else if (key == "judge") {
       words >> request.judge;
     } else {
@@ -114,6 +124,31 @@ int host_session_backward(void *session, const void *const *inputs, int inputCou
                           int outputCount, char *error) {
   return guarded(error, [&] {
     static_cast<Handle *>(session)->session->backward.run(list(inputs, inputCount), list(outputs, outputCount));
+  });
+}
+
+const char *host_code_hash() {
+  static const std::string hash = proxy_norm::codeHash();
+  return hash.c_str();
+}
+
+// Builds operators, their descriptions parted by empty lines, into one graph. `bytes` [tiles] gets what the constants
+// take on each tile.
+int host_constants(const char *requests, long long *bytes, char *error) {
+  return guarded(error, [&] {
+    std::shared_ptr<popart::popx::IrLowering> lowering;
+    const std::string all = requests;
+    for (std::size_t begin = 0, end; begin < all.size(); begin = end + 2) {
+      end = std::min(all.find("\n\n", begin), all.size());
+      const host::Request request = parse(all.substr(begin, end - begin).c_str());
+      if (!lowering)
+        lowering = host::makeLowering(request.tiles);
+      host::Session(request, lowering);
+    }
+    for (const poplar::host::Variable &variable : lowering->graph().hostContents().variables)
+      if (variable.constant)
+        for (const std::int32_t tile : variable.tiles)
+          bytes[tile] += variable.type.hostBytes();
   });
 }
 

@@ -23,8 +23,17 @@ poplar::Tensor addMapped(poplar::Graph &graph, const poplar::Type &type, const s
   const std::size_t size =
       std::accumulate(shape.begin(), shape.end(), std::size_t(1), std::multiplies<std::size_t>());
   const std::size_t share = (size + tiles - 1) / tiles;
-  if (mapping == "grouped" && shape.size() >= 2) {
-    std::size_t width = std::min<std::size_t>(8, shape[1]);
+  if (mapping == "mixed" && shape.size() >= 2 && shape[1] >= 2) { // two convolutions' results side by side
+    std::vector<std::size_t> left = shape, right = shape;
+    left[1] = shape[1] / 2;
+    right[1] = shape[1] - left[1];
+    const std::vector<poplar::Tensor> both = {addMapped(graph, type, left, "grouped4", name),
+                                              addMapped(graph, type, right, "linear", name)};
+    return poplar::concat(both, 1);
+  }
+  if (mapping.compare(0, 7, "grouped") == 0 && shape.size() >= 2) { // by 8, or as many as the name says
+    const std::size_t wanted = mapping.size() > 7 ? std::stoul(mapping.substr(7)) : 8;
+    std::size_t width = std::min<std::size_t>(wanted, shape[1]);
     while (shape[1] % width != 0)
       --width;
     const std::size_t spatial = size / (shape[0] * shape[1]);
@@ -36,7 +45,7 @@ poplar::Tensor addMapped(poplar::Graph &graph, const poplar::Type &type, const s
   const poplar::Tensor flat = tensor.flatten();
   if (mapping == "linear")
     deal(graph, flat, share + share % 2, 0, 1);
-  else if (mapping == "odd" || mapping == "grouped")
+  else if (mapping == "odd" || mapping == "mixed" || mapping.compare(0, 7, "grouped") == 0)
     deal(graph, flat, share | 1, 0, 1);
   else if (mapping == "reversed")
     deal(graph, flat, share + share % 2, tiles - 1, tiles - 1);

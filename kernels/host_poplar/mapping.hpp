@@ -10,7 +10,9 @@ namespace host {
 // A new tensor of the given shape.
 //   linear       equal stretches in row-major order, of an even number of elements
 //   odd          the same, but of an odd number: runs begin and end anywhere
-//   grouped      as after a convolution: channels in groups of up to 8 that vary fastest, tiles share the pixels
+//   grouped      as after a convolution: channels in groups of up to 8 that vary fastest, tiles share the pixels;
+//                grouped4, grouped16: of up to so many
+//   mixed        half of the channels grouped4, half linear: two results side by side
 //   reversed     linear, from the last tile down
 //   single       all on the last tile
 //   scattered    short runs dealt to the tiles in turn

@@ -7,6 +7,7 @@
 #include <popart/shapeinference.hpp>
 
 #include <algorithm>
+#include <set>
 #include <sstream>
 
 namespace host {
@@ -44,8 +45,31 @@ void checkDefinition(const popart::OpDefinition &definition, const Request &requ
       throw popart::error("{} has no attribute '{}'", request.type, name);
 }
 
-// PopART lets a session option check these two; here they are always checked.
+// The builder asks before all shapes are known: what is said then must be true, or nothing be said.
+void checkUnknownShapes(const popart::ShapeInferenceFunction &shapes, const Lowered &lowered,
+                        const Request &request) {
+  const auto &inputs = lowered.op->hostInputs, &outputs = lowered.op->hostOutputs;
+  for (int unknown = -1; unknown < int(inputs.size()); ++unknown) { // -1: all of them
+    auto some = inputs;
+    for (auto &input : some)
+      if (unknown < 0 || input.first == unknown)
+        input.second = popart::TensorInfo(input.second.dataType(), {});
+    popart::ShapeInferenceContext context(some, request.attributes, int(outputs.size()));
+    try {
+      shapes(context);
+    } catch (const std::exception &exception) {
+      throw popart::error("{}: shape inference throws where a shape is unknown: {}", request.type,
+                          exception.what());
+    }
+    for (const auto &output : context.getOutputInfos())
+      if (!output.second.shape().empty() && output.second != outputs.at(output.first))
+        throw popart::error("{}: shape inference makes a shape up where one is unknown", request.type);
+  }
+}
+
+// PopART lets a session option check some of these; here they are always checked.
 void checkOutputs(const Lowered &lowered) {
+  std::set<std::pair<std::uint32_t, std::uint32_t>> returned;
   for (const auto &entry : lowered.op->hostOutputs) {
     const auto found = lowered.device->hostOutputs.find(entry.first);
     const std::string where = lowered.op->opid.type + ": output " + std::to_string(entry.first);
@@ -54,10 +78,13 @@ void checkOutputs(const Lowered &lowered) {
     const poplar::Tensor &tensor = found->second;
     if (tensor.shape() != shapeOf(entry.second) || tensor.elementType() != typeOf(entry.second))
       throw popart::error(where + " has another shape or type than setup() said");
-    const auto &variables = lowered.device->hostGraph.hostContents().variables;
+    const auto &variables = lowered.device->hostGraph().hostContents().variables;
     for (const poplar::host::Element &element : tensor.hostElements())
       if (variables[element.variable].readOnly)
         throw popart::error(where + " aliases an input or a constant");
+    for (const poplar::host::Element &element : tensor.hostElements())
+      if (!returned.emplace(element.variable, element.offset).second)
+        throw popart::error(where + " aliases itself or another output");
   }
 }
 
@@ -87,7 +114,7 @@ void checkUnwinding(const Lowered &lowered) {
 
 // What a profile would show without saying whose it is.
 void checkNames(const Lowered &lowered) {
-  const auto &contents = lowered.device->hostGraph.hostContents();
+  const auto &contents = lowered.device->hostGraph().hostContents();
   for (const poplar::host::Variable &variable : contents.variables)
     if (variable.name.empty())
       throw popart::error("{}: a tensor of {} elements has no debug name", lowered.op->opid.type,
@@ -97,19 +124,16 @@ void checkNames(const Lowered &lowered) {
       throw popart::error("{}: a compute set has no debug name", lowered.op->opid.type);
 }
 
-void lower(Lowered &lowered, bool judge) {
+void lower(Lowered &lowered, bool judge, bool run) {
   for (const auto &input : lowered.device->hostInputs)
-    lowered.device->hostGraph.hostSetReadOnly(input.second);
+    lowered.device->hostGraph().hostSetReadOnly(input.second);
   poplar::program::Sequence program;
   lowered.opx->grow(program);
   checkNames(lowered);
   checkOutputs(lowered);
   checkUnwinding(lowered);
-  lowered.engine = std::make_unique<poplar::Engine>(lowered.device->hostGraph, program, judge);
-}
-
-std::unique_ptr<popart::popx::Devicex> makeDevice(unsigned tiles) {
-  return std::make_unique<popart::popx::Devicex>(poplar::Graph(poplar::Target::createIPUTarget(1, tiles, "ipu2")));
+  if (run)
+    lowered.engine = std::make_unique<poplar::Engine>(lowered.device->hostGraph(), program, judge);
 }
 
 std::string infoText(const popart::TensorInfo &info) {
@@ -147,9 +171,24 @@ void Lowered::run(const std::vector<const void *> &inputs, const std::vector<voi
     engine->readTensor(output.second, outputs.at(output.first));
 }
 
-Session::Session(const Request &request) {
+std::shared_ptr<popart::popx::IrLowering> makeLowering(unsigned tiles) {
+  return std::make_shared<popart::popx::IrLowering>(
+      poplar::Graph(poplar::Target::createIPUTarget(1, tiles, "ipu2")));
+}
+
+std::unique_ptr<popart::popx::Devicex> Session::makeDevice(const Request &request) const {
+  return std::make_unique<popart::popx::Devicex>(shared_ ? shared_ : makeLowering(request.tiles));
+}
+
+Session::Session(const Request &request) : Session(request, nullptr) {}
+
+Session::Session(const Request &request, std::shared_ptr<popart::popx::IrLowering> lowering)
+    : graph_(ir_, request.number), shared_(std::move(lowering)) {
+  ir_.getSessionOptions() = request.options;
+  const std::size_t before = poplar::host::slicesMade;
   buildForward(request);
   buildBackward(request);
+  slices = poplar::host::slicesMade - before;
 }
 
 void Session::buildForward(const Request &request) {
@@ -158,7 +197,7 @@ void Session::buildForward(const Request &request) {
     throw popart::error("no operator {}.{} of version {} is registered", request.domain, request.type,
                         request.version);
   checkDefinition(info->details, request);
-  const popart::Op::Settings settings(ir_, request.type);
+  const popart::Op::Settings settings(graph_, request.type);
   const std::unique_ptr<popart::Op> original =
       info->getSimpleFactory()({info->id, settings, request.attributes, {}, {}});
   forward.op = original->clone(); // PopART clones operators freely
@@ -173,11 +212,12 @@ void Session::buildForward(const Request &request) {
     (*shapes)(context);
     if (!(context.getOutputInfos() == forward.op->hostOutputs))
       throw popart::error("{}: shape inference and setup() disagree", request.type);
+    checkUnknownShapes(*shapes, forward, request);
   }
 
-  forward.device = makeDevice(request.tiles);
+  forward.device = makeDevice(request);
   forward.opx = popart::popx::OpxManager::createOpx(forward.op.get(), forward.device.get());
-  poplar::Graph &graph = forward.device->hostGraph;
+  poplar::Graph &graph = forward.device->hostGraph();
   for (const auto &input : forward.op->hostInputs) {
     const std::string name = info->details.inputs[input.first].name;
     const auto creator = forward.opx->getInputCreatorType(input.first);
@@ -190,7 +230,7 @@ void Session::buildForward(const Request &request) {
                                                           activations ? request.mapping : "linear", name);
     }
   }
-  lower(forward, request.judge);
+  lower(forward, request.judge, !shared_);
 }
 
 void Session::buildBackward(const Request &request) {
@@ -200,8 +240,8 @@ void Session::buildBackward(const Request &request) {
   if (gradients.size() > 1)
     throw popart::error("{} has several gradient operators: this host runs one", request.type);
   backward.op = gradients[0]->clone();
-  backward.device = makeDevice(request.tiles);
-  poplar::Graph &graph = backward.device->hostGraph;
+  backward.device = makeDevice(request);
+  poplar::Graph &graph = backward.device->hostGraph();
   for (const popart::GradInOutMapper &source : backward.op->gradInputInfo()) {
     const auto &unused = request.unused;
     if (source.type == GradOpInType::GradOut &&
@@ -220,11 +260,11 @@ void Session::buildBackward(const Request &request) {
     backward.device->hostInputs[source.iGrad] =
         source.type == GradOpInType::GradOut && tensor.rank() >= 2
             ? addMapped(graph, tensor.elementType(), tensor.shape(), request.gradientMapping, name)
-            : import(graph, forward.device->hostGraph, tensor, name);
+            : import(graph, forward.device->hostGraph(), tensor, name);
   }
   backward.op->setup();
   backward.opx = popart::popx::OpxManager::createOpx(backward.op.get(), backward.device.get());
-  lower(backward, request.judge);
+  lower(backward, request.judge, !shared_);
 }
 
 std::string Session::description() const {
@@ -255,7 +295,7 @@ std::string Session::description() const {
 }
 
 std::string Session::report() const {
-  std::string out = "{\"forward\":" + forward.engine->hostReport(forward.outputs());
+  std::string out = "{\"slices\":" + std::to_string(slices) + ",\"forward\":" + forward.engine->hostReport(forward.outputs());
   if (backward.op)
     out += ",\"backward\":" + backward.engine->hostReport(backward.outputs());
   return out + "}";

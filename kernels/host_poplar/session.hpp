@@ -2,6 +2,7 @@
 // backward.
 #pragma once
 
+#include <popart/ir.hpp>
 #include <popart/opmanager.hpp>
 #include <popart/popx/opx.hpp>
 #include <poplar/Engine.hpp>
@@ -23,6 +24,8 @@ struct Request {
   std::string mapping = "linear", gradientMapping = "linear";
   std::vector<int> unused; // outputs that nothing depends on: they have no gradient
   bool judge = true;
+  popart::SessionOptions options;
+  int64_t number = 100; // of the operator in its model: few are the first
 };
 
 // A lowered operator with its engine.
@@ -37,9 +40,13 @@ struct Lowered {
   void run(const std::vector<const void *> &inputs, const std::vector<void *> &outputs);
 };
 
+std::shared_ptr<popart::popx::IrLowering> makeLowering(unsigned tiles);
+
 class Session {
 public:
   explicit Session(const Request &request);
+  // In a graph that other operators share: built only, not to be run.
+  Session(const Request &request, std::shared_ptr<popart::popx::IrLowering> lowering);
 
   Lowered forward;
   Lowered backward; // op is null if the operator has no gradient
@@ -47,9 +54,14 @@ public:
   std::string description() const;
   // JSON: bytes and estimated cycles of the forward and the backward program.
   std::string report() const;
+  // How many slices the lowerings took of tensors: what they cost to build.
+  std::size_t slices = 0;
 
 private:
-  popart::Graph ir_;
+  popart::Ir ir_;
+  popart::Graph graph_;
+  std::shared_ptr<popart::popx::IrLowering> shared_;
+  std::unique_ptr<popart::popx::Devicex> makeDevice(const Request &request) const;
   void buildForward(const Request &request);
   void buildBackward(const Request &request);
 };

@@ -9,4 +9,8 @@ namespace proxy_norm {
 // relative to the process's folder.
 std::string codeletPath();
 
+// A hash of this library's file and of the vertices' code (sixteen hexadecimal digits): an executable compiled with
+// other code must not be taken from a cache.
+std::string codeHash();
+
 } // namespace proxy_norm

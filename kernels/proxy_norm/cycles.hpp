@@ -2,8 +2,8 @@
 //
 // Six workers take turns: each issues one bundle (one load, store or integer operation and one floating-point
 // operation) every six cycles, so a vertex takes six times its slowest worker's bundles. What is counted are the
-// floating-point operations on pairs (float2) and the loads and stores with the loop's bookkeeping; the larger of
-// the two decides. An estimate on paper: nothing here was timed on an IPU.
+// floating-point operations on vectors of 64 bits, as if the compiler put every load, store and branch beside one. An
+// estimate on paper: nothing here was timed on an IPU.
 #pragma once
 
 #include "layout.hpp"
@@ -15,56 +15,75 @@ namespace proxy_norm {
 namespace cycles {
 
 constexpr std::uint64_t kWorkers = 6;
-constexpr std::uint64_t kStart = 60;  // cycles to start the workers and wait for them
-constexpr std::uint64_t kPiece = 30;  // bundles to find a piece's part of a worker
-constexpr std::uint64_t kColumn = 40; // bundles to set up a column's task and to finish it
-// A pair of floats through the sigmoid: 12 cycles in PopLibs' table of element-wise operations.
-constexpr std::uint64_t kSigmoidPair = 12;
+constexpr std::uint64_t kStart = 60; // cycles to start the workers and wait for them
+constexpr std::uint64_t kPiece = 12; // bundles to find a piece's part of a worker
+constexpr std::uint64_t kColumn = 8; // bundles of a column's loop beside what the sweep loads and keeps
+// The sigmoid of two values: PopLibs' non-linearities count 5 cycles for one float and 2 for two halves.
+constexpr std::uint64_t kSigmoidHalves = 2, kSigmoidFloats = 10;
 
-// Bundles for a pair of elements of each sweep. Halves add a conversion for each tensor read or written.
-struct Pair {
-  std::uint64_t arithmetic, memory;
-  std::uint64_t bundles(bool half, unsigned tensors) const {
-    return std::max(arithmetic + (half ? tensors : 0), memory);
-  }
+// What a sweep costs: bundles for two vectors (of four halves or two floats), which are arithmetic, as loads and
+// stores are fewer; for the beginning and the end of a column, and for each of its rows at the end.
+struct Cost {
+  std::uint64_t twoVectors, column, row;
 };
 
-inline std::uint64_t groupSums(bool half) { return Pair{4, 3}.bundles(half, 1); }
-inline std::uint64_t forward(bool half, bool silu, bool proxy) {
-  // subtract, multiply, add, then max; or sigmoid, multiply and, with Proxy Norm, subtract and multiply
-  return Pair{silu ? 4 + kSigmoidPair + (proxy ? 2 : 0) : 4u, 4}.bundles(half, 2);
+inline Cost groupSums(bool half) {
+  // subtract, convert 2, and twice: add, multiply, add (floats: without conversion, once). A column begins with its
+  // group's samples, and ends with one group's sums.
+  return {half ? 18u : 8u, 24 + 16, 0};
 }
-inline std::uint64_t backwardSums(bool half, bool silu, bool proxy) {
-  // u, z (3), the slope (compare and select 2; SiLU: sigmoid, phi and 3), d phi' (1), its sum (1), with u (2);
-  // Proxy Norm adds the sum of d (1) and, for SiLU, that of d phi (2)
-  return Pair{7 + (silu ? kSigmoidPair + 4 : 2) + (proxy ? (silu ? 3 : 1) : 0), 4}.bundles(half, 2);
+inline Cost forward(bool half, bool silu) {
+  // subtract, multiply, add, then max; or sigmoid, multiply, multiply, add
+  const std::uint64_t sigmoid = half ? 2 * kSigmoidHalves : kSigmoidFloats;
+  return {2 * (silu ? 6 + sigmoid : 4), silu ? 6u : 5u, 0};
 }
-inline std::uint64_t backwardInput(bool half, bool silu) {
-  // u, z (3), the slope, d phi' times a factor (2), u times a factor (1), two additions
-  return Pair{8 + (silu ? kSigmoidPair + 4 : 2), 5}.bundles(half, 3);
+// u (2), then d phi': compare and mask (2); or z (2), sigmoid, phi (1), phi' (3), d phi' (1)
+inline std::uint64_t gradient(bool half, bool silu) {
+  return silu ? 9 + (half ? 2 * kSigmoidHalves : kSigmoidFloats) : 4;
+}
+inline Cost backwardSums(bool half, bool silu) {
+  // d phi' u (1), and d phi (1); each sum: for two vectors add, convert 2, add 2 (floats: add 2)
+  const std::uint64_t terms = gradient(half, silu) + (silu ? 2 : 1), sum = half ? 5 : 2;
+  return {2 * terms + (silu ? 4 : 3) * sum, 8, 22};
+}
+inline Cost backwardInput(bool half, bool silu) {
+  // d phi' times a factor, u times a factor, two additions
+  return {2 * (gradient(half, silu) + 4), 10, 0};
 }
 
-// A sweep over a run of memory, at `perPair` bundles for a pair of elements.
-inline std::uint64_t sweep(const TileRun &run, std::uint64_t perPair) {
+// A sweep over a run of memory: see sweepPieces.
+inline std::uint64_t sweep(const TileRun &run, const Cost &cost, bool half) {
+  const std::uint64_t lanes = half ? 4 : 2, words = (run.length + lanes - 1) / lanes;
   std::uint64_t slowest = 0;
-  const std::uint64_t pairs = (run.length + 1) / 2;
   for (std::uint64_t worker = 0; worker < kWorkers; ++worker) {
-    const std::uint64_t begin = pairs * worker / kWorkers * 2;
-    const std::uint64_t end = std::min<std::uint64_t>(pairs * (worker + 1) / kWorkers * 2, run.length);
+    const std::uint64_t begin = words * worker / kWorkers * lanes;
+    const std::uint64_t end = std::min<std::uint64_t>(words * (worker + 1) / kWorkers * lanes, run.length);
     std::uint64_t bundles = 0, at = 0;
+    const auto add = [&](std::uint64_t columns, std::uint64_t rows, std::uint64_t vectors) {
+      bundles += columns * (kColumn + cost.column + rows * cost.row) + (vectors * cost.twoVectors + 1) / 2;
+    };
     for (std::size_t p = 0; p < run.pieces.size(); p += TileRun::kNumbers) {
-      const std::uint64_t width = run.pieces[p + 3], size = width * run.pieces[p + 4];
-      const std::uint64_t b = std::max(begin, at), e = std::min(end, at + size);
-      if (b < e) {
-        const bool paired = width == 1 || (width % 2 == 0 && at % 2 == 0);
-        const std::uint64_t columns = std::min(width == 1 || !paired ? width : width / 2, e - b);
-        bundles += kPiece + columns * kColumn + (paired ? (e - b + 1) / 2 : e - b) * perPair;
-      }
+      const std::uint64_t width = run.pieces[p + 1], pixels = run.pieces[p + 2], task = run.pieces[p + 3];
+      const std::uint64_t size = width * pixels, b = std::max(begin, at), e = std::min(end, at + size);
+      bundles += kPiece;
+      if (task != 0)
+        for (std::uint64_t t = worker, columns = width / lanes; t < columns * ((pixels + task - 1) / task);
+             t += kWorkers)
+          add(1, lanes, std::min(task, pixels - t / columns * task));
+      else if (b < e && width == 1)
+        add(1, 1, (e - b + lanes - 1) / lanes);
+      else if (b < e)
+        add(std::min(width, e - b), 1, e - b);
       at += size;
     }
     slowest = std::max(slowest, bundles);
   }
   return kStart + kWorkers * slowest;
+}
+
+// What elements need to know of some rows: loads, a handful of products, conversions and stores for each.
+inline std::uint64_t coefficients(std::size_t rows) {
+  return kStart + kWorkers * ((rows + kWorkers - 1) / kWorkers) * 28;
 }
 
 // `items` handed to the workers in turn, each of `count` additions of `values` values, two at a time.
@@ -85,7 +104,7 @@ inline std::uint64_t reluProxy(std::size_t rows, std::size_t points) {
 // SiLU's sums over some pairs of points, for ordinary deviations: argument 2, sigmoid, phi and its two sums 5;
 // with slopes phi' 2 and four more sums 10.
 inline std::uint64_t siluProxySums(std::size_t items, std::size_t pairs, bool slopes) {
-  const std::uint64_t perPair = 2 + kSigmoidPair + 5 + (slopes ? 12 : 0);
+  const std::uint64_t perPair = 2 + kSigmoidFloats + 5 + (slopes ? 12 : 0);
   return kStart + kWorkers * ((items + kWorkers - 1) / kWorkers) * (40 + pairs * perPair);
 }
 

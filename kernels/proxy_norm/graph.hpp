@@ -9,6 +9,7 @@
 #include <poplar/Type.hpp>
 
 #include <cstddef>
+#include <string>
 
 namespace proxy_norm {
 
@@ -20,6 +21,29 @@ struct ProxySettings {
   float normEps = 1e-5f;
   bool proxy = true; // false: norm, affine and activation alone, to compare with
 };
+
+// Constants that all operators of a graph share, each on its tile.
+class SharedConstants {
+public:
+  virtual ~SharedConstants() = default;
+  virtual bool has(const std::string &name) const = 0;
+  virtual poplar::Tensor get(const std::string &name) const = 0;
+  virtual void keep(const std::string &name, const poplar::Tensor &constant) = 0;
+};
+
+// Where an operator is built, and under which name.
+struct Site {
+  poplar::Graph &graph;
+  poplar::program::Sequence &program;
+  poplar::DebugNameAndId dnai;
+  unsigned start; // a tile to begin at with small tensors: another for each operator, so that they do not pile up
+  SharedConstants &constants;
+
+  poplar::DebugNameAndId name(const char *step) const { return {dnai, step}; }
+};
+
+// The tile that the operator of a number begins at.
+unsigned startTile(const poplar::Graph &graph, long long operatorNumber);
 
 // beta, gamma, proxy_beta and proxy_gamma, [C] each, half or float.
 struct Parameters {
@@ -35,32 +59,29 @@ struct Statistics {
 void addCodelets(poplar::Graph &graph);
 
 // A tensor for a parameter, mapped where the proxies are computed.
-poplar::Tensor createParameter(poplar::Graph &graph, const poplar::Type &type, std::size_t channels,
+poplar::Tensor createParameter(poplar::Graph &graph, const poplar::Type &type, std::size_t channels, unsigned start,
                                const poplar::DebugNameAndId &dnai);
 
 // A constant [C] of zeros, mapped likewise.
-poplar::Tensor zerosByChannel(poplar::Graph &graph, std::size_t channels, const poplar::DebugNameAndId &dnai);
+poplar::Tensor zerosByChannel(poplar::Graph &graph, std::size_t channels, unsigned start,
+                              const poplar::DebugNameAndId &dnai);
 
 // ---- ProxyNormStats
-Statistics proxyNormStats(poplar::Graph &graph, const Parameters &parameters, const ProxySettings &settings,
-                          poplar::program::Sequence &program, const poplar::DebugNameAndId &dnai);
+Statistics proxyNormStats(const Site &site, const Parameters &parameters, const ProxySettings &settings);
 // Gradients of the parameters from those of m and s ([C], float).
-Parameters proxyNormStatsGrad(poplar::Graph &graph, const Parameters &parameters, const poplar::Tensor &inverse,
-                              const Statistics &gradients, const ProxySettings &settings,
-                              poplar::program::Sequence &program, const poplar::DebugNameAndId &dnai);
+Parameters proxyNormStatsGrad(const Site &site, const Parameters &parameters, const poplar::Tensor &inverse,
+                              const Statistics &gradients, const ProxySettings &settings);
 
 // ---- ProxyNormAct: (phi(gamma x + beta) - m) s in one pass
-poplar::Tensor proxyNormAct(poplar::Graph &graph, const poplar::Tensor &x, const poplar::Tensor &beta,
+poplar::Tensor proxyNormAct(const Site &site, const poplar::Tensor &x, const poplar::Tensor &beta,
                             const poplar::Tensor &gamma, const Statistics &statistics,
-                            const ProxySettings &settings, poplar::program::Sequence &program,
-                            const poplar::DebugNameAndId &dnai);
+                            const ProxySettings &settings);
 struct ActGradients {
   poplar::Tensor x, beta, gamma, mean, inverse;
 };
-ActGradients proxyNormActGrad(poplar::Graph &graph, const poplar::Tensor &x, const poplar::Tensor &grad,
+ActGradients proxyNormActGrad(const Site &site, const poplar::Tensor &x, const poplar::Tensor &grad,
                               const poplar::Tensor &beta, const poplar::Tensor &gamma,
-                              const Statistics &statistics, const ProxySettings &settings,
-                              poplar::program::Sequence &program, const poplar::DebugNameAndId &dnai);
+                              const Statistics &statistics, const ProxySettings &settings);
 
 // ---- GroupNormProxyNormAct: both, fused with the group norm
 struct Normalised {
@@ -68,17 +89,15 @@ struct Normalised {
   poplar::Tensor groupMean, groupInverse; // [N, G], float
   Statistics statistics;
 };
-Normalised groupNormProxyNormAct(poplar::Graph &graph, const poplar::Tensor &x, const Parameters &parameters,
-                                 const ProxySettings &settings, poplar::program::Sequence &program,
-                                 const poplar::DebugNameAndId &dnai);
+Normalised groupNormProxyNormAct(const Site &site, const poplar::Tensor &x, const Parameters &parameters,
+                                 const ProxySettings &settings);
 struct NormGradients {
   poplar::Tensor x;
   Parameters parameters;
 };
 // `forward` is what the forward function returned; its y is not read.
-NormGradients groupNormProxyNormActGrad(poplar::Graph &graph, const poplar::Tensor &x, const poplar::Tensor &grad,
+NormGradients groupNormProxyNormActGrad(const Site &site, const poplar::Tensor &x, const poplar::Tensor &grad,
                                         const Parameters &parameters, const Normalised &forward,
-                                        const ProxySettings &settings, poplar::program::Sequence &program,
-                                        const poplar::DebugNameAndId &dnai);
+                                        const ProxySettings &settings);
 
 } // namespace proxy_norm

@@ -1,12 +1,17 @@
 #include "op.hpp"
 
+#include "codelet_path.hpp"
+
 #include <popart/attributes.hpp>
 #include <popart/error.hpp>
+#include <popart/ir.hpp>
 #include <popart/opmanager.hpp>
 #include <popart/opserialiser.hpp>
+#include <popart/sessionoptions.hpp>
 #include <popart/shapeinference.hpp>
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 namespace proxy_norm {
@@ -106,20 +111,29 @@ std::map<int, int> identity(int count) {
   return out;
 }
 
+// PopART writes a float with six decimals, in which 1e-7 and 1e-8 are one number: the bits tell them apart.
+void appendBits(popart::OpSerialiserBase &serialiser, const std::string &key, float value) {
+  std::uint32_t bits;
+  static_assert(sizeof bits == sizeof value, "IEEE 754 single precision");
+  std::memcpy(&bits, &value, sizeof bits);
+  serialiser.appendAttribute(key, bits);
+}
+
 } // namespace
 
 void SettingsOp::appendSettings(popart::OpSerialiserBase &serialiser) const {
   serialiser.appendAttribute("activation", std::string(proxySettings_.silu ? "silu" : "relu"));
-  serialiser.appendAttribute("epsilon", proxySettings_.eps);
+  appendBits(serialiser, "epsilon", proxySettings_.eps);
   serialiser.appendAttribute("quantiles", static_cast<int64_t>(proxySettings_.quantiles));
   serialiser.appendAttribute("groups", static_cast<int64_t>(proxySettings_.groups));
-  serialiser.appendAttribute("norm_epsilon", proxySettings_.normEps);
+  appendBits(serialiser, "norm_epsilon", proxySettings_.normEps);
   serialiser.appendAttribute("proxy", static_cast<int64_t>(proxySettings_.proxy));
 }
 
 void SettingsOp::appendAttributes(popart::OpSerialiserBase &serialiser) const {
   popart::Op::appendAttributes(serialiser);
   appendSettings(serialiser);
+  serialiser.appendAttribute("code", codeHash()); // PopART's executable cache knows nothing else of our code
 }
 
 void SettingsOp::appendOutlineAttributes(popart::OpSerialiserBase &serialiser) const {
@@ -128,7 +142,7 @@ void SettingsOp::appendOutlineAttributes(popart::OpSerialiserBase &serialiser) c
 }
 
 GradOp::GradOp(const popart::OperatorIdentifier &opid, const SettingsOp &forward, int inputs)
-    : SettingsOp(opid, forward.proxySettings(), forward.getSettings()) {
+    : SettingsOp(opid, forward.proxySettings(), forward.getSettings()), spreadBy_(forward.spreadBy()) {
   for (int i = 0; i < inputs; ++i)
     forwardInputs_.push_back(forward.inInfo(i));
 }
@@ -233,6 +247,10 @@ void GroupNormProxyNormActOp::setup() {
   const int64_t groups = proxySettings().groups;
   checkActivations(x, inInfo(Beta), groups);
   checkParameters({inInfo(Beta), inInfo(Gamma), inInfo(ProxyBeta), inInfo(ProxyGamma)}, x.dim(1));
+  // With that option PopART's group norm takes other groups: channel i * G + g is in group g.
+  require(groups == 1 || groups == x.dim(1) || !getIr().getSessionOptions().groupNormStridedChannelGrouping,
+          "the session option groupNormStridedChannelGrouping is set, but this operator's groups are neighbouring "
+          "channels; unset it, or compose Proxy Norm from PopART's own operators");
   outInfo(Y) = x;
   outInfo(GroupMean) = floats({x.dim(0), groups});
   outInfo(GroupInverse) = floats({x.dim(0), groups});
@@ -319,21 +337,27 @@ const popart::OpCreator<GroupNormProxyNormActOp> groupNormProxyNormActCreator(
     popart::OpDefinitions({{groupNormProxyNormActId(), groupNormProxyNormActDefinition}}),
     factory<GroupNormProxyNormActOp>(true));
 
-// Shapes for PopART's builder, which asks before an operator exists.
+// Shapes for PopART's builder, which asks before an operator exists, and before all shapes are known: what follows
+// from an unknown one stays unknown, as with PopART's own operators. A scalar counts as unknown (hasInputShape).
 const popart::RegisterShapeInferenceFunction
     proxyNormStatsShapes(proxyNormStatsId(), [](popart::ShapeInferenceContext &context) {
+      if (!context.hasInputShape(ProxyNormStatsOp::Beta))
+        return;
       context.outInfo(ProxyNormStatsOp::Mean) = floats(context.inShape(ProxyNormStatsOp::Beta));
       context.outInfo(ProxyNormStatsOp::Inverse) = floats(context.inShape(ProxyNormStatsOp::Beta));
     });
-const popart::RegisterShapeInferenceFunction proxyNormActShapes(proxyNormActId(),
-                                                                [](popart::ShapeInferenceContext &context) {
-                                                                  context.outInfo(ProxyNormActOp::Y) =
-                                                                      context.inInfo(ProxyNormActOp::X);
-                                                                });
+const popart::RegisterShapeInferenceFunction
+    proxyNormActShapes(proxyNormActId(), [](popart::ShapeInferenceContext &context) {
+      if (context.hasInputShape(ProxyNormActOp::X))
+        context.outInfo(ProxyNormActOp::Y) = context.inInfo(ProxyNormActOp::X);
+    });
 const popart::RegisterShapeInferenceFunction
     groupNormProxyNormActShapes(groupNormProxyNormActId(), [](popart::ShapeInferenceContext &context) {
       using Op = GroupNormProxyNormActOp;
+      if (!context.hasInputShape(Op::X))
+        return;
       const TensorInfo x = context.inInfo(Op::X);
+      require(x.rank() >= 2, "x must be [N, C, ...], but is " + text(x.shape()));
       const int64_t groups = context.getAttribute<popart::Attributes::Int>("groups", 1);
       context.outInfo(Op::Y) = x;
       context.outInfo(Op::GroupMean) = floats({x.dim(0), groups});

@@ -43,6 +43,8 @@ public:
   void appendOutlineAttributes(popart::OpSerialiserBase &serialiser) const override;
   float getSubgraphValue() const final { return getHighSubgraphValue(); }
   const ProxySettings &proxySettings() const { return proxySettings_; }
+  // The number of the forward operator, by which its tensors and its gradient's spread over the tiles.
+  virtual long long spreadBy() const { return id; }
 
 private:
   void appendSettings(popart::OpSerialiserBase &serialiser) const;
@@ -54,8 +56,10 @@ class GradOp : public SettingsOp {
 public:
   GradOp(const popart::OperatorIdentifier &opid, const SettingsOp &forward, int inputs);
   void setup() final;
+  long long spreadBy() const final { return spreadBy_; }
 
 private:
+  long long spreadBy_;
   std::vector<popart::TensorInfo> forwardInputs_;
 };
 

@@ -1,11 +1,15 @@
 // The operators' lowerings: each unpacks its tensors and calls one function of graph.hpp.
 #include "op.hpp"
 
+#include <popart/popx/devicex.hpp>
+#include <popart/popx/irlowering.hpp>
 #include <popart/popx/opx.hpp>
 #include <popart/popx/opxmanager.hpp>
+#include <popart/popx/poptensors.hpp>
 #include <popart/region.hpp>
 
 #include <set>
+#include <string>
 
 namespace proxy_norm {
 namespace {
@@ -17,12 +21,42 @@ using popart::popx::InputCreatorType;
 using popart::popx::Opx;
 using poplar::program::Sequence;
 
+// The constants of one lowering, beside PopART's own tensors: they end with the graph that they are in.
+class LoweringsConstants : public SharedConstants {
+public:
+  LoweringsConstants(popart::popx::PopTensors &tensors, int64_t virtualGraph)
+      : tensors_(tensors), prefix_("ipu_train/proxy_norm/graph" + std::to_string(virtualGraph) + "/") {}
+  bool has(const std::string &name) const final { return tensors_.contains(prefix_ + name); }
+  poplar::Tensor get(const std::string &name) const final { return tensors_.get(prefix_ + name); }
+  void keep(const std::string &name, const poplar::Tensor &constant) final {
+    tensors_.insertUnsafe(prefix_ + name, constant); // without a tensor in the IR to compare with
+  }
+
+private:
+  popart::popx::PopTensors &tensors_;
+  std::string prefix_;
+};
+
+// What all six share: settings, and where they are built.
+class SiteOpx : public Opx {
+public:
+  using Opx::Opx;
+
+protected:
+  const ProxySettings &proxySettings() const { return getOp<SettingsOp>().proxySettings(); }
+  unsigned start() const { return startTile(graph(), getOp<SettingsOp>().spreadBy()); }
+  template <typename Build> auto build(Sequence &program, const Build &add) const {
+    LoweringsConstants constants(dv_p->lowering().tensors(), getVirtualGraphId());
+    return add(Site{graph(), program, getDebugNameAndId(), start(), constants});
+  }
+};
+
 // Parameters are laid out by the operator; activations take whatever layout their producers and consumers like,
 // as the operator leaves every element where it is.
-class ProxyNormOpx : public Opx {
+class ProxyNormOpx : public SiteOpx {
 public:
   ProxyNormOpx(popart::Op *op, Devicex *devicex, InIndex activations, InIndex firstParameter, InIndex endParameter)
-      : Opx(op, devicex), activations_(activations), firstParameter_(firstParameter), endParameter_(endParameter) {
+      : SiteOpx(op, devicex), activations_(activations), firstParameter_(firstParameter), endParameter_(endParameter) {
   }
 
   InputCreatorType getInputCreatorType(InIndex index) const final {
@@ -34,7 +68,7 @@ public:
   // PopART 3.4 asks createInputTensor(), which asks this; in earlier 3.x versions that one is final.
   poplar::Tensor createInput(InIndex index, const poplar::DebugNameAndId &dnai) const final {
     const poplar::Type type = inInfo(index).dataType() == popart::DataType::FLOAT16 ? poplar::HALF : poplar::FLOAT;
-    return createParameter(graph(), type, static_cast<std::size_t>(inInfo(index).nelms()), dnai);
+    return createParameter(graph(), type, static_cast<std::size_t>(inInfo(index).nelms()), start(), dnai);
   }
   std::set<popart::TensorId> mustExistBeforeCreate(int) const final { return {}; }
   // PopART asks for every output. The activations have the layout of the first, y; statistics are of other shapes.
@@ -44,14 +78,16 @@ public:
     return [](const popart::view::Region &region) { return popart::view::Regions(1, region); };
   }
 
-protected:
-  const ProxySettings &proxySettings() const { return getOp<SettingsOp>().proxySettings(); }
-
 private:
   InIndex activations_, firstParameter_, endParameter_;
 };
 
 constexpr InIndex kNone = -1;
+
+template <typename Op> Parameters parametersOf(const Opx &opx) {
+  return {opx.getInTensor(Op::Beta), opx.getInTensor(Op::Gamma), opx.getInTensor(Op::ProxyBeta),
+          opx.getInTensor(Op::ProxyGamma)};
+}
 
 class ProxyNormStatsOpx : public ProxyNormOpx {
 public:
@@ -60,27 +96,24 @@ public:
     verifyOp<Op>(op, proxyNormStatsId());
   }
   void grow(Sequence &program) const final {
-    const Statistics out = proxyNormStats(
-        graph(),
-        {getInTensor(Op::Beta), getInTensor(Op::Gamma), getInTensor(Op::ProxyBeta), getInTensor(Op::ProxyGamma)},
-        proxySettings(), program, getDebugNameAndId());
+    const Statistics out = build(
+        program, [&](const Site &site) { return proxyNormStats(site, parametersOf<Op>(*this), proxySettings()); });
     setOutTensor(Op::Mean, out.mean);
     setOutTensor(Op::Inverse, out.inverse);
   }
 };
 
-class ProxyNormStatsGradOpx : public Opx {
+class ProxyNormStatsGradOpx : public SiteOpx {
 public:
   using Op = ProxyNormStatsGradOp;
-  ProxyNormStatsGradOpx(popart::Op *op, Devicex *devicex) : Opx(op, devicex) {
+  ProxyNormStatsGradOpx(popart::Op *op, Devicex *devicex) : SiteOpx(op, devicex) {
     verifyOp<Op>(op, proxyNormStatsGradId());
   }
   void grow(Sequence &program) const final {
-    const Parameters out = proxyNormStatsGrad(
-        graph(),
-        {getInTensor(Op::Beta), getInTensor(Op::Gamma), getInTensor(Op::ProxyBeta), getInTensor(Op::ProxyGamma)},
-        getInTensor(Op::Inverse), {gradient(Op::GradMean), gradient(Op::GradInverse)}, getOp<Op>().proxySettings(),
-        program, getDebugNameAndId());
+    const Parameters out = build(program, [&](const Site &site) {
+      return proxyNormStatsGrad(site, parametersOf<Op>(*this), getInTensor(Op::Inverse),
+                                {gradient(Op::GradMean), gradient(Op::GradInverse)}, proxySettings());
+    });
     setOutTensor(ProxyNormStatsOp::Beta, out.beta);
     setOutTensor(ProxyNormStatsOp::Gamma, out.gamma);
     setOutTensor(ProxyNormStatsOp::ProxyBeta, out.proxyBeta);
@@ -92,7 +125,7 @@ private:
   poplar::Tensor gradient(InIndex index) const {
     if (hasInput(index))
       return getInTensor(index);
-    return zerosByChannel(graph(), static_cast<std::size_t>(inInfo(Op::Beta).nelms()), getDebugNameAndId());
+    return zerosByChannel(graph(), static_cast<std::size_t>(inInfo(Op::Beta).nelms()), start(), getDebugNameAndId());
   }
 };
 
@@ -103,23 +136,25 @@ public:
     verifyOp<Op>(op, proxyNormActId());
   }
   void grow(Sequence &program) const final {
-    setOutTensor(Op::Y, proxyNormAct(graph(), getInTensor(Op::X), getInTensor(Op::Beta), getInTensor(Op::Gamma),
-                                     {getInTensor(Op::Mean), getInTensor(Op::Inverse)}, proxySettings(), program,
-                                     getDebugNameAndId()));
+    setOutTensor(Op::Y, build(program, [&](const Site &site) {
+                   return proxyNormAct(site, getInTensor(Op::X), getInTensor(Op::Beta), getInTensor(Op::Gamma),
+                                       {getInTensor(Op::Mean), getInTensor(Op::Inverse)}, proxySettings());
+                 }));
   }
 };
 
-class ProxyNormActGradOpx : public Opx {
+class ProxyNormActGradOpx : public SiteOpx {
 public:
   using Op = ProxyNormActGradOp;
-  ProxyNormActGradOpx(popart::Op *op, Devicex *devicex) : Opx(op, devicex) {
+  ProxyNormActGradOpx(popart::Op *op, Devicex *devicex) : SiteOpx(op, devicex) {
     verifyOp<Op>(op, proxyNormActGradId());
   }
   void grow(Sequence &program) const final {
-    const ActGradients out =
-        proxyNormActGrad(graph(), getInTensor(Op::X), getInTensor(Op::Grad), getInTensor(Op::Beta),
-                         getInTensor(Op::Gamma), {getInTensor(Op::Mean), getInTensor(Op::Inverse)},
-                         getOp<Op>().proxySettings(), program, getDebugNameAndId());
+    const ActGradients out = build(program, [&](const Site &site) {
+      return proxyNormActGrad(site, getInTensor(Op::X), getInTensor(Op::Grad), getInTensor(Op::Beta),
+                              getInTensor(Op::Gamma), {getInTensor(Op::Mean), getInTensor(Op::Inverse)},
+                              proxySettings());
+    });
     setOutTensor(ProxyNormActOp::X, out.x);
     setOutTensor(ProxyNormActOp::Beta, out.beta);
     setOutTensor(ProxyNormActOp::Gamma, out.gamma);
@@ -136,10 +171,9 @@ public:
     verifyOp<Op>(op, groupNormProxyNormActId());
   }
   void grow(Sequence &program) const final {
-    const Normalised out = groupNormProxyNormAct(
-        graph(), getInTensor(Op::X),
-        {getInTensor(Op::Beta), getInTensor(Op::Gamma), getInTensor(Op::ProxyBeta), getInTensor(Op::ProxyGamma)},
-        proxySettings(), program, getDebugNameAndId());
+    const Normalised out = build(program, [&](const Site &site) {
+      return groupNormProxyNormAct(site, getInTensor(Op::X), parametersOf<Op>(*this), proxySettings());
+    });
     setOutTensor(Op::Y, out.y);
     setOutTensor(Op::GroupMean, out.groupMean);
     setOutTensor(Op::GroupInverse, out.groupInverse);
@@ -148,10 +182,10 @@ public:
   }
 };
 
-class GroupNormProxyNormActGradOpx : public Opx {
+class GroupNormProxyNormActGradOpx : public SiteOpx {
 public:
   using Op = GroupNormProxyNormActGradOp;
-  GroupNormProxyNormActGradOpx(popart::Op *op, Devicex *devicex) : Opx(op, devicex) {
+  GroupNormProxyNormActGradOpx(popart::Op *op, Devicex *devicex) : SiteOpx(op, devicex) {
     verifyOp<Op>(op, groupNormProxyNormActGradId());
   }
   void grow(Sequence &program) const final {
@@ -159,10 +193,10 @@ public:
                                 getInTensor(Op::GroupMean),
                                 getInTensor(Op::GroupInverse),
                                 {getInTensor(Op::Mean), getInTensor(Op::Inverse)}};
-    const NormGradients out = groupNormProxyNormActGrad(
-        graph(), getInTensor(Op::X), getInTensor(Op::Grad),
-        {getInTensor(Op::Beta), getInTensor(Op::Gamma), getInTensor(Op::ProxyBeta), getInTensor(Op::ProxyGamma)},
-        forward, getOp<Op>().proxySettings(), program, getDebugNameAndId());
+    const NormGradients out = build(program, [&](const Site &site) {
+      return groupNormProxyNormActGrad(site, getInTensor(Op::X), getInTensor(Op::Grad), parametersOf<Op>(*this),
+                                       forward, proxySettings());
+    });
     setOutTensor(GroupNormProxyNormActOp::X, out.x);
     setOutTensor(GroupNormProxyNormActOp::Beta, out.parameters.beta);
     setOutTensor(GroupNormProxyNormActOp::Gamma, out.parameters.gamma);

@@ -27,7 +27,8 @@ void addSumVertex(poplar::Graph &graph, poplar::ComputeSet set, unsigned tile, c
 
 Stages::Stages(poplar::Graph &graph, const poplar::DebugNameAndId &dnai)
     : graph_(graph), dnai_(dnai), onTile_(graph.addComputeSet({dnai, "sumOnTile"})),
-      between_(graph.addComputeSet({dnai, "sumBetweenTiles"})), load_(graph.getTarget().getNumTiles(), 0) {}
+      between_(graph.addComputeSet({dnai, "sumBetweenTiles"})), load_(graph.getTarget().getNumTiles(), 0),
+      loadBetween_(load_) {}
 
 void Stages::execute(poplar::program::Sequence &program) const {
   program.add(poplar::program::Execute(onTile_, {dnai_, "sumOnTile"}));
@@ -35,16 +36,16 @@ void Stages::execute(poplar::program::Sequence &program) const {
     program.add(poplar::program::Execute(between_, {dnai_, "sumBetweenTiles"}));
 }
 
-unsigned Stages::leastLoaded(const std::vector<Contribution> &from, const std::vector<Part> &parts,
-                             std::size_t work) {
-  unsigned best = parts[from[0].part].tile;
-  for (const Contribution &contribution : from) {
-    const unsigned tile = parts[contribution.part].tile;
-    for (const unsigned candidate : {tile, unsigned((tile + 1) % load_.size())}) // or a neighbour's
-      if (load_[candidate] < load_[best])
+unsigned Stages::leastLoaded(const Contribution *begin, const Contribution *end, const std::vector<Part> &parts,
+                             std::size_t work, std::vector<std::size_t> &load) const {
+  unsigned best = parts[begin->part].tile;
+  for (const Contribution *contribution = begin; contribution < end; ++contribution) {
+    const unsigned tile = parts[contribution->part].tile;
+    for (const unsigned candidate : {tile, unsigned((tile + 1) % load.size())}) // or a neighbour's
+      if (load[candidate] < load[best])
         best = candidate;
   }
-  load_[best] += work;
+  load[best] += work;
   return best;
 }
 
@@ -88,7 +89,8 @@ std::vector<RowSum> Stages::add(const std::vector<Part> &parts, std::size_t rows
       const poplar::Tensor partial = graph_.addVariable(poplar::FLOAT, {chunks, size}, {dnai_, "partialSums"});
       for (std::size_t c = 0; c < chunks; ++c) {
         const std::size_t b = count * c / chunks, e = count * (c + 1) / chunks;
-        const unsigned tile = parts[from[b].part].tile;
+        const unsigned tile =
+            leastLoaded(from.data() + b, from.data() + e, parts, (e - b) * size, loadBetween_);
         const std::vector<poplar::Tensor> some(slices.begin() + b, slices.begin() + e);
         graph_.setTileMapping(partial[c], tile);
         addSumVertex(graph_, between_, tile, poplar::concat(some), e - b, size, partial[c]);
@@ -97,8 +99,8 @@ std::vector<RowSum> Stages::add(const std::vector<Part> &parts, std::size_t rows
       count = chunks;
       betweenUsed_ = true;
     }
-    sums.push_back(
-        {leastLoaded(from, parts, count * size), begin, end - begin, count, poplar::concat(slices).flatten()});
+    const unsigned tile = leastLoaded(from.data(), from.data() + from.size(), parts, count * size, load_);
+    sums.push_back({tile, begin, end - begin, count, poplar::concat(slices).flatten()});
   }
   return sums;
 }

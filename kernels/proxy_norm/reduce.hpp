@@ -43,13 +43,14 @@ private:
   struct Contribution {
     std::size_t part, row; // the row's place in the part
   };
-  unsigned leastLoaded(const std::vector<Contribution> &from, const std::vector<Part> &parts, std::size_t work);
+  unsigned leastLoaded(const Contribution *begin, const Contribution *end, const std::vector<Part> &parts,
+                       std::size_t work, std::vector<std::size_t> &load) const;
 
   poplar::Graph &graph_;
   poplar::DebugNameAndId dnai_;
   poplar::ComputeSet onTile_, between_;
   bool betweenUsed_ = false;
-  std::vector<std::size_t> load_; // values added so far by each tile in the last stages
+  std::vector<std::size_t> load_, loadBetween_; // values added so far by each tile in the last stages, and between
 };
 
 // A vertex that adds `count` parts of `values` floats each (an even number): out [values].

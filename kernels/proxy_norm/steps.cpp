@@ -23,21 +23,25 @@ std::string vertexName(const std::string &name, const std::vector<poplar::Type> 
   return out + (silu ? "true>" : "false>");
 }
 
-poplar::Tensor constantByChannel(poplar::Graph &graph, std::size_t channels, float value,
+poplar::Tensor constantByChannel(poplar::Graph &graph, std::size_t channels, float value, unsigned start,
                                  const poplar::DebugNameAndId &dnai) {
   const poplar::Tensor constant = graph.addConstant<float>(poplar::FLOAT, {channels}, value, {dnai, "constant"});
-  for (const ChannelBlock &block : channelBlocks(graph, channels))
+  for (const ChannelBlock &block : channelBlocks(graph, channels, start))
     graph.setTileMapping(constant.slice(block.begin, block.end), block.tile);
   return constant;
 }
 
 namespace {
 
-poplar::Tensor constantOn(poplar::Graph &graph, unsigned tile, const std::vector<float> &values,
-                          const poplar::DebugNameAndId &dnai) {
-  const poplar::Tensor table =
-      graph.addConstant<float>(poplar::FLOAT, {values.size()}, poplar::ArrayRef<float>(values), {dnai, "points"});
-  graph.setTileMapping(table, tile);
+// A table of the proxy's points, once for a tile, however many operators of the graph read it there.
+poplar::Tensor tableOn(const Site &site, unsigned tile, const std::string &name, const std::vector<float> &values) {
+  const std::string key = name + "/tile" + std::to_string(tile);
+  if (site.constants.has(key))
+    return site.constants.get(key);
+  const poplar::Tensor table = site.graph.addConstant<float>(
+      poplar::FLOAT, {values.size()}, poplar::ArrayRef<float>(values), {site.dnai, "points"});
+  site.graph.setTileMapping(table, tile);
+  site.constants.keep(key, table);
   return table;
 }
 
@@ -54,9 +58,9 @@ void connectParameters(poplar::Graph &graph, poplar::VertexRef vertex, const Par
   connectBlock(graph, vertex, "proxyGamma", parameters.proxyGamma, block);
 }
 
-Statistics addStatistics(poplar::Graph &graph, std::size_t channels, const poplar::DebugNameAndId &dnai) {
-  return {addByChannel(graph, poplar::FLOAT, {channels}, {dnai, "proxyMean"}),
-          addByChannel(graph, poplar::FLOAT, {channels}, {dnai, "proxyInverse"})};
+Statistics addStatistics(const Site &site, std::size_t channels) {
+  return {addByChannel(site.graph, poplar::FLOAT, {channels}, site.start, site.name("proxyMean")),
+          addByChannel(site.graph, poplar::FLOAT, {channels}, site.start, site.name("proxyInverse"))};
 }
 
 void connectStatistics(poplar::Graph &graph, poplar::VertexRef vertex, const Statistics &statistics,
@@ -66,16 +70,28 @@ void connectStatistics(poplar::Graph &graph, poplar::VertexRef vertex, const Sta
   graph.setInitialValue(vertex["eps"], settings.eps);
 }
 
-void addReluVertex(poplar::Graph &graph, poplar::VertexRef vertex, const Parameters &parameters,
-                   const ChannelBlock &block, const ProxySettings &settings, const poplar::DebugNameAndId &dnai) {
-  const std::vector<float> table =
-      settings.quantiles ? reluTable(settings.quantiles) : std::vector<float>(1, 0.0f);
+// "ReluProxy" or "ReluSlopes", or what stands for them with the exact expectation.
+poplar::VertexRef addReluVertex(const Site &site, poplar::ComputeSet set, const std::string &name,
+                                const Parameters &parameters, const ChannelBlock &block,
+                                const ProxySettings &settings, const std::vector<float> &table) {
+  poplar::Graph &graph = site.graph;
+  const bool exact = settings.quantiles == 0;
+  const poplar::VertexRef vertex =
+      graph.addVertex(set, vertexName((exact ? "Gaussian" : "") + name, {parameters.beta.elementType()}));
   connectParameters(graph, vertex, parameters, block);
-  graph.connect(vertex["table"], constantOn(graph, block.tile, table, dnai));
+  if (!exact) {
+    graph.connect(vertex["table"],
+                  tableOn(site, block.tile, "relu" + std::to_string(settings.quantiles), table));
+    graph.setInitialValue(vertex["points"], settings.quantiles);
+  }
   graph.setInitialValue(vertex["rows"], unsigned(block.end - block.begin));
-  graph.setInitialValue(vertex["points"], settings.quantiles);
   graph.setTileMapping(vertex, block.tile);
   graph.setPerfEstimate(vertex, cycles::reluProxy(block.end - block.begin, settings.quantiles));
+  return vertex;
+}
+
+std::vector<float> tableFor(const ProxySettings &settings) {
+  return settings.silu || settings.quantiles == 0 ? std::vector<float>() : reluTable(settings.quantiles);
 }
 
 // How many channels a tile serves with SiLU's sums, and in how many slices each: one item for a worker.
@@ -97,23 +113,26 @@ std::vector<float> inOneRow(const std::vector<Points> &rules, std::vector<double
 }
 
 // The sums over slices of the points: [C, slices * (2 or 6)].
-poplar::Tensor addSiluSums(poplar::Graph &graph, poplar::ComputeSet set, const Parameters &parameters,
-                           const ProxySettings &settings, bool slopes, const poplar::DebugNameAndId &dnai) {
+poplar::Tensor addSiluSums(const Site &site, poplar::ComputeSet set, const Parameters &parameters,
+                           const ProxySettings &settings, bool slopes) {
+  poplar::Graph &graph = site.graph;
   const std::size_t channels = parameters.beta.dim(0), values = slopes ? 6 : 2;
   const unsigned tiles = graph.getTarget().getNumTiles();
   const Slicing slicing(graph.getTarget(), channels);
   const std::vector<Points> rules = siluPoints(settings.quantiles);
   const std::vector<float> points = inOneRow(rules, &Points::points), weights = inOneRow(rules, &Points::weights);
+  const std::string name = "silu" + std::to_string(settings.quantiles);
   const poplar::Tensor sums =
-      graph.addVariable(poplar::FLOAT, {channels, slicing.slices * values}, {dnai, "proxySums"});
+      graph.addVariable(poplar::FLOAT, {channels, slicing.slices * values}, site.name("proxySums"));
   for (std::size_t begin = 0, turn = 0; begin < channels; begin += slicing.rows, ++turn) {
-    const ChannelBlock block = {unsigned(tiles - 1 - turn), begin, std::min(channels, begin + slicing.rows)};
+    const ChannelBlock block = {unsigned((site.start + turn) % tiles), begin,
+                                std::min(channels, begin + slicing.rows)};
     const poplar::Tensor out = sums.slice(block.begin, block.end);
     const poplar::VertexRef vertex =
         graph.addVertex(set, vertexName("SiluProxySums", {parameters.beta.elementType()}, slopes));
     connectParameters(graph, vertex, parameters, block);
-    graph.connect(vertex["points"], constantOn(graph, block.tile, points, dnai));
-    graph.connect(vertex["weights"], constantOn(graph, block.tile, weights, dnai));
+    graph.connect(vertex["points"], tableOn(site, block.tile, name + "points", points));
+    graph.connect(vertex["weights"], tableOn(site, block.tile, name + "weights", weights));
     graph.connect(vertex["sums"], out.flatten());
     graph.setInitialValue(vertex["rows"], unsigned(block.end - block.begin));
     graph.setInitialValue(vertex["slices"], unsigned(slicing.slices));
@@ -142,61 +161,64 @@ void finishSiluVertex(poplar::Graph &graph, poplar::VertexRef vertex, const popl
 
 } // namespace
 
-Statistics addProxy(poplar::Graph &graph, poplar::ComputeSet early, poplar::ComputeSet last,
-                    const Parameters &parameters, const ProxySettings &settings,
-                    const poplar::DebugNameAndId &dnai) {
+Statistics addProxy(const Site &site, poplar::ComputeSet early, poplar::ComputeSet last,
+                    const Parameters &parameters, const ProxySettings &settings) {
+  poplar::Graph &graph = site.graph;
   const std::size_t channels = parameters.beta.dim(0);
-  const poplar::Type type = parameters.beta.elementType();
-  const Statistics statistics = addStatistics(graph, channels, dnai);
+  const Statistics statistics = addStatistics(site, channels);
   const poplar::Tensor sums =
-      settings.silu ? addSiluSums(graph, early, parameters, settings, false, dnai) : poplar::Tensor();
-  for (const ChannelBlock &block : channelBlocks(graph, channels)) {
-    const poplar::VertexRef vertex =
-        graph.addVertex(last, vertexName(settings.silu ? "SiluProxy" : "ReluProxy", {type}));
-    connectStatistics(graph, vertex, statistics, block, settings);
-    if (settings.silu) {
-      connectBlock(graph, vertex, "beta", parameters.beta, block);
-      connectBlock(graph, vertex, "gamma", parameters.gamma, block);
-      connectBlock(graph, vertex, "proxyBeta", parameters.proxyBeta, block);
-      finishSiluVertex(graph, vertex, sums, block);
-    } else {
-      addReluVertex(graph, vertex, parameters, block, settings, dnai);
+      settings.silu ? addSiluSums(site, early, parameters, settings, false) : poplar::Tensor();
+  const std::vector<float> table = tableFor(settings);
+  for (const ChannelBlock &block : channelBlocks(graph, channels, site.start)) {
+    if (!settings.silu) {
+      const poplar::VertexRef vertex =
+          addReluVertex(site, last, "ReluProxy", parameters, block, settings, table);
+      connectStatistics(graph, vertex, statistics, block, settings);
+      continue;
     }
+    const poplar::VertexRef vertex =
+        graph.addVertex(last, vertexName("SiluProxy", {parameters.beta.elementType()}));
+    connectStatistics(graph, vertex, statistics, block, settings);
+    connectBlock(graph, vertex, "beta", parameters.beta, block);
+    connectBlock(graph, vertex, "gamma", parameters.gamma, block);
+    connectBlock(graph, vertex, "proxyBeta", parameters.proxyBeta, block);
+    finishSiluVertex(graph, vertex, sums, block);
   }
   return statistics;
 }
 
-poplar::Tensor addProxySlopes(poplar::Graph &graph, poplar::ComputeSet early, poplar::ComputeSet last,
-                              const Parameters &parameters, const ProxySettings &settings,
-                              const poplar::DebugNameAndId &dnai) {
+poplar::Tensor addProxySlopes(const Site &site, poplar::ComputeSet early, poplar::ComputeSet last,
+                              const Parameters &parameters, const ProxySettings &settings) {
+  poplar::Graph &graph = site.graph;
   const std::size_t channels = parameters.beta.dim(0);
-  const poplar::Tensor slopes = addByChannel(graph, poplar::FLOAT, {channels, 4}, {dnai, "proxySlopes"});
+  const poplar::Tensor slopes =
+      addByChannel(graph, poplar::FLOAT, {channels, 4}, site.start, site.name("proxySlopes"));
   const poplar::Tensor sums =
-      settings.silu ? addSiluSums(graph, early, parameters, settings, true, dnai) : poplar::Tensor();
-  for (const ChannelBlock &block : channelBlocks(graph, channels)) {
+      settings.silu ? addSiluSums(site, early, parameters, settings, true) : poplar::Tensor();
+  const std::vector<float> table = tableFor(settings);
+  for (const ChannelBlock &block : channelBlocks(graph, channels, site.start)) {
     const poplar::VertexRef vertex =
-        graph.addVertex(last, settings.silu ? "proxy_norm::SiluSlopes"
-                                            : vertexName("ReluSlopes", {parameters.beta.elementType()}));
+        settings.silu ? graph.addVertex(last, "proxy_norm::SiluSlopes")
+                      : addReluVertex(site, last, "ReluSlopes", parameters, block, settings, table);
     connectBlock(graph, vertex, "slopes", slopes, block);
     if (settings.silu)
       finishSiluVertex(graph, vertex, sums, block);
-    else
-      addReluVertex(graph, vertex, parameters, block, settings, dnai);
   }
   return slopes;
 }
 
-Parameters addProxyGradients(poplar::Graph &graph, poplar::ComputeSet set, const Parameters &parameters,
+Parameters addProxyGradients(const Site &site, poplar::ComputeSet set, const Parameters &parameters,
                              const poplar::Tensor &inverse, const poplar::Tensor &slopes,
                              const Statistics &gradients, const poplar::Tensor &directBeta,
-                             const poplar::Tensor &directGamma, const poplar::DebugNameAndId &dnai) {
+                             const poplar::Tensor &directGamma) {
+  poplar::Graph &graph = site.graph;
   const std::size_t channels = parameters.beta.dim(0);
   const poplar::Type type = parameters.beta.elementType();
-  const Parameters out = {addByChannel(graph, type, {channels}, {dnai, "gradBeta"}),
-                          addByChannel(graph, type, {channels}, {dnai, "gradGamma"}),
-                          addByChannel(graph, type, {channels}, {dnai, "gradProxyBeta"}),
-                          addByChannel(graph, type, {channels}, {dnai, "gradProxyGamma"})};
-  for (const ChannelBlock &block : channelBlocks(graph, channels)) {
+  const auto add = [&](const char *name) {
+    return addByChannel(graph, type, {channels}, site.start, site.name(name));
+  };
+  const Parameters out = {add("gradBeta"), add("gradGamma"), add("gradProxyBeta"), add("gradProxyGamma")};
+  for (const ChannelBlock &block : channelBlocks(graph, channels, site.start)) {
     const poplar::VertexRef vertex = graph.addVertex(set, vertexName("ProxyGradients", {type}));
     connectBlock(graph, vertex, "gamma", parameters.gamma, block);
     connectBlock(graph, vertex, "proxyBeta", parameters.proxyBeta, block);
@@ -216,32 +238,6 @@ Parameters addProxyGradients(poplar::Graph &graph, poplar::ComputeSet set, const
     graph.setPerfEstimate(vertex, cycles::sums(block.end - block.begin, 1, 1, 45));
   }
   return out;
-}
-
-poplar::VertexRef addSweep(poplar::Graph &graph, poplar::ComputeSet set, const std::string &name,
-                           const TileRun &run, const Shape &shape, const poplar::Tensor &x,
-                           const poplar::DebugNameAndId &dnai) {
-  const poplar::VertexRef vertex = graph.addVertex(set, name);
-  const poplar::Tensor pieces =
-      graph.addConstant<unsigned short>(poplar::UNSIGNED_SHORT, {run.pieces.size()},
-                                        poplar::ArrayRef<unsigned short>(run.pieces), {dnai, "pieces"});
-  graph.setTileMapping(pieces, run.tile);
-  graph.setTileMapping(vertex, run.tile);
-  graph.connect(vertex["x"], rowsOf(x.flatten(), run.elements));
-  graph.connect(vertex["pieces"], pieces);
-  graph.setInitialValue(vertex["length"], unsigned(run.length));
-  graph.setInitialValue(vertex["pieceCount"], unsigned(run.pieces.size() / TileRun::kNumbers));
-  graph.setInitialValue(vertex["perGroup"], unsigned(shape.perGroup));
-  return vertex;
-}
-
-void connectContext(poplar::Graph &graph, poplar::VertexRef vertex, const TileRun &run, const Context &context) {
-  graph.connect(vertex["groupMean"], rowsOf(context.groupMean.flatten(), run.groups));
-  graph.connect(vertex["groupInverse"], rowsOf(context.groupInverse.flatten(), run.groups));
-  graph.connect(vertex["beta"], rowsOf(context.beta, run.channels));
-  graph.connect(vertex["gamma"], rowsOf(context.gamma, run.channels));
-  graph.connect(vertex["mean"], rowsOf(context.statistics.mean, run.channels));
-  graph.connect(vertex["inverse"], rowsOf(context.statistics.inverse, run.channels));
 }
 
 } // namespace proxy_norm

@@ -1,10 +1,13 @@
 // How a vertex goes over the elements of its tile, and what it does to them.
 //
-// A vertex's elements are one run of memory, described as pieces: rows of neighbouring channels of one instance.
-// Plain layouts give pieces of width 1 (a stretch of one channel's pixels); after a convolution, channels come in
-// groups of 8 or 16 for each pixel. A worker takes a stretch of whole pairs of elements, so that no two workers
-// store to one word (a half is half a word), and goes over a piece column by column: one channel at a time, or, on
-// an IPU, a pair of channels or pixels.
+// A vertex's elements are one run of memory, described as pieces: neighbouring rows (channels of one instance), one
+// element of each, so and so often. After a convolution, channels come in groups of 8 or 16 for each pixel: a worker
+// takes 64 bits of rows at a time, down a column of pixels. Plain layouts give pieces one row wide (a stretch of one
+// channel's pixels), of which a worker takes a stretch. Either way its elements are whole words of 64 bits, so that no
+// two workers store to one word of 32 bits (a half is half a word).
+//
+// What an element needs to know is ready for each row, in the elements' own type (see BackwardCoefficients and the
+// like): a column begins with loads and no arithmetic, and nothing is divided on the way.
 #pragma once
 
 #include "ipu_vectors.hpp"
@@ -14,40 +17,15 @@
 
 namespace proxy_norm {
 
-// A worker's part of `count` values that pairs of which may share a word.
-struct PairRange {
-  PairRange(unsigned count, unsigned worker, unsigned workers) {
-    const unsigned pairs = (count + 1) / 2;
-    begin = pairs * worker / workers * 2;
-    end = pairs * (worker + 1) / workers * 2;
+// A worker's part of `count` values, in whole words of `grain` values.
+struct WordRange {
+  WordRange(unsigned count, unsigned grain, unsigned worker, unsigned workers) {
+    const unsigned words = (count + grain - 1) / grain; // grain: a power of two that the compiler knows
+    begin = words * worker / workers * grain;
+    end = words * (worker + 1) / workers * grain;
     end = end < count ? end : count;
   }
   unsigned begin, end;
-};
-
-// `reps` rows of `width` channels. Groups and channels are numbered as this tile holds them.
-struct Piece {
-  unsigned begin;              // of its elements
-  unsigned group, groupOffset; // the first channel's group, and the channel's place in it
-  unsigned channel, width;
-};
-
-inline unsigned groupOf(const Piece &piece, unsigned lane, unsigned perGroup) {
-  return piece.group + (piece.groupOffset + lane) / perGroup;
-}
-
-// What this tile knows of its groups and channels.
-template <typename P> struct Share {
-  const float *groupMean, *groupInverse;
-  const P *beta, *gamma;
-  const float *mean, *inverse;
-  unsigned perGroup;
-
-  unsigned group(const Piece &piece, unsigned lane) const { return groupOf(piece, lane, perGroup); }
-  Run<float> run(const Piece &piece, unsigned lane) const {
-    const unsigned g = group(piece, lane), c = piece.channel + lane;
-    return {groupMean[g], float(gamma[c]) * groupInverse[g], float(beta[c]), mean[c], inverse[c]};
-  }
 };
 
 // Adds `parts` of a sum of an even number of floats, `stride` apart.
@@ -72,7 +50,7 @@ template <unsigned values> inline void addParts(const float *in, unsigned parts,
 template <Activation A>
 inline ProxySums<float> proxySums(const ProxyArgument<float> &at, const ProxyPoints<float> &proxy, unsigned slice,
                                   unsigned slices) {
-  const PairRange range(unsigned(proxy.count), slice, slices);
+  const WordRange range(unsigned(proxy.count), 2, slice, slices);
   const float origin = Phi<A>::value(at.mu);
   ProxySums<float> sums;
   unsigned i = range.begin;
@@ -89,161 +67,329 @@ inline ProxySums<float> proxySums(const ProxyArgument<float> &at, const ProxyPoi
   return sums;
 }
 
-// ---- What is done to the elements: a task for one channel (V = float) or for a vector of channels or pixels.
-// Tasks hold nothing but Vs, so that tasks of single channels can be zipped to one for a vector.
+// A group's shift: the mean of some of its elements, rounded to their type. Sums are taken relative to it, which keeps
+// a variance accurate when the mean is far from zero, and so it stays if one of them is an outlier.
+template <typename T> inline T shiftOf(const T *samples, unsigned count) {
+  float sum = 0;
+  for (unsigned i = 0; i < count; ++i)
+    sum += float(samples[i]);
+  return T(sum / float(count));
+}
+
+// What rounding to T takes from a value.
+template <typename T> inline float roundedOff(float value) { return value - float(T(value)); }
+
+// ---- What is done to the elements: a task for one row (V = float), or for a vector of rows or pixels. `At` tells a
+// task how to load what it needs: from its own row in every lane, or the same row's in all.
+
+template <typename V> struct EachRow { // lane i: row + i
+  template <typename T> static V load(const T *values, unsigned row) { return fetch<V>(values, row); }
+};
+template <typename V> struct OneRow { // all lanes
+  template <typename T> static V load(const T *values, unsigned row) { return splat<V>(float(values[row])); }
+};
 
 template <typename T> struct GroupSumsSweep {
   template <typename V> struct Task {
-    V shift, sum, square;
+    V shift;
+    Sum<V> sum, square;
   };
-  const T *x, *shift;
-  float *partials;
-  unsigned perGroup;
+  const T *x, *samples;
+  const unsigned short *groupOfRow;
+  float *partials; // [groups][2]
+  unsigned sampleCount;
 
-  Task<float> start(const Piece &piece, unsigned lane) const {
-    return {float(shift[groupOf(piece, lane, perGroup)]), 0, 0};
+  T shift(unsigned row) const { return shiftOf(samples + groupOfRow[row] * sampleCount, sampleCount); }
+  template <typename At, typename V> void start(Task<V> &task, unsigned row, unsigned lanes) const {
+    T shifts[4]; // of each lane: neighbours are mostly of one group
+    for (unsigned lane = 0; lane < lanes; ++lane)
+      shifts[lane] =
+          lane > 0 && groupOfRow[row + lane] == groupOfRow[row + lane - 1] ? shifts[lane - 1] : shift(row + lane);
+    task.shift = vectorOf<V>(shifts, lanes);
   }
-  template <typename V> void step(Task<V> &task, unsigned i) const {
+  template <typename V> void one(Task<V> &task, unsigned i) const {
     const V u = fetch<V>(x, i) - task.shift;
-    task.sum += u;
-    task.square += u * u;
+    task.sum.add(u);
+    task.square.addSquare(u);
   }
-  void finish(const Piece &piece, unsigned lane, const Task<float> &task) const {
-    float *out = partials + 2 * groupOf(piece, lane, perGroup);
-    out[0] += task.sum;
-    out[1] += task.square;
+  template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
+    one(task, i);
+    one(task, j);
+  }
+  template <typename V> void finish(const Task<V> &task, unsigned row, unsigned lanes, unsigned step) const {
+    if (groupOfRow[row] == groupOfRow[row + (lanes - 1) * step])
+      return add(row, task.sum.all(), task.square.all());
+    for (unsigned lane = 0; lane < lanes; ++lane)
+      add(row + lane * step, task.sum.lane(lane), task.square.lane(lane));
+  }
+
+private:
+  void add(unsigned row, float sum, float square) const {
+    float *out = partials + 2 * groupOfRow[row];
+    out[0] += sum;
+    out[1] += square;
+  }
+  template <typename V> static V vectorOf(const T *lanes, unsigned count) {
+    alignas(8) T all[4];
+    for (unsigned lane = 0; lane < 4; ++lane)
+      all[lane] = lanes[lane < count ? lane : 0];
+    return fetch<V>(all, 0);
   }
 };
 
-template <typename T, typename P, Activation A> struct ForwardSweep {
+// Checked: adds z - z, which is zero but for NaN and infinity. With a norm that is not needed: such an element makes
+// its group's mean a NaN, and with it the group's lift.
+template <typename T, bool Checked> struct ReluForwardSweep {
   template <typename V> struct Task {
-    Forward<A, V> apply;
+    V shift, slope, offset, lift;
   };
   const T *x;
   T *out;
-  Share<P> share;
+  const T *shift, *slope, *offset, *lift;
 
-  Task<float> start(const Piece &piece, unsigned lane) const {
-    return {Forward<A, float>(share.run(piece, lane))};
+  template <typename At, typename V> void start(Task<V> &task, unsigned row, unsigned) const {
+    task = {At::load(shift, row), At::load(slope, row), At::load(offset, row), At::load(lift, row)};
   }
-  template <typename V> void step(Task<V> &task, unsigned i) const { put<V>(out, i, task.apply(fetch<V>(x, i))); }
-  void finish(const Piece &, unsigned, const Task<float> &) const {}
+  template <typename V> void one(Task<V> &task, unsigned i) const {
+    const V z = (fetch<V>(x, i) - task.shift) * task.slope + task.offset;
+    const V y = Lanes<V>::larger(z, task.lift);
+    put<V>(out, i, Checked ? V(y + (z - z)) : y);
+  }
+  template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
+    one(task, i);
+    one(task, j);
+  }
+  template <typename V> void finish(const Task<V> &, unsigned, unsigned, unsigned) const {}
 };
 
-template <typename T, typename P, Activation A> struct BackwardSumsSweep {
+template <typename T> struct SiluForwardSweep {
   template <typename V> struct Task {
-    Run<V> run;
-    RunSums<V> sums;
+    V shift, slope, offset, scale, lift;
+  };
+  const T *x;
+  T *out;
+  const T *shift, *slope, *offset, *scale, *lift;
+
+  template <typename At, typename V> void start(Task<V> &task, unsigned row, unsigned) const {
+    task = {At::load(shift, row), At::load(slope, row), At::load(offset, row), At::load(scale, row),
+            At::load(lift, row)};
+  }
+  template <typename V> void one(Task<V> &task, unsigned i) const {
+    const V z = (fetch<V>(x, i) - task.shift) * task.slope + task.offset;
+    put<V>(out, i, z * sigmoid(z) * task.scale + task.lift);
+  }
+  template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
+    one(task, i);
+    one(task, j);
+  }
+  template <typename V> void finish(const Task<V> &, unsigned, unsigned, unsigned) const {}
+};
+
+// What both backward sweeps know of a row, see BackwardCoefficients. u = (x - shift) * scale is the normalised value, times
+// the sign of gamma for ReLU.
+template <typename T> struct BackwardRows {
+  const T *shift, *scale, *bend, *turn, *direct;
+};
+template <Activation A, typename V> struct BackwardTask {
+  V shift, scale, bend, turn;
+  template <typename At, typename T> void start(const BackwardRows<T> &rows, unsigned row) {
+    shift = At::load(rows.shift, row);
+    scale = At::load(rows.scale, row);
+    bend = At::load(rows.bend, row);
+    turn = At::load(rows.turn, row);
+  }
+  // d phi'(z), and for SiLU d phi(z).
+  V slope(V u, V d, V &dPhi) const {
+    if constexpr (A == Activation::Relu) {
+      return where(u, bend, d);
+    } else {
+      V phi, slope;
+      Phi<A>::valueAndSlope(V(u * bend + turn), phi, slope);
+      dPhi = d * phi;
+      return d * slope;
+    }
+  }
+};
+
+template <typename T, Activation A> struct BackwardSumsSweep {
+  template <typename V> struct Task {
+    BackwardTask<A, V> at;
+    Sum<V> d, dPhi, dSlope, dSlopeU;
   };
   const T *x, *grad;
-  float *byChannel, *byGroup;
-  Share<P> share;
+  BackwardRows<T> rows;
+  const float *groupMean, *groupInverse;
+  const unsigned short *channelOfRow, *groupOfRow;
+  float *byChannel, *byGroup; // [channels][4], [groups][2]
 
-  Task<float> start(const Piece &piece, unsigned lane) const { return {share.run(piece, lane), {}}; }
-  template <typename V> void step(Task<V> &task, unsigned i) const {
-    addToSums<A>(task.run, fetch<V>(x, i), fetch<V>(grad, i), task.sums);
+  template <typename At, typename V> void start(Task<V> &task, unsigned row, unsigned) const {
+    task.at.template start<At>(rows, row);
   }
-  void finish(const Piece &piece, unsigned lane, const Task<float> &task) const {
-    const unsigned g = share.group(piece, lane), c = piece.channel + lane;
+  template <typename V> V terms(const Task<V> &task, unsigned i, V &d, V &dPhi, V &dSlope) const {
+    const V u = (fetch<V>(x, i) - task.at.shift) * task.at.scale;
+    d = fetch<V>(grad, i);
+    dSlope = task.at.slope(u, d, dPhi);
+    return dSlope * u;
+  }
+  template <typename V> void one(Task<V> &task, unsigned i) const {
+    V d, dPhi, dSlope;
+    const V dSlopeU = terms(task, i, d, dPhi, dSlope);
+    task.d.add(d);
+    if (A != Activation::Relu)
+      task.dPhi.add(dPhi);
+    task.dSlope.add(dSlope);
+    task.dSlopeU.add(dSlopeU);
+  }
+  template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
+    V d, dPhi, dSlope, e, ePhi, eSlope;
+    const V dSlopeU = terms(task, i, d, dPhi, dSlope), eSlopeU = terms(task, j, e, ePhi, eSlope);
+    task.d.addBoth(d, e);
+    if (A != Activation::Relu)
+      task.dPhi.addBoth(dPhi, ePhi);
+    task.dSlope.addBoth(dSlope, eSlope);
+    task.dSlopeU.addBoth(dSlopeU, eSlopeU);
+  }
+  // What the lanes of one row have is one sum.
+  template <typename V> void finish(const Task<V> &task, unsigned row, unsigned lanes, unsigned step) const {
+    if (step == 0)
+      return add(row, task.d.all(), task.dPhi.all(), task.dSlope.all(), task.dSlopeU.all());
+    for (unsigned lane = 0; lane < lanes; ++lane)
+      add(row + lane, task.d.lane(lane), task.dPhi.lane(lane), task.dSlope.lane(lane), task.dSlopeU.lane(lane));
+  }
+
+private:
+  void add(unsigned row, float d, float dPhi, float dSlope, float dSlopeU) const {
+    const unsigned c = channelOfRow[row], g = groupOfRow[row];
     float *channel = byChannel + 4 * c, *group = byGroup + 2 * g;
-    channel[0] += task.sums.d;
-    channel[1] += dPhiOf<A>(task.run, task.sums);
-    channel[2] += task.sums.dSlope;
-    channel[3] += task.sums.dSlopeU * share.groupInverse[g];
-    const float factor = float(share.gamma[c]) * share.inverse[c];
-    group[0] += factor * task.sums.dSlope;
-    group[1] += factor * task.sums.dSlopeU;
+    const float sign = A == Activation::Relu ? float(rows.turn[row]) : 1.0f;
+    const float dSlopeY = sign * dSlopeU - roundedOff<T>(groupMean[g]) * groupInverse[g] * dSlope;
+    channel[0] += d;
+    channel[1] += dPhi;
+    channel[2] += dSlope;
+    channel[3] += dSlopeY;
+    const float direct = float(rows.direct[row]);
+    group[0] += direct * dSlope;
+    group[1] += direct * dSlopeY;
   }
 };
 
-template <typename T, typename P, Activation A> struct BackwardInputSweep {
+template <typename T, Activation A> struct BackwardInputSweep {
   template <typename V> struct Task {
-    Run<V> run;
-    InputGradient<V> by;
+    BackwardTask<A, V> at;
+    V direct, byU, constant;
   };
   const T *x, *grad;
-  const float *groupSums;
   T *gradX;
-  float perElement; // one over the group's elements
-  Share<P> share;
+  BackwardRows<T> rows;
+  const T *byU, *constant;
 
-  Task<float> start(const Piece &piece, unsigned lane) const {
-    const unsigned g = share.group(piece, lane);
-    const Run<float> run = share.run(piece, lane);
-    const float r = share.groupInverse[g];
-    return {run,
-            {run.slope * run.inverse, -r * r * r * perElement * groupSums[2 * g + 1],
-             -r * perElement * groupSums[2 * g]}};
+  template <typename At, typename V> void start(Task<V> &task, unsigned row, unsigned) const {
+    task.at.template start<At>(rows, row);
+    task.direct = At::load(rows.direct, row);
+    task.byU = At::load(byU, row);
+    if (A == Activation::Relu)
+      task.byU = task.byU * task.at.turn;
+    task.constant = At::load(constant, row);
   }
-  template <typename V> void step(Task<V> &task, unsigned i) const {
-    put<V>(gradX, i, inputGradient<A>(task.run, task.by, fetch<V>(x, i), fetch<V>(grad, i)));
+  template <typename V> void one(Task<V> &task, unsigned i) const {
+    const V u = (fetch<V>(x, i) - task.at.shift) * task.at.scale;
+    V unused;
+    const V slope = task.at.slope(u, fetch<V>(grad, i), unused);
+    put<V>(gradX, i, slope * task.direct + (u * task.byU + task.constant));
   }
-  void finish(const Piece &, unsigned, const Task<float> &) const {}
+  template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
+    one(task, i);
+    one(task, j);
+  }
+  template <typename V> void finish(const Task<V> &, unsigned, unsigned, unsigned) const {}
 };
 
 // ---- The walk ----------------------------------------------------------------------------------------------
 
-#ifdef __IPU__
-// A stretch of one channel: pairs of elements, and what is left over at either end one by one.
-template <typename Sweep>
-inline void sweepStretch(Sweep &sweep, const Piece &piece, unsigned begin, unsigned end) {
-  auto single = sweep.start(piece, 0);
-  auto pair = zip<typename Sweep::template Task<float2>>(single, single);
+// Elements begin, begin + stride, ... below end.
+template <typename Sweep, typename Task>
+inline void sweepColumn(Sweep &sweep, Task &task, unsigned begin, unsigned end, unsigned stride) {
   unsigned i = begin;
-  if (i % 2 != 0)
-    sweep.template step<float>(single, i++);
-  for (; i + 2 <= end; i += 2)
-    sweep.template step<float2>(pair, i);
+  for (; i + stride < end; i += 2 * stride)
+    sweep.two(task, i, i + stride);
   if (i < end)
-    sweep.template step<float>(single, i);
-  sweep.finish(piece, 0, single);
-  sweep.finish(piece, 0, unzip<typename Sweep::template Task<float>>(pair, 0));
-  sweep.finish(piece, 0, unzip<typename Sweep::template Task<float>>(pair, 1));
+    sweep.one(task, i);
 }
-#endif
 
-// Elements [begin, end) of a piece.
-template <typename Sweep> inline void sweepPiece(Sweep &sweep, const Piece &piece, unsigned begin, unsigned end) {
-  const unsigned row = (begin - piece.begin) / piece.width, column = (begin - piece.begin) % piece.width;
-  const auto firstOf = [&](unsigned lane) { // the first element of a column
-    return piece.begin + (lane < column ? row + 1 : row) * piece.width + lane;
-  };
+// A column of `lanes` rows (step 1), or of one row in all lanes (step 0).
+template <template <typename> class At, typename V, typename Sweep>
+inline void sweepRows(Sweep &sweep, unsigned row, unsigned begin, unsigned end, unsigned stride, unsigned lanes,
+                      unsigned step) {
+  if (begin >= end)
+    return;
+  typename Sweep::template Task<V> task;
+  sweep.template start<At<V>>(task, row, step == 0 ? 1 : lanes);
+  sweepColumn(sweep, task, begin, end, stride);
+  sweep.finish(task, row, lanes, step);
+}
+
+// Elements [begin, end) of one row.
+template <typename T, typename Sweep>
+inline void sweepStretch(Sweep &sweep, unsigned row, unsigned begin, unsigned end) {
 #ifdef __IPU__
-  if (piece.width == 1)
-    return sweepStretch(sweep, piece, begin, end);
-  if (piece.width % 2 == 0 && piece.begin % 2 == 0) { // then begin and end are even too
-    for (unsigned lane = 0; lane < piece.width; lane += 2) {
-      auto pair =
-          zip<typename Sweep::template Task<float2>>(sweep.start(piece, lane), sweep.start(piece, lane + 1));
-      for (unsigned i = firstOf(lane); i < end; i += piece.width)
-        sweep.template step<float2>(pair, i);
-      sweep.finish(piece, lane, unzip<typename Sweep::template Task<float>>(pair, 0));
-      sweep.finish(piece, lane + 1, unzip<typename Sweep::template Task<float>>(pair, 1));
-    }
+  using V = typename VectorOf<T>::Type;
+  constexpr unsigned lanes = kLanesOf<V>;
+  const unsigned inner = (begin + lanes - 1) / lanes * lanes, last = end / lanes * lanes;
+  if (inner < last) {
+    sweepRows<OneRow, float>(sweep, row, begin, inner, 1, 1, 0);
+    sweepRows<OneRow, V>(sweep, row, inner, last, lanes, lanes, 0);
+    sweepRows<OneRow, float>(sweep, row, last, end, 1, 1, 0);
     return;
   }
 #endif
-  for (unsigned lane = 0; lane < piece.width; ++lane) {
-    auto single = sweep.start(piece, lane);
-    for (unsigned i = firstOf(lane); i < end; i += piece.width)
-      sweep.template step<float>(single, i);
-    sweep.finish(piece, lane, single);
+  sweepRows<OneRow, float>(sweep, row, begin, end, 1, 1, 0);
+}
+
+// A worker's columns of a piece of whole vectors: column after column, every so many pixels of each.
+template <typename T, typename Sweep>
+inline void sweepColumns(Sweep &sweep, unsigned first, unsigned row, unsigned width, unsigned pixels, unsigned task,
+                         unsigned worker, unsigned workers) {
+  constexpr unsigned lanes = 8 / sizeof(T);
+  unsigned lane = worker * lanes, pixel = 0;
+  while (true) {
+    for (; lane >= width; lane -= width)
+      pixel += task;
+    if (pixel >= pixels)
+      return;
+    const unsigned some = pixels - pixel < task ? pixels - pixel : task;
+    const unsigned begin = first + pixel * width + lane, end = begin + some * width;
+#ifdef __IPU__
+    sweepRows<EachRow, typename VectorOf<T>::Type>(sweep, row + lane, begin, end, width, lanes, 1);
+#else
+    for (unsigned i = 0; i < lanes; ++i)
+      sweepRows<OneRow, float>(sweep, row + lane + i, begin + i, end + i, width, 1, 0);
+#endif
+    lane += workers * lanes;
   }
 }
 
-// A worker's part of a run of `length` elements. pieces: group, its offset, channel, width and reps of each.
-template <typename Sweep>
+// A worker's part of a run of `length` elements. pieces: first row, width, pixels and pixels of a task of each.
+template <typename T, typename Sweep>
 inline void sweepPieces(Sweep &sweep, const unsigned short *pieces, unsigned pieceCount, unsigned length,
                         unsigned worker, unsigned workers) {
-  const PairRange range(length, worker, workers);
-  unsigned at = 0;
-  for (unsigned p = 0; p < pieceCount && at < range.end; ++p, pieces += 5) {
-    const Piece piece = {at, pieces[0], pieces[1], pieces[2], pieces[3]};
-    at += piece.width * pieces[4];
-    const unsigned begin = range.begin > piece.begin ? range.begin : piece.begin;
-    const unsigned end = range.end < at ? range.end : at;
-    if (begin < end)
-      sweepPiece(sweep, piece, begin, end);
+  const WordRange range(length, 8 / sizeof(T), worker, workers);
+  unsigned first = 0;
+  for (unsigned p = 0; p < pieceCount; ++p, pieces += 4) {
+    const unsigned row = pieces[0], width = pieces[1], after = first + width * pieces[2];
+    const unsigned begin = range.begin > first ? range.begin : first;
+    const unsigned end = range.end < after ? range.end : after;
+    if (pieces[3] != 0)
+      sweepColumns<T>(sweep, first, row, width, pieces[2], pieces[3], worker, workers);
+    else if (begin >= end)
+      ; // others' words
+    else if (width == 1)
+      sweepStretch<T>(sweep, row, begin, end);
+    else { // anywhere: one by one
+      unsigned lane = (begin - first) % width;
+      for (unsigned i = begin; i < end && i < begin + width; ++i, lane = lane + 1 == width ? 0 : lane + 1)
+        sweepRows<OneRow, float>(sweep, row + lane, i, end, width, 1, 0);
+    }
+    first = after;
   }
 }
 

@@ -1,6 +1,10 @@
 // Graphs with one fault each, to see that the host notices, and one without.
 #include "../../kernels/host_poplar/src/vertex_type.hpp"
 
+#include "../../kernels/host_poplar/session.hpp"
+
+#include <popart/popx/opxmanager.hpp>
+#include <popart/shapeinference.hpp>
 #include <poplar/Engine.hpp>
 
 #include <functional>
@@ -10,6 +14,7 @@ namespace faults {
 
 template <typename T> using In = poplar::Input<poplar::Vector<T, poplar::VectorLayout::ONE_PTR, 8>>;
 template <typename T> using Out = poplar::Output<poplar::Vector<T, poplar::VectorLayout::ONE_PTR, 8>>;
+template <typename T> using InOut = poplar::InOut<poplar::Vector<T, poplar::VectorLayout::ONE_PTR, 8>>;
 
 // What an innocent vertex does: doubles, pairs of halves to a worker.
 class Doubles : public poplar::MultiVertex {
@@ -82,6 +87,35 @@ public:
   }
 };
 
+// A whole vector more than there is, of which it keeps nothing but the sign of a sum.
+class ReadsOn : public poplar::Vertex {
+public:
+  In<half> in;
+  Out<half> out;
+  unsigned count;
+  void compute() {
+    float sum = 0;
+    for (unsigned i = 0; i < count + 8; ++i)
+      sum += float(in[i]);
+    for (unsigned i = 0; i < count; ++i)
+      out[i] = half(sum > 0 ? 2.0f * float(in[i]) : 0.0f);
+  }
+};
+
+// Adds to what it finds, or, with a field that says so, to zeros that it puts there first.
+template <bool Zeros> class AddsTo : public poplar::Vertex {
+public:
+  In<half> in;
+  InOut<half> out;
+  unsigned count;
+  void compute() {
+    for (unsigned i = 0; i < count; ++i)
+      out[i] = half((Zeros ? 0.0f : float(out[i])) + float(in[i]));
+    for (unsigned i = 0; i < count; ++i)
+      out[i] = half(float(out[i]) + float(in[i]));
+  }
+};
+
 class ForgetsTheLast : public poplar::Vertex {
 public:
   In<half> in;
@@ -117,6 +151,9 @@ const bool registered = [] {
   registerVertex<Overwrites>("Overwrites");
   registerVertex<Overruns>("Overruns");
   registerVertex<ForgetsTheLast>("ForgetsTheLast");
+  registerVertex<ReadsOn>("ReadsOn");
+  registerVertex<AddsTo<true>>("AddsToZeros");
+  registerVertex<AddsTo<false>>("AddsTo");
   poplar::host::Registration<DoublesAnywhere> fields("DoublesAnywhere", "faults.cpp");
   fields("in", &DoublesAnywhere::in)("out", &DoublesAnywhere::out);
   return true;
@@ -191,6 +228,20 @@ const std::map<std::string, Case> &cases() {
        }},
       {"none, split between words", [](Setting &s) { splitAt(s, 6); }},
       {"two vertices share a word", [](Setting &s) { splitAt(s, 5); }},
+      {"none, an InOut without contents", [](Setting &s) { s.add("AddsToZeros", s.in, s.out), s.run(); }},
+      {"none, an InOut with contents",
+       [](Setting &s) {
+         const Tensor sum = s.graph.clone(s.in, "sum"), zero = s.graph.addConstant<float>(HALF, {24}, 0.0f, "zero");
+         s.graph.setTileMapping(zero, 0);
+         poplar::program::Sequence program;
+         program.add(poplar::program::Copy(zero, s.out));
+         program.add(poplar::program::Execute(s.set));
+         s.add("AddsTo", s.in, s.out);
+         s.program = program;
+         s.run();
+       }},
+      {"reads an InOut that nothing wrote", [](Setting &s) { s.add("AddsTo", s.in, s.out), s.run(); }},
+      {"reads beyond the end", [](Setting &s) { s.add("ReadsOn", s.in, s.out), s.run(); }},
       {"workers share a word", [](Setting &s) { s.add("StridedHalves", s.in, s.out), s.run(); }},
       {"workers write the same", [](Setting &s) { s.add("Everybody", s.in, s.out), s.run(); }},
       {"reads its output", [](Setting &s) { s.add("Accumulates", s.in, s.out), s.run(); }},
@@ -285,6 +336,84 @@ const std::map<std::string, Case> &cases() {
 }
 
 } // namespace faults
+
+// ---- Operators with one fault each, chosen by an attribute
+
+namespace faults {
+
+using popart::TensorInfo;
+
+class FaultyOp : public popart::Op {
+public:
+  FaultyOp(const popart::OperatorIdentifier &id, const Settings &settings, std::string fault)
+      : popart::Op(id, settings), fault(std::move(fault)) {}
+  std::unique_ptr<popart::Op> clone() const final { return std::make_unique<FaultyOp>(*this); }
+  float getSubgraphValue() const final { return getLowSubgraphValue(); }
+  void setup() final { outInfo(0) = outInfo(1) = inInfo(0); }
+  std::string fault;
+};
+
+const popart::OperatorIdentifier &faultyId() {
+  static const popart::OperatorIdentifier id{"faults", "Faulty", 1, {1, 1}, 2};
+  return id;
+}
+
+class FaultyOpx : public popart::popx::Opx {
+public:
+  using popart::popx::Opx::Opx;
+  void grow(poplar::program::Sequence &program) const final {
+    const Tensor x = getInTensor(0), y = graph().clone(x, {getDebugNameAndId(), "y"});
+    program.add(poplar::program::Copy(x, y));
+    setOutTensor(0, y);
+    const std::string fault = getOp<FaultyOp>().fault;
+    const Tensor other = graph().clone(x, {getDebugNameAndId(), "other"});
+    program.add(poplar::program::Copy(x, other));
+    setOutTensor(1, fault == "twins" ? y : fault == "input" ? x : other);
+  }
+};
+
+const popart::OpDefinition definition(popart::OpDefinition::Inputs({{"x", {popart::DataType::FLOAT}}}),
+                                      popart::OpDefinition::Outputs({{"y", {popart::DataType::FLOAT}},
+                                                                     {"other", {popart::DataType::FLOAT}}}),
+                                      popart::OpDefinition::Attributes({{"fault", {"*"}}}));
+const popart::OpManager::OpFactoryFunc factory =
+    [](const popart::OpCreatorInfo &info) -> std::unique_ptr<popart::Op> {
+  return std::make_unique<FaultyOp>(info.opid, info.settings, info.attributes.getAttribute<std::string>("fault"));
+};
+const popart::OpCreator<FaultyOp> creator(popart::OpDefinitions({{faultyId(), definition}}), factory);
+const popart::RegisterShapeInferenceFunction shapes(faultyId(), [](popart::ShapeInferenceContext &context) {
+  const std::string fault = context.getAttribute<std::string>("fault");
+  if (fault == "throws" && context.inInfo(0).dim(0) == 0) // of an unknown shape there is no dimension 0
+    return;
+  const bool known = context.hasInputShape(0);
+  if (!known && fault != "invents")
+    return;
+  context.outInfo(0) = context.outInfo(1) = known ? context.inInfo(0) : TensorInfo(popart::DataType::FLOAT, {7});
+});
+const popart::popx::OpxCreator<FaultyOpx> opx(faultyId());
+
+void build(const std::string &fault) {
+  host::Request request;
+  request.domain = "faults";
+  request.type = "Faulty";
+  request.inputs = {TensorInfo(popart::DataType::FLOAT, {24})};
+  request.attributes.hostSet("fault", fault);
+  host::Session session(request);
+}
+
+} // namespace faults
+
+// Builds an operator with a fault; as below.
+extern "C" const char *build_operator(const char *fault) {
+  static std::string message;
+  message.clear();
+  try {
+    faults::build(fault);
+  } catch (const std::exception &exception) {
+    message = exception.what();
+  }
+  return message.c_str();
+}
 
 // Runs a case; the message of what was thrown, or "" for nothing. `codelets` is the path of this file: __FILE__
 // would stay in a library that a cache hands to another checkout.

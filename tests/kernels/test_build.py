@@ -12,6 +12,7 @@ import numpy
 import pytest
 
 from ipu_train.kernels import build, cpu
+from ipu_train.kernels.settings import Settings
 from tests.kernels import reference
 
 HERE = Path(__file__).resolve().parent
@@ -76,6 +77,7 @@ def test_a_library_is_built_again_when_a_source_that_another_includes_changes(ha
     "changed, target, rebuilt",
     [
         ("proxy_norm/codelets.cpp", "host", "host_poplar/vertices.cpp"),
+        ("proxy_norm/passes.hpp", "host", "proxy_norm/graph.cpp"),
         ("cpu_kernel/proxy_norm_cpu.cpp", "sanitize", "host_poplar/driver/sanitize.cpp"),
         ("proxy_norm/sweep.hpp", "host", "host_poplar/vertices.cpp"),
     ],
@@ -155,15 +157,14 @@ def test_without_a_compiler_the_composition_serves_and_the_reason_is_given_once(
         """
         import torch
         from ipu_train.kernels import composed, cpu
+        from ipu_train.kernels.settings import Settings
         usable, reason = cpu.available()
         assert not usable
         print(reason)
         x, vectors = torch.randn(2, 4, 3, 3), [torch.full((4,), v) for v in (0.0, 1.0, 0.0, 0.0)]
         for _ in range(2):
-            y = cpu.norm_proxy_norm_act(x, 2, *vectors)
-        assert torch.equal(
-            y, composed.norm_proxy_norm_act(x, 2, *vectors, "relu", 0.03, 1e-5, "quantiles", 200)
-        )
+            y = cpu.norm_proxy_norm_act(x, *vectors, Settings(2))
+        assert torch.equal(y, composed.norm_proxy_norm_act(x, *vectors, Settings(2)))
         """,
         CXX="no-such-compiler",
         IPU_TRAIN_CACHE=str(tmp_path),
@@ -213,7 +214,7 @@ def test_the_kernel_is_the_same_without_this_processors_instructions(has_compile
         for dtype, tolerance in ((torch.float32, 2e-5), (torch.float16, 6e-3)):
             x, parameters, grad = reference.problem((2, 8, 5, 5), dtype)
             actual = reference.gradients(
-                lambda x, *p: cpu.norm_proxy_norm_act(x, 2, *p, activation="silu"), x, parameters, grad
+                lambda x, *p: cpu.norm_proxy_norm_act(x, *p, Settings(2, "silu")), x, parameters, grad
             )
             expected = reference.truth(x, parameters, grad, 2, activation="silu")
             assert all(reference.error(a, e) < tolerance for a, e in zip(actual, expected))

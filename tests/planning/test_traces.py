@@ -6,6 +6,7 @@ import torch
 from ipu_train import models
 from ipu_train.ipumodel.rescale import at_batch, at_splits
 from ipu_train.ipumodel.tracer import trace
+from ipu_train.kernels import planned
 
 NORMS = [
     ("group", True),
@@ -80,3 +81,21 @@ class Pairwise(torch.nn.Module):
 def test_what_is_not_affine_in_the_batch_is_left_to_a_trace():
     programs = [trace(Pairwise(), [torch.zeros(batch, 8)]) for batch in (2, 3)]
     assert at_batch(*programs, 4) is None
+
+
+def test_the_fused_operator_keeps_what_group_norm_and_its_activation_keep():
+    def program(proxy, fused=False, batch=4):
+        network = models.build("resnet20", num_classes=10, norm="group", proxy_norm=proxy)
+        if fused:
+            assert models.use_proxy_norm_kernel(network, planned.norm_proxy_norm_act) > 0
+        return trace(network, images(batch))
+
+    def kept(program):
+        return sum(program.tensors[i].bytes for i in {i for op in program.operations for i in op.saves})
+
+    norm, composed, fused = kept(program(False)), kept(program(True)), kept(program(True, fused=True))
+    assert composed > 1.1 * norm
+    assert fused < 1.01 * norm
+    assert not program(True, fused=True).unknown
+    scaled = at_batch(program(True, True, 2), program(True, True, 5), 7)
+    assert vars(scaled) == vars(program(True, True, 7))

@@ -99,7 +99,7 @@ template <typename T> void runKernel(int dtype, int activation, std::int64_t spa
   using F = Arithmetic<T>;
   const std::int64_t n = 3, c = 8, size = n * c * spatial;
   Values values;
-  std::vector<F> parameters(4 * c), table(5 * 40 + 3), workspace(2 * n * (groups ? groups : 1) + 6 * c),
+  std::vector<F> parameters(4 * c), table(5 * 40 + 3), workspace(3 * n * (groups ? groups : 1) + 6 * c),
       gradients(4 * c);
   for (F &value : parameters)
     value = values.next();

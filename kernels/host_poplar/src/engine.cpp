@@ -52,21 +52,29 @@ struct Engine::Contents {
   }
 
   void executeJudged(const host::WiredVertex &vertex) {
-    std::vector<host::Bytes> inputs(vertex.edges.size());
+    std::vector<host::Content> contents(vertex.edges.size());
     for (std::size_t e = 0; e < vertex.edges.size(); ++e) {
       const host::Edge &edge = vertex.edges[e];
-      if (edge.field->kind != host::FieldKind::Input)
+      contents[e].bytes.resize(edge.bytes());
+      if (!edge.field->reads())
         continue;
-      checkWritten(*edge.elements, vertex.instance->type->name);
-      inputs[e].resize(edge.bytes());
-      gather(*edge.elements, edge.elementBytes, inputs[e].data());
+      if (!edge.field->writes())
+        checkWritten(*edge.elements, vertex.instance->type->name);
+      gather(*edge.elements, edge.elementBytes, contents[e].bytes.data());
+      for (const host::Element &element : *edge.elements)
+        contents[e].known.insert(contents[e].known.end(), edge.elementBytes,
+                                 written[element.variable][element.offset]);
     }
-    const std::vector<host::Bytes> outputs = host::judged(vertex, inputs);
-    for (std::size_t e = 0; e < vertex.edges.size(); ++e)
-      if (vertex.edges[e].field->kind == host::FieldKind::Output) {
-        scatter(*vertex.edges[e].elements, vertex.edges[e].elementBytes, outputs[e].data());
-        mark(*vertex.edges[e].elements, 1);
-      }
+    host::judge(vertex, contents);
+    for (std::size_t e = 0; e < vertex.edges.size(); ++e) {
+      const host::Edge &edge = vertex.edges[e];
+      if (!edge.field->writes())
+        continue;
+      scatter(*edge.elements, edge.elementBytes, contents[e].bytes.data());
+      for (std::size_t i = 0; i < edge.elements->size(); ++i)
+        if (contents[e].known[i * edge.elementBytes])
+          written[(*edge.elements)[i].variable][(*edge.elements)[i].offset] = 1;
+    }
   }
 
   void executeFast(const host::WiredVertex &vertex) {
@@ -80,7 +88,7 @@ struct Engine::Contents {
         continue;
       }
       buffers[e].resize(edge.bytes());
-      if (edge.field->kind == host::FieldKind::Input)
+      if (edge.field->reads())
         gather(*edge.elements, edge.elementBytes, buffers[e].data());
       data.push_back(buffers[e].data());
     }
@@ -88,7 +96,7 @@ struct Engine::Contents {
     for (unsigned worker = 0; worker < (vertex.instance->type->multi ? MultiVertex::numWorkers() : 1u); ++worker)
       vertex.instance->type->compute(object.get(), worker);
     for (std::size_t e = 0; e < vertex.edges.size(); ++e)
-      if (vertex.edges[e].field->kind == host::FieldKind::Output && !vertex.edges[e].inPlace)
+      if (vertex.edges[e].field->writes() && !vertex.edges[e].inPlace)
         scatter(*vertex.edges[e].elements, vertex.edges[e].elementBytes, buffers[e].data());
   }
 

@@ -48,7 +48,7 @@ StepFigures figuresOf(const GraphContents &graph, const std::vector<std::vector<
       for (const Edge &edge : vertex.edges)
         if (!edge.inPlace)
           for (const Element &element : *edge.elements)
-            (edge.field->kind == FieldKind::Input ? in : out).push_back({vertex.instance->tile, element});
+            (edge.field->reads() ? in : out).push_back({vertex.instance->tile, element});
     }
   if (step.kind == Step::Copy)
     for (std::size_t i = 0; i < step.source.numElements(); ++i) {
@@ -103,7 +103,7 @@ std::vector<Life> lives(const GraphContents &graph, const std::vector<std::vecto
     if (steps[s]->kind == Step::Execute)
       for (const WiredVertex &vertex : sets[steps[s]->computeSet])
         for (const Edge &edge : vertex.edges)
-          touch(*edge.elements, edge.field->kind == FieldKind::Output);
+          touch(*edge.elements, edge.field->writes());
     if (steps[s]->kind == Step::Copy) {
       touch(steps[s]->source.hostElements(), false);
       touch(steps[s]->target.hostElements(), true);

@@ -21,6 +21,10 @@ std::string text(ArrayRef<std::size_t> shape) {
 
 } // namespace
 
+namespace host {
+std::size_t slicesMade = 0;
+} // namespace host
+
 Tensor::Tensor(const Type &type, std::vector<std::size_t> shape, host::Elements elements)
     : type_(type), shape_(std::move(shape)), elements_(std::make_shared<host::Elements>(std::move(elements))) {
   if (product(shape_) != elements_->size())
@@ -66,6 +70,7 @@ Tensor Tensor::slice(std::size_t begin, std::size_t end, unsigned dimension) con
 }
 
 std::vector<Tensor> Tensor::slices(ArrayRef<Interval> regions, unsigned dimension) const {
+  host::slicesMade += regions.size();
   std::vector<Tensor> out;
   for (const Interval &region : regions)
     out.push_back(slice(region, dimension));
@@ -83,6 +88,10 @@ Tensor Tensor::reshape(ArrayRef<std::size_t> shape) const {
   Tensor out = *this;
   out.shape_.assign(shape.begin(), shape.end());
   return out;
+}
+
+Tensor Tensor::broadcast(unsigned n, unsigned dimension) const {
+  return concat(std::vector<Tensor>(n, *this), dimension);
 }
 
 Tensor Tensor::dimShuffle(ArrayRef<unsigned> permutation) const {

@@ -16,7 +16,7 @@
 namespace poplar {
 namespace host {
 
-enum class FieldKind { Input, Output, State };
+enum class FieldKind { Input, Output, InOut, State };
 
 struct Field {
   std::string name;
@@ -26,6 +26,9 @@ struct Field {
   unsigned stateBytes = 4; // of vertex state on the device: a pointer, a pointer and a length, or the value
   std::function<void(void *vertex, void *data, std::size_t size)> bind = {};
   std::function<void(void *vertex, double value)> set = {};
+
+  bool reads() const { return kind == FieldKind::Input || kind == FieldKind::InOut; }
+  bool writes() const { return kind == FieldKind::Output || kind == FieldKind::InOut; }
 };
 
 struct VertexType {
@@ -56,7 +59,11 @@ public:
     type.codeletFile = codeletFile;
     type.multi = std::is_base_of<MultiVertex, V>::value;
     type.create = [] { return std::static_pointer_cast<void>(std::make_shared<V>()); };
-    type.compute = [](void *vertex, unsigned worker) { run(*static_cast<V *>(vertex), worker); };
+    // Through a pointer that the compiler cannot follow: the code that a codelet file instantiates must be there, and
+    // is what runs.
+    static const volatile auto entry = &V::compute;
+    const auto compute = entry;
+    type.compute = [compute](void *vertex, unsigned worker) { run(*static_cast<V *>(vertex), compute, worker); };
   }
   ~Registration() { addVertexType(std::move(type)); }
 
@@ -67,6 +74,10 @@ public:
   template <typename T, VectorLayout L, unsigned A, bool I>
   Registration &operator()(const char *name, Output<Vector<T, L, A, I>> V::*member) {
     return vector<T, L, A>(name, FieldKind::Output, member);
+  }
+  template <typename T, VectorLayout L, unsigned A, bool I>
+  Registration &operator()(const char *name, InOut<Vector<T, L, A, I>> V::*member) {
+    return vector<T, L, A>(name, FieldKind::InOut, member);
   }
   template <typename T> Registration &operator()(const char *name, T V::*member) {
     Field field{name, FieldKind::State, typeOf<std::remove_const_t<T>>()};
@@ -91,12 +102,8 @@ private:
     return *this;
   }
 
-  template <typename W> static auto run(W &vertex, unsigned worker) -> decltype(vertex.compute(worker), void()) {
-    vertex.compute(worker);
-  }
-  template <typename W> static auto run(W &vertex, unsigned) -> decltype(vertex.compute(), void()) {
-    vertex.compute();
-  }
+  static void run(V &vertex, void (V::*compute)(unsigned), unsigned worker) { (vertex.*compute)(worker); }
+  static void run(V &vertex, void (V::*compute)(), unsigned) { (vertex.*compute)(); }
 
   VertexType type;
 };

@@ -81,7 +81,7 @@ void checkRaces(const GraphContents &graph, const std::string &setName, const st
   };
   for (std::int32_t v = 0; v < std::int32_t(vertices.size()); ++v)
     for (const Edge &edge : vertices[v].edges) {
-      if (edge.field->kind != FieldKind::Output)
+      if (!edge.field->writes())
         continue;
       for (const Element &element : *edge.elements) {
         const Variable &variable = graph.variables[element.variable];
@@ -109,11 +109,12 @@ void checkRaces(const GraphContents &graph, const std::string &setName, const st
     }
   for (std::int32_t v = 0; v < std::int32_t(vertices.size()); ++v)
     for (const Edge &edge : vertices[v].edges) {
-      if (edge.field->kind != FieldKind::Input)
+      if (!edge.field->reads())
         continue;
       for (const Element &element : *edge.elements) {
         const auto writer = writers.find(element.variable);
-        if (writer != writers.end() && writer->second[element.offset] != nobody)
+        if (writer != writers.end() && writer->second[element.offset] != nobody &&
+            !(edge.field->writes() && writer->second[element.offset] == v))
           fail("write and read an element", element, writer->second[element.offset], v);
       }
     }

@@ -16,8 +16,19 @@ namespace popart {
 
 class OpSerialiserBase;
 
-// PopART's graph of operators: here there is one operator at a time, and nothing to know of it.
-class Graph {};
+class Ir;
+
+// PopART's graph of operators: here there is one operator at a time, and its session's options to know.
+class Graph {
+public:
+  Graph(Ir &ir, int64_t hostFirstId) : ir_(ir), nextId_(hostFirstId) {}
+  Ir &getIr() const { return ir_; }
+  int64_t hostNextId() { return nextId_++; }
+
+private:
+  Ir &ir_;
+  int64_t nextId_;
+};
 
 enum class GradOpInType { In = 0, Out, GradOut };
 
@@ -39,13 +50,16 @@ public:
     std::string name;
   };
 
+  int64_t id{-1}; // the number that the operator has among all of its session
   OperatorIdentifier opid;
   Settings settings;
   Settings &getSettings() { return settings; }
   const Settings &getSettings() const { return settings; }
 
-  Op(const OperatorIdentifier &opid, const Settings &settings) : opid(opid), settings(settings) {}
-  Op(const Op &other) : opid(other.opid), settings(other.settings) {} // a copy is not connected to any tensor
+  Op(const OperatorIdentifier &opid, const Settings &settings)
+      : id(settings.graph.get().hostNextId()), opid(opid), settings(settings) {}
+  // a copy is not connected to any tensor
+  Op(const Op &other) : id(other.settings.graph.get().hostNextId()), opid(other.opid), settings(other.settings) {}
   Op &operator=(const Op &) = delete;
   virtual ~Op() = default;
 
@@ -66,6 +80,7 @@ public:
   }
   virtual std::set<InIndex> optionalInputs() const { return {}; }
   virtual bool isNorm() const { return false; }
+  const Ir &getIr() const { return settings.graph.get().getIr(); }
 
   TensorInfo &inInfo(InIndex i) { return hostInputs.at(i); }
   const TensorInfo &inInfo(InIndex i) const { return hostInputs.at(i); }

@@ -10,8 +10,9 @@ namespace popart {
 class OpSerialiserBase {
 public:
   virtual ~OpSerialiserBase() = default;
-  void appendAttribute(const std::string &key, float value) { hostAppend(key, value); }
-  void appendAttribute(const std::string &key, double value) { hostAppend(key, value); }
+  // With six decimals, as PopART writes them: small numbers become equal.
+  void appendAttribute(const std::string &key, float value) { hostAppend(key, std::to_string(value)); }
+  void appendAttribute(const std::string &key, double value) { hostAppend(key, std::to_string(value)); }
   void appendAttribute(const std::string &key, int value) { hostAppend(key, value); }
   void appendAttribute(const std::string &key, int64_t value) { hostAppend(key, value); }
   void appendAttribute(const std::string &key, uint32_t value) { hostAppend(key, value); }

@@ -21,6 +21,14 @@ public:
   const Attributes &getAttributes() const { return attributes_; }
   int getNumInputs() const { return int(inputs_.size()); }
   int getNumOutputs() const { return outputSize_; }
+  // A tensor whose shape is not known yet has none, and so has a scalar.
+  bool hasInputShape(std::size_t n) const { return std::size_t(getNumInputs()) > n && !inShape(int(n)).empty(); }
+  bool hasNInputShapes(std::size_t n) const {
+    for (std::size_t i = 0; i < n; ++i)
+      if (!hasInputShape(i))
+        return false;
+    return true;
+  }
   bool hasAttribute(const std::string &key) const { return attributes_.hasAttribute(key); }
   template <typename T> T getAttribute(const std::string &key) { return attributes_.getAttribute<T>(key); }
   template <typename T> T getAttribute(const std::string &key, const T &otherwise) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "error.hpp"
 #include "names.hpp"
 
 namespace popart {
@@ -33,7 +34,11 @@ public:
   DataType dataType() const { return type_; }
   const Shape &shape() const { return shape_; }
   Rank rank() const { return static_cast<int>(shape_.size()); }
-  int64_t dim(int i) const { return shape_.at(i); }
+  int64_t dim(int i) const {
+    if (i >= rank())
+      throw error("Invalid input dimension {}, tensor of rank {}", i, rank());
+    return shape_[i];
+  }
   int64_t nelms() const {
     int64_t size = 1;
     for (int64_t extent : shape_)

@@ -22,6 +22,7 @@ struct Element {
   }
 };
 using Elements = std::vector<Element>;
+extern std::size_t slicesMade; // by slices(), in all: what a graph costs to build
 } // namespace host
 
 class Tensor {
@@ -47,6 +48,7 @@ public:
   std::vector<Tensor> slices(ArrayRef<Interval> regions, unsigned dimension = 0) const;
   Tensor flatten() const;
   Tensor reshape(ArrayRef<std::size_t> shape) const;
+  Tensor broadcast(unsigned n, unsigned dimension) const; // n copies, one after another
   Tensor dimShuffle(ArrayRef<unsigned> permutation) const;
 
   const host::Elements &hostElements() const { return *elements_; }

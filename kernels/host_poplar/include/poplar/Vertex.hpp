@@ -28,9 +28,10 @@ public:
 template <typename T, VectorLayout L = VectorLayout::SPAN, unsigned Align = 1, bool Interleaved = false>
 class Vector;
 
-// A field connected to a tensor. Input must not be written, Output must not be read before it is written.
+// A field connected to a tensor. Input must not be written, Output must not be read; InOut may be both.
 template <typename T> class Input;
 template <typename T> class Output;
+template <typename T> class InOut;
 
 namespace host {
 
@@ -64,5 +65,7 @@ public:
 };
 template <typename T, VectorLayout L, unsigned A, bool I>
 class Output<Vector<T, L, A, I>> : public host::VectorField<T, L> {};
+template <typename T, VectorLayout L, unsigned A, bool I>
+class InOut<Vector<T, L, A, I>> : public host::VectorField<T, L> {};
 
 } // namespace poplar

@@ -2,6 +2,7 @@
 
 #include "../op.hpp"
 #include "../region.hpp"
+#include "irlowering.hpp"
 
 #include <poplar/Graph.hpp>
 
@@ -10,12 +11,17 @@
 namespace popart {
 namespace popx {
 
-// The device an Opx builds for: here the graph and the tensors of one operator.
+// The device an Opx builds for: here a lowering, which several operators may share, and the tensors of one operator.
 class Devicex {
 public:
-  explicit Devicex(poplar::Graph graph) : hostGraph(std::move(graph)) {}
-  poplar::Graph hostGraph;
+  explicit Devicex(std::shared_ptr<IrLowering> lowering) : lowering_(std::move(lowering)) {}
+  const IrLowering &lowering() const { return *lowering_; }
+  IrLowering &lowering() { return *lowering_; }
+  poplar::Graph &hostGraph() const { return lowering_->graph(); }
   std::map<int, poplar::Tensor> hostInputs, hostOutputs;
+
+private:
+  std::shared_ptr<IrLowering> lowering_;
 };
 
 enum class InputCreatorType {
@@ -56,7 +62,8 @@ public:
     throw error("unwindRegion is missing for {}", op_p->opid.type);
   }
 
-  poplar::Graph &graph() const { return dv_p->hostGraph; }
+  poplar::Graph &graph() const { return dv_p->hostGraph(); }
+  int64_t getVirtualGraphId() const { return 0; }
   const poplar::Tensor &getInTensor(InIndex i) const { return dv_p->hostInputs.at(i); }
   void setOutTensor(OutIndex i, const poplar::Tensor &tensor) const { dv_p->hostOutputs[i] = tensor; }
   bool hasInput(InIndex i) const { return dv_p->hostInputs.count(i) != 0; }
