@@ -147,9 +147,7 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
     if training:
         kept = _kept(operations, tensors, mode, settings.checkpoints, boundary, stage is None) | set(keep)
         if mode not in ("none", "standard") and last_stage and not flush:
-            kept |= _kept_to_the_loss(
-                operations, kept, boundary, tensors, backwards=stage is None and not keep
-            )
+            kept |= _kept_to_the_loss(operations, kept, boundary, tensors, backwards=stage is None)
     available = set(kept)
 
     def compute_again(index):
