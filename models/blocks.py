@@ -50,10 +50,13 @@ def make_shortcut(
 class ResidualBlock(nn.Module):
     """relu(branch(x) + shortcut(x)); what the two kinds of post-activation block share.
 
-    The ReLU after the addition follows no norm, so it takes no Proxy Norm.
+    The ReLU after the addition follows no norm, so it has no Proxy Norm unless ``after_addition`` is one
+    (``Norms.after_addition``). Its proxy is that of the sum of two terms of unit power, which the branch's norm and a
+    shortcut that Proxy Norm has normalised give, scaled by 1 / sqrt(2) to one of unit power.
     """
 
     shortcut: Optional[nn.Module]
+    after_addition: Optional[nn.Module]
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -61,6 +64,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.branch(x)
         out += x if self.shortcut is None else self.shortcut(x)  # a norm's output is ours to overwrite
+        if self.after_addition is not None:
+            return self.after_addition(out * 0.5**0.5)
         return F.relu(out, inplace=True)
 
 
@@ -76,6 +81,7 @@ class BasicBlock(ResidualBlock):
         self.conv2 = norms.convolution(width, width, 3)
         self.norm2 = norms.before_addition(width)
         self.shortcut = make_shortcut(shortcut, in_channels, width, stride, norms)
+        self.after_addition = norms.after_addition(width)
 
     @property
     def last_norm(self) -> nn.Module:
@@ -123,6 +129,7 @@ class Bottleneck(ResidualBlock):
         self.conv3 = norms.convolution(inner, out_channels, 1)
         self.norm3 = norms.before_addition(out_channels)
         self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, norms)
+        self.after_addition = norms.after_addition(out_channels)
 
     @property
     def last_norm(self) -> nn.Module:

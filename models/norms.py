@@ -31,6 +31,7 @@ class Norms:
         kind: name, one of ``NORMS``.
         groups: of group norm.
         group_size: channels of each group, in place of a number of groups.
+        proxy_after_addition: Proxy Norm also around activations that follow an addition (ResNets v1).
         eps: added to the variance inside the norm.
         momentum: of running statistics, in torch's sense (weight of the new value).
         proxy: keyword arguments of ``ProxyNorm`` (eps, expectation, quantiles); None for no Proxy Norm.
@@ -47,6 +48,7 @@ class Norms:
     weight_standardisation: bool = False
     cap_groups: bool = False
     group_size: Optional[int] = None
+    proxy_after_addition: bool = False
 
     def activated(self, num_channels: int, activation: str = "relu", delay_scale: bool = False) -> nn.Module:
         """norm -> affine -> activation (-> Proxy Norm) for [N, num_channels, H, W].
@@ -65,6 +67,12 @@ class Norms:
     def before_addition(self, num_channels: int) -> nn.Module:
         """A norm that no activation follows; with Proxy Norm in the network it has a scale and no shift."""
         return norm_kind(self.kind).make(self, num_channels, True, self.proxy is None)
+
+    def after_addition(self, num_channels: int) -> Optional[nn.Module]:
+        """ReLU and Proxy Norm of a sum of unit power; None where the activation stays without Proxy Norm."""
+        if self.proxy is None or not self.proxy_after_addition:
+            return None
+        return ProxyNorm(num_channels, activation="relu", **self.proxy)
 
     def convolution(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1

@@ -1,5 +1,6 @@
 """ResNets (He et al. 2015), v1.5 and v2 (He et al. 2016), and ResNeXts (Xie et al. 2016)."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Callable, List, Optional, Sequence
 
@@ -136,12 +137,15 @@ def imagenet_resnet(
     group_width: int = 64,
     width: float = 1.0,
     zero_init: Optional[bool] = None,
+    proxy_after_addition: bool = False,
 ) -> ResNet:
     """ResNet-14/18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
 
     ``width`` scales all widths. ``groups`` and ``group_width`` are those of ``Bottleneck``; the basic blocks of
     ResNet-18 and ResNet-34 have none. ``zero_init``: see ``initialise``; None for bottlenecks only.
+    ``proxy_after_addition``: Proxy Norm also around the ReLU after each addition (see ``ResidualBlock``).
     """
+    norms = replace(norms, proxy_after_addition=proxy_after_addition)
     block, counts = IMAGENET_BLOCKS[depth]
     options = {"groups": groups, "group_width": group_width}
     for name, value in options.items():
@@ -188,11 +192,14 @@ def cifar_resnet(
     depth: int,
     width: float = 1.0,
     zero_init: Optional[bool] = None,
+    proxy_after_addition: bool = False,
 ) -> ResNet:
     """The 6n + 2 layer ResNet for 32x32 images (He et al. 2015, section 4.2): widths 16, 32, 64, shortcut A.
 
-    ``width`` scales all widths. ``zero_init``: see ``initialise``; None for norm "none" only.
+    ``width`` scales all widths. ``zero_init``: see ``initialise``; None for norm "none" only. ``proxy_after_addition``:
+    Proxy Norm also around the ReLU after each addition (see ``ResidualBlock``).
     """
+    norms = replace(norms, proxy_after_addition=proxy_after_addition)
     n = (depth - 2) // 6
     make = partial(BasicBlock, norms=norms, shortcut="A")
     widths = scaled((16, 32, 64), width)

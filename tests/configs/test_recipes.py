@@ -109,6 +109,15 @@ def test_global_batches_of_one_family_agree():
             assert one.ipus_per_replica * one.training.replicas == ipus
 
 
+def test_resnet50_v2_trains_under_one_protocol_with_every_norm():
+    of_all = [config.load(f"resnet50v2_{name}").config for name in ("bn", "gn", "gn_pn", "ln_pn")]
+    assert [(c.model.norm, c.model.proxy_norm) for c in of_all] == [
+        ("batch", False), ("group", False), ("group", True), ("layer", True),
+    ]  # fmt: skip
+    for section in ("data", "optimizer", "schedule", "training", "validation", "device"):
+        assert len({getattr(c, section).model_dump_json() for c in of_all}) == 1, section
+
+
 def fills_its_pipeline(cfg):
     """PopTorch's rule: at least as many micro-batches as there are forward and backward stages."""
     stages = len(cfg.device.pipeline_splits) + 1

@@ -5,6 +5,7 @@ from torch import nn
 
 from ipu_train import models
 from ipu_train.models.norms import NormActivation
+from ipu_train.models.power import site_powers
 from ipu_train.models.proxy_norm import ProxyNorm
 
 IMAGENET = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
@@ -144,6 +145,31 @@ def test_bottlenecks_whose_shortcut_is_the_identity_start_as_the_identity():
 def test_basic_blocks_and_pre_activation_blocks_start_alive(name):
     model = models.build(name, num_classes=10)
     assert all(p.abs().max() > 0 for n, p in model.named_parameters() if n.endswith(".weight"))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+def test_proxy_norm_after_additions_normalises_the_residual_stream_of_v1(name):
+    """Without it the stream's channels are the sums of what ReLUs leave, which is not negative."""
+    collapse = []
+    for after_addition in (False, True):
+        torch.manual_seed(0)
+        options = {"width": 0.25} if name == "resnet50" else {}
+        model = models.build(
+            name,
+            num_classes=10,
+            norm="layer",
+            zero_init=False,
+            proxy_after_addition=after_addition,
+            **options,
+        )
+        powers = site_powers(model, torch.randn(16, 3, 32, 32))
+        inside = [p.squared_mean_of_means.item() for n, p in powers.items() if n.endswith(".norm1")]
+        collapse.append(sum(inside) / len(inside))
+    assert collapse[1] < 0.5 * collapse[0]
+    assert count(model, ProxyNorm) == 1 + len(inside) * (2 if name == "resnet20" else 3)
+    assert (
+        count(models.build(name, norm="batch", proxy_norm=False, proxy_after_addition=True), ProxyNorm) == 0
+    )
 
 
 def test_zero_start_may_be_asked_for_and_leaves_blocks_alive_that_widen():
