@@ -377,7 +377,7 @@ class TestEnd:
                 pass
         try:
             print("[control] ready", flush=True)
-            time.sleep(30)
+            time.sleep(300)
         except KeyboardInterrupt:
             print("[control] stopped", flush=True)
     """
@@ -405,7 +405,7 @@ class TestEnd:
         process, lines, pid = self.start(iterate, strategy)
         os.kill(pid, signal.SIGINT)
         process.send_signal(signal.SIGINT)
-        lines += process.communicate(timeout=20)[0].splitlines(True)
+        lines += process.communicate(timeout=120)[0].splitlines(True)
         unexpected = [line for line in lines if "[debug]" not in line and "[control]" not in line]
         assert not unexpected, "".join(unexpected)
         assert "[control] stopped\n" in lines

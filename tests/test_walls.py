@@ -1,0 +1,46 @@
+"""What keeps the house in shape beside the rules of imports: style and types, on the newest Python alone."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXCEPTIONS = Path(__file__).with_name("mypy_exceptions.txt")
+MOST_EXCEPTIONS = 47
+
+
+def run(tool, *arguments):
+    """(exit status, what it prints) of a development tool; skips where it is not installed."""
+    if importlib.util.find_spec(tool) is None:
+        pytest.skip(f"{tool} is not installed (pip install -e .[test] brings it on the newest Python)")
+    command = [sys.executable, "-m", tool, *arguments]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return done.returncode, done.stdout
+
+
+def test_the_linter_finds_nothing():
+    status, said = run("ruff", "check", "--quiet", ".")
+    assert status == 0, said
+
+
+def test_code_is_formatted():
+    status, said = run("ruff", "format", "--check", "--quiet", ".")
+    assert status == 0, f"run `ruff format`:\n{said}"
+
+
+def test_types_are_strict_but_for_a_list_that_only_gets_shorter():
+    listed = [line for line in EXCEPTIONS.read_text().splitlines() if line and not line.startswith("#")]
+    assert len(listed) <= MOST_EXCEPTIONS, "new files are strict from the start"
+    for name in listed:
+        assert (REPOSITORY / name).exists(), f"{name} is gone: take it out of {EXCEPTIONS.name}"
+    status, said = run("mypy", "--no-error-summary")
+    assert status in (0, 1), said
+    found = [line for line in said.splitlines() if ": error: " in line]
+    assert status == 0 or found, said
+    outside = [line for line in found if not line.replace("\\", "/").startswith(tuple(listed))]
+    assert not outside, "\n".join(outside)
