@@ -56,7 +56,7 @@ class PoplarExecutor:
         self._optimizer = ModelOptimizer(optimizer, own) if training else None
         self._parser = _args_parser.ArgsParser(model)
         # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
-        self._model = copy.copy(model)
+        self._model, self._wrapped = copy.copy(model), model
         if not training:
             self._user_model = self._model  # so that model.eval() on an inference executor reaches what runs
         self._weights = DeviceWeights(self._user_model, own, self._optimizer)
@@ -129,7 +129,7 @@ class PoplarExecutor:
         early = self._options.connection_type == ConnectionType.Always.value
         device = devices.acquire(self, self._options) if early else devices.target_of(self._options)
         hooks.run_pre_compile()
-        self._refresh_from_training()
+        self._refresh_from_training(list(self._user_model.parameters()))  # which compiling looks at
         self._compiled = CompiledModel(
             self._model, self._user_model, arguments, self._options, self._training, self._noise,
             self.per_replica_params, modes,
@@ -162,7 +162,7 @@ class PoplarExecutor:
         if not self._weights.attached:
             self.attachToDevice()
         if self._optimizer is None:
-            self._refresh_from_training()
+            self._refresh_from_training([self._wrapped])
         else:
             self._write_loaded_state()
         outputs = self._require_compiled().run(
@@ -219,11 +219,11 @@ class PoplarExecutor:
             self.copyWeightsToDevice()
         return result
 
-    def _refresh_from_training(self) -> None:
-        """An inference executor follows the executors that train the same weights."""
+    def _refresh_from_training(self, seen: List[Any]) -> None:
+        """An inference executor follows whoever trains what it sees: each call the wrapped module itself, no other."""
         if self._training:
             return
-        owners = {id(e): e for e in map(owner_of, self._user_model.parameters()) if e is not None}
+        owners = {id(e): e for e in map(owner_of, seen) if e is not None}
         for executor in owners.values():
             executor.copyWeightsToHostIfNeeded()
         self._weights.follow({key: executor._weights.updates for key, executor in owners.items()})

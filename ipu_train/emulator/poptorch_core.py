@@ -141,8 +141,11 @@ def hasMLIRSupportOnPlatform() -> bool:
 
 
 def ipuHardwareIsAvailable(num_ipus: int = 1) -> bool:
-    """Whether a device with ``num_ipus`` IPUs is present, busy or not. The emulator counts as one."""
-    return num_ipus <= _availableIpus()
+    """Whether a device of exactly ``num_ipus`` IPUs is present, busy or not. The emulator counts as one.
+
+    Devices have powers of two of IPUs, so that 3 is never available: round up before asking.
+    """
+    return 0 < num_ipus <= _availableIpus() and bin(num_ipus).count("1") == 1
 
 
 def ipuHardwareVersion() -> int:

@@ -87,6 +87,7 @@ class TestHardware:
         monkeypatch.delenv("POPTORCH_EMULATOR_IPUS", raising=False)
         assert poptorch.ipuHardwareIsAvailable() and poptorch.ipuHardwareIsAvailable(64)
         assert not poptorch.ipuHardwareIsAvailable(65)
+        assert not poptorch.ipuHardwareIsAvailable(3)  # devices have powers of two of IPUs
         monkeypatch.setenv("POPTORCH_EMULATOR_IPUS", "4")
         assert poptorch.ipuHardwareIsAvailable(4) and not poptorch.ipuHardwareIsAvailable(5)
         monkeypatch.setenv("POPTORCH_EMULATOR_IPUS", "0")

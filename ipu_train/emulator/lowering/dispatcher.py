@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import torch
 
 from .arguments import why_arguments
+from .elementwise import infer
 from .handlers import COMPOSED, INDEX_OPERAND, NO_INFERENCE, RANDOM, has_lowering, lowered_as
 from .inference import INFERENCE
 from .results import results_of_lowering
@@ -92,6 +93,10 @@ class Dispatcher:
                 "cannot be compiled: type inference fails, because torch 2.0.1 has no implementation of it for the "
                 "Meta backend"
             )
+        plain = infer(key, args, kwargs)
+        if plain is not None:
+            plain.constant = plain.constant and constant if plain is args[0] else constant
+            return plain
         own = INFERENCE.get(key)
         if own is not None:
             return _marked(own(*args, **kwargs), constant)

@@ -120,6 +120,20 @@ def test_an_inference_executor_follows_training_without_explicit_copies(trained)
         torch.testing.assert_close(device, model(x).detach())
 
 
+def test_another_module_with_the_same_weights_takes_them_over_when_it_is_attached(trained):
+    model, executor, _ = trained
+    model.eval()
+    inference = poptorch.inferenceModel(nn.Sequential(model))
+    x = images(4)[0]
+    torch.testing.assert_close(inference(x), model(x).detach())  # compiling attaches it
+    before = inference(x)
+    executor(*images(4))
+    assert torch.equal(inference(x), before)
+    assert not torch.equal(model(x).detach(), before)  # fetched by reading the module
+    inference.detachFromDevice()
+    torch.testing.assert_close(inference(x), model(x).detach())
+
+
 @pytest.mark.parametrize("method", ["copyWeightsToHost", "copyWeightsToDevice"])
 def test_copies_need_a_compiled_model(method):
     executor = poptorch.trainingModel(Convolutional())
