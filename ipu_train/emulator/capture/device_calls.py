@@ -1,12 +1,13 @@
 """Devices and dtypes that appear in recorded calls, turned into those of the storage tensors."""
 
+import functools
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
 from .dtypes import cast_type, storage_dtype
 from .graph import Graph, map_structure
-from .group_norm import strided_group_norm
+from .group_norm import strided_group_norm, strided_norm_proxy_norm_act
 
 _MOVES = frozenset(["cuda", "ipu", "cpu"])
 _CASTS = {
@@ -64,6 +65,8 @@ class DeviceCalls:
             return torch.Tensor.to, (args[0], storage_dtype(dtype)), {}, dtype == torch.float16
         if name == "group_norm" and self.strided_channel_groups:
             return strided_group_norm, args, kwargs, None
+        if name == "norm_proxy_norm_act" and self.strided_channel_groups:
+            return functools.partial(strided_norm_proxy_norm_act, func), args, kwargs, None
         dtypes: List[torch.dtype] = []
 
         def on_storage(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Group norm as an IPU computes it when ``groupNormStridedChannelGrouping`` is set."""
 
-from typing import Optional
+from typing import Any, Callable, Optional
 
 import torch
 import torch.nn.functional as F
@@ -33,3 +33,23 @@ def strided_group_norm(
     if weight is not None:
         output = output * weight.reshape(per_channel)
     return output if bias is None else output + bias.reshape(per_channel)
+
+
+def strided_norm_proxy_norm_act(
+    function: Callable[..., torch.Tensor], input: torch.Tensor, *vectors_and_settings: Any
+) -> torch.Tensor:
+    """A fused group norm with Proxy Norm (``kernels.cpu.norm_proxy_norm_act``) over the same groups.
+
+    It stands for PopART's own group norm and what follows it, which such a setting changes.
+
+    Args:
+        function: of input, four vectors of shape (C), and settings whose first is the number of groups or None.
+    """
+    *vectors, settings = vectors_and_settings
+    groups = settings[0]
+    if groups is None:
+        return function(input, *vectors, settings)
+    channels = torch.arange(input.shape[1], device=input.device)
+    order = channels.view(-1, groups).t().reshape(-1)  # of group 0 first, then those of group 1, ...
+    output = function(input[:, order], *(vector[order] for vector in vectors), settings)
+    return output[:, torch.argsort(order)]
