@@ -61,7 +61,7 @@ class OptimizerConfig(Section):
     weight_decay: WeightDecay
     loss_scaling: float = Field(
         1.0,
-        gt=0,
+        ge=1 / LARGEST_SCALING,
         le=LARGEST_SCALING,
         description="Factor on the loss gradient during the backward pass, for half precision.",
     )
