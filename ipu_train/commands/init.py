@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from ..config import Resolved, builtin_names, load, load_text, nearest
+from ..config import Resolved, load, load_text, nearest
 from ..config.data import SOURCES
+from ..config.printing import scalar
+from ..config.reference import recipe_values
 from ..models import NORM_TRAITS, names, native_image_size
 
 _SOURCES = ("digits", "cifar10", "cifar100", "fashion_mnist", "generated")
@@ -181,14 +183,13 @@ def _usual_model(data: str) -> str:
 def _recipe_of(answers: Answers) -> Optional[Resolved]:
     """The recipe nearest to the answers: of the network, with the norm where there is one."""
     name, _, proxy = answers.norm.partition("+")
-    found: List[Tuple[int, Resolved]] = []
-    for recipe in builtin_names():
-        if not any(end in recipe for end in ("_half", "_finetune", "_pod", "_lars", "_ws")):
-            resolved = load(recipe)
-            model = resolved.config.model
-            if model.name == answers.model:
-                found.append((2 * (model.norm == name) + (model.proxy_norm == bool(proxy)), resolved))
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    found: List[Tuple[int, str]] = []
+    for recipe, values in recipe_values():
+        model = values["model"]
+        special = any(end in recipe for end in ("_half", "_finetune", "_pod", "_lars", "_ws"))
+        if model["name"] == answers.model and not special:
+            found.append((2 * (model.get("norm") == name) + (model.get("proxy_norm") == bool(proxy)), recipe))
+    return load(max(found, key=lambda pair: pair[0])[1]) if found else None
 
 
 def configuration(answers: Answers, output: Path) -> Tuple[str, Resolved]:
@@ -223,8 +224,6 @@ def configuration(answers: Answers, output: Path) -> Tuple[str, Resolved]:
         "",
     ]
     lines += [] if recipe is None else [f"base: {recipe.name}", ""]
-    from ..config.printing import scalar
-
     for name, keys in sections.items():
         if keys:
             lines += [f"{name}:", *(f"  {key}: {scalar(value)}" for key, value in keys.items()), ""]
@@ -273,9 +272,10 @@ def _shape(answers: Answers, recipe: Optional[Resolved], sections: Dict[str, Dic
             )
     most = max(1, _images_of(answers.data) // 8)  # eight weight updates an epoch, or more
     least = 2 * per_replica - 1  # micro-batches that fill a pipeline
-    while replicas > 1 and replicas * micro * least > most:
-        replicas //= 2
-    while micro > 1 and replicas * micro * least > most:
+    wanted = min(wanted, most)
+    while micro > 1 and replicas * micro * least > wanted:
         micro //= 2
-    accumulation = max(least, min(wanted, most) // (micro * replicas), 1)
+    while replicas > 1 and replicas * micro * least > wanted:
+        replicas //= 2
+    accumulation = max(least, wanted // (micro * replicas))
     training.update(micro_batch_size=micro, gradient_accumulation=accumulation, replicas=replicas)

@@ -150,6 +150,9 @@ class _Builder:
         if id(node) in above:
             self.problem(node, path, "an alias that contains itself")
             return None
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (TAG + "map", TAG + "seq"):
+            self.problem(node, path, f'the tag "{node.tag}" is not understood here; write a plain value')
+            return None
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path, above | {id(node)})
         if isinstance(node, yaml.SequenceNode):

@@ -144,7 +144,7 @@ def default_words(found: Key) -> str:
 def recipes_by_value(path: str) -> Dict[str, List[str]]:
     """Value (as YAML) -> the recipes that set a key to it, themselves or through their base."""
     used: Dict[str, List[str]] = {}
-    for name, values in _recipes():
+    for name, values in recipe_values():
         inner: Any = values
         for part in path.split("."):
             inner = inner.get(part) if isinstance(inner, dict) else None
@@ -154,7 +154,8 @@ def recipes_by_value(path: str) -> Dict[str, List[str]]:
 
 
 @lru_cache(maxsize=1)
-def _recipes() -> List[Tuple[str, Dict[str, Any]]]:
+def recipe_values() -> List[Tuple[str, Dict[str, Any]]]:
+    """Name and plain values of every recipe, its bases laid below it; defaults are not filled in."""
     found: List[Tuple[str, Dict[str, Any]]] = []
     for name in builtin_names():
         path = builtin_folder() / f"{name}.yaml"
