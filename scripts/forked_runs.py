@@ -38,7 +38,7 @@ class Tripwire:
         self.folder, self.left, self.end = folder, count, end
         module, name = {
             "call": (trainer, "_call"),
-            "validation": ("ipu_train.training.validation", "images_per_call"),
+            "validation": ("ipu_train.training.validation", "_measure"),
             "flush": ("ipu_train.durable", "flush"),
             "rename": (os, "replace"),
             "line": ("ipu_train.tracking.metrics", "_line"),
@@ -137,16 +137,20 @@ def litter(folder):
     return [path.name for path in hidden]
 
 
-def warm_up():
-    """Import and prepare once what every fork would otherwise do again; the plan is no part of what is compared."""
+def prepare():
+    """Import once what every fork would otherwise import again; the plan is no part of what is compared."""
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = Path(folder) / "warm_up.yaml"
-        recipe.write_text(RECIPE)
-        overrides = ["model.proxy_norm=true", "data.length=8"]
-        in_a_fork(recipe, Path(folder) / "run", overrides, False)  # builds the kernel once for all
     import ipu_train.emulator  # noqa: F401
 
     trainer._plan = lambda *_: None
     trainer._write_plan = lambda *_: None
+
+
+def warm_up():
+    """:func:`prepare`, and a first run, which builds the kernel for all."""
+    prepare()
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "warm_up.yaml"
+        recipe.write_text(RECIPE)
+        in_a_fork(recipe, Path(folder) / "run", ["model.proxy_norm=true", "data.length=8"], False)

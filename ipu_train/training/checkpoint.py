@@ -81,12 +81,11 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int, keep_best: bool = True
     partial = checkpoint_folder.on_its_way(final, PARTIAL)
     try:
         try:
-            _write(partial, checkpoint)
+            _write(partial, final, checkpoint)
         except (OSError, SafetensorError):
             if partial.exists():
                 raise
-            _write(partial, checkpoint)  # somebody has deleted the run folder just now
-        _put_in_place(partial, final)
+            _write(partial, final, checkpoint)  # somebody has just deleted the run folder
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)
@@ -98,8 +97,8 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int, keep_best: bool = True
     return final
 
 
-def _write(partial: Path, checkpoint: Checkpoint) -> None:
-    """All files of a checkpoint into a new folder, down to the disk."""
+def _write(partial: Path, final: Path, checkpoint: Checkpoint) -> None:
+    """All files of a checkpoint into a new folder, down to the disk, and then under its name."""
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file(_contiguous(checkpoint.weights), str(partial / WEIGHTS))
@@ -112,6 +111,7 @@ def _write(partial: Path, checkpoint: Checkpoint) -> None:
     for name in (*FILES, SUMS):
         durable.flush(partial / name)
     durable.flush(partial)
+    _put_in_place(partial, final)
 
 
 def _put_in_place(partial: Path, final: Path) -> None:
