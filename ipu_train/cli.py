@@ -176,8 +176,10 @@ def _plan(arguments: List[str]) -> int:
     if options.plot:
         report.plot(options.plot)
         print(f"picture  {options.plot}", file=sys.stderr)
-    if not report.fits:
+    if not report.may_fit:
         raise planning.refuse(report, resolved)
+    if not report.fits:
+        print(f"warning: {planning.doubt(report)}", file=sys.stderr)
     return DONE
 
 

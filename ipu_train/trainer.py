@@ -14,6 +14,7 @@ from .config import Config, Resolved
 from .data import DataSource, EpochSampler, loader, open_data
 from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
+from .tracking import tell
 from .training import initial_weights, resuming, run_folder
 from .training.assembly import Assembly, assemble, example_batch, mixing_draws
 from .training.keeper import Keeper
@@ -176,8 +177,10 @@ def _plan(resolved: Resolved, source: DataSource, traces: planning.Traces, emula
     """
     images = planning.Images(source.channels, source.image_size, source.num_classes)
     report = planning.predict(resolved, images, traces)
-    if emulated and not report.fits and not resolved.config.device.allow_out_of_memory:
+    if emulated and not report.may_fit and not resolved.config.device.allow_out_of_memory:
         raise planning.refuse(report, resolved, images)
+    if not report.fits:
+        tell(f"warning: {planning.doubt(report)}")
     return report
 
 

@@ -12,15 +12,14 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
+from scipy.optimize import least_squares, lsq_linear
 
 from ipu_train.ipumodel import constants as k
 from ipu_train.ipumodel.convolution import cost as conv_cost
-from ipu_train.ipumodel.convolution.params import PASSES, ConvParams
-from ipu_train.ipumodel.convolution.plan import plan_pass
 from ipu_train.ipumodel.published import layers as L
-from ipu_train.ipumodel.published.parameters import Reader
 from ipu_train.ipumodel.published.tables import read_rows, write_rows
 from ipu_train.ipumodel.target import Target
 
@@ -31,47 +30,94 @@ def kept_aside(row):
     return digest[0] < 0.3 * 256
 
 
-def layers_of(row):
-    r = Reader(row["parameters"])
-    if row["tool"] == "conv":
-        return [L.conv_params(r)]
-    if row["tool"] == "oct_conv":
-        alpha = r.get("alpha", default="0")
-        return L.octave_layers(
-            L.conv_params(r),
-            float(r.get("alpha-in", default=alpha)),
-            float(r.get("alpha-out", default=alpha)),
-        )
-    if row["tool"] == "fc":
-        size = r.whole("batch-size")
-        return [ConvParams(1, 1, r.whole("input-size"), r.whole("output-size"), (1, size), (1, 1))]
-    return None
+# The fitted constants that cycles and bytes are linear in, and how far a fit may move them.
+CYCLES = (
+    *(
+        "CONV_PROGRAM_CYCLES",
+        "FC_PROGRAM_CYCLES",
+        "CONV_STEP_CYCLES",
+        "WEIGHT_MOVE_CYCLES",
+        "OPERAND_MOVE_CYCLES",
+    ),
+    *("POOL_STEP_CYCLES", "POOL_TAP_CYCLES", "POOL_REGROUP_CYCLES"),
+    *("REDUCE_STEP_CYCLES", "REDUCE_VECTOR_CYCLES", "REDUCE_STAGE_CYCLES"),
+)
+BYTES = (
+    *("LAYER_PROGRAM_BYTES", "FC_PROGRAM_BYTES", "WEIGHT_COPIES", "OPERAND_COPY_SHARE", "MESSAGE_BYTES"),
+    *("PARTIAL_MESSAGE_BYTES", "POOL_PROGRAM_BYTES", "POOL_TENSOR_SHARE", "POOL_WINDOW_SHARE"),
+    *("REDUCE_PROGRAM_BYTES", "REDUCE_STRIDED_BYTES"),
+)
+CYCLE_BOUNDS = [(0.0, np.inf)] * len(CYCLES)
+BYTE_BOUNDS = [(-np.inf if name == "FC_PROGRAM_BYTES" else 0.0, np.inf) for name in BYTES]
 
 
-def features(row):
-    """(planned cycles, cycle features, known bytes, byte features) of a convolution-like row."""
+def supported(row: Dict[str, str]) -> bool:
+    """Whether the model has an estimate for the row."""
+    try:
+        L.predict_layer(row["tool"], row["parameters"], Target.named(row["chip"]))
+    except L.Unsupported:
+        return False
+    return True
+
+
+def solve(
+    a: np.ndarray, base: np.ndarray, actual: np.ndarray, bounds: Sequence[Tuple[float, float]]
+) -> np.ndarray:
+    """The constants that make ``base + a x`` meet the actual figures, by relative errors.
+
+    Squares of small errors, the sizes of those well beyond a tenth: a few layers that the real planner plans in
+    another way must not bend the constants.
+    """
+    used = np.flatnonzero(np.abs(a).sum(axis=0) > 0)
+    low, high = np.array(bounds)[used].T
+    scaled, wanted = a[:, used] / actual[:, None], (actual - base) / actual
+    scale = 1.0 / np.maximum(np.abs(scaled).mean(axis=0), 1e-12)
+    start = lsq_linear(scaled * scale, wanted, (low / scale, high / scale)).x
+    inside = np.clip(start, low / scale + 1e-9, high / scale - 1e-9)
+    found = least_squares(
+        lambda x: scaled @ (x * scale) - wanted,
+        inside,
+        bounds=(low / scale, high / scale),
+        loss="soft_l1",
+        f_scale=0.1,
+    )
+    x = np.zeros(a.shape[1])
+    x[used] = found.x * scale
+    return x
+
+
+def features(row: Dict[str, str]) -> Tuple[float, List[float], float, List[float]]:
+    """(cycles without fitted constants, their factors, bytes without fitted constants, their factors) of a row.
+
+    The factors are found by changing one constant at a time: the model is linear in all of them.
+    """
     target = Target.named(row["chip"])
-    base, weights, operands, known = 0.0, 0.0, 0.0, 0.0
-    temporary, copies, used = 0.0, 0.0, 0
-    messages = np.zeros(2)
-    for p in layers_of(row):
-        acts = (p.input_elements + p.output_elements) * 2.0
-        weights += p.weight_elements * 2.0
-        known += 2 * acts
-        for name in PASSES:
-            plan = plan_pass(p, name, target)
-            base += plan.total_cycles
-            operands += acts * 2 / 3 / target.tiles
-            temporary, copies = max((temporary, copies), (plan.typical_temporary_bytes, acts))
-            known += plan.tiles * (
-                k.VERTEX_STATE_SCALE * conv_cost.vertex_state_bytes(plan) + k.CONV_PASS_BYTES
-            )
-            used = max(used, plan.tiles)
-            a, b, c = conv_cost.messages(plan, target, 2)
-            messages += plan.tiles * np.array([a + b, c])
-    steps = 3.0 * len(layers_of(row))
-    cycles = [1.0, steps, weights / target.tiles, operands]
-    return base, cycles, known + temporary, [used, weights, copies] + list(messages)
+
+    def predicted(changed: Dict[str, float]) -> Tuple[float, float]:
+        before = {name: getattr(k, name) for name in changed}
+        for name, value in changed.items():
+            setattr(k, name, value)
+        conv_cost.conv_cost.cache_clear()
+        try:
+            found = L.predict_layer(row["tool"], row["parameters"], target)
+        finally:
+            for name, value in before.items():
+                setattr(k, name, value)
+        return float(found.cycles), float(found.total_bytes)
+
+    none = dict.fromkeys(CYCLES + BYTES, 0.0)
+    cycles, size = predicted(none)
+    steps = {name: 1.0 if name in _SHARES else 1e4 for name in CYCLES + BYTES}
+    changed = {name: predicted(dict(none, **{name: steps[name]})) for name in CYCLES + BYTES}
+    return (
+        cycles,
+        [(changed[name][0] - cycles) / steps[name] for name in CYCLES],
+        size,
+        [(changed[name][1] - size) / steps[name] for name in BYTES],
+    )
+
+
+_SHARES = ("WEIGHT_COPIES", "OPERAND_COPY_SHARE", "POOL_TENSOR_SHARE", "POOL_WINDOW_SHARE")
 
 
 def report(name, rows, actual, predicted):
@@ -91,33 +137,18 @@ def _rank_correlation(a, b):
     return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
 
 
-def fit(rows):
-    """Prints the least relative squares values of the convolution constants on the fitting rows."""
-    from scipy.optimize import nnls
-
-    chosen = [r for r in rows if not kept_aside(r) and r["tool"] != "fc" and layers_of(r)]
+def fit(rows: Sequence[Dict[str, str]]) -> None:
+    """Prints the least relative squares values of the constants on the fitting rows."""
+    chosen = [r for r in rows if not kept_aside(r) and supported(r)]
     found = [features(r) for r in chosen]
-    cycles = np.array([float(r["cycles_sdk2.0"]) for r in chosen])
-    size = np.array([float(r["total_bytes_sdk2.0"]) for r in chosen])
-    base = np.array([f[0] for f in found])
-    a = np.array([f[1] for f in found])
-    x, _ = nnls(a / cycles[:, None], (cycles - base) / cycles)
-    for name, value in zip(
-        ("CONV_PROGRAM_CYCLES", "CONV_STEP_CYCLES", "WEIGHT_MOVE_CYCLES", "OPERAND_MOVE_CYCLES"), x
+    for names, column, base, matrix, bounds in (
+        (CYCLES, "cycles_sdk2.0", 0, 1, CYCLE_BOUNDS),
+        (BYTES, "total_bytes_sdk2.0", 2, 3, BYTE_BOUNDS),
     ):
-        print(f"{name:24s} {value:10.3f}   in use {float(getattr(k, name)):10.3f}")
-    tensors = np.array([f[2] for f in found])
-    a = np.array([f[3] for f in found])
-    x, _ = nnls(a / size[:, None], (size - tensors) / size)
-    names = (
-        "LAYER_PROGRAM_BYTES",
-        "WEIGHT_COPIES",
-        "OPERAND_COPY_SHARE",
-        "MESSAGE_BYTES",
-        "PARTIAL_MESSAGE_BYTES",
-    )
-    for name, value in zip(names, x):
-        print(f"{name:24s} {value:10.3f}   in use {float(getattr(k, name)):10.3f}")
+        actual = np.array([float(r[column]) for r in chosen])
+        start, a = np.array([f[base] for f in found]), np.array([f[matrix] for f in found])
+        for name, value in zip(names, solve(a, start, actual, bounds)):
+            print(f"{name:24s} {value:10.3f}   in use {float(getattr(k, name)):10.3f}")
 
 
 def evaluate(rows):

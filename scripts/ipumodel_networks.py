@@ -14,9 +14,11 @@ from pathlib import Path
 import torch
 
 from ipu_train.ipumodel.__main__ import CONFIG_COLUMNS, predict_configs
-from ipu_train.ipumodel.published.configs import NEEDED, Predictor, read_config
+from ipu_train.ipumodel.published import networks
+from ipu_train.ipumodel.published.configs import NEEDED, read_config
+from ipu_train.ipumodel.published.predictor import Predictor
 from ipu_train.ipumodel.published.tables import keep_given, read_rows, write_rows
-from ipu_train.models import build
+from ipu_train.models import build, names, native_image_size
 
 # Row of the table, chip, published images/s of the whole system, where published.
 FIGURE = "Masters et al. 2021 (arXiv 2106.03640), figure, POD16, SDK 2.0"
@@ -62,6 +64,16 @@ LIMITS = (
     ("C105", (4, 8, 12)),
     ("C001", (4, 6, 8)),
 )
+
+
+def network(model: str, **options: object) -> torch.nn.Module:
+    """A network of the zoo, or one of those that are only predicted."""
+    return build(model, **options) if model in names() else networks.build(model, **options)
+
+
+def sized(model: str) -> int:
+    """Side in pixels of the images a network is made for."""
+    return native_image_size(model) if model in names() else networks.native_size(model)
 
 
 def throughput_lines(predictor, rows):
@@ -117,7 +129,7 @@ def main():
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     rows = {row["id"]: dict(row) for row in table}
-    predictor = Predictor(build)
+    predictor = Predictor(network)
     lines = list(throughput_lines(predictor, rows))
     (folder / "throughput.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -2,15 +2,20 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from .published.tables import check_cells, check_writable, keep_given, read_rows, write_rows
 from .target import Target
 
+if TYPE_CHECKING:
+    import torch
+
+Row = Dict[str, Any]
 LAYER_COLUMNS = ["cycles", "total_bytes", "max_tile_bytes", "note"]
-CONFIG_COLUMNS = ["fits", "total_bytes", "worst_tile_bytes", "images_per_second", "note"]
+CONFIG_COLUMNS = ["fits", "verdict", "total_bytes", "worst_tile_bytes", "images_per_second", "note"]
 
 
-def predict_layers(rows):
+def predict_layers(rows: List[Row]) -> None:
     """Adds ``LAYER_COLUMNS`` to each row of layers; an unsupported row gets the reason in ``note``."""
     from .published.layers import predict_layer
 
@@ -33,16 +38,21 @@ def predict_layers(rows):
         )
 
 
-def predict_configs(rows):
+def predict_configs(rows: List[Row]) -> None:
     """Adds ``CONFIG_COLUMNS`` to each row of configurations; ``fits`` is yes, no or unsupported."""
     from ipu_train.models import build, names, native_image_size
 
-    from .published.configs import Predictor, read_config
+    from .published import networks
+    from .published.configs import read_config
+    from .published.predictor import Predictor
 
-    def native_size(model):
-        return native_image_size(model) if model in names() else None
+    def native_size(model: str) -> int:
+        return native_image_size(model) if model in names() else networks.native_size(model)
 
-    predictor = Predictor(build)
+    def network(model: str, **options: Any) -> "torch.nn.Module":
+        return build(model, **options) if model in names() else networks.build(model, **options)
+
+    predictor = Predictor(network)
     for row in rows:
         row.update(dict.fromkeys(CONFIG_COLUMNS, ""))
         try:
@@ -57,6 +67,7 @@ def predict_configs(rows):
             continue
         row.update(
             fits="yes" if report.fits else "no",
+            verdict=report.verdict,
             total_bytes=report.total_bytes,
             worst_tile_bytes=report.worst_tile_bytes,
             images_per_second=round(report.images_per_second, 1),
@@ -64,11 +75,11 @@ def predict_configs(rows):
         )
 
 
-def _bug(error):
+def _bug(error: Exception) -> str:
     return f"the model failed on this row, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def main(arguments=None):
+def main(arguments: Optional[List[str]] = None) -> int:
     """The command line; returns the exit code (2 for bad input)."""
     parser = argparse.ArgumentParser(
         prog="python -m ipu_train.ipumodel",

@@ -1,15 +1,30 @@
 """Even cuts of a network into pipeline stages, where a configuration names none."""
 
 import re
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
+from .program import Program
 
-def even_splits(program, names, stages):
+
+def blocks_of(names: Sequence[str]) -> List[str]:
+    """Paths of the modules at which a network may be cut into stages, in order of execution."""
+    for pattern in (r"(layer|stage)\d+\.\d+", r"features\.\d+", r"(stages|down|trunk)\.\d+(\.\d+)?"):
+        found = [name for name in names if re.fullmatch(pattern, name)]
+        if len(found) > 1:
+            return found
+    return []
+
+
+def even_splits(program: Program, names: Sequence[str], stages: int) -> Tuple[str, ...]:
     """``stages - 1`` block names that cut the forward work into parts whose largest is smallest (exact, by
     search).
+
+    Args:
+        names: paths of the network's modules, in order.
     """
-    blocks = [n for n in names if re.fullmatch(r"(layer|stage)\d+\.\d+", n)]
+    blocks = blocks_of(names)
     if stages < 2 or len(blocks) < stages:
         return ()
     work = np.zeros(len(blocks) + 1)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from . import constants as k
+from . import ranges
 from .memory import ALWAYS_LIVE
 
 
@@ -15,7 +17,10 @@ def plot_memory(report, path):
     figure, axes = plt.subplots(
         len(report.ipus), 1, figsize=(9, 2.6 * len(report.ipus) + 0.6), squeeze=False, sharey=True
     )
-    capacity = report.target.total_bytes / 1e6
+    # A network's fullest tile holds more than the mean tile, so an IPU is full before all its bytes are used.
+    capacity = report.target.total_bytes / k.WORST_TILE_SHARE / 1e6
+    error = ranges.MEMORY.ninety_per_cent_within
+    band = f"error of the model: {error:.0%}"
     for ipu, axis in zip(report.ipus, axes[:, 0]):
         always = sum(ipu.memory.categories[name] for name in ALWAYS_LIVE) / 1e6
         live = always + np.asarray(ipu.memory.live) / 1e6
@@ -24,7 +29,8 @@ def plot_memory(report, path):
             steps, always, live, step="mid", alpha=0.7, label="activations, gradients, temporaries"
         )
         axis.fill_between(steps, 0, always, step="mid", alpha=0.5, label="always live: weights, state, code")
-        axis.axhline(capacity, color="tab:red", linewidth=1, label="capacity of the IPU")
+        axis.axhline(capacity, color="tab:red", linewidth=1, label="capacity: the fullest tile is full")
+        axis.axhspan(capacity, capacity * (1 + error), color="tab:red", alpha=0.12, linewidth=0, label=band)
         boundary = ipu.schedule.forward_steps
         if 0 < boundary < len(live):
             axis.axvline(boundary - 0.5, color="grey", linewidth=0.8, linestyle=":")

@@ -2,7 +2,7 @@
 
 from .images import Images, images_of
 from .prediction import describe, predict, with_splits
-from .remedies import DoesNotFit, Remedy, refuse, remedies
+from .remedies import DoesNotFit, Remedy, doubt, refuse, remedies
 from .settings import question, settings_of
 from .traces import Traces
 
@@ -12,6 +12,7 @@ __all__ = [
     "Remedy",
     "Traces",
     "describe",
+    "doubt",
     "images_of",
     "predict",
     "question",

@@ -99,6 +99,16 @@ def _candidates(resolved: Resolved, report: Report) -> List[List[str]]:
     return candidates
 
 
+def doubt(report: Report) -> str:
+    """The warning for a program that is over the memory of a tile by no more than the model's error."""
+    worst = max(report.ipus, key=lambda ipu: ipu.memory.worst_tile_bytes)
+    return (
+        f"IPU {worst.ipu} {report.verdict} (worst tile {worst.memory.worst_tile_bytes:,} bytes, a tile of "
+        f"{report.target.name} has {report.target.bytes_per_tile:,}). A compilation for the IPU will tell; "
+        "ipu-train plan shows what it consists of."
+    )
+
+
 def refuse(report: Report, resolved: Resolved, images: Optional[Images] = None) -> DoesNotFit:
     """The error for a program that does not fit, with the three changes that would help most."""
     worst = max(report.ipus, key=lambda ipu: ipu.memory.worst_tile_bytes)

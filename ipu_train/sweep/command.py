@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from .._version import __version__
 from ..config import Resolved, load
+from ..ipumodel import ranges
 from ..planning import images_of
 from ..planning.workers import WorkerLost, Workers, cores
 from ..tracking import tell
@@ -162,6 +163,7 @@ class _Run:
             "model_version": model_version(),
             "series": [one.to_json() for one in self.series],
             "savings": [saving.to_json() for saving in savings(self.ordered(), self._own_size())],
+            "error_ranges": ranges.shares(),
             "points": self.ordered(),
         }
 

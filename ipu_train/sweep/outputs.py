@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from ..ipumodel import ranges
 from ..tracking import table
 from .errors import SweepError
 from .records import Record
@@ -57,7 +58,7 @@ def terminal_table(records: List[Record]) -> str:
             accuracy = one.get("measured_accuracy")
             row.append("-" if accuracy is None else f"{accuracy:.1%}")
         rows.append(row)
-    return table(header, rows)
+    return f"{table(header, rows)}\n{ranges.sentence()}"
 
 
 def _or_dash(value: Optional[int]) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
+from ..ipumodel.ranges import MEMORY
 from ..tracking import tell
 from .points import series
 from .records import Record, predicted
@@ -99,10 +100,12 @@ def _line(axes: Any, members: List[Record], values: List[float], style: Dict[str
 
 def _capacity(axes: Any, records: Sequence[Record]) -> None:
     capacity = records[0]["bytes_per_tile"] / 1e3
+    error = MEMORY.ninety_per_cent_within
     axes.axhline(capacity, color=_RED, linewidth=1.6)
+    axes.axhspan(capacity, capacity * (1 + error), color=_RED, alpha=0.1, linewidth=0)
     largest = max(one["micro_batch_size"] for one in records)
     axes.annotate(
-        f"capacity of a tile: {capacity:,.0f} kB",
+        f"capacity of a tile: {capacity:,.0f} kB (the model's error: {error:.0%})",
         (largest, capacity),
         xytext=(0, -5),  # below: the curves are above the line by then
         textcoords="offset points",

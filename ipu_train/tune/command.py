@@ -8,6 +8,7 @@ from typing import Any, List, Optional
 from tqdm import tqdm
 
 from ..config import Resolved, load
+from ..ipumodel import ranges
 from ..planning import predict, with_splits
 from ..planning.traces import Traces
 from ..planning.workers import Workers, cores
@@ -46,6 +47,7 @@ def main(arguments: List[str]) -> int:
     if not shown:
         raise NoChoiceFits(_nearest(best, options.headroom))
     print(comparison(reference, shown))
+    print(ranges.sentence())
     print(_per_size(best, sizes))
     tuned = base.changed(shown[0].overrides)
     _write(output, tuned, shown[0], reference, options.headroom)

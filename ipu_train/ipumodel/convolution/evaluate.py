@@ -291,12 +291,14 @@ def evaluate(splits: Splits, sizes: Dict[str, np.ndarray], temporary: np.ndarray
     """The :class:`Candidates` of splits whose sizes and temporary bytes are known."""
     p, c, tile = splits.problem, splits.codelet, splits.tile
     cycles = splits.cycles(sizes)
+    # The vertical codelet's work lists hold kernel rows for single outputs, the others' taps for rows of outputs.
+    vertical = c.method == "vmac"
     more = {
         "in_groups": np.ceil(tile["ci"] / c.in_per_group),
         "out_groups": np.ceil(tile["co"] / c.out_per_group),
-        "taps": tile["ky"] * p.kx,
+        "taps": tile["ky"] if vertical else tile["ky"] * p.kx,
         "conv_groups": np.ceil(tile["groups"] / c.groups_per_group),
-        "worker_rows": tile["batch"] * tile["oy"],
+        "worker_rows": tile["batch"] * tile["oy"] * (tile["ox"] if vertical else 1),
     }
     return Candidates(
         cycles, sum(cycles.values()), temporary, splits.columns, splits.used, dict(sizes, **more)

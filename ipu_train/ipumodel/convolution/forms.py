@@ -19,7 +19,7 @@ class PlanOptions:
     half_partials: bool = False
     float_inputs: bool = False
     slic: bool = True
-    vertical_mac: bool = False
+    vertical_mac: bool = True
 
 
 DEFAULT_OPTIONS = PlanOptions()
@@ -76,7 +76,7 @@ def codelets_for(problem, target, options):
     if (
         options.vertical_mac
         and not options.float_inputs
-        and problem.ci == problem.co == 1
+        and problem.co == 1
         and problem.groups >= 4
     ):
         found.append(Codelet("vmac", 1, 1, 4, 0, half))

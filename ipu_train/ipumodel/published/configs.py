@@ -6,11 +6,11 @@ source" take the application's default; what was assumed is said in the note.
 """
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import List, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from ..settings import Settings
-from .names import kept_modules, module_names
+from . import networks
 
 NEEDED = ["model", "dataset_image_size", "norm", "precision", "micro_batch_size", "chip"]
 
@@ -39,6 +39,9 @@ _UNKNOWN = ("", "see source", "not stated", "unknown", "n/a", "-", "?")
 _TYPICAL_PROPORTION = 0.2
 
 
+Row = Dict[str, str]
+
+
 class Unsupported(ValueError):
     """The row describes something this model or the zoo does not have; the message says what."""
 
@@ -61,12 +64,12 @@ class Config:
     notes: List[str] = field(default_factory=list, compare=False)
 
 
-def _number(text, default=None):
+def _number(text: Optional[str], default: Optional[float] = None) -> Optional[float]:
     found = re.search(rf"(?<![\w.]){_NUMBER}", text or "")
     return float(found.group(0)) if found else default
 
 
-def _count(row, name):
+def _count(row: Row, name: str) -> int:
     """A whole number of at least 1, the first that the cell holds; 1 when it holds none or 0."""
     value = _number(row.get(name, ""))
     if value is None or value == 0:
@@ -76,11 +79,11 @@ def _count(row, name):
     return int(value)
 
 
-def _yes(text):
+def _yes(text: str) -> bool:
     return text.strip().lower().startswith(("true", "yes", "on", "1", "enabled", "half"))
 
 
-def _model(row):
+def _model(row: Row) -> Tuple[str, int]:
     text = re.sub(r"[-_\s]+", " ", row["model"].strip().lower())
     found = re.match(r"efficientnet ?(b\d|cifar)\b", text)
     if found:
@@ -92,17 +95,20 @@ def _model(row):
             width = re.search(r"\b(\d+)x(\d+)d\b", text)
             if width and "resnext" in name and width.group(0) != "32x4d":
                 break
-            # Graphcore's code has a ResNet-14 of bottlenecks for ImageNet, which the zoo has not.
+            # Graphcore's code has a ResNet-14 of bottlenecks for ImageNet, which is not the zoo's for CIFAR.
             if (
                 name.format(found.group(1)) == "resnet14"
                 and "cifar" not in text + row["dataset_image_size"].lower()
             ):
                 break
             return name.format(found.group(1)), groups
+    other = networks.name_of(text)
+    if other is not None:
+        return other, 32
     raise Unsupported(f"the zoo has no model {row['model']!r}")
 
 
-def _image_size(row, model, native_size, notes):
+def _image_size(row: Row, model: str, native_size: Optional[Callable[[str], int]], notes: List[str]) -> int:
     """Side in pixels; CIFAR's or the model's own when the cell names none."""
     text = re.sub(_DATASETS, "", row["dataset_image_size"].lower())
     sides = [int(number) for number in re.findall(r"\d+", text)]
@@ -120,7 +126,7 @@ def _image_size(row, model, native_size, notes):
     return sides[0]
 
 
-def _norm(row, default_groups, notes):
+def _norm(row: Row, default_groups: int, notes: List[str]) -> Dict[str, Any]:
     text = row.get("norm", "").strip().lower()
     groups = int(_number(row.get("norm_groups", ""), 0) or default_groups)
     if groups < 1:
@@ -139,7 +145,7 @@ def _norm(row, default_groups, notes):
     return {"norm": "batch", "proxy_norm": False}
 
 
-def _precision(row, notes):
+def _precision(row: Row, notes: List[str]) -> str:
     text = row["precision"].strip().lower()
     found = re.search(r"16\.16|16\.32|32\.32", text)
     if found:
@@ -151,7 +157,7 @@ def _precision(row, notes):
     return "16.16"
 
 
-def _optimizer(row, notes):
+def _optimizer(row: Row, notes: List[str]) -> str:
     text = row.get("optimizer", "").lower()
     framework = row.get("framework", "")
     for name in ("sgd_combined", "rmsprop", "lars", "adamw", "adam", "lamb", "momentum"):
@@ -174,7 +180,7 @@ def _checkpoints(text: str) -> Tuple[str, ...]:
     return tuple(n for n in re.split(r"[,;\s\[\]'\"]+", found.group(1)) if n)
 
 
-def _recompute(row, stages, schedule):
+def _recompute(row: Row, stages: int, schedule: str) -> Optional[str]:
     text = row.get("recompute", "").strip()
     if _checkpoints(text):
         return "checkpoints"
@@ -192,7 +198,7 @@ def _recompute(row, stages, schedule):
     return None if schedule == "pipelined" else "none"
 
 
-def _schedule(row, stages, ipus):
+def _schedule(row: Row, stages: int) -> str:
     text = row.get("schedule", "").lower()
     if "sequential" in text:
         return "sequential"
@@ -205,7 +211,7 @@ def _schedule(row, stages, ipus):
     return "grouped" if "group" in text else "pipelined"
 
 
-def _proportions(row, stages, notes):
+def _proportions(row: Row, stages: int, notes: List[str]) -> Union[float, Tuple[float, ...]]:
     text = re.sub(r"ipu\s*\d+\s*[:=]", " ", row.get("available_memory_proportion", "").lower())
     values = [float(v) / (100 if percent else 1) for v, percent in re.findall(rf"({_NUMBER})\s*(%?)", text)]
     beyond = [v for v in values if not 0 <= v <= 1]
@@ -219,7 +225,7 @@ def _proportions(row, stages, notes):
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def _splits(row, stages, notes):
+def _splits(row: Row, stages: int, notes: List[str]) -> Tuple[str, ...]:
     text = row.get("pipeline_splits", "").strip()
     if "see source" in text.lower() or text.lower() in _NO_SPLITS:
         return ()
@@ -230,7 +236,7 @@ def _splits(row, stages, notes):
     return splits
 
 
-def read_config(row, native_size=None):
+def read_config(row: Row, native_size: Optional[Callable[[str], int]] = None) -> Config:
     """The :class:`Config` of a row; raises :class:`Unsupported` with the reason.
 
     Args:
@@ -246,7 +252,7 @@ def read_config(row, native_size=None):
         raise Unsupported(f"micro-batch {row['micro_batch_size']!r} is not a whole number of at least 1")
     stages = _count(row, "n_pipeline_stages")
     ipus = _count(row, "ipus_per_replica")
-    schedule = _schedule(row, max(stages, ipus), ipus)
+    schedule = _schedule(row, max(stages, ipus))
     if schedule != "sequential":
         stages = max(stages, ipus)
     splits = _splits(row, stages, notes)
@@ -297,103 +303,3 @@ def read_config(row, native_size=None):
         norm["proxy_norm"] and row.get("framework") == "TF1",
         notes,
     )
-
-
-class Predictor:
-    """Plans configurations; traces and plans are kept, so tables of similar rows are quick.
-
-    Args:
-        build: function (name, **options) -> module, the zoo.
-    """
-
-    def __init__(self, build):
-        self.build = build
-        self.models, self.programs, self.reports = {}, {}, {}
-
-    def model(self, config):
-        import torch
-
-        key = (config.model, config.model_options)
-        if key not in self.models:
-            with torch.device("meta"):  # values are never read
-                model = self.build(config.model, **dict(config.model_options))
-            if config.hold_statistics:  # the paper computes proxy statistics once for each weight update
-                for module in model.modules():
-                    if hasattr(module, "hold"):
-                        module.hold()
-            self.models[key] = model
-        return self.models[key]
-
-    def _settings(self, config, program):
-        """The settings, names of kept layers translated.
-
-        Graphcore's TensorFlow code keeps only the inputs of Proxy Norm and runs it again in the backward
-        pass.
-        """
-        settings = config.settings
-        if settings.checkpoints:
-            names = module_names(self.model(config))
-            settings = replace(settings, checkpoints=kept_modules(settings.checkpoints, names, program))
-        if not config.recompute_proxy:
-            return settings
-        modules = self.model(config).named_modules()
-        again = tuple(name for name, module in modules if getattr(module, "proxy", None) is not None)
-        return replace(settings, run_again=again)
-
-    def program(self, config):
-        import torch
-
-        from ..even_splits import even_splits
-        from ..tracer import trace
-        from .names import translate
-
-        key = (
-            config.model,
-            config.model_options,
-            config.image_size,
-            config.micro_batch,
-            config.training,
-            config.split_names,
-            config.stages,
-        )
-        if key not in self.programs:
-            model = self.model(config)
-            names = module_names(model)
-            image = torch.zeros(config.micro_batch, 3, config.image_size, config.image_size, device="meta")
-            splits = tuple(translate(name, names) for name in config.split_names)
-            if config.stages > 1 and not splits:
-                splits = even_splits(trace(model, image, training=config.training), names, config.stages)
-                if not splits:
-                    raise Unsupported(f"{config.model} has too few blocks for {config.stages} stages")
-            order = {name: position for position, name in enumerate(names)}
-            splits = tuple(sorted(splits, key=order.get))
-            self.programs[key] = trace(model, image, training=config.training, splits=splits)
-        return self.programs[key]
-
-    def predict(self, config):
-        """The :class:`~ipu_train.ipumodel.report.Report` of a configuration, on the first chip on which it
-        fits.
-        """
-        from ..planner import plan
-        from ..target import Target
-
-        report: Optional[object] = None
-        for chip in config.chips:
-            key = (
-                chip,
-                config.model,
-                config.model_options,
-                config.image_size,
-                config.micro_batch,
-                config.training,
-                config.split_names,
-                config.stages,
-                config.settings,
-            )
-            if key not in self.reports:
-                program = self.program(config)
-                self.reports[key] = plan(program, Target.named(chip), self._settings(config, program))
-            report = self.reports[key]
-            if report.fits:
-                break
-        return report

@@ -109,12 +109,14 @@ def conv_program(
     target,
     options,
     passes=PASSES,
-    program_cycles=k.CONV_PROGRAM_CYCLES,
-    program_bytes=k.LAYER_PROGRAM_BYTES,
+    program_cycles=None,
+    program_bytes=None,
 ):
     """(cycles, total bytes, worst tile bytes) of one program that trains ``layers`` (several: one after the
     other).
     """
+    program_cycles = k.CONV_PROGRAM_CYCLES if program_cycles is None else program_cycles
+    program_bytes = k.LAYER_PROGRAM_BYTES if program_bytes is None else program_bytes
     element_bytes = 4 if options.float_inputs else 2
     costs = [conv_cost(p, pass_, target, options) for p in layers for pass_ in passes]
     whole = add(costs)

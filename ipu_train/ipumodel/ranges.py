@@ -1,0 +1,45 @@
+"""How far predictions may be off: error ranges by kind, from the validation on what the model was not fitted to.
+
+The figures are those of ``scripts/results/ipumodel/validation.csv`` (a test holds them to it), which
+``scripts/ipumodel_validation.py`` makes: layers by leaving out one family of shapes at a time, throughput by leaving
+out one network at a time. No whole network's memory is published, only which runs fitted, so the memory of a network
+takes the range of the bytes of layers, which it is made of.
+"""
+
+from dataclasses import dataclass
+from typing import Dict
+
+
+@dataclass(frozen=True)
+class Range:
+    """Errors of one kind of prediction, as shares of the true value, and what they were found on."""
+
+    median: float
+    ninety_per_cent_within: float
+    compared_with: str
+
+    @property
+    def text(self) -> str:
+        return f"median error {self.median:.0%}, 90 % within {self.ninety_per_cent_within:.0%} ({self.compared_with})"
+
+
+LAYER_CYCLES = Range(0.05, 0.18, "single layers, Graphcore's IPUModel, SDK 2.0")
+LAYER_BYTES = Range(0.06, 0.21, "single layers, Graphcore's IPUModel, SDK 2.0")
+MEMORY = LAYER_BYTES
+THROUGHPUT = Range(0.05, 0.12, "published training runs, by leaving out one network at a time")
+
+
+def shares() -> Dict[str, float]:
+    """What nine of ten predictions for a network are within, as shares of the true value, for programs."""
+    return {
+        "memory_share": MEMORY.ninety_per_cent_within,
+        "images_per_second_share": THROUGHPUT.ninety_per_cent_within,
+    }
+
+
+def sentence() -> str:
+    """The ranges of a network's predictions in one line, for the foot of tables."""
+    return (
+        f"error of the model: memory {MEMORY.ninety_per_cent_within:.0%}, images/s "
+        f"{THROUGHPUT.ninety_per_cent_within:.0%} either way (nine predictions of ten)"
+    )

@@ -1,0 +1,221 @@
+"""How well the IPU model predicts what it was not fitted to: layers by shape family, throughput by network, fits.
+
+    python scripts/ipumodel_validation.py LAYERS.csv CONFIGS.csv --output scripts/results/ipumodel
+
+LAYERS.csv and CONFIGS.csv are the tables of ``ipumodel_fit.py`` and ``ipumodel_networks.py``. Each family of layers is
+predicted with constants fitted to all other families (bounded least squares of relative errors; the planner has no
+fitted constants), and each network's throughput with constants fitted to all other networks, starting from what the
+public codelets take at best. ``scripts/results/ipumodel/further_runs.csv`` holds further public configurations that
+ran; those it marks as kept aside were put aside by a hash of their names before any was predicted. Writes
+``validation.csv`` (the ranges that predictions carry) and ``validation.md`` (the same, with every family and network).
+"""
+
+import argparse
+import csv
+import sys
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, Sequence, Tuple
+
+import ipumodel_fit
+import numpy as np
+import torch
+from ipumodel_networks import PUBLISHED, UNSEEN, network, sized
+from scipy.optimize import lsq_linear
+
+from ipu_train.ipumodel import constants as k
+from ipu_train.ipumodel.published.configs import read_config
+from ipu_train.ipumodel.published.parameters import parse_parameters
+from ipu_train.ipumodel.published.predictor import Predictor
+
+FURTHER = Path(__file__).parent / "results" / "ipumodel" / "further_runs.csv"
+# Fitted to throughput, and what poplibs' codelets (for links: the hardware) do at best: the start of every fit here.
+AT_BEST = {
+    "NETWORK_LAYER_CYCLES": 2500.0,
+    "BINARY_CYCLES": 3.0,
+    "RECTIFIER_CYCLES": 2.0,
+    "TRANSCENDENTAL_CYCLES": 7.0,
+    "NORM_FORWARD_CYCLES": 16.0,
+    "NORM_BACKWARD_CYCLES": 22.0,
+    "RING_LINKS": 2.0,
+    "LATER_SDK_SPEEDUP": 1.25,
+}
+# Weight of staying with the start against meeting the published rates, both as logarithms.
+_STAY = 0.02
+Error = Tuple[str, str, str, float]  # chip, figure, family, predicted / published - 1
+
+
+def family(row: Dict[str, str]) -> str:
+    """The shape family of a layer: what is left out together."""
+    tool, p = row["tool"], parse_parameters(row["parameters"])
+    if tool in ("pooling", "reduction", "fc"):
+        return f"{tool} {row['benchmark'].split('_')[0]} {p.get('field') or p.get('shape') or p.get('batch-size')}"
+    kernel = "x".join(sorted(set(p.get("kernel-size", "1").strip("{}").split(","))))
+    strided = " strided" if p.get("stride", "1").strip("{}").split(",")[0] != "1" else ""
+    grouped = "grouped " if int(p.get("conv-groups", "1")) > 1 else ""
+    return f"{tool} {grouped}{kernel}{strided}"
+
+
+def leave_one_family_out(rows: Sequence[Dict[str, str]]) -> Iterator[Error]:
+    """Errors of every layer, predicted with constants fitted to the other families."""
+    kept = [row for row in rows if ipumodel_fit.supported(row)]
+    names = [family(row) for row in kept]
+    found = [ipumodel_fit.features(row) for row in kept]
+    for figure, column, base, matrix, bounds in (
+        ("cycles", "cycles_sdk2.0", 0, 1, ipumodel_fit.CYCLE_BOUNDS),
+        ("total_bytes", "total_bytes_sdk2.0", 2, 3, ipumodel_fit.BYTE_BOUNDS),
+    ):
+        actual = np.array([float(row[column]) for row in kept])
+        start = np.array([f[base] for f in found])
+        a = np.array([f[matrix] for f in found])
+        for name in sorted(set(names)):
+            out = np.array([n == name for n in names])
+            x = ipumodel_fit.solve(a[~out], start[~out], actual[~out], bounds)
+            predicted = start[out] + a[out] @ x
+            for row, value, true in zip(np.array(kept, dtype=object)[out], predicted, actual[out]):
+                yield row["chip"], figure, name, float(value / true - 1)
+
+
+def throughput_cases(rows: Dict[str, Dict[str, str]]) -> Iterator[Tuple[str, str, Any, float]]:
+    """(network, what, configuration, published images/s) of every published rate."""
+    for name, chip, published, _ in PUBLISHED:
+        config = replace(read_config(rows[name]), chips=(chip,))
+        yield config.model, f"{name} {chip}", config, float(published)
+    for what, name, cells, published in UNSEEN:
+        config = read_config(dict(rows[name], **cells))
+        yield config.model, f"{name} {what}", config, float(published)
+
+
+def _rates(predictor: Predictor, cases: Sequence[Any], changed: Dict[str, float]) -> np.ndarray:
+    """log images/s of every case with some constants changed."""
+    before = {name: getattr(k, name) for name in changed}
+    for name, value in changed.items():
+        setattr(k, name, value)
+    try:
+        predictor.forget_reports()
+        return np.log([predictor.predict(config).images_per_second for _, _, config, _ in cases])
+    finally:
+        for name, value in before.items():
+            setattr(k, name, value)
+
+
+def leave_one_network_out(
+    predictor: Predictor, rows: Dict[str, Dict[str, str]]
+) -> Iterator[Tuple[str, str, float]]:
+    """(network, what, error) of every published rate, with constants fitted to the other networks.
+
+    Rates are linear enough in the logarithms of the constants around the fit to all; the fit itself starts at
+    ``AT_BEST``, which saw none of them.
+    """
+    cases = list(throughput_cases(rows))
+    names = [name for name in AT_BEST if name != "LATER_SDK_SPEEDUP"]
+    here = {name: float(getattr(k, name)) for name in names}
+    at = _rates(predictor, cases, here)
+    slope = np.array([(_rates(predictor, cases, {n: here[n] * 1.1}) - at) / np.log(1.1) for n in names]).T
+    published = np.log([case[3] for case in cases])
+    start = np.log([AT_BEST[n] / here[n] for n in names])
+    networks = np.array([case[0].split("_g16")[0] for case in cases])
+    for name in sorted(set(networks)):
+        out = networks == name
+        # minimise |at + slope d - published|^2 over the others + _STAY |d - start|^2
+        a = np.concatenate([slope[~out], np.sqrt(_STAY) * np.eye(len(names))])
+        b = np.concatenate([(published - at)[~out], np.sqrt(_STAY) * start])
+        d = lsq_linear(a, b).x
+        for i in np.flatnonzero(out):
+            yield cases[i][0], cases[i][1], float(np.exp(at[i] + slope[i] @ d - published[i]) - 1)
+
+
+def fits(predictor: Predictor, rows: Sequence[Dict[str, str]]) -> Iterator[Tuple[str, str, float, float]]:
+    """(id, kept aside, worst tile / capacity as published, at eight times the batch; nan where unsupported)."""
+    for row in rows:
+        try:
+            config = read_config(row, sized)
+            here, far = (
+                predictor.predict(config),
+                predictor.predict(replace(config, micro_batch=8 * config.micro_batch)),
+            )
+        except ValueError:
+            yield row["id"], row.get("kept_aside", ""), float("nan"), float("nan")
+            continue
+        shares = [report.worst_tile_bytes / report.target.bytes_per_tile for report in (here, far)]
+        yield row["id"], row.get("kept_aside", ""), shares[0], shares[1]
+
+
+def summary(errors: Sequence[float]) -> Tuple[int, float, float, float]:
+    """(count, median, ninety per cent within, largest) of absolute errors."""
+    size = np.abs(np.array(errors))
+    return len(size), float(np.median(size)), float(np.percentile(size, 90)), float(size.max())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("layers")
+    parser.add_argument("configs")
+    parser.add_argument("--output", required=True, help="folder for the tables")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with open(options.layers, newline="") as file:
+        layers = list(csv.DictReader(file))
+    with open(options.configs, newline="") as file:
+        configs = list(csv.DictReader(file))
+    with open(FURTHER, newline="") as file:
+        further = list(csv.DictReader(file))
+    lines, table = [], []
+
+    def tell(kind: str, errors: Sequence[float]) -> None:
+        count, median, ninety, largest = summary(errors)
+        table.append((kind, count, round(median, 4), round(ninety, 4), round(largest, 4)))
+        lines.append(f"| {kind} | {count} | {median:.1%} | {ninety:.1%} | {largest:.1%} |")
+
+    head = ["| what | number | median error | 90 % within | largest |", "|---|---|---|---|---|"]
+    found = list(leave_one_family_out(layers))
+    for chip in ("Mk2", "Mk1"):
+        for figure in ("cycles", "total_bytes"):
+            tell(f"layers, {figure}, {chip}", [e for c, f, _, e in found if (c, f) == (chip, figure)])
+    for figure in ("cycles", "total_bytes"):
+        tell(f"layers, {figure}", [e for _, f, _, e in found if f == figure])
+    predictor = Predictor(network)
+    rates = list(leave_one_network_out(predictor, {row["id"]: row for row in configs}))
+    tell("networks, images per second", [e for _, _, e in rates])
+    lines += ["", "By family, cycles and bytes of both chips:", "", *head]
+    families = defaultdict(list)
+    for _, figure, name, error in found:
+        families[f"{name}, {figure}"].append(error)
+    for name in sorted(families):
+        count, median, ninety, largest = summary(families[name])
+        lines.append(f"| {name} | {count} | {median:.1%} | {ninety:.1%} | {largest:.1%} |")
+    lines += ["", "| network left out | run | error |", "|---|---|---|"]
+    lines += [f"| {name} | {what} | {error:+.1%} |" for name, what, error in rates]
+    lines += [
+        "",
+        "| runs that fitted | supported | refused | let through at eight times the batch |",
+        "|---|---|---|---|",
+    ]
+    for title, rows in (
+        ("of the survey", [row for row in configs if row["fits"] == "yes"]),
+        ("further, seen", [row for row in further if row["kept_aside"] == "no"]),
+        ("further, kept aside", [row for row in further if row["kept_aside"] == "yes"]),
+    ):
+        shares = list(fits(predictor, rows))
+        known = [(i, a, b) for i, _, a, b in shares if a == a]
+        refused = [f"{i} {a:.2f}" for i, a, _ in known if a > 1]
+        through = [f"{i} {b:.2f}" for i, _, b in known if b <= 1]
+        lines.append(
+            f"| {title}: {len(rows)} | {len(known)} | {len(refused)} {', '.join(refused)} | "
+            f"{len(through)} {', '.join(through)} |"
+        )
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(["# What the IPU model was not fitted to", "", *head, *lines]) + "\n"
+    (folder / "validation.md").write_text(text)
+    with open(folder / "validation.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["what", "number", "median", "ninety_per_cent_within", "largest"])
+        writer.writerows(table)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
