@@ -1,7 +1,7 @@
 """What one operation costs: cycles by kind and bytes by category, summed over tiles."""
 
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet
+from typing import Dict, FrozenSet, Iterable
 
 CYCLE_KINDS = ("compute", "exchange", "rearrange", "sync")
 
@@ -26,15 +26,15 @@ class OpCost:
     flops: float = 0.0
 
     @property
-    def total_cycles(self):
+    def total_cycles(self) -> float:
         return sum(self.cycles.values())
 
     @property
-    def code_bytes(self):
+    def code_bytes(self) -> float:
         return self.vertex_state_bytes + self.exchange_code_bytes + self.control_code_bytes
 
 
-def add(costs):
+def add(costs: Iterable[OpCost]) -> OpCost:
     """One cost for operations that run one after the other: cycles and code add, temporaries share memory."""
     costs = list(costs)
     cycles = {kind: sum(c.cycles.get(kind, 0.0) for c in costs) for kind in CYCLE_KINDS}

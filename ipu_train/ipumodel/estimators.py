@@ -1,13 +1,18 @@
 """What each traced operation costs on an IPU, forward and backward."""
 
 import math
+from typing import Any, Tuple
 
 from . import constants as k
 from .convolution.cost import conv_cost
+from .convolution.forms import PlanOptions
 from .convolution.params import ConvParams
 from .costs import OpCost, add
+from .operators import Attributes
 from .pooling import pool_cost
+from .program import Operation
 from .reduction import reduce_cost
+from .target import Target
 
 _TIMES_INPUT = {"silu", "silu_", "hardswish", "hardswish_", "mish", "mish_"}  # x f(x): f, then a product
 _CHEAP = {
@@ -32,7 +37,7 @@ _CHEAP = {
 }
 
 
-def conv_params_of(attributes):
+def conv_params_of(attributes: Attributes) -> ConvParams:
     """:class:`ConvParams` of a traced convolution of one, two or three dimensions, transposed or not."""
     x, w = attributes["input"], attributes["weight"]
     groups = attributes["groups"]
@@ -68,17 +73,19 @@ def conv_params_of(attributes):
     )
 
 
-def matmul_params_of(attributes):
+def matmul_params_of(attributes: Attributes) -> ConvParams:
     """A matrix product as a one-tap convolution over its rows."""
     a = attributes
     return ConvParams(1, a["groups"], a["inner"], a["columns"], (1, a["rows"]), (1, 1))
 
 
-def _vectors(elements, element_bytes, target):
+def _vectors(elements: int, element_bytes: int, target: Target) -> int:
     return math.ceil(math.ceil(elements / target.tiles) * element_bytes / 8)
 
 
-def _map(elements, element_bytes, target, cycles, codelet, scale=1.0):
+def _map(
+    elements: int, element_bytes: int, target: Target, cycles: float, codelet: str, scale: float = 1.0
+) -> OpCost:
     """An elementwise step: every tile works on what it holds."""
     tiles = target.tiles
     unary = codelet == "unary"
@@ -98,7 +105,7 @@ def _map(elements, element_bytes, target, cycles, codelet, scale=1.0):
     )
 
 
-def _copy(elements, element_bytes, target):
+def _copy(elements: int, element_bytes: int, target: Target) -> OpCost:
     per_tile = elements * element_bytes / target.tiles
     return OpCost(
         cycles={
@@ -115,7 +122,7 @@ def _copy(elements, element_bytes, target):
     )
 
 
-def _norm(attributes, target, element_bytes, backward):
+def _norm(attributes: Attributes, target: Target, element_bytes: int, backward: bool) -> OpCost:
     shape = attributes["in_shape"]
     elements = math.prod(shape)
     rate = k.NORM_BACKWARD_CYCLES if backward else k.NORM_FORWARD_CYCLES
@@ -153,7 +160,7 @@ def _norm(attributes, target, element_bytes, backward):
     )
 
 
-def _elementwise(op, target, element_bytes, backward):
+def _elementwise(op: Operation, target: Target, element_bytes: int, backward: bool) -> OpCost:
     a = op.attributes
     elements = max(a["out_elements"], 1)
     short = op.operator.split("::")[-1]
@@ -174,7 +181,7 @@ def _elementwise(op, target, element_bytes, backward):
     return _map(elements, element_bytes, target, rate, codelet)
 
 
-def _broadcast_gradient(op, target, element_bytes, cost):
+def _broadcast_gradient(op: Operation, target: Target, element_bytes: int, cost: OpCost) -> OpCost:
     """A factor or summand smaller than the result collects its gradient by a reduction."""
     a = op.attributes
     small = a["in_elements"] < 2 * a["out_elements"] and len(op.differentiable) > 1
@@ -184,7 +191,7 @@ def _broadcast_gradient(op, target, element_bytes, cost):
     return add([cost, reduce_cost(a["out_elements"], outputs, min(outputs, 8), target, element_bytes)])
 
 
-def _pool(a, target, element_bytes, backward):
+def _pool(a: Attributes, target: Target, element_bytes: int, backward: bool) -> OpCost:
     shape, out = a["in_shape"], a["shape"]
     dims = len(a["kernel"])
     field, out_field = shape[-dims:], out[-dims:]
@@ -195,13 +202,21 @@ def _pool(a, target, element_bytes, backward):
     return cost
 
 
-def estimate(op, target, options, element_bytes, backward=False, input_gradient=True):
+def estimate(
+    op: Operation,
+    target: Target,
+    options: PlanOptions,
+    element_bytes: int,
+    backward: bool = False,
+    input_gradient: bool = True,
+) -> OpCost:
     """:class:`OpCost` of one traced operation, forward or backward.
 
     Args:
-        op: the operation; its kind decides the estimator, unknown kinds count as elementwise over all
-        operands. options: the planner's options (:class:`~ipu_train.ipumodel.convolution.forms.PlanOptions`).
-        element_bytes: width of activations. backward: the gradient operation instead of the operation.
+        op: the operation; its kind decides the estimator, unknown kinds count as elementwise over all operands.
+        options: the planner's options (:class:`~ipu_train.ipumodel.convolution.forms.PlanOptions`).
+        element_bytes: width of activations.
+        backward: the gradient operation instead of the operation.
         input_gradient: False where the first operand needs no gradient (first layer): no backward-data pass.
     """
     a = op.attributes
@@ -246,7 +261,7 @@ def estimate(op, target, options, element_bytes, backward=False, input_gradient=
     return _elementwise(op, target, element_bytes, backward)
 
 
-def signature(op, backward):
+def signature(op: Operation, backward: bool) -> Tuple[Any, ...]:
     """What makes two operations the same code for the compiler: it outlines equal ones."""
     a = op.attributes
     parts = [op.kind, op.operator, backward, a.get("in_shape"), a.get("shape"), len(op.differentiable)]

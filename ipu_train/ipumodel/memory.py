@@ -3,16 +3,18 @@ it.
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
 from . import constants as k
+from .costs import OpCost
 from .estimators import signature
 from .liveness import live_at, live_bytes
-from .program import PARAMETER
-from .schedule import BACKWARD
-from .settings import OPTIMIZERS
+from .program import PARAMETER, Operation, Program
+from .schedule import BACKWARD, Schedule, Step
+from .settings import OPTIMIZERS, Settings
+from .target import Target
 
 # Always live, in the order of the table; "not_always_live" is the peak over the schedule.
 ALWAYS_LIVE = (
@@ -55,16 +57,16 @@ class IpuMemory:
     live: np.ndarray
 
     @property
-    def fits(self):
+    def fits(self) -> bool:
         return self.worst_tile_bytes <= self.bytes_per_tile
 
     @property
-    def missing_bytes(self):
+    def missing_bytes(self) -> int:
         """By how many bytes the worst tile is over; 0 when it fits."""
         return max(0, self.worst_tile_bytes - self.bytes_per_tile)
 
 
-def stash_depth(settings, stage, stages):
+def stash_depth(settings: Settings, stage: int, stages: int) -> int:
     """Micro-batches in flight between the forward and the backward pass of a stage.
 
     PopART and grouped pipelines: 2 (stages to the end) + 1, none for the last stage (PopART
@@ -78,7 +80,7 @@ def stash_depth(settings, stage, stages):
     return to_end + 1 if settings.schedule == "interleaved" else 2 * to_end + 1
 
 
-def weights_of(program, operations):
+def weights_of(program: Program, operations: Iterable[Operation]) -> Tuple[int, int]:
     """Trainable parameters and other state that the operations read: (trainable elements, constant bytes)."""
     indices = {i for op in operations for i in op.reads if program.tensors[i].kind in (PARAMETER, "buffer")}
     trainable = sum(program.tensors[i].elements for i in indices if program.tensors[i].requires_grad)
@@ -90,7 +92,7 @@ def weights_of(program, operations):
     return trainable, frozen
 
 
-def state_bytes(program, settings, trainable, frozen):
+def state_bytes(program: Program, settings: Settings, trainable: int, frozen: int) -> Dict[str, float]:
     """Bytes of weights, master weights, optimizer state and accumulators on one IPU (of one replica)."""
     slots, combined = OPTIMIZERS[settings.optimizer]
     width = settings.state_bytes
@@ -118,7 +120,7 @@ def state_bytes(program, settings, trainable, frozen):
     return found
 
 
-def code_bytes(costs, target):
+def code_bytes(costs: Iterable[Tuple[Any, OpCost]], target: Target) -> Dict[str, float]:
     """Code and state of the operations of an IPU, each distinct one once (the compiler outlines equal ones).
 
     ``costs`` are (signature, OpCost) pairs. Vertex code is there once per vertex type and tile.
@@ -137,7 +139,16 @@ def code_bytes(costs, target):
     }
 
 
-def ipu_memory(program, settings, target, schedule, costs, operations, depth, update_bytes):
+def ipu_memory(
+    program: Program,
+    settings: Settings,
+    target: Target,
+    schedule: Schedule,
+    costs: Sequence[OpCost],
+    operations: Sequence[Operation],
+    depth: int,
+    update_bytes: float,
+) -> IpuMemory:
     """:class:`IpuMemory` of the IPU that runs ``operations`` by ``schedule``.
 
     Args:
@@ -191,14 +202,14 @@ def ipu_memory(program, settings, target, schedule, costs, operations, depth, up
     )
 
 
-def _activation_peak(schedule, steps):
+def _activation_peak(schedule: Schedule, steps: int) -> float:
     """Peak of activations alone: neither gradients nor temporaries."""
     kept = [i for i in schedule.intervals if not i.label.startswith("gradient")]
     live = live_bytes(kept, steps) if steps else np.zeros(0)
     return float(live.max()) if len(live) else 0.0
 
 
-def _weight_gradient(program, settings, step):
+def _weight_gradient(program: Program, settings: Settings, step: Step) -> float:
     """A weight gradient exists until it is added to the accumulator or the weights."""
     if step.phase != BACKWARD:
         return 0.0
@@ -211,9 +222,7 @@ def _weight_gradient(program, settings, step):
     )
 
 
-def _update_cost(target):
-    from .costs import OpCost
-
+def _update_cost(target: Target) -> OpCost:
     return OpCost(
         vertex_state_bytes=k.BINARY_STATE_BYTES * target.tiles * 4,
         control_code_bytes=k.BINARY_CONTROL_BYTES * target.tiles * 8,
@@ -222,7 +231,7 @@ def _update_cost(target):
     )
 
 
-def _moment(program, schedule, during, at):
+def _moment(program: Program, schedule: Schedule, during: Sequence[float], at: int) -> Moment:
     """What is live at the peak step, grouped by the layer that made it."""
     if not schedule.steps:
         return Moment(0, 0, "", "", "", ())

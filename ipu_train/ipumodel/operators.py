@@ -6,6 +6,11 @@ e.g. ``groupnormx.cpp``, ``batchnorm``; PopART's gradient operations).
 """
 
 import math
+from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
+
+import torch
+
+Attributes = Dict[str, Any]
 
 # Operators that cost nothing and make nothing: metadata, allocation without initialisation.
 _FREE = {
@@ -101,16 +106,16 @@ _SAVES_NOTHING = {
 }
 
 
-def is_free(name):
+def is_free(name: str) -> bool:
     return name in _FREE
 
 
-def _pair(value, dims):
+def _pair(value: Any, dims: int) -> Tuple[int, ...]:
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     return tuple(int(v) for v in (values * dims if len(values) == 1 else values)[:dims])
 
 
-def _convolution(args, inputs):
+def _convolution(args: Sequence[Any], inputs: Sequence[torch.Tensor]) -> Attributes:
     """Attributes of ``aten::convolution(input, weight, bias, stride, padding, dilation, transposed, ..,
     groups)``.
     """
@@ -129,7 +134,7 @@ def _convolution(args, inputs):
     }
 
 
-def _matrix_product(short, inputs):
+def _matrix_product(short: str, inputs: Sequence[torch.Tensor]) -> Attributes:
     """(groups, rows, inner, columns) of a matrix product."""
     a, b = (inputs[1], inputs[2]) if short in ("addmm", "baddbmm") else (inputs[0], inputs[1])
     if short == "linear":
@@ -150,64 +155,121 @@ def _matrix_product(short, inputs):
     return {"groups": 1, "rows": a.numel() // a.shape[-1], "inner": int(a.shape[-1]), "columns": columns}
 
 
-def describe(name, args, kwargs, inputs, outputs, reads, writes):
-    """(kind, attributes, tensors PopART keeps for backward, whether a rule of its own exists) of an
-    operation.
-    """
-    short = name.split("::")[-1]
-    kind = KIND_OF.get(name)
-    known = kind is not None
-    attributes = {
+class Description(NamedTuple):
+    """What is known of one operation: its kind, what its estimator needs, what PopART keeps of it for the backward
+    pass, and whether there is a rule for it."""
+
+    kind: str
+    attributes: Attributes
+    saves: Tuple[int, ...]
+    known: bool
+
+
+class _Call(NamedTuple):
+    """One call of an operator, as the tracer saw it; ``reads`` and ``writes`` are indices of tensors."""
+
+    short: str
+    args: Sequence[Any]
+    inputs: Sequence[torch.Tensor]
+    outputs: Sequence[torch.Tensor]
+    reads: Tuple[int, ...]
+    writes: Tuple[int, ...]
+
+    @property
+    def floating(self) -> Tuple[int, ...]:
+        """The tensors it reads that are of a floating type."""
+        return tuple(i for i, v in zip(self.reads, self.inputs) if v.dtype.is_floating_point)
+
+
+_Rule = Callable[[_Call], Tuple[Attributes, Tuple[int, ...]]]
+
+
+def _of_convolution(call: _Call) -> Tuple[Attributes, Tuple[int, ...]]:
+    return _convolution(call.args, call.inputs), call.reads[:2]
+
+
+def _of_matrix_product(call: _Call) -> Tuple[Attributes, Tuple[int, ...]]:
+    biased = call.short in ("addmm", "baddbmm")
+    return _matrix_product(call.short, call.inputs), call.reads[1:3] if biased else call.reads[:2]
+
+
+def _of_norm(call: _Call) -> Tuple[Attributes, Tuple[int, ...]]:
+    x = call.inputs[0]
+    attributes: Attributes = {
+        "channels": int(x.shape[1]) if x.dim() > 1 else 1,
+        "affine": len(call.inputs) > 1,
+        "operator": call.short,
+        "groups": int(call.args[6]) if call.short == "native_group_norm" else 1,
+    }
+    if call.short == FUSED_NORM:
+        attributes.update(groups=max(1, int(call.args[5])), activation=call.args[6])
+    return attributes, (call.reads[0],) + tuple(call.writes[1:3])
+
+
+def _of_pool(call: _Call) -> Tuple[Attributes, Tuple[int, ...]]:
+    x, args = call.inputs[0], call.args
+    dims = 2 if x.dim() > 3 else 1
+    if "adaptive" in call.short:
+        window = [a / b for a, b in zip(x.shape[-dims:], call.outputs[0].shape[-dims:])]
+        kernel = stride = tuple(max(1, math.ceil(w)) for w in window)
+    else:
+        kernel = _pair(args[1], dims)
+        stride = _pair(args[2], dims) if len(args) > 2 and args[2] else kernel
+    maximum = "max" in call.short
+    attributes = {"kernel": kernel, "stride": stride, "maximum": maximum}
+    return attributes, (call.reads[0], call.writes[0]) if maximum else ()
+
+
+def _of_unary(call: _Call) -> Tuple[Attributes, Tuple[int, ...]]:
+    if call.short in _SAVES_OUTPUT:
+        return {}, (call.writes[0],)
+    return {}, () if call.short in _SAVES_NOTHING else tuple(call.reads[:1])
+
+
+def _of_binary(call: _Call) -> Tuple[Attributes, Tuple[int, ...]]:
+    by_number = call.short in ("mul", "mul_", "div", "div_") and len(call.floating) < 2  # the other factor
+    return {}, () if call.short in _SAVES_NOTHING or by_number else call.floating
+
+
+def _of_reduction(call: _Call) -> Tuple[Attributes, Tuple[int, ...]]:
+    return {}, () if call.short in ("mean", "sum", "cumsum", "any", "all") else tuple(call.reads[:1])
+
+
+_RULES: Dict[str, _Rule] = {
+    "conv": _of_convolution,
+    "matmul": _of_matrix_product,
+    "norm": _of_norm,
+    "pool": _of_pool,
+    "softmax": lambda call: ({}, (call.writes[0],)),
+    "loss": lambda call: ({}, tuple(call.reads[:2])),
+    "unary": _of_unary,
+    "binary": _of_binary,
+    "reduce": _of_reduction,
+    "copy": lambda call: ({}, ()),
+    "fill": lambda call: ({}, ()),
+    "dropout": lambda call: ({}, ()),
+}
+
+
+def describe(
+    name: str,
+    args: Sequence[Any],
+    inputs: Sequence[torch.Tensor],
+    outputs: Sequence[torch.Tensor],
+    reads: Tuple[int, ...],
+    writes: Tuple[int, ...],
+) -> Description:
+    """The :class:`Description` of one call of an ATen operator; an operator without a rule keeps all it reads."""
+    call = _Call(name.split("::")[-1], args, inputs, outputs, reads, writes)
+    attributes: Attributes = {
         "in_elements": sum(v.numel() for v in inputs),
         "out_elements": sum(v.numel() for v in outputs),
         "shape": tuple(outputs[0].shape) if outputs else (),
         "in_shape": tuple(inputs[0].shape) if inputs else (),
         "half_width": bool(outputs and outputs[0].element_size() == 2),
     }
-    floating = [i for i, v in zip(reads, inputs) if v.dtype.is_floating_point]
-    saves = ()
-    if kind == "conv":
-        attributes.update(_convolution(args, inputs))
-        saves = reads[:2]
-    elif kind == "matmul":
-        attributes.update(_matrix_product(short, inputs))
-        saves = reads[1:3] if short in ("addmm", "baddbmm") else reads[:2]
-    elif kind == "norm":
-        x = inputs[0]
-        attributes.update(
-            channels=int(x.shape[1]) if x.dim() > 1 else 1, affine=len(inputs) > 1, operator=short
-        )
-        attributes["groups"] = int(args[6]) if short == "native_group_norm" else 1
-        if short == FUSED_NORM:
-            attributes.update(groups=max(1, int(args[5])), activation=args[6])
-        saves = (reads[0],) + tuple(writes[1:3])
-    elif kind == "pool":
-        x = inputs[0]
-        dims = 2 if x.dim() > 3 else 1
-        if "adaptive" in short:
-            window = [a / b for a, b in zip(x.shape[-dims:], outputs[0].shape[-dims:])]
-            kernel = stride = tuple(max(1, math.ceil(w)) for w in window)
-        else:
-            kernel = _pair(args[1], dims)
-            stride = _pair(args[2], dims) if len(args) > 2 and args[2] else kernel
-        attributes.update(kernel=kernel, stride=stride, maximum="max" in short)
-        saves = (reads[0], writes[0]) if "max" in short else ()
-    elif kind == "softmax":
-        saves = (writes[0],)
-    elif kind == "loss":
-        saves = tuple(reads[:2])
-    elif kind == "unary":
-        saves = (
-            (writes[0],) if short in _SAVES_OUTPUT else () if short in _SAVES_NOTHING else tuple(reads[:1])
-        )
-    elif kind == "binary":
-        saves = () if short in _SAVES_NOTHING else tuple(floating)
-        if short in ("mul", "mul_", "div", "div_") and len(floating) < 2:  # a number as the other factor
-            saves = ()
-    elif kind == "reduce":
-        saves = () if short in ("mean", "sum", "cumsum", "any", "all") else tuple(reads[:1])
-    elif kind in ("copy", "fill", "dropout"):
-        saves = ()
-    else:
-        kind, saves = "unknown", tuple(floating)
-    return kind, attributes, saves, known
+    kind = KIND_OF.get(name)
+    if kind is None:
+        return Description("unknown", attributes, call.floating, False)
+    more, saves = _RULES[kind](call)
+    return Description(kind, dict(attributes, **more), saves, True)

@@ -5,9 +5,10 @@ ten networks), so what the IPU model adds is visible as such.
 """
 
 from dataclasses import dataclass
+from typing import Dict
 
 from .liveness import Interval, peak
-from .program import ACTIVATION
+from .program import ACTIVATION, Program
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class PlainMemory:
     peak_operation: str
 
 
-def plain_torch_memory(program):
+def plain_torch_memory(program: Program) -> PlainMemory:
     """:class:`PlainMemory` of a program traced with ``record_backward=True``."""
-    first, last = {}, {}
+    first: Dict[int, int] = {}
+    last: Dict[int, int] = {}
     for step, op in enumerate(program.operations):
         for index in op.reads + op.writes:
             first.setdefault(index, step)

@@ -3,15 +3,18 @@ out.
 """
 
 from dataclasses import dataclass, replace
+from typing import Dict, List, Optional, Sequence
 
 from . import constants as k
 from .convolution.plan import PlanOptions
-from .costs import CYCLE_KINDS, add
+from .costs import CYCLE_KINDS, OpCost, add
 from .estimators import estimate
 from .memory import ipu_memory, stash_depth, weights_of
+from .program import Program
 from .report import IpuReport, Report
-from .schedule import BACKWARD, stage_schedule
+from .schedule import BACKWARD, Schedule, stage_schedule
 from .settings import Settings
+from .target import Target
 from .throughput import throughput
 
 
@@ -19,16 +22,16 @@ from .throughput import throughput
 class StageCost:
     """Cycles of one micro-batch on one IPU: by phase, by kind and by kind of layer."""
 
-    by_phase: dict
-    by_kind: dict
-    by_layer_kind: dict
+    by_phase: Dict[str, float]
+    by_kind: Dict[str, float]
+    by_layer_kind: Dict[str, float]
 
     @property
-    def total(self):
+    def total(self) -> float:
         return sum(self.by_phase.values())
 
 
-def plan_options(settings, proportion):
+def plan_options(settings: Settings, proportion: float) -> PlanOptions:
     """The convolution planner's options for one IPU.
 
     Args:
@@ -42,7 +45,9 @@ def plan_options(settings, proportion):
     )
 
 
-def _step_costs(program, settings, target, schedule, proportion):
+def _step_costs(
+    program: Program, settings: Settings, target: Target, schedule: Schedule, proportion: float
+) -> List[OpCost]:
     """The cost of each step of a schedule; equal operations are estimated once."""
     options = plan_options(settings, proportion)
     again = set(settings.run_again)
@@ -62,8 +67,10 @@ def _step_costs(program, settings, target, schedule, proportion):
     return costs
 
 
-def _cycles(schedule, costs, target):
-    by_phase, by_kind, by_layer = {}, dict.fromkeys(CYCLE_KINDS, 0.0), {}
+def _cycles(schedule: Schedule, costs: Sequence[OpCost], target: Target) -> StageCost:
+    by_phase: Dict[str, float] = {}
+    by_layer: Dict[str, float] = {}
+    by_kind = dict.fromkeys(CYCLE_KINDS, 0.0)
     for step, cost in zip(schedule.steps, costs):
         total = cost.total_cycles / target.program_speedup
         by_phase[step.phase] = by_phase.get(step.phase, 0.0) + total
@@ -73,7 +80,7 @@ def _cycles(schedule, costs, target):
     return StageCost(by_phase, by_kind, by_layer)
 
 
-def plan(program, target, settings=None):
+def plan(program: Program, target: Target, settings: Optional[Settings] = None) -> Report:
     """Plans a traced program on a chip.
 
     Args:
@@ -112,13 +119,15 @@ def plan(program, target, settings=None):
     )
 
 
-def _schedule(program, settings, stage, mode, last, flush):
+def _schedule(
+    program: Program, settings: Settings, stage: Optional[int], mode: str, last: bool, flush: bool
+) -> Schedule:
     if stage is None and program.stages > 1 and mode in ("pipeline", "standard"):
         return _sequential_schedule(program, settings)
     return stage_schedule(program, settings, stage, mode, last, flush)
 
 
-def _sequential_schedule(program, settings):
+def _sequential_schedule(program: Program, settings: Settings) -> Schedule:
     """All stages on one IPU: what crosses a stage boundary is kept, the rest of each stage is computed
     again.
     """
@@ -132,7 +141,7 @@ def _sequential_schedule(program, settings):
     return stage_schedule(program, settings, None, "kept", True, False, kept)
 
 
-def _update_bytes(program, settings, trainable):
+def _update_bytes(program: Program, settings: Settings, trainable: int) -> float:
     """Temporary bytes of a weight update: gradients on their way through the all-reduce, optimizer
     arithmetic.
     """

@@ -1,13 +1,18 @@
 """Memory over the schedule, as a picture."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from . import constants as k
 from . import ranges
 from .memory import ALWAYS_LIVE
 
+if TYPE_CHECKING:
+    from .report import Report
 
-def plot_memory(report, path):
+
+def plot_memory(report: "Report", path: str) -> str:
     """Writes a picture of always-live and live bytes over the steps of one micro-batch; one panel an IPU."""
     import matplotlib
 

@@ -6,16 +6,27 @@ Graphcore's public poplibs code, ``lib/popnn/PoolPlan.cpp``). The step constants
 """
 
 import math
+from typing import Sequence
 
 from . import constants as k
 from .costs import OpCost
+from .target import Target
 
 _GROUP = 8
 
 
 def pool_cost(
-    batch, channels, field, kernel, stride, out_field, target, element_bytes=2, passes=1, grouped=True
-):
+    batch: int,
+    channels: int,
+    field: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    out_field: Sequence[int],
+    target: Target,
+    element_bytes: int = 2,
+    passes: int = 1,
+    grouped: bool = True,
+) -> OpCost:
     """:class:`OpCost` of pooling [batch, channels, *field] (elements) into ``out_field``; ``passes`` 2 in
     training.
     """

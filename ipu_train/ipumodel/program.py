@@ -65,12 +65,12 @@ class Program:
     stage_names: Tuple[str, ...] = ("",)
 
     @property
-    def stages(self):
+    def stages(self) -> int:
         """Number of pipeline stages."""
         return max([op.stage for op in self.operations] or [0]) + 1
 
-    def forward(self):
+    def forward(self) -> List[Operation]:
         return [op for op in self.operations if op.phase == "forward"]
 
-    def parameters(self):
+    def parameters(self) -> List[Tensor]:
         return [t for t in self.tensors if t.kind == PARAMETER]

@@ -4,12 +4,22 @@ Structure of Graphcore's public poplibs code (``lib/popops/reduction``); the ste
 """
 
 import math
+from typing import Optional
 
 from . import constants as k
 from .costs import OpCost
+from .target import Target
 
 
-def reduce_cost(inputs, outputs, inner, target, element_bytes=2, strided=False, tiles=None):
+def reduce_cost(
+    inputs: int,
+    outputs: int,
+    inner: int,
+    target: Target,
+    element_bytes: int = 2,
+    strided: bool = False,
+    tiles: Optional[int] = None,
+) -> OpCost:
     """:class:`OpCost` of reducing ``inputs`` elements to ``outputs``.
 
     ``inner`` is how many neighbouring outputs lie together on a tile (they are summed side by side);

@@ -1,10 +1,17 @@
 """What ``plan`` found: a table and a picture for people, JSON with units in the key names for programs."""
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from . import ranges
 from .memory import ALWAYS_LIVE, PEAK, IpuMemory
+from .schedule import Schedule
+from .settings import Settings
+from .target import Target
+from .throughput import Throughput
+
+if TYPE_CHECKING:
+    from .planner import StageCost
 
 
 @dataclass(frozen=True)
@@ -14,11 +21,11 @@ class IpuReport:
     ipu: int
     stage: Optional[int]
     memory: IpuMemory
-    cycles: object
-    schedule: object
+    cycles: "StageCost"
+    schedule: Schedule
 
     @property
-    def fits(self):
+    def fits(self) -> bool:
         return self.memory.fits
 
 
@@ -27,16 +34,16 @@ class Report:
     """The prediction for one replica and the throughput of all of them."""
 
     micro_batch_size: int
-    target: object
-    settings: object
+    target: Target
+    settings: Settings
     recompute: str
     ipus: List[IpuReport]
-    throughput: object
+    throughput: Throughput
     unknown_operators: Dict[str, int]
     stage_names: Tuple[str, ...]
 
     @property
-    def fits(self):
+    def fits(self) -> bool:
         """Whether every IPU's worst tile fits."""
         return all(ipu.fits for ipu in self.ipus)
 
@@ -56,24 +63,24 @@ class Report:
         return "does not fit"
 
     @property
-    def total_bytes(self):
+    def total_bytes(self) -> int:
         """Bytes of the fullest IPU, over all its tiles."""
         return max(ipu.memory.total_bytes for ipu in self.ipus)
 
     @property
-    def worst_tile_bytes(self):
+    def worst_tile_bytes(self) -> int:
         return max(ipu.memory.worst_tile_bytes for ipu in self.ipus)
 
     @property
-    def images_per_second(self):
+    def images_per_second(self) -> float:
         return self.throughput.images_per_second
 
     @property
-    def cycles(self):
+    def cycles(self) -> float:
         """Cycles of one micro-batch on the slowest IPU."""
         return self.throughput.micro_batch_cycles
 
-    def to_json(self):
+    def to_json(self) -> Dict[str, Any]:
         """A dict of plain numbers and strings: bytes and cycles are integers, units are in the key names."""
         return {
             "target": self.target.name,
@@ -107,7 +114,7 @@ class Report:
             "error_ranges": ranges.shares(),
         }
 
-    def _ipu_json(self, ipu):
+    def _ipu_json(self, ipu: IpuReport) -> Dict[str, Any]:
         moment = ipu.memory.moment
         return {
             "ipu": ipu.ipu,
@@ -136,7 +143,7 @@ class Report:
             "cycles_by_layer_kind": {name: round(value) for name, value in ipu.cycles.by_layer_kind.items()},
         }
 
-    def table(self):
+    def table(self) -> str:
         """The report as text, one column an IPU."""
         names = [f"IPU {ipu.ipu}" for ipu in self.ipus]
         lines = [
@@ -189,7 +196,7 @@ class Report:
             )
         return "\n".join(lines)
 
-    def cycle_shares(self):
+    def cycle_shares(self) -> List[Tuple[str, float]]:
         """[(kind of layer, share of all cycles)], largest first."""
         total: Dict[str, float] = {}
         for ipu in self.ipus:
@@ -198,7 +205,7 @@ class Report:
         whole = sum(total.values()) or 1.0
         return sorted(((n, v / whole) for n, v in total.items()), key=lambda item: -item[1])
 
-    def plot(self, path):
+    def plot(self, path: str) -> str:
         """Draws live bytes over the schedule of one micro-batch for each IPU, with the capacity line."""
         from .plots import plot_memory
 

@@ -7,21 +7,14 @@ the first backward operation that reads them, from what was kept (PopART's expli
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
+from .lifetimes import BACKWARD, FORWARD, RECOMPUTE, Step, lifetimes, tensor_bytes
 from .liveness import Interval
-from .program import ACTIVATION, BUFFER, INPUT, PARAMETER
+from .program import ACTIVATION, BUFFER, INPUT, PARAMETER, Operation, Program, Tensor
+from .settings import Settings
 
-FORWARD, RECOMPUTE, BACKWARD = "forward", "recompute", "backward"
-_IN_PLACE = ("unary", "binary")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation at one place of the schedule."""
-
-    phase: str
-    op: object
+__all__ = ["BACKWARD", "FORWARD", "RECOMPUTE", "Schedule", "Step", "stage_schedule", "tensor_bytes"]
 
 
 @dataclass
@@ -36,18 +29,7 @@ class Schedule:
     forward_steps: int
 
 
-def tensor_bytes(tensor, settings):
-    """Bytes of a tensor on the IPU: floating tensors in the run's precision, others as traced (at most
-    four).
-    """
-    if not tensor.floating:
-        return float(min(tensor.bytes, 4 * tensor.elements))
-    if tensor.kind == INPUT:
-        return float(tensor.elements * settings.input_bytes_per_element)
-    return float(tensor.elements * settings.activation_bytes)
-
-
-def writers(operations):
+def writers(operations: Sequence[Operation]) -> Dict[int, List[Operation]]:
     """tensor -> operations that write it, in order."""
     found = {}
     for op in operations:
@@ -56,12 +38,19 @@ def writers(operations):
     return found
 
 
-def needed_for_backward(operations):
+def needed_for_backward(operations: Sequence[Operation]) -> Set[int]:
     """Tensors that some backward operation reads."""
     return {index for op in operations if op.differentiable for index in op.saves}
 
 
-def _kept(operations, tensors, mode, checkpoints, boundary, alone):
+def _kept(
+    operations: Sequence[Operation],
+    tensors: Sequence[Tensor],
+    mode: str,
+    checkpoints: Sequence[str],
+    boundary: Sequence[int],
+    alone: bool,
+) -> Set[int]:
     """Which activations are kept from the forward pass for the backward pass.
 
     PopART's automatic choice ("standard") looks at programs of one IPU (``alone``) only: in a pipeline it keeps what
@@ -84,7 +73,7 @@ def _kept(operations, tensors, mode, checkpoints, boundary, alone):
     return kept
 
 
-def decreasing_intervals(count):
+def decreasing_intervals(count: int) -> List[Tuple[int, int]]:
     """[begin, end) of the intervals in each of which PopART's Standard recomputation keeps one set of tensors.
 
     They shrink by one from about 0.75 sqrt(2 n); what they leave of the n operations, nearly half, are intervals of
@@ -98,7 +87,7 @@ def decreasing_intervals(count):
     return intervals + [(i, i + 1) for i in range(begin, count)]
 
 
-def _smallest_live_sets(operations, tensors):
+def _smallest_live_sets(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> Set[int]:
     """What PopART's Standard keeps: of each interval the live set of the fewest bytes (``recompute.cpp``).
 
     An operation is alive from its own run until all its readers have run.
@@ -129,7 +118,15 @@ def _smallest_live_sets(operations, tensors):
     return {i for position in chosen for i in operations[position].writes if tensors[i].kind == ACTIVATION}
 
 
-def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False, keep=()):
+def stage_schedule(
+    program: Program,
+    settings: Settings,
+    stage: Optional[int],
+    mode: str,
+    last_stage: bool = True,
+    flush: bool = False,
+    keep: Sequence[int] = (),
+) -> Schedule:
     """The :class:`Schedule` of one micro-batch on the operations of ``stage`` (None for all stages in
     sequence).
 
@@ -150,7 +147,7 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
             kept |= _kept_to_the_loss(operations, kept, boundary, tensors, backwards=stage is None)
     available = set(kept)
 
-    def compute_again(index):
+    def compute_again(index: int) -> None:
         """Appends the steps that make a tensor again, ancestors first."""
         pending = [(index, False)]
         while pending:
@@ -177,11 +174,11 @@ def stage_schedule(program, settings, stage, mode, last_stage=True, flush=False,
         steps.append(Step(BACKWARD, op))
     if mode == "standard":  # a checkpoint that nothing reads any more does not live on
         kept &= {i for step in steps[len(operations) :] for i in _read_again(step)}
-    intervals, stored = _intervals(program, settings, steps, len(operations), kept, boundary, training, flush)
+    intervals, stored = lifetimes(program, settings, steps, len(operations), kept, boundary, flush)
     return Schedule(steps, intervals, stored, len(operations))
 
 
-def _boundary(program, operations, stage):
+def _boundary(program: Program, operations: Sequence[Operation], stage: Optional[int]) -> List[int]:
     """Activations and inputs that come from outside: earlier stages or the host."""
     written: Set[int] = set()
     outside: List[int] = []
@@ -194,12 +191,18 @@ def _boundary(program, operations, stage):
     return list(dict.fromkeys(outside))
 
 
-def _read_again(step):
+def _read_again(step: Step) -> Tuple[int, ...]:
     """What a step of the backward pass reads of the forward pass."""
     return step.op.saves if step.phase == BACKWARD else step.op.reads
 
 
-def _kept_to_the_loss(operations, kept, boundary, tensors, backwards):
+def _kept_to_the_loss(
+    operations: Sequence[Operation],
+    kept: Set[int],
+    boundary: Sequence[int],
+    tensors: Sequence[Tensor],
+    backwards: bool,
+) -> Set[int]:
     """What lies between the last checkpoints and the loss runs backward at once: it is never computed twice.
 
     On one IPU PopART walks backwards from the loss to the checkpoints that it meets first; one that has a way past it,
@@ -214,7 +217,7 @@ def _kept_to_the_loss(operations, kept, boundary, tensors, backwards):
     return made & needed_for_backward(operations)
 
 
-def _backwards_to_checkpoints(operations, checkpoints):
+def _backwards_to_checkpoints(operations: Sequence[Operation], checkpoints: Set[int]) -> Set[int]:
     """Positions of the operations from which a way without a checkpoint leads to the last one."""
     made = {}
     sources = []
@@ -230,7 +233,9 @@ def _backwards_to_checkpoints(operations, checkpoints):
     return found
 
 
-def _forwards_from_checkpoints(operations, checkpoints, boundary):
+def _forwards_from_checkpoints(
+    operations: Sequence[Operation], checkpoints: Set[int], boundary: Sequence[int]
+) -> Set[int]:
     """Positions of the operations that depend on a checkpoint which no later checkpoint depends on."""
     origins = {i: frozenset([i]) for i in boundary}
     frontier = set(boundary)
@@ -249,73 +254,3 @@ def _forwards_from_checkpoints(operations, checkpoints, boundary):
             found.add(position)
             reached.update(op.writes)
     return found
-
-
-def _intervals(program, settings, steps, forward_steps, kept, boundary, training, flush):
-    """Intervals of every not-always-live tensor over the steps, and the bytes kept for the backward pass."""
-    tensors = program.tensors
-    size = {}
-
-    def bytes_of(index):
-        if index not in size:
-            size[index] = tensor_bytes(tensors[index], settings)
-        return size[index]
-
-    uses: Dict[Tuple[str, int], List[int]] = {}
-    elementwise_end: Dict[Tuple[str, int], int] = {}
-    end_of_forward = forward_steps - 1
-    outputs = set(program.outputs)
-    in_place = _IN_PLACE if training else _IN_PLACE + ("norm",)  # in inference a norm is a scale and a shift
-    for position, step in enumerate(steps):
-        op = step.op
-        if step.phase in (FORWARD, RECOMPUTE):
-            version = "forward" if step.phase == FORWARD else "again"
-            for index in op.reads + op.writes:
-                if tensors[index].kind not in (ACTIVATION, INPUT):
-                    continue
-                # what a repeated operation writes beside what was wanted is a copy of its own, not the kept tensor
-                only_written = index in op.writes and index not in op.reads
-                is_kept = version == "again" and index in kept and not only_written
-                key = ("forward", index) if is_kept else (version, index)
-                uses.setdefault(key, []).append(position)
-                if op.kind in in_place and index in op.reads and bytes_of(index) >= bytes_of(op.writes[0]):
-                    elementwise_end[key] = position
-        else:
-            for index in op.saves:
-                if tensors[index].kind in (ACTIVATION, INPUT):
-                    key = ("forward", index) if index in kept else ("again", index)
-                    uses.setdefault(key, []).append(position)
-            for index in op.writes[:1]:
-                uses.setdefault(("gradient", index), []).append(position)
-            for index in op.differentiable:
-                if tensors[index].kind == ACTIVATION:
-                    uses.setdefault(("gradient", index), []).append(position)
-                    if op.kind in _IN_PLACE and index != op.writes[0]:
-                        elementwise_end.setdefault(("gradient", op.writes[0]), position)
-    intervals, stored = [], {}
-    for (version, index), positions in uses.items():
-        start, end = positions[0], positions[-1]
-        label = ("gradient of " if version == "gradient" else "") + (tensors[index].name or f"tensor {index}")
-        key = (version, index)
-        if version == "forward" and training and index in kept:
-            if flush:
-                stored[index] = bytes_of(index)
-                before = [p for p in positions if p <= end_of_forward]
-                after = [p for p in positions if p > end_of_forward]
-                if before or index in boundary:
-                    first = 0 if index in boundary else before[0]
-                    intervals.append(Interval(first, end_of_forward, bytes_of(index), label, index))
-                if after:
-                    first = end_of_forward + 1
-                    intervals.append(Interval(first, after[-1], bytes_of(index), label, index))
-                continue
-            stored[index] = bytes_of(index)
-        elif version == "forward" and index in boundary:
-            start = 0
-        if version == "forward" and index in outputs and not training:
-            end = len(steps) - 1
-        # An elementwise operation whose operand nobody needs afterwards writes over it.
-        if elementwise_end.get(key) == end and end > start and not (version == "forward" and index in kept):
-            end -= 1
-        intervals.append(Interval(start, end, bytes_of(index), label, index))
-    return intervals, stored

@@ -1,7 +1,7 @@
 """What a run sets beside the network and the micro-batch, in PopTorch's words."""
 
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 RECOMPUTE = ("none", "pipeline", "standard", "checkpoints", "stages")
 SCHEDULES = ("pipelined", "grouped", "interleaved", "sequential", "sharded")
@@ -68,7 +68,7 @@ class Settings:
     stochastic_rounding: bool = False
     run_again: Tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("optimizer", self.optimizer, tuple(OPTIMIZERS)),
@@ -86,7 +86,7 @@ class Settings:
             if not 0 <= value <= 1:
                 raise ValueError(f"available_memory_proportion is {value}; it must lie between 0 and 1")
 
-    def proportions(self, ipus):
+    def proportions(self, ipus: int) -> List[float]:
         """The available memory proportion of each of ``ipus`` IPUs; the last one serves those beyond."""
         value = self.available_memory_proportion
         values = list(value) if isinstance(value, (list, tuple)) else [float(value)]
@@ -94,20 +94,20 @@ class Settings:
         return [float(values[min(i, len(values) - 1)]) for i in range(max(ipus, 1))]
 
     @property
-    def half(self):
+    def half(self) -> bool:
         """Whether activations and arithmetic are float16."""
         return self.precision != "32.32"
 
     @property
-    def activation_bytes(self):
+    def activation_bytes(self) -> int:
         return 2 if self.half else 4
 
     @property
-    def state_bytes(self):
+    def state_bytes(self) -> int:
         """Width of optimizer state and gradient accumulators: that of the master weights."""
         return 2 if self.precision == "16.16" else 4
 
-    def recompute_for(self, stages):
+    def recompute_for(self, stages: int) -> str:
         """The recompute mode in force; PopTorch's default is pipeline recompute from two IPUs on, else
         none.
         """

@@ -38,7 +38,7 @@ class Target:
     program_speedup: float
 
     @staticmethod
-    def named(name):
+    def named(name: object) -> "Target":
         """The chip called ``name``: ``mk1``, ``mk2`` or ``bow`` (any case, dashes or not; ``ipu1``,
         ``ipu2``, ``ipu21`` too).
         """
@@ -51,11 +51,11 @@ class Target:
         return Target(**TARGETS[key])
 
     @property
-    def total_bytes(self):
+    def total_bytes(self) -> int:
         """Memory of one IPU in bytes."""
         return self.tiles * self.bytes_per_tile
 
-    def conv_units(self, float_inputs, float_partials):
+    def conv_units(self, float_inputs: bool, float_partials: bool) -> int:
         """Convolution units a tile can use; 0 where the combination does not exist (float in, half
         partials).
         """
@@ -63,7 +63,7 @@ class Target:
             return self.float_float_conv_units if float_partials else 0
         return self.half_float_conv_units if float_partials else self.half_half_conv_units
 
-    def peak_macs_per_cycle(self, float_inputs=False, float_partials=True):
+    def peak_macs_per_cycle(self, float_inputs: bool = False, float_partials: bool = True) -> int:
         """Multiply-accumulates per cycle of all tiles: units x inputs each takes per cycle (4 half, 2
         float).
         """

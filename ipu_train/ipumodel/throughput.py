@@ -6,9 +6,15 @@ an IPU (bulk-synchronous), and the public applications did not overlap host tran
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Sequence
 
 from . import constants as k
-from .settings import OPTIMIZERS
+from .program import Program
+from .settings import OPTIMIZERS, Settings
+from .target import Target
+
+if TYPE_CHECKING:
+    from .planner import StageCost
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,12 @@ class Throughput:
     step_seconds: float
 
 
-def _ring_rate(target):
+def _ring_rate(target: Target) -> float:
     """Bytes per second that an IPU sends in a ring of replicas: one link (see ``RING_LINKS``)."""
     return k.RING_LINKS * target.ipu_link_bytes_per_second * target.ipu_link_efficiency
 
 
-def all_reduce_seconds(gradient_bytes, replicas, target):
+def all_reduce_seconds(gradient_bytes: float, replicas: int, target: Target) -> float:
     """A ring: every IPU sends 2 (replicas - 1) / replicas of the gradients (Patarasuk and Yuan 2009)."""
     if replicas <= 1:
         return 0.0
@@ -39,7 +45,13 @@ def all_reduce_seconds(gradient_bytes, replicas, target):
     return k.ALL_REDUCE_LATENCY_SECONDS + sent / _ring_rate(target)
 
 
-def throughput(program, settings, target, stage_cycles, trainable):
+def throughput(
+    program: Program,
+    settings: Settings,
+    target: Target,
+    stage_cycles: Sequence["StageCost"],
+    trainable: Sequence[int],
+) -> Throughput:
     """:class:`Throughput` from the cycles of each IPU's micro-batch and its number of trainable weights."""
     accumulation = settings.gradient_accumulation if program.training else 1
     stages = len(stage_cycles)

@@ -70,9 +70,7 @@ class _Recorder(TorchDispatchMode):
         if self.current_stage is not None and self.phase == "forward":
             found = self.current_stage()
             stage = self.stage = found if found is not None else stage
-        kind, attributes, saves, known = operators.describe(
-            name, args, kwargs, inputs, outputs, reads, writes
-        )
+        kind, attributes, saves, known = operators.describe(name, args, inputs, outputs, reads, writes)
         if not known and self.phase == "forward":
             self.unknown[name] = self.unknown.get(name, 0) + 1
         differentiable = tuple(

@@ -142,7 +142,7 @@ def horizontal_mac(
 
 
 def vertical_mac(outputs, kernel_y, kernel_x, conv_group_groups, in_groups):
-    """Four conv groups side by side, one tap at a time (poplibs ``VerticalMac``): the weights pass of depthwise layers."""
+    """Four conv groups side by side, one tap at a time (poplibs ``VerticalMac``), as depthwise weights passes run."""
     whole, part = _row_list(outputs, kernel_x)
     list_length = kernel_y * (
         whole * (15 + 5 + 2 * (kernel_x - 1)) + np.where(part > 0, 15 + 5 + 2 * part, 0.0)

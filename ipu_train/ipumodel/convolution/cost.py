@@ -1,15 +1,18 @@
 """From a convolution's plan to what it costs: cycles by kind, temporaries, vertex state, exchange code."""
 
 from functools import lru_cache
+from typing import Tuple
 
 from .. import constants as k
 from ..costs import OpCost
-from .plan import DEFAULT_OPTIONS, plan_pass
+from ..target import Target
+from .params import ConvParams
+from .plan import DEFAULT_OPTIONS, ConvPlan, PlanOptions, plan_pass
 
 _SMALLEST_RUN_BYTES = 128.0
 
 
-def vertex_state_bytes(plan):
+def vertex_state_bytes(plan: ConvPlan) -> float:
     """Work lists (three 16-bit numbers a row and tap) and one pointer for each channel group, per tile."""
     s = plan.sizes
     rows = max(1.0, s["worker_rows"] / 6.0)
@@ -18,7 +21,7 @@ def vertex_state_bytes(plan):
     return work_lists + pointers
 
 
-def messages(plan, target, element_bytes):
+def messages(plan: ConvPlan, target: Target, element_bytes: int) -> Tuple[float, float, float]:
     """How many source tiles a tile hears: (for activations, for weights, for partials).
 
     Exchange code grows with the number of pieces, not with the bytes moved. A tensor lies evenly over the
@@ -29,20 +32,22 @@ def messages(plan, target, element_bytes):
     inputs = float(p.groups * p.batch * p.ci * p.iy * p.ix)
     weights = float(p.groups * p.ci * p.co * p.ky * p.kx)
 
-    def heard(read, whole):
+    def heard(read: float, whole: float) -> float:
         holders = min(target.tiles, max(1.0, whole * element_bytes / _SMALLEST_RUN_BYTES))
         return holders * min(1.0, read / whole)
 
     return heard(s["inputs"], inputs), heard(s["weights"], weights), s["depth"] if s["depth"] > 1 else 0.0
 
 
-def _message_bytes(plan, target, element_bytes):
+def _message_bytes(plan: ConvPlan, target: Target, element_bytes: int) -> float:
     from_inputs, from_weights, partials = messages(plan, target, element_bytes)
     return k.MESSAGE_BYTES * (from_inputs + from_weights) + k.PARTIAL_MESSAGE_BYTES * partials
 
 
 @lru_cache(maxsize=8192)
-def conv_cost(params, pass_, target, options=DEFAULT_OPTIONS):
+def conv_cost(
+    params: ConvParams, pass_: str, target: Target, options: PlanOptions = DEFAULT_OPTIONS
+) -> OpCost:
     """The :class:`OpCost` of one pass ("forward", "backward", "weights") of a layer on one IPU, cached by
     shape.
     """

@@ -7,8 +7,10 @@ combined. The codelets are those of ``lib/poplin/ConvVertexType.cpp``.
 """
 
 from dataclasses import dataclass, replace
+from typing import List
 
-from .params import combine_groups, expand, flatten, is_matrix_product, swap
+from ..target import Target
+from .params import Problem, combine_groups, expand, flatten, is_matrix_product, swap
 
 
 @dataclass(frozen=True)
@@ -37,55 +39,65 @@ class Codelet:
     half_partials: bool = False
 
 
-def codelets_for(problem, target, options):
+def codelets_for(problem: Problem, target: Target, options: PlanOptions) -> List[Codelet]:
     """Vertices that can run the problem (poplibs ``ConvVertexType.cpp``)."""
     half = options.half_partials and not options.float_inputs
-    found = []
-    units = target.conv_units(options.float_inputs, not half)
-    weights_per_unit = target.conv_unit_weight_bytes // (4 if options.float_inputs else 2)
-    step = 2 if options.float_inputs else 4
-    for ig in (weights_per_unit, weights_per_unit // 2, weights_per_unit // 4):
-        if ig < step:
-            continue
-        if ig > step and ig // 2 >= problem.ci:  # a smaller group already holds all channels
-            continue
-        for u in {units, 8} if units > 8 else {units}:
-            for og in sorted({u, 16}):
-                used = weights_per_unit * u // units
-                if og % u == 0 and used % ig == 0 and (og == u or problem.co > u):
-                    found.append(Codelet("amp", ig, og, 1, u, half))
-    grain = 1 if options.float_inputs else 2
-    if (
-        problem.co <= 4 or problem.ci <= 4
-    ):  # dot products: only where a convolution unit would stand mostly idle
-        for size in sorted({min(problem.ci, 1 << bits) for bits in (2, 4, 6, 8, 10)}):
-            found.append(Codelet("hmac", -(-size // grain) * grain, 2 if half else 1, 1, 0, half))
-    if (
-        options.slic
-        and not options.float_inputs
-        and problem.groups > 1
-        and problem.ci == problem.co
-        and problem.ci in (1, 2, 4)
-        and problem.sx <= 2
-        and problem.kdy == problem.kdx == 1
-        and not problem.expanded
-        and problem.pass_ != "weights"
-    ):
-        for u in {target.half_float_conv_units if not half else target.half_half_conv_units}:
-            found.append(Codelet("slic", problem.ci, problem.co, 4 // problem.ci, u, half))
-    if (
-        options.vertical_mac
-        and not options.float_inputs
-        and problem.co == 1
-        and problem.groups >= 4
-    ):
-        found.append(Codelet("vmac", 1, 1, 4, 0, half))
+    found = _convolution_units(problem, target, options, half)
+    if problem.co <= 4 or problem.ci <= 4:  # where a convolution unit would stand mostly idle
+        found += _dot_products(problem, options, half)
+    if not options.float_inputs:
+        if options.slic and _slides(problem):
+            units = target.half_half_conv_units if half else target.half_float_conv_units
+            found.append(Codelet("slic", problem.ci, problem.co, 4 // problem.ci, units, half))
+        if options.vertical_mac and problem.co == 1 and problem.groups >= 4:
+            found.append(Codelet("vmac", 1, 1, 4, 0, half))
     if problem.ci == 1 and is_matrix_product(problem):
         found.append(Codelet("outer", 1, min(problem.co, 16), 1, 0, True))
     return found
 
 
-def _can_expand(problem, dim):
+def _convolution_units(problem: Problem, target: Target, options: PlanOptions, half: bool) -> List[Codelet]:
+    """The convolution units, in every grouping of input and output channels that they take."""
+    found = []
+    units = target.conv_units(options.float_inputs, not half)
+    weights_per_unit = target.conv_unit_weight_bytes // (4 if options.float_inputs else 2)
+    step = 2 if options.float_inputs else 4
+    for inside in (weights_per_unit, weights_per_unit // 2, weights_per_unit // 4):
+        if inside < step:
+            continue
+        if inside > step and inside // 2 >= problem.ci:  # a smaller group already holds all channels
+            continue
+        for used_units in {units, 8} if units > 8 else {units}:
+            for outside in sorted({used_units, 16}):
+                used = weights_per_unit * used_units // units
+                fills = outside == used_units or problem.co > used_units
+                if outside % used_units == 0 and used % inside == 0 and fills:
+                    found.append(Codelet("amp", inside, outside, 1, used_units, half))
+    return found
+
+
+def _dot_products(problem: Problem, options: PlanOptions, half: bool) -> List[Codelet]:
+    """Dot products over input channels, in groups of several sizes."""
+    grain = 1 if options.float_inputs else 2
+    sizes = sorted({min(problem.ci, 1 << bits) for bits in (2, 4, 6, 8, 10)})
+    return [Codelet("hmac", -(-size // grain) * grain, 2 if half else 1, 1, 0, half) for size in sizes]
+
+
+def _slides(problem: Problem) -> bool:
+    """Whether the sliding-window codelet can run the problem: few channels a group, no dilated kernel."""
+    p = problem
+    return (
+        p.groups > 1
+        and p.ci == p.co
+        and p.ci in (1, 2, 4)
+        and p.sx <= 2
+        and p.kdy == p.kdx == 1
+        and not p.expanded
+        and p.pass_ != "weights"
+    )
+
+
+def _can_expand(problem: Problem, dim: str) -> bool:
     """Whether turning a kernel dimension into channels changes anything (poplibs
     ``expandingDimChangesParams``).
     """
@@ -94,7 +106,7 @@ def _can_expand(problem, dim):
     return k <= i and (k > 1 or s > 1 or d > 1)
 
 
-def transformed(problem):
+def transformed(problem: Problem) -> List[Problem]:
     """The forms a pass may take before it is split: expanded, swapped, with groups combined."""
     forms = []
     for y in (False, True):
@@ -122,7 +134,7 @@ def transformed(problem):
     return unique
 
 
-def fewest_cycles(p, c, target):
+def fewest_cycles(p: Problem, c: Codelet, target: Target) -> float:
     """A bound from below on the compute cycles of a form with a codelet: inner loops, perfectly spread."""
     outputs = p.groups * p.batch * p.oy * p.ox / (p.dy * p.dx) / target.tiles
     if c.method == "amp":

@@ -31,7 +31,7 @@ class ConvParams:
     kind: str = "forward"
 
     @property
-    def out_field(self):
+    def out_field(self) -> Tuple[int, ...]:
         """Output (y, x): the usual formula on the dilated, padded input."""
         sizes = []
         for i in range(2):
@@ -41,26 +41,26 @@ class ConvParams:
         return tuple(sizes)
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         """Multiply-accumulates of the forward convolution, zero padding included."""
         oy, ox = self.out_field
         taps = self.kernel[0] * self.kernel[1]
         return self.batch * self.groups * self.in_channels * self.out_channels * oy * ox * taps
 
     @property
-    def input_elements(self):
+    def input_elements(self) -> int:
         return self.batch * self.groups * self.in_channels * self.field[0] * self.field[1]
 
     @property
-    def output_elements(self):
+    def output_elements(self) -> int:
         oy, ox = self.out_field
         return self.batch * self.groups * self.out_channels * oy * ox
 
     @property
-    def weight_elements(self):
+    def weight_elements(self) -> int:
         return self.groups * self.in_channels * self.out_channels * self.kernel[0] * self.kernel[1]
 
-    def check(self):
+    def check(self) -> "ConvParams":
         """Raises ValueError when a size is not positive or the layer has no output."""
         sizes = (self.batch, self.groups, self.in_channels, self.out_channels) + self.field + self.kernel
         if min(sizes + self.stride + self.dilation + self.input_dilation) < 1:
@@ -106,7 +106,7 @@ class Problem:
     combined: int = 1
 
 
-def problem_of(params, pass_):
+def problem_of(params: ConvParams, pass_: str) -> Problem:
     """The :class:`Problem` of one pass of a layer."""
     oy, ox = params.out_field
     if pass_ == "forward":
@@ -185,7 +185,7 @@ def problem_of(params, pass_):
     raise ValueError(f"convolution pass {pass_!r} is none of {', '.join(PASSES)}")
 
 
-def expand(problem, y, x):
+def expand(problem: Problem, y: bool, x: bool) -> Problem:
     """Turns kernel rows and/or columns into input channels; then merges what has become one long field."""
     p = problem
     if y:
@@ -195,7 +195,7 @@ def expand(problem, y, x):
     return p
 
 
-def flatten(problem):
+def flatten(problem: Problem) -> Problem:
     """Merges batch and every field dimension that a one-tap, stride-one kernel leaves alone into the
     innermost.
     """
@@ -213,18 +213,18 @@ def flatten(problem):
     return p
 
 
-def is_matrix_product(problem):
+def is_matrix_product(problem: Problem) -> bool:
     p = problem
     return p.batch == 1 and p.oy == 1 and p.ky == 1 and p.kx == 1 and p.sx == 1 and p.dx == 1
 
 
-def swap(problem):
+def swap(problem: Problem) -> Problem:
     """Exchanges the operands of a matrix product: rows become output channels."""
     p = problem
     return replace(p, ox=p.co, ix=p.co, co=p.ox, swapped=not p.swapped)
 
 
-def combine_groups(problem, factor):
+def combine_groups(problem: Problem, factor: int) -> Problem:
     """Runs ``factor`` convolution groups as one dense convolution whose other blocks are zero."""
     p = problem
     groups = -(-p.groups // factor)

@@ -1,11 +1,14 @@
 """Reading and writing the CSV tables of the command line, one clear message for what is wrong with them."""
 
 import csv
+from typing import Any, Dict, List, Sequence, Tuple
+
+Row = Dict[str, Any]
 
 _BEYOND = "cells beyond the columns"
 
 
-def read_rows(path, needed):
+def read_rows(path: str, needed: Sequence[str]) -> Tuple[List[str], List[Row]]:
     """(columns, rows as dicts of text) of a CSV file; ValueError when it cannot be read or a column is missing.
 
     Spreadsheets put a byte order mark first, and short rows lack their last cells: those are empty. Needed columns
@@ -25,7 +28,7 @@ def read_rows(path, needed):
     return columns, rows
 
 
-def check_cells(row):
+def check_cells(row: Row) -> None:
     """ValueError when a row has more cells than the table has columns: a value with a comma lacks its quotes."""
     if any(cell.strip() for cell in row.get(_BEYOND) or ()):
         raise ValueError(
@@ -33,7 +36,7 @@ def check_cells(row):
         )
 
 
-def keep_given(columns, rows, added):
+def keep_given(columns: Sequence[str], rows: Sequence[Row], added: Sequence[str]) -> List[str]:
     """The columns of ``columns`` that ``added`` would overwrite, as ``published_<name>``, copied in every row.
 
     A table that has been through here already keeps the values it was first given.
@@ -44,7 +47,7 @@ def keep_given(columns, rows, added):
     return [f"published_{name}" for name in given]
 
 
-def _renamed(columns, needed):
+def _renamed(columns: Sequence[str], needed: Sequence[str]) -> List[str]:
     known = {name.lower(): name for name in needed}
     found = []
     for name in columns:
@@ -53,7 +56,7 @@ def _renamed(columns, needed):
     return found
 
 
-def check_writable(path):
+def check_writable(path: str) -> None:
     """ValueError when a file cannot be written there, said before minutes of predictions are lost to it."""
     try:
         open(path, "a", encoding="utf-8").close()
@@ -61,7 +64,7 @@ def check_writable(path):
         raise ValueError(f"{path}: cannot be written: {error}") from None
 
 
-def write_rows(path, columns, rows):
+def write_rows(path: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Writes rows (dicts) as CSV; ValueError when the file cannot be written."""
     try:
         with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
