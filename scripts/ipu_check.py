@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURE = Path(__file__).resolve().parent / "ipu_measure.py"
@@ -148,6 +148,15 @@ def report(parts: List[Part], kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _parts(kind: str, recipes: List[str], folder: str, limit: float) -> Iterator[Part]:
+    yield environment(kind)
+    yield contract_tests(kind, limit)
+    yield quick_start(kind, folder, limit)
+    yield operator(kind, limit)
+    for name in filter(None, recipes):
+        yield recipe(kind, name, folder, limit)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -165,13 +174,13 @@ def main() -> int:
     kind = options.poptorch or ("sdk" if sdk_is_installed() else "emulator")
     stamp = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}"
     path = options.report or Path.cwd() / f"ipu_check_{stamp}.md"
+    parts: List[Part] = []
     with tempfile.TemporaryDirectory(prefix="ipu_check_") as folder:
-        parts = [environment(kind)]
-        parts.append(contract_tests(kind, options.limit))
-        parts.append(quick_start(kind, folder, options.limit))
-        parts.append(operator(kind, options.limit))
-        parts += [recipe(kind, name, folder, options.limit) for name in options.recipes.split(",") if name]
-    path.write_text(report(parts, kind), encoding="utf-8")
+        for part in _parts(kind, options.recipes.split(","), folder, options.limit):
+            parts.append(part)
+            path.write_text(
+                report(parts, kind), encoding="utf-8"
+            )  # a check that is stopped leaves what it knows
     print(f"report: {path}")
     return 0 if all(part.verdict == "passed" for part in parts) else 1
 
