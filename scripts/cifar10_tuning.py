@@ -1,0 +1,146 @@
+"""Tunes every norm with the same budget: so many trials each of learning rate, weight decay and group size.
+
+A trial trains on 90 % of CIFAR-10's *training* images and is judged by the other 10 %, always the same ones; the test
+images are never seen. Trials of all norms come from one shuffled list of rates and decays, so that each norm tries the
+same ones; group norms draw a group size besides. Runs are ordinary ``ipu-train`` runs: what is done is kept, what was
+stopped goes on. The best of each norm, and all trials, are written as a table after each trial.
+
+    python scripts/cifar10_tuning.py --data FOLDER --trials 8 --epochs 8 --image-size 16 --out tuning.md
+
+FOLDER holds train/CLASS/*.jpg. ``--model efficientnet`` tunes the CIFAR EfficientNet. Further settings go to every run.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from cifar10_trainings import MEAN, STD, by_epoch, records
+
+RECIPES = {
+    "resnet20v2": {
+        "batch": "cifar10_resnet20v2_bn", "group": "cifar10_resnet20v2_gn", "layer": "cifar10_resnet20v2_ln",
+        "group+pn": "cifar10_resnet20v2_gn_pn", "layer+pn": "cifar10_resnet20v2_ln_pn",
+    },
+    "efficientnet": {
+        "batch": "cifar10_efficientnet_bn", "group": "cifar10_efficientnet_gn", "layer": "cifar10_efficientnet_ln",
+        "group+pn": "cifar10_efficientnet_gn_pn", "layer+pn": "cifar10_efficientnet_ln_pn",
+    },
+}  # fmt: skip
+RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+DECAYS = (1e-4, 5e-4, 1e-3)
+GROUP_SIZES = (2, 4, 8)
+
+
+def trials(count, norm):
+    """The first ``count`` of (rate, decay, group size); rates and decays are the same for every norm."""
+    grid = list(itertools.product(RATES, DECAYS))
+    random.Random(0).shuffle(grid)
+    sizes = random.Random(1)
+    drawn = [(rate, decay, sizes.choice(GROUP_SIZES)) for rate, decay in grid]
+    return [(rate, decay, size if norm.startswith("group") else None) for rate, decay, size in drawn][:count]
+
+
+def settings_of(options, rate, decay, size):
+    return [
+        "data.name=imagefolder", f"data.path={Path(options.data) / 'train'}", "data.validation_fraction=0.1",
+        f"data.image_size={options.image_size}", "data.augment=flip_crop", f"data.mean={MEAN}", f"data.std={STD}",
+        f"optimizer.learning_rate={rate}", "optimizer.learning_rate_batch_size=128",
+        f"optimizer.weight_decay={decay}", "optimizer.nesterov=true", "schedule.warmup_epochs=1",
+        *([] if size is None else [f"model.norm_group_size={size}"]),
+        f"training.epochs={options.epochs}", "training.micro_batch_size=64", "training.gradient_accumulation=2",
+        "training.replicas=1", f"training.seed={options.seed}", f"validation.every_epochs={options.epochs}",
+        "validation.micro_batch_size=250", "logging.every_steps=39", "logging.plots=false",
+        "device.allow_out_of_memory=true", *options.settings,
+    ]  # fmt: skip
+
+
+def run_trial(options, norm, rate, decay, size):
+    """The held-out accuracy of one trial; trains what is not there yet."""
+    groups = "" if size is None else f"_g{size}"
+    name = f"{options.model}_{norm}_lr{rate:g}_wd{decay:g}{groups}_e{options.epochs}_s{options.seed}"
+    folder = Path(options.runs) / name
+    done = [r for r in records(folder) if r["split"] == "validation" and r["epoch"] == options.epochs]
+    if not done:
+        call = [sys.executable, "-m", "ipu_train", "--config", RECIPES[options.model][norm]]
+        call += [*settings_of(options, rate, decay, size), f"run_dir={folder}"]
+        resumable = any((folder / "checkpoints").glob("step_*"))
+        subprocess.run(call + (["--resume"] if resumable else []), check=True)
+    last = by_epoch(records(folder))[-1]
+    return {
+        "norm": norm, "learning_rate": rate, "weight_decay": decay, "group_size": size,
+        "accuracy": last["validation_accuracy"], "train_loss": last.get("train_loss"),
+    }  # fmt: skip
+
+
+def table(found):
+    lines = [
+        "| norm | rate at 128 | decay | group size | held-out accuracy, % | training loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for trial in found:
+        loss = "" if trial["train_loss"] is None else f"{trial['train_loss']:.3f}"
+        cells = [
+            trial["norm"],
+            f"{trial['learning_rate']:g}",
+            f"{trial['weight_decay']:g}",
+            trial["group_size"] or "",
+        ]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{100 * trial['accuracy']:.2f}", loss])) + " |")
+    return "\n".join(lines)
+
+
+def document(options, found):
+    norms = dict.fromkeys(trial["norm"] for trial in found)
+    best = [max((t for t in found if t["norm"] == norm), key=lambda t: t["accuracy"]) for norm in norms]
+    side = f"{options.image_size} x {options.image_size}"
+    return (
+        f"# Tuning of {options.model}: {options.trials} trials for each norm\n\n{options.epochs} epochs on 90 % of the "
+        f"training images at {side} pixels, judged by the other 10 %; seed {options.seed}, global batch 128.\n\n"
+        f"    python scripts/cifar10_tuning.py {' '.join(sys.argv[1:])}\n\n"
+        f"## Best of each\n\n{table(best)}\n\n## All trials\n\n{table(found)}\n"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--model", choices=list(RECIPES), default="resnet20v2")
+    parser.add_argument("--norms", default="batch,group+pn,layer+pn,group,layer")
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", default="runs/cifar10_tuning")
+    parser.add_argument(
+        "--out", help="write the tables to this Markdown file, and the trials beside it as JSON"
+    )
+    parser.add_argument("settings", nargs="*", metavar="section.key=value")
+    options = parser.parse_intermixed_args()
+    norms = options.norms.split(",")
+    unknown = [norm for norm in norms if norm not in RECIPES[options.model]]
+    if unknown:
+        parser.error(
+            f"no recipe for {', '.join(unknown)}; there is one for {', '.join(RECIPES[options.model])}"
+        )
+    found = []
+    for number in range(options.trials):  # every norm has its n-th trial before any has the next
+        for norm in norms:
+            chosen = trials(options.trials, norm)
+            if number < len(chosen):
+                found.append(run_trial(options, norm, *chosen[number]))
+            if options.out:
+                Path(options.out).write_text(document(options, found), encoding="utf-8")
+                Path(options.out).with_suffix(".json").write_text(
+                    json.dumps(found, indent=1) + "\n", encoding="utf-8"
+                )
+    print(document(options, found))
+
+
+if __name__ == "__main__":
+    main()
