@@ -152,8 +152,8 @@ def fuzzed(rng: random.Random, sources: List[str]) -> bytes:
 def _numbers(rng: random.Random) -> List[Any]:
     return [
         -1,
-        10**9,
-        10**12,
+        10**13,
+        10**20,
         10**30,
         "1e300",
         "-1e300",

@@ -137,6 +137,6 @@ MOST_UPDATES = 10**9
 MOST_IMAGES_AT_ONCE = 2**16  # of a micro-batch
 MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
 LARGEST_SIDE = 4096  # pixels
-LARGEST_SCALING = 2.0**64  # of a loss; float32 ends at 2^128
+LARGEST_SCALING = 2.0**40  # of a loss; float32 ends at 2^128
 
 Epochs = Annotated[float, Field(ge=0, le=MOST_EPOCHS)]

@@ -30,7 +30,7 @@ MaxGradNorm = Annotated[
     Optional[float],
     Field(
         gt=0,
-        le=1e30,
+        le=1e12,
         description="Global L2 norm to which sgd, adam and adamw clip gradients. null: no clipping.",
     ),
 ]
@@ -101,7 +101,7 @@ class OptimizerConfig(Section):
         if not 1 / LARGEST_SCALING <= last <= LARGEST_SCALING:
             yield (
                 "loss_scaling_factor",
-                f"{len(epochs)} times brings loss_scaling to {last:.3g}; stay within 2^-64 and 2^64",
+                f"{len(epochs)} times brings loss_scaling to {last:.3g}; stay within 2^-40 and 2^40",
             )
 
 
@@ -179,7 +179,7 @@ class Lamb(_WithMoments):
     weight_decay: WeightDecay = 1e-2
     bias_correction: Flag = Field(True, description="Bias-corrected moments in lamb.")
     max_weight_norm: float = Field(
-        65500.0, gt=0, le=1e30, description="Upper limit of the weight norm in lamb's trust ratio."
+        65500.0, gt=0, le=1e12, description="Upper limit of the weight norm in lamb's trust ratio."
     )
 
 
