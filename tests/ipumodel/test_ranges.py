@@ -1,11 +1,9 @@
 """Predictions carry the error of the model, from the validation, and near misses are no refusals."""
 
 import csv
-import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ipu_train.ipumodel import ranges
@@ -30,23 +28,13 @@ def validated():
     [
         (ranges.LAYER_CYCLES, "layers, cycles"),
         (ranges.LAYER_BYTES, "layers, total_bytes"),
+        (ranges.THROUGHPUT, "networks, images per second, constants as fitted"),
     ],
 )
 def test_the_stated_ranges_are_those_of_the_validation(validated, stated, what):
     row = validated[what]
     assert stated.median == pytest.approx(float(row["median"]), abs=0.005)
     assert stated.ninety_per_cent_within == pytest.approx(float(row["ninety_per_cent_within"]), abs=0.005)
-
-
-def test_the_stated_range_of_throughput_is_that_of_the_recorded_runs():
-    text = (RECORDED.parent / "throughput.txt").read_text()
-    ratios = re.findall(r" (\d\.\d\d)  \S.* cycles per image", text) + re.findall(
-        r"ratio (\d\.\d\d)$", text, re.MULTILINE
-    )
-    errors = np.abs(np.array([float(ratio) for ratio in ratios]) - 1)
-    assert len(errors) == 20
-    assert ranges.THROUGHPUT.median == pytest.approx(np.median(errors), abs=0.005)
-    assert ranges.THROUGHPUT.ninety_per_cent_within == pytest.approx(np.percentile(errors, 90), abs=0.005)
 
 
 @pytest.mark.parametrize(
