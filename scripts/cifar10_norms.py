@@ -31,6 +31,7 @@ from pathlib import Path
 import torch
 
 RECIPES = {"resnet20": "cifar10_resnet20_gn_pn", "efficientnet_cifar_g16": "cifar10_efficientnet_gn_pn"}
+DIVERGED = 4  # exit status of a run whose loss is no longer finite; its cell stays empty
 NORMS = "batch,layer,group,instance,group+pn,layer+pn"
 
 
@@ -172,12 +173,14 @@ def train(options, cell, deadline):
         shutil.rmtree(folder)
     call += ["--resume"] if resumable else []
     if options.jobs == 1:
-        subprocess.run(call, check=True)
+        done = subprocess.run(call)
     else:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{folder}.log", "a", encoding="utf-8") as log:
-            subprocess.run(call, check=True, stdout=log, stderr=log)
+            done = subprocess.run(call, stdout=log, stderr=log)
         print(f"{folder.name}: {100 * (final_accuracy(folder, options.epochs) or 0):.2f} %", flush=True)
+    if done.returncode not in (0, DIVERGED):
+        raise subprocess.CalledProcessError(done.returncode, call)
     return True
 
 

@@ -95,7 +95,7 @@ def main():
             runs, kills, bad = runs + 1, kills + killed, bad + bool(problems)
             for problem in problems[:8]:
                 print(f"run {runs - 1}: {problem}", flush=True)
-            if runs % 10 == 0:
+            if runs % 5 == 0:
                 print(
                     f"{kills} kills, {runs} runs, {bad} bad, {time.monotonic() - started:.0f} s", flush=True
                 )
