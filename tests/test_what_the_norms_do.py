@@ -1,0 +1,33 @@
+"""The README says of the norms what the recorded trainings say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "what_the_norms_do.py"
+
+
+def check():
+    return subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True)
+
+
+def test_the_readmes_table_and_sentences_are_those_of_the_recorded_trainings():
+    result = check()
+    assert result.returncode == 0, result.stderr
+
+
+def test_accuracies_are_means_and_sample_deviations_in_percent(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import what_the_norms_do as script
+
+    def run(norm, size, *accuracies):
+        return {(norm, size): [{"accuracy": a, "by_epoch": [{"train_loss": 1.0}]} for a in accuracies]}
+
+    cells = {
+        **run("batch", 64, 0.8, 0.82), **run("batch", 2, 0.7), **run("group", 64, 0.6), **run("group+pn", 64, 0.75),
+    }  # fmt: skip
+    assert script.accuracy(cells["batch", 64]) == "81.0 ± 1.4 (2)"
+    said = script.sentences(cells)
+    assert "Batch Norm loses 11.0 points when the micro-batch shrinks from 64 to 2" in said
+    assert "Proxy Norm adds 15.0 points to Group Norm, 71 % of its distance to Batch Norm at 64" in said
+    assert "6.0 points behind Batch Norm at 64 and 5.0 ahead of it at 2" in said
