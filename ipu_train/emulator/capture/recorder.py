@@ -38,6 +38,7 @@ _GETTERS = {
     torch.Tensor.device.__get__: "device",
     torch.Tensor.is_cuda.__get__: "is_cuda",
 }
+SQUEEZES_ITS_MEAN = frozenset(["var_mean", "std_mean"])
 _SIDE_EFFECTS = frozenset(["__setitem__"])
 
 
@@ -238,7 +239,7 @@ class Recorder(
             if cast_half is not None and self._changes_dtype_in_name_only(tensor, refs, half):
                 replaced[id(tensor)] = self._append_copy(node, path, tensor, half)
                 continue
-            if shadow is not None and shadow.shape != tensor.shape and shadow.numel() == tensor.numel():
+            if shadow is not None and shadow.shape != tensor.shape and name in SQUEEZES_ITS_MEAN:
                 replaced[id(tensor)] = self._append_reshape(node, path, tensor, shadow, half)
                 continue
             visible = self._visible.get(id(tensor), tensor)

@@ -107,7 +107,15 @@ class ShadowCalls:
         """For each tensor in what a call returned, in order, the shadow that the call on shadows returned."""
         found = tensor_paths(result)
         same = [shadow for _, shadow in tensor_paths(shadows)] if shadows is not None else []
-        return same if len(same) == len(found) else [None] * len(found)
+        if len(same) != len(found):
+            return [None] * len(found)
+        # what torch squeezes in place inside a function keeps its old shape as a shadow
+        return [
+            Shadow(tensor.shape, shadow.dtype, shadow.constant)
+            if shadow.dim() == tensor.dim() + 1 and shadow.numel() == tensor.numel()
+            else shadow
+            for (_, tensor), shadow in zip(found, same)
+        ]
 
     def check_returned(self, result: Any) -> None:
         """Refuse what forward returns though the device does not have it."""

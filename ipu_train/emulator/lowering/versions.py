@@ -58,7 +58,9 @@ def _first_operand_decides(function: Callable[..., torch.Tensor]) -> Callable[..
     """A product as torch 2.0.1 has it: of mixed operands, with the dtype of the first."""
 
     def product(x: torch.Tensor, y: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return function(x, y if y.dtype == x.dtype else Shadow(y.shape, x.dtype), *args, **kwargs)
+        if x.dtype != y.dtype and x.dim() and y.dim():
+            y = Shadow(y.shape, x.dtype)
+        return function(x, y, *args, **kwargs)
 
     return product
 
