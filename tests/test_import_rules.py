@@ -50,7 +50,7 @@ EMULATOR = {
     "poptorch_core": "_state",
     "_impl": "_state poptorch_core",
     "_args_parser": "_impl _logging",
-    "_utils": "_args_parser",
+    "_utils": "_args_parser poptorch_core",
     "settings": "_logging enums poptorch_core",
     "lowering": "",
     "capture": "_impl _logging _state enums lowering poptorch_core settings",

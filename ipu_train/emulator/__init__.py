@@ -25,14 +25,15 @@ from . import (  # noqa: F401
 from ._args_parser import ICustomArgParser, registerCustomArgParser  # noqa: F401
 from ._dataloader import DataLoader  # noqa: F401
 from ._impl import createPoptorchError, isRunningOnIpu  # noqa: F401
+from ._install import install, uninstall  # noqa: F401
 from ._logging import logger, setLogLevel  # noqa: F401
-from ._poplar_executor import PoplarExecutor
+from ._poplar_executor import PoplarExecutor, _OverwriteContextManager  # noqa: F401
 from ._poplar_executor import load as _load
 from ._printing import module_repr, print  # noqa: F401
+from ._utils import accessAttributes, getIpuTensorId  # noqa: F401
 from .device.hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
 from .enums import *  # noqa: F403
 from .loading.accessor import AsynchronousDataAccessor  # noqa: F401
-from .operators.blocks import Attribute, BeginBlock, Block, BlockFunction, NameScope, removeBlocks  # noqa: F401
 from .operators.custom_ops import registerCustomOp  # noqa: F401
 from .operators.torch_library import register as _register
 from .ops import *  # noqa: F403

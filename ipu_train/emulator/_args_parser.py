@@ -29,20 +29,20 @@ class ICustomArgParser:
 _parsers: Dict[type, ICustomArgParser] = {}
 
 
-def registerCustomArgParser(target_type: type, arg_parser: Any) -> None:
-    """Use ``arg_parser`` for instances of ``target_type``; ``None`` removes it.
+def registerCustomArgParser(arg_data_type: type, arg_parser: Any) -> None:
+    """Use ``arg_parser`` for instances of ``arg_data_type``; ``None`` removes it.
 
     Raises:
         poptorch.Error: ``arg_parser`` is no :class:`ICustomArgParser`.
     """
     if arg_parser is None:
-        _parsers.pop(target_type, None)
+        _parsers.pop(arg_data_type, None)
         return
     if not isinstance(arg_parser, ICustomArgParser):
         raise createPoptorchError(
             "The parser of a custom type must be an instance of poptorch.ICustomArgParser"
         )
-    _parsers[target_type] = arg_parser
+    _parsers[arg_data_type] = arg_parser
 
 
 def custom_parser(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import functools
 import weakref
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 
@@ -51,6 +51,29 @@ def isWrapped(obj: Any) -> bool:
 def _restoreWrapperIfNecessary(obj: Any) -> Any:
     """What was pickled comes back unwrapped and stays so; the object itself is returned."""
     return obj
+
+
+# id of an object that is unwrapped for a while -> the object itself (weakly), its wrapper class and its owner
+_set_aside: Dict[int, Tuple[Any, type, Owner]] = {}
+
+
+def unwrapModelIfNecessary(model: torch.nn.Module) -> None:
+    """Take a model, its parameters and its buffers out of their wrapper classes; see :func:`rewrapModelIfNecessary`."""
+    for obj in [*model.parameters(), *model.buffers(), model]:
+        owner = owners.pop(id(obj), None)
+        if owner is not None:
+            wrapper = type(obj)
+            obj.__class__ = wrapper._poptorch_base
+            _set_aside[id(obj)] = weakref.ref(obj), wrapper, owner
+
+
+def rewrapModelIfNecessary(model: torch.nn.Module) -> None:
+    """Give back the wrapper classes that :func:`unwrapModelIfNecessary` took off."""
+    for obj in [*model.parameters(), *model.buffers(), model]:
+        known, wrapper, owner = _set_aside.pop(id(obj), (lambda: None, type(None), None))
+        if owner is not None and known() is obj and owner.reference() is not None and not isWrapped(obj):
+            obj.__class__ = wrapper
+            owners[id(obj)] = owner
 
 
 def outside_inference_mode(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from .device.executable import Executable
 from .device.measurements import Measurements
 from .device.optimizer import ModelOptimizer
 from .device.replica_groups import ParameterProxy
+from .device.substitutions import _OverwriteContextManager  # noqa: F401
 from .device.weights import NOT_COMPILED, DeviceWeights
 from .enums import ConnectionType, OutputMode
 from .inspection.compile_log import log_acquired, log_compiled

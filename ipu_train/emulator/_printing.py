@@ -8,12 +8,12 @@ import torch
 __all__ = ["module_repr", "print"]
 
 
-def module_repr(module: torch.nn.Module) -> str:
+def module_repr(m: torch.nn.Module) -> str:
     """``repr`` of a module, the line of each module preceded by the forward pre-hooks it has.
 
     A module that begins a block reads like ``(conv): BeginBlock(user_id=None, ipu_id=1) Conv2d(...)``.
     """
-    annotated = [child for child in module.modules() if child._forward_pre_hooks]
+    annotated = [child for child in m.modules() if child._forward_pre_hooks]
 
     def named(child: torch.nn.Module) -> Callable[[], str]:
         name = child._get_name()
@@ -23,14 +23,14 @@ def module_repr(module: torch.nn.Module) -> str:
     for child in annotated:
         child.__dict__["_get_name"] = named(child)
     try:
-        return repr(module)
+        return repr(m)
     finally:
         for child in annotated:
             del child.__dict__["_get_name"]
 
 
-def print(*args: Any, **kwargs: Any) -> None:
-    """``print``, with :func:`module_repr` printed first when the first argument is a module."""
-    if args and isinstance(args[0], torch.nn.Module):
-        builtins.print(module_repr(args[0]))
-    builtins.print(*args, **kwargs)
+def print(m: Any) -> None:
+    """Print ``m``; a module twice, first as :func:`module_repr` has it."""
+    if isinstance(m, torch.nn.Module):
+        builtins.print(module_repr(m))
+    builtins.print(m)

@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from ._impl import createPoptorchError
 from .capture.control_flow import cond, for_loop
 from .capture.multi_conv import MultiConv
+from .operators.blocks import Attribute, BeginBlock, Block, BlockFunction, NameScope, removeBlocks
 from .operators.ctc_decoder import ctc_beam_search_decoder
 from .operators.custom_ops import CPU, custom_op
 from .operators.point_ops import fps, nearest
@@ -26,7 +27,12 @@ from .operators.tensor_ops import (
 
 __all__ = [
     "CPU",
+    "Attribute",
+    "BeginBlock",
+    "Block",
+    "BlockFunction",
     "MultiConv",
+    "NameScope",
     "cond",
     "ctc_beam_search_decoder",
     "custom_op",
@@ -39,6 +45,7 @@ __all__ = [
     "nearest",
     "nop",
     "recomputationCheckpoint",
+    "removeBlocks",
     "serializedMatMul",
     "set_available_memory",
     "set_overlap_for_input",

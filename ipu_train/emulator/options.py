@@ -231,9 +231,9 @@ class Options(ReportingOptions):
         self.createOrSet(random_seed=random_seed)
         return self
 
-    def enableSyntheticData(self, enable_synthetic_data: Any) -> "Options":
+    def enableSyntheticData(self, enabled: Any) -> "Options":
         """Replace host I/O by data generated on the device: shapes stay, values mean nothing."""
-        self._popart.set("syntheticDataMode", 2 if enable_synthetic_data else 0)
+        self._popart.set("syntheticDataMode", 2 if enabled else 0)
         return self
 
     def updatableNamedBuffers(self, buffers: List[str]) -> "Options":
@@ -331,7 +331,7 @@ class Options(ReportingOptions):
         for name, group in self._groups().items():
             if name not in ("_Popart", "_Emulator"):
                 settings.update(group.toDict())
-        settings.update(self._execution_strategy.toDict())
+        settings.update(self._execution_strategy.backendOptions())
         return settings
 
     def _described(self) -> Dict[str, Any]:

@@ -11,6 +11,7 @@ __all__ = [
     "RecoverableError",
     "TestErrorType",
     "UnrecoverableError",
+    "getIpuTensorId",
     "hasMLIRSupportOnPlatform",
     "ipuHardwareIsAvailable",
     "ipuHardwareVersion",
@@ -163,3 +164,16 @@ def modelVersion() -> int:
 def isCompilingWithDispatcher() -> bool:
     """Whether a model's forward is being captured right now."""
     return _state.capture is not None
+
+
+def getIpuTensorId(tensor: Any) -> int:
+    """The number of a tensor in the graph that is being captured.
+
+    Raises:
+        Error: no model is being captured.
+    """
+    if _state.capture is None:
+        raise createError(
+            "getIpuTensorId() takes tensors of the IPU, which exist only inside a model's forward"
+        )
+    return _state.capture.slot_of(tensor)

@@ -1,6 +1,7 @@
 """``import poptorch`` gives the emulator: names of PopTorch 3.4's package layout, and programs run unmodified."""
 
 import importlib
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -97,6 +98,14 @@ class TestInstall:
         assert int(popart.SyntheticDataMode.RandomNormal) == 2
         assert hvd.size() == 1
         assert Error is emulator.Error
+
+    @pytest.mark.parametrize("name", ["poptorch", "popart", "popdist"])
+    def test_libraries_may_ask_for_the_version(self, name):
+        emulator.install()
+        assert importlib.metadata.version(name) == emulator.__version__
+        question = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
+        other = subprocess.check_output([sys.executable, "-c", question], universal_newlines=True)
+        assert other.strip() == emulator.__version__, "in processes started later"
 
     def test_uninstalling(self):
         before = list(sys.path)

@@ -18,6 +18,7 @@ from .compiler import compile_model
 from .measurements import Measurements
 from .random import DeviceRandom, host_random_untouched
 from .runner import Runner
+from .substitutions import _OverwriteContextManager
 
 
 class CompiledModel:
@@ -56,7 +57,10 @@ class CompiledModel:
             noise,
             options.Distributed.processId * options.replication_factor,
         )
-        with host_random_untouched(), training_modes(model, modes):
+        strategy = options._execution_strategy
+        with host_random_untouched(), training_modes(model, modes), _OverwriteContextManager(), traced(
+            strategy
+        ):
             self.modes = {name: module.training for name, module in model.named_modules()}
             self.random.start_micro_batch(0)
             self.executable, anchors = compile_model(
@@ -108,6 +112,16 @@ class CompiledModel:
         if optimizer is not None:
             operators += update_operators(optimizer)
         return as_json(operators)
+
+
+@contextlib.contextmanager
+def traced(strategy: Any) -> Iterator[None]:
+    """Tell an execution strategy, which may be the user's own, when a forward is captured."""
+    strategy.onStartTracing()
+    try:
+        yield
+    finally:
+        strategy.onEndTracing()
 
 
 @contextlib.contextmanager

@@ -198,14 +198,36 @@ class CPU:
     def __init__(self, layer_to_call: Callable[..., Any], ID: str) -> None:
         self._layer_to_call = layer_to_call
         self._ID = ID
+        self.in_shapes: List[torch.Size] = []
+        self.out_shapes: List[torch.Size] = []
+        self.inputs: Tensors = []
+        self.outputs: Tensors = []
         if isinstance(layer_to_call, torch.nn.Module):
             layer_to_call.requires_grad_(False)
 
     def __call__(self, *args: Any) -> Any:
         tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
         if has_torch_function(tensors):
-            return handle_torch_function(call_on_host, tensors, self._layer_to_call, self._ID, args)
-        return self._layer_to_call(*args)
+            result = handle_torch_function(call_on_host, tensors, self._layer_to_call, self._ID, args)
+        else:
+            result = self._layer_to_call(*args)
+        self.in_shapes = [tensor.shape for tensor in tensors]
+        self.out_shapes = [tensor.shape for tensor in _results(result)]
+        return result
+
+    def registerPersistentData(self) -> None:
+        """Make ``inputs`` and ``outputs``, host tensors of the last call's shapes; :meth:`execute` works on them."""
+        self.inputs = [torch.zeros(shape) for shape in self.in_shapes]
+        self.outputs = [torch.zeros(shape) for shape in self.out_shapes]
+
+    def execute(self) -> None:
+        """Call the function with ``inputs`` and write what it returns into ``outputs``."""
+        for output, result in zip(self.outputs, _results(self._layer_to_call(*self.inputs))):
+            output.copy_(result)
+
+
+def _results(result: Any) -> Tensors:
+    return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
 def call_on_host(layer: Callable[..., Any], ID: str, args: Tuple[Any, ...]) -> Any:

@@ -117,6 +117,13 @@ class OptionsDict:
         """All keys and values."""
         return dict(self._values)
 
+    def update(self, other: Dict[str, Any]) -> Dict[str, Any]:
+        """Add these keys and values to ``other``, which must not have any of the keys, and return it."""
+        common = sorted(set(self._values).intersection(other))
+        assert not common, f"Can't merge dictionaries: both have {', '.join(common)}"
+        other.update(self._values)
+        return other
+
     def _described(self) -> Dict[str, Any]:
         """What ``repr`` shows, by name."""
         return dict(self._values)

@@ -64,9 +64,9 @@ class Phase:
         """The stages."""
         return self._stages
 
-    def stage(self, index: int) -> Stage:
-        """Stage number ``index``."""
-        return self._stages[index]
+    def stage(self, idx: int) -> Stage:
+        """Stage number ``idx``."""
+        return self._stages[idx]
 
     def ipus(self, *ipus: int) -> "Phase":
         """Put the stages on these IPUs, one for each."""
@@ -104,7 +104,13 @@ class _IExecutionStrategy:
         )
         return self._block_map[block_id]
 
-    def toDict(self) -> Dict[str, Any]:
+    def onStartTracing(self) -> None:
+        """Called before a model's forward is captured."""
+
+    def onEndTracing(self) -> None:
+        """Called after a model's forward has been captured."""
+
+    def backendOptions(self) -> Dict[str, Any]:
         """Settings of the strategy, for ``Options.toDict``."""
         return {"execution_mode": self.execution_mode}
 
@@ -166,16 +172,16 @@ class _IPhasedExecution(_IExecutionStrategy):
             for stage_id, stage in enumerate(phase.stages):
                 self._addStage(stage, stage_id, phase_id)
 
-    def phase(self, index: int) -> Phase:
-        """Phase number ``index``."""
-        return self._phases[index]
+    def phase(self, phase: int) -> Phase:
+        """Phase number ``phase``."""
+        return self._phases[phase]
 
     def useSeparateBackwardPhase(self, use: bool = True) -> "_IPhasedExecution":
         """Start the backward pass in a phase of its own."""
         self._separate_backward_phase = use
         return self
 
-    def toDict(self) -> Dict[str, Any]:
+    def backendOptions(self) -> Dict[str, Any]:
         return {
             "execution_mode": self.execution_mode,
             "separate_backward_phase": self._separate_backward_phase,
@@ -200,8 +206,8 @@ class SerialPhasedExecution(_IPhasedExecution):
         self._tensors_liveness = liveness
         return self
 
-    def toDict(self) -> Dict[str, Any]:
-        return dict(super().toDict(), tensors_liveness=self._tensors_liveness.value)
+    def backendOptions(self) -> Dict[str, Any]:
+        return dict(super().backendOptions(), tensors_liveness=self._tensors_liveness.value)
 
     def _described(self) -> List[str]:
         return super()._described() + [str(self._tensors_liveness)]
@@ -221,8 +227,8 @@ class ParallelPhasedExecution(_IPhasedExecution):
         self._tensors_liveness = enums.Liveness.OffChipAfterFwd if off_chip else enums.Liveness.AlwaysLive
         return self
 
-    def toDict(self) -> Dict[str, Any]:
-        return dict(super().toDict(), tensors_liveness=self._tensors_liveness.value)
+    def backendOptions(self) -> Dict[str, Any]:
+        return dict(super().backendOptions(), tensors_liveness=self._tensors_liveness.value)
 
     def _described(self) -> List[str]:
         return super()._described() + [str(self._tensors_liveness)]

@@ -112,25 +112,25 @@ class Optimizer:
         state.update(self._state_dict)
         return state
 
-    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Load what :meth:`state_dict` gave. The device gets it at the next run, attach or compile.
 
         Raises:
             RuntimeError: an empty state, or one that was not made by an IPU optimizer.
         """
-        if not state_dict:
+        if not state:
             raise RuntimeError(
                 "Cannot load an empty optimizer state. Save it with optimizer.state_dict() after the model "
                 "was compiled"
             )
-        if "ipu_state" not in state_dict or "ipu_param" not in state_dict:
+        if "ipu_state" not in state or "ipu_param" not in state:
             raise RuntimeError(
                 "Only IPU optimizer states can be loaded onto the IPU. This one has no ipu_state and ipu_param: it "
                 "was probably saved from a torch.optim optimizer"
             )
-        if "param_groups" in state_dict:
-            super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
-        self._state_dict = {"ipu_state": state_dict["ipu_state"], "ipu_param": state_dict["ipu_param"]}
+        if "param_groups" in state:
+            super().load_state_dict({key: state[key] for key in ("state", "param_groups")})
+        self._state_dict = {"ipu_state": state["ipu_state"], "ipu_param": state["ipu_param"]}
         self.host_state_is_dirty = False
         self.ipu_state_is_dirty = self.has_state()
 

@@ -77,7 +77,7 @@ class TestPipelined:
 
     def test_is_sharded_only_when_it_says_so(self, strategy):
         assert isinstance(strategy(), PipelinedExecution)
-        assert strategy().toDict()["execution_mode"] == (1 if strategy is ShardedExecution else 0)
+        assert strategy().backendOptions()["execution_mode"] == (1 if strategy is ShardedExecution else 0)
 
 
 def test_options_pipeline_by_default_with_one_stage_per_ipu():
@@ -110,19 +110,19 @@ class TestPhased:
 
     def test_the_backward_pass_may_have_a_phase_of_its_own(self, strategy):
         execution = strategy("a")
-        assert not execution.toDict()["separate_backward_phase"]
+        assert not execution.backendOptions()["separate_backward_phase"]
         assert execution.useSeparateBackwardPhase() is execution
-        assert execution.toDict()["separate_backward_phase"]
+        assert execution.backendOptions()["separate_backward_phase"]
 
 
 def test_liveness_of_phased_executions():
     serial = SerialPhasedExecution("a")
     assert serial.setTensorsLiveness(poptorch.Liveness.OffChipAfterEachPhase) is serial
-    assert serial.toDict()["tensors_liveness"] == poptorch.Liveness.OffChipAfterEachPhase
+    assert serial.backendOptions()["tensors_liveness"] == poptorch.Liveness.OffChipAfterEachPhase
     with pytest.raises(AssertionError):
         serial.setTensorsLiveness(3)
     parallel = ParallelPhasedExecution("a")
     assert (
-        parallel.sendTensorsOffChipAfterFwd(False).toDict()["tensors_liveness"]
+        parallel.sendTensorsOffChipAfterFwd(False).backendOptions()["tensors_liveness"]
         == poptorch.Liveness.AlwaysLive
     )
