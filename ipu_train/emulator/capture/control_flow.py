@@ -4,7 +4,7 @@ Source: PopTorch 3.4 user guide, "Looping and conditional execution". Tensors ar
 does to its arguments in place stays inside it.
 """
 
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
@@ -229,8 +229,47 @@ class ControlFlow:
         nodes = self.graph.nodes[start:]
         del self.graph.nodes[start:]
         self._rounded_weights = rounded_before
+        self._refuse_outer_writes(nodes, slots, function)
         outputs = self._slots(results)
         return Body(nodes, slots, outputs), [self._values[slot] for slot in outputs]
+
+    def _refuse_outer_writes(self, nodes: List[Node], inputs: List[int], function: str) -> None:
+        """A body becomes a graph of its own, into which tensors go by value: it cannot change one outside of it.
+
+        Raises:
+            poptorch.Error: a node writes a tensor that neither is an argument of the body nor was made inside it, or
+                a view of one; the message names the line.
+        """
+        own = {_memory(self._values[slot]) for slot in inputs}
+        for node in nodes:
+            target = _written(node)
+            if target is not None and _memory(self._values[target]) not in own:
+                raise createPoptorchError(
+                    f"The body of poptorch.{function} changes a tensor from outside of it in place: {node.name} at "
+                    f"{node.location}. Tensors go into a body by value: pass it in and return what it becomes."
+                )
+            outside = {_memory(self._values[slot]) for slot in node.inputs()} - own
+            own.update({_memory(self._values[slot]) for slot in node.outputs()} - outside)
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    """Where a tensor's values lie; views share it."""
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage().data_ptr()
+
+
+def _written(node: Node) -> Optional[int]:
+    """The slot that a node writes in place; None for one that makes something new."""
+    name, out = node.name, node.kwargs.get("out")
+    if isinstance(out, Ref):
+        return out.slot
+    in_place = name.endswith("__set__") or name == "__setitem__" or node.kwargs.get("inplace") is True
+    if name.startswith("__"):
+        in_place = in_place or (name.startswith("__i") and name != "__invert__")
+    else:
+        in_place = in_place or name.endswith("_")
+    first = node.args[0] if node.args else None
+    return first.slot if in_place and isinstance(first, Ref) else None
 
 
 def _refs(slots: Sequence[int]) -> List[Ref]:

@@ -140,3 +140,62 @@ def test_branch_inputs_must_be_lists(position):
     inputs[position] = (torch.ones(1),)
     with pytest.raises(ValueError, match="list of tensors"):
         poptorch.cond(torch.tensor(True), lambda t: t, inputs[0], lambda t: t, inputs[1])
+
+
+def _adds(outer, x):
+    outer.add_(x)
+
+
+def _adds_by_operator(outer, x):
+    outer += x
+
+
+def _adds_to_a_view(outer, x):
+    outer[0:1].add_(x[0:1])
+
+
+def _assigns_an_element(outer, x):
+    outer[0] = x[0]
+
+
+@pytest.mark.parametrize("write", [_adds, _adds_by_operator, _adds_to_a_view, _assigns_an_element])
+@pytest.mark.parametrize("branching", [False, True])
+def test_a_body_cannot_change_a_tensor_outside_of_it(write, branching):
+    def forward(x):
+        outer = x * 1
+
+        def body(y):
+            write(outer, y)
+            return y + 1
+
+        if branching:
+            z = poptorch.cond(x.sum() > 0, body, [x], lambda y: y - 1, [x])[0]
+        else:
+            z = poptorch.for_loop(2, body, [x])[0]
+        return outer + z
+
+    with pytest.raises(
+        poptorch.Error, match=r"outside of it in place.* at .*test_control_flow\.py:\d+"
+    ) as refused:
+        poptorch.inferenceModel(FromFunction(forward))(torch.ones(2))
+    line = int(str(refused.value).split("test_control_flow.py:")[1].split(".")[0].split(",")[0])
+    first = write.__code__.co_firstlineno
+    assert line == first + 1
+
+
+def test_a_body_may_change_what_it_made_and_what_it_was_given():
+    def forward(x):
+        outer = x * 1
+
+        def body(y):
+            made = outer * 2
+            made[0] = 7
+            made[1:].add_(y[1:])
+            y += made
+            return y
+
+        return poptorch.for_loop(2, body, [x])[0], outer
+
+    result, outer = poptorch.inferenceModel(FromFunction(forward))(torch.tensor([1.0, 2.0]))
+    # 1 + 7 + 7; 2 + (4 + 2) = 8, 8 + (4 + 8) = 20
+    assert result.tolist() == [15.0, 20.0] and outer.tolist() == [1.0, 2.0]
