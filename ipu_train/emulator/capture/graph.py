@@ -66,6 +66,14 @@ class Node:
         return f"{results or '_'} = {self.name}{self.args!r}"
 
 
+class Packed:
+    """A container that is taken apart while it is inside a graph: its items, and what makes a container of new ones."""
+
+    def __init__(self, items: List[Any], rebuild: Callable[[List[Any]], Any]) -> None:
+        self.items = items
+        self.rebuild = rebuild
+
+
 def map_structure(value: Any, visit: Callable[[Any], Any], leaf: Tuple[type, ...]) -> Any:
     """A copy of nested tuples, lists, dicts and slices with ``visit`` applied to every instance of ``leaf``."""
     if isinstance(value, leaf):
@@ -82,6 +90,8 @@ def map_structure(value: Any, visit: Callable[[Any], Any], leaf: Tuple[type, ...
     if isinstance(value, dict):
         mapped = {key: map_structure(item, visit, leaf) for key, item in value.items()}
         return mapped if type(value) is dict else like_dict(value, mapped)
+    if isinstance(value, Packed):
+        return Packed([map_structure(item, visit, leaf) for item in value.items], value.rebuild)
     if isinstance(value, slice):
         parts = [map_structure(part, visit, leaf) for part in (value.start, value.stop, value.step)]
         return slice(*parts)

@@ -16,6 +16,7 @@ from ..options import Options
 from ..update.rules import DeviceOptimizer
 from .compiler import compile_model
 from .measurements import Measurements
+from .outputs import unpack
 from .random import DeviceRandom, host_random_untouched
 from .runner import Runner
 from .substitutions import _OverwriteContextManager
@@ -91,8 +92,10 @@ class CompiledModel:
         for index, value in changed_inputs.items():
             tensors[index].copy_(value)
         graph = self.executable.graph
-        return map_structure(
-            graph.outputs, lambda ref: to_host(outputs[ref.slot], ref.slot in graph.half), (Ref,)
+        return unpack(
+            map_structure(
+                graph.outputs, lambda ref: to_host(outputs[ref.slot], ref.slot in graph.half), (Ref,)
+            )
         )
 
     def tensor_names(self, optimizer: Optional[DeviceOptimizer]) -> List[str]:

@@ -24,6 +24,7 @@ from .batching import Batching
 from .devices import uses_ipu_model
 from .executable import Executable, find_loss, named_state, plain
 from .float_exceptions import check_node
+from .outputs import pack
 from .random import random_states
 from .replica_groups import make_groups
 
@@ -214,7 +215,7 @@ def _capture(
     recorder.keep_constants()
     graph = recorder.graph
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
-    graph.outputs = map_structure(result, lambda t: _output(t, recorder), (torch.Tensor,))
+    graph.outputs = pack(result, lambda t: _output(t, recorder))
     _return_statistics_unchanged(recorder)
     recorder.updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
     recorder.updated_state = []
