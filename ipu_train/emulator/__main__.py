@@ -93,7 +93,9 @@ def load_module(name: str) -> Tuple[Any, types.ModuleType]:
 
 def run(code: Any, main: types.ModuleType) -> None:
     """Execute code as the program; what it raises is shown without the frames in here."""
-    sys.modules["__main__"] = main
+    # multiprocessing, which torch has imported by now, looks the classes of what comes back from processes up in the
+    # second, as these processes call the program that
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
     try:
         exec(code, main.__dict__)
     except SystemExit:

@@ -185,7 +185,8 @@ class TestCommandLine:
         assert main.__spec__.name == "ipu_train.emulator.__main__"
 
     def test_exit_codes_are_the_programs(self, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+        for name in ("__main__", "__mp_main__"):
+            monkeypatch.setitem(sys.modules, name, sys.modules["__main__"])
         for source, code in (("import sys; sys.exit(7)", 7), ("1 / 0", 1), ("raise KeyboardInterrupt", 130)):
             path = tmp_path / "a.py"
             path.write_text(source)
@@ -200,6 +201,15 @@ PROGRAM = """
     import popdist.poptorch, popart, horovod.torch
 
 
+    class Number:
+        def __init__(self, value):
+            self.value = value
+
+
+    def numbered(x):
+        return Number(x)
+
+
     def child(x):
         return [x, poptorch.__name__, __name__, os.environ.get("POPTORCH_EMULATOR_PERMISSIVE")]
 
@@ -209,6 +219,7 @@ PROGRAM = """
         if "--children" in sys.argv:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 children = pool.map(child, [1, 2])
+                assert [type(n) is Number and n.value for n in pool.map(numbered, [1, 2])] == [1, 2]
         code = "import poptorch.optim, popdist.poptorch, popart; print(poptorch.optim.SGD.__module__)"
         other = subprocess.check_output([sys.executable, "-c", code], universal_newlines=True).strip()
         print(json.dumps(dict(argv=sys.argv, name=__name__, file=__file__, path=sys.path[0], children=children,
