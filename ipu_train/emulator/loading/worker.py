@@ -89,7 +89,15 @@ class AsyncWorker:
                 if not self._process.is_alive() and not self._connection.poll(0):
                     break
             else:
-                answer = self._connection.recv()
+                try:
+                    answer = self._connection.recv()
+                except (EOFError, ConnectionResetError):
+                    raise
+                except (
+                    Exception
+                ):  # an item that cannot be put together here; the worker would be waited for at exit
+                    self.stop()
+                    raise
         if answer is None:
             self.stop()
             raise createPoptorchError(

@@ -3,6 +3,7 @@
 Most tests fork the worker, because that is quick; the other ways to start it have a test each.
 """
 
+import multiprocessing
 import os
 import re
 import signal
@@ -428,3 +429,26 @@ class TestEnd:
                 return True
 
         wait_until(gone)
+
+
+def _cannot_be_made():
+    raise AttributeError("no such class here")
+
+
+class Foreign:
+    """Can be made in the worker process only."""
+
+    def __reduce__(self):
+        return _cannot_be_made, ()
+
+
+class ForeignItems(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield {Foreign(): torch.ones(2)}
+
+
+def test_a_worker_whose_items_cannot_arrive_ends_with_the_error():
+    before = set(multiprocessing.active_children())
+    with pytest.raises(AttributeError, match="no such class here"):
+        poptorch.AsynchronousDataAccessor(ForeignItems())
+    assert set(multiprocessing.active_children()) <= before, "no process is left to wait for"
