@@ -30,7 +30,7 @@ HOUSE = {
     "training": "_version config data device durable models network optim tracking",
     "assembly": "network training",  # faces for programs with loops of their own
     "checkpoint": "training",
-    "trainer": "config data device durable ipumodel optim planning training",
+    "trainer": "config data device durable ipumodel optim planning tracking training",
     "sweep": "_version config data device ipumodel models network planning tracking training",
     "tune": "config ipumodel models network planning tracking",
     "early_checks": "config network planning",
@@ -86,14 +86,21 @@ def modules():
 
 
 def imports(path, name):
-    """(absolute dotted target, whether it runs at import time) of every import statement in a file."""
+    """(absolute dotted target, whether it runs at import time) of every import statement in a file.
+
+    What stands under ``if TYPE_CHECKING`` never runs and is left out.
+    """
     tree = ast.parse(path.read_text())
-    inside_function = set()
+    inside_function, never_run = set(), set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
+            never_run.update(id(child) for statement in node.body for child in ast.walk(statement))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             inside_function.update(id(child) for child in ast.walk(node))
     package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
     for node in ast.walk(tree):
+        if id(node) in never_run:
+            continue
         top_level = id(node) not in inside_function
         if isinstance(node, ast.Import):
             for alias in node.names:

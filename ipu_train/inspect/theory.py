@@ -16,18 +16,24 @@ a layer, for ReLU (1 + s_g^2) / (1 + s_g^2 + s_b^2).
 import math
 from typing import List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 
 from ..models.activations import activation as find_activation
-from ..models.proxy_norm import hermite_points
 
 _POINTS = 64
+
+
+def _gaussian_points() -> Tuple[torch.Tensor, torch.Tensor]:
+    """Gauss-Hermite points and weights of a standard normal variable: two [_POINTS], float64."""
+    points, weights = np.polynomial.hermite_e.hermegauss(_POINTS)
+    return torch.from_numpy(points), torch.from_numpy(weights / weights.sum())
 
 
 def _expectations(q: float, activation: str, gamma_std: float, beta_std: float) -> Tuple[float, float]:
     """E[phi(z1) phi(z2)] and E[phi(z1)^2]; given gamma, z1 and z2 are Gaussian with a common beta."""
     phi = find_activation(activation).function
-    points, weights = hermite_points(_POINTS)
+    points, weights = _gaussian_points()
     both = alone = 0.0
     for point, weight in zip(points.tolist(), weights.tolist()) if gamma_std else [(0.0, 1.0)]:
         gamma = 1.0 + gamma_std * point
@@ -69,7 +75,7 @@ def predicted_rate(activation: str = "relu", gamma_std: float = 0.2, beta_std: f
     if activation == "relu":
         return (1 + gamma_std**2) / (1 + gamma_std**2 + beta_std**2)
     phi = find_activation(activation).function
-    points, weights = hermite_points(_POINTS)
+    points, weights = _gaussian_points()
     slope = power = 0.0
     for point, weight in zip(points.tolist(), weights.tolist()) if gamma_std else [(0.0, 1.0)]:
         gamma = 1.0 + gamma_std * point

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from ipu_train import config, emulator, trainer
 from ipu_train.data import EpochSampler, open_data
+from ipu_train.emulator.device.optimizer import ModelOptimizer
 from ipu_train.models import build, weight_decay_exempt
 from ipu_train.training import checkpoint
 
@@ -187,7 +188,7 @@ def test_optimizer_state_is_read_back_only_where_there_is_some(
     """PopTorch reads the optimizer's state before it writes weights: a transfer of everything in each update."""
     reads = []
     executor = emulator.PoplarExecutor
-    read, detach = executor._read_optimizer_state, executor.detachFromDevice
+    read, detach = ModelOptimizer._read_state, executor.detachFromDevice
 
     def counted(self):
         reads.append(self)
@@ -198,7 +199,7 @@ def test_optimizer_state_is_read_back_only_where_there_is_some(
         detach(self)
         reads[:] = before
 
-    monkeypatch.setattr(executor, "_read_optimizer_state", counted)
+    monkeypatch.setattr(ModelOptimizer, "_read_state", counted)
     monkeypatch.setattr(executor, "detachFromDevice", uncounted)
     run(recipe, tmp_path / "run", *overrides)
     assert len(records(tmp_path / "run")) == 8

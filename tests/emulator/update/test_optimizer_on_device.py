@@ -166,7 +166,9 @@ class TestAutomaticLossScaling:
         for expected in (2.0, 4.0, 8.0):
             executor(torch.ones(1))
             assert self.factor(optimizer) == expected
-        assert optimizer.state_dict()["ipu_param"]["lossScaling_FLOAT"].item() == 32.0
+        assert (
+            optimizer.state_dict()["ipu_param"]["lossScaling_FLOAT"].item() == 4.0
+        )  # the factor is a tensor apart
         executor(torch.full((1,), 5000.0))  # 160000 scaled, beyond float16
         assert self.factor(optimizer) == 4.0
 
