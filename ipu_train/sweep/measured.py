@@ -95,11 +95,18 @@ def peak_on_cpu(step: Callable[[], Any]) -> int:
     memory = [
         event for event in events if event.get("name") == "[memory]" and "Bytes" in event.get("args", {})
     ]
+    own: Dict[int, int] = {}  # address -> bytes; what was there before was never counted
     live = most = 0
     for event in sorted(memory, key=lambda event: event["ts"]):
-        if event["args"].get("Device Type", 0) == 0:
-            live += event["args"]["Bytes"]
+        arguments = event["args"]
+        if arguments.get("Device Type", 0) != 0:
+            continue
+        if arguments["Bytes"] > 0:
+            own[arguments["Addr"]] = arguments["Bytes"]
+            live += arguments["Bytes"]
             most = max(most, live)
+        else:
+            live -= own.pop(arguments["Addr"], 0)
     return int(most)
 
 

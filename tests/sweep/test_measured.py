@@ -23,8 +23,15 @@ def test_peak_is_the_highest_sum_of_live_bytes():
     assert peak_on_cpu(step) == pytest.approx(6 << 20, abs=4096)
 
 
-def test_what_was_there_before_does_not_count():
-    held = [torch.empty(8 << 20, dtype=torch.uint8)]
+@pytest.mark.parametrize("recorded_before", [False, True])
+def test_what_was_there_before_does_not_count(recorded_before):
+    held = []
+
+    def fill():
+        held.append(torch.empty(8 << 20, dtype=torch.uint8))
+
+    # the allocator also reports the end of a block that an earlier recording has seen
+    peak_on_cpu(fill) if recorded_before else fill()
 
     def step():
         held.clear()  # nothing of the step's own is given back by this
