@@ -4,6 +4,8 @@
 
 ``--poptorch=sdk`` runs the contract tests (``tests/contract``) on the Poplar SDK's PopTorch, on IPUs or Graphcore's
 IPUModel.
+
+``--long`` also runs what takes minutes: every recipe is trained, the operators are compiled under the sanitizers.
 """
 
 import importlib
@@ -18,6 +20,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also what takes minutes")
     parser.addoption(
         "--poptorch",
         choices=("emulator", "sdk"),
@@ -38,3 +41,10 @@ def poptorch(request):
             "--poptorch=sdk: no PopTorch of the Poplar SDK can be imported in this Python", returncode=4
         )
     return importlib.import_module("poptorch")
+
+
+@pytest.fixture
+def only_long(request):
+    """Skips the test but in a long run."""
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes: only with --long")

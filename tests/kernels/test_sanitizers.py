@@ -1,7 +1,6 @@
 """The operators on the host and the CPU kernel, under the address and undefined-behaviour sanitizers.
 
-To compile them so takes a processor a minute: only where IPU_TRAIN_SANITIZE is set (or by ``make -C kernels
-sanitize``).
+To compile them so takes a processor a minute: only with ``--long`` (or by ``make -C kernels sanitize``).
 """
 
 import os
@@ -13,11 +12,7 @@ import pytest
 from ipu_train.kernels import build
 
 
-@pytest.mark.skipif(
-    not os.environ.get("IPU_TRAIN_SANITIZE"),
-    reason="takes a minute: set IPU_TRAIN_SANITIZE, or run `make -C kernels sanitize`",
-)
-def test_nothing_is_found_by_the_sanitizers(tmp_path):
+def test_nothing_is_found_by_the_sanitizers(only_long, tmp_path):
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     try:
