@@ -118,7 +118,7 @@ def _with_resume(arguments: List[str]) -> List[str]:
 
 def _lists_splits(resolved: Any) -> bool:
     """Whether the configuration asks for the legal split points; prints them then."""
-    from .config.running import LIST_SPLITS
+    from .config.device import LIST_SPLITS
 
     if resolved.config.device.pipeline_splits != LIST_SPLITS:
         return False

@@ -1,13 +1,14 @@
 """What a run is: a typed, checked configuration from one YAML file and overrides. Imports nothing heavy."""
 
 from .data import DataConfig
+from .device import DeviceConfig
 from .errors import ConfigError, Problem, nearest
 from .files import builtin_folder, builtin_names
 from .loading import Resolved, load, load_text
 from .messages import section
 from .network import ModelConfig
 from .optimizer import OptimizerConfig
-from .running import CheckpointConfig, DeviceConfig, LoggingConfig
+from .running import CheckpointConfig, LoggingConfig
 from .schedule import AveragingConfig, ScheduleConfig
 from .schema import Config
 from .training import TrainingConfig, ValidationConfig

@@ -8,9 +8,10 @@ from .. import models
 from .base import Complaint, Section, Text, complain
 from .choices import Choice
 from .data import SOURCES, Data, DataConfig, ImageFolder
+from .device import AUTO_SPLITS, DeviceConfig
 from .network import ModelConfig
 from .optimizer import OPTIMIZERS, Optimizer, OptimizerConfig, Sgd
-from .running import AUTO_SPLITS, CheckpointConfig, DeviceConfig, LoggingConfig
+from .running import CheckpointConfig, LoggingConfig
 from .schedule import (
     AVERAGES,
     SCHEDULES,

@@ -3,7 +3,7 @@
 from typing import List, Optional
 
 from ..config import Resolved
-from ..config.running import AUTO_SPLITS, LIST_SPLITS
+from ..config.device import AUTO_SPLITS, LIST_SPLITS
 from ..ipumodel.target import Target
 from .images import Images, images_of
 from .settings import question, settings_of
