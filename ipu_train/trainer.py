@@ -18,6 +18,7 @@ from .tracking import tell
 from .training import initial_weights, resuming, run_folder
 from .training.assembly import Assembly, assemble, example_batch, mixing_draws
 from .training.keeper import Keeper
+from .training.prepared import Prepared
 from .training.reporter import Reporter
 from .training.resuming import Calls
 from .training.run_state import Position
@@ -93,7 +94,7 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
         accuracy = 0.0
         claim.has_begun = True
         with StopRequest() as stop, reporter, Keeper(
-            run, claim, resolved, reporter, environment, before
+            run, claim, resolved, reporter, environment, before, Prepared.of(source)
         ) as keeper:
             while (position.epoch < config.training.epochs or position.unvalidated) and not stop.requested:
                 if position.unvalidated:

@@ -38,7 +38,7 @@ class Tripwire:
         self.folder, self.left, self.end = folder, count, end
         module, name = {
             "call": (trainer, "_call"),
-            "validation": ("ipu_train.training.validation", "_measure"),
+            "validation": ("ipu_train.training.validation", "measure"),
             "flush": ("ipu_train.durable", "flush"),
             "rename": (os, "replace"),
             "line": ("ipu_train.tracking.metrics", "_line"),

@@ -27,6 +27,7 @@ class DataSource(NamedTuple):
         num_classes, channels, image_size: of all images; the size is the side in pixels.
         mean, std: of each channel, in 0..1 units (of pixel / 255), for the normalisation on the device.
         class_names: by label.
+        centre_share: side of the centre crop of validation images as a share of the shorter side.
     """
 
     name: str
@@ -38,6 +39,7 @@ class DataSource(NamedTuple):
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
     class_names: List[str]
+    centre_share: float = 1.0
 
 
 # Of ImageNet's training pixels, as is usual for photographs.
@@ -205,6 +207,7 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
         _PHOTO_MEAN,
         _PHOTO_STD,
         train.class_names,
+        share,
     )
 
 

@@ -12,6 +12,7 @@ from .assembly import Assembly
 from .checkpoint import Checkpoint
 from .checkpoint_writer import CheckpointWriter, NotFinite, is_finite
 from .divergence import ROLLBACK, SKIP, STOP, Diverged, Limit, gone
+from .prepared import Prepared
 from .reporter import Reporter
 from .resuming import TakenUp
 from .run_folder import Claim
@@ -28,6 +29,7 @@ class Keeper:
         reporter: its state is part of checkpoints.
         environment: what the run computes with, see ``resume.environment``.
         before: the run that goes on; None for a new one.
+        images: how they are prepared, for who uses the model later.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Keeper:
         reporter: Reporter,
         environment: Dict[str, Any],
         before: Optional[TakenUp],
+        images: Optional[Prepared] = None,
     ) -> None:
         config = resolved.config
+        self.images = images.as_dict() if images is not None else {}
         self.run, self.claim, self.reporter, self.environment = run, claim, reporter, environment
         self.config, self.config_text = config, resolved.dump()
         self.folder = claim.folder
@@ -145,6 +149,7 @@ class Keeper:
             undone=self.limit.state(),
             validation_accuracy=self.validation_accuracy,
             environment=self.environment,
+            images=self.images,
         )
         return captured
 

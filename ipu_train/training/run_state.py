@@ -54,6 +54,7 @@ class SavedState(BaseModel):
     undone: Dict[str, int] = {}
     validation_accuracy: Optional[float] = None
     environment: Dict[str, Any] = {}
+    images: Dict[str, Any] = Field({}, description="see ``Prepared``")
 
     @property
     def position(self) -> Position:

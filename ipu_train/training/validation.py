@@ -1,4 +1,7 @@
-"""Loss and accuracy over all validation images, by an inference program over the weights in training."""
+"""Loss and accuracy over all validation images, by an inference program over the weights in training.
+
+`ipu-train evaluate` measures with the same function, so that both give the same figures to the last digit.
+"""
 
 import time
 from typing import Any, Callable, Dict, Optional
@@ -7,7 +10,7 @@ import torch
 
 from .. import device
 from ..config import Config
-from ..data import IGNORED_LABEL, EpochSampler, PaddedDataset, loader
+from ..data import IGNORED_LABEL, EpochSampler, ImageDataset, PaddedDataset, loader
 from .assembly import Assembly
 
 
@@ -36,7 +39,7 @@ def validate(
     source: Any,
     broken_off: Callable[[], bool] = lambda: False,
 ) -> Optional[Dict[str, float]]:
-    """Mean loss and accuracy, each image counted once; of the averaged weights too when there are any.
+    """Mean loss, accuracy and top-5 accuracy, each image counted once; of the averaged weights too when there are any.
 
     The training and the validation program take turns on the IPUs.
 
@@ -44,16 +47,16 @@ def validate(
         broken_off: asked before each call; when it says so, nothing was measured, and None is returned.
     """
     run.training_model.detachFromDevice()
-    measured = _measure(run, config, poptorch, source, broken_off)
+    measured = measure(run, config, poptorch, source.validation, broken_off)
     if measured is not None and run.average is not None and run.average.count:
         current = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
         run.network.load_state_dict(run.average.weights())
         run.validation_model.copyWeightsToDevice()
-        averaged = _measure(run, config, poptorch, source, broken_off)
+        averaged = measure(run, config, poptorch, source.validation, broken_off)
         if averaged is None:
             measured = None
         else:
-            measured.update(averaged_loss=averaged["loss"], averaged_accuracy=averaged["accuracy"])
+            measured.update({f"averaged_{key}": averaged[key] for key in ("loss", "accuracy", "top5")})
         run.network.load_state_dict(current)
         run.validation_model.copyWeightsToDevice()
     if run.validation_model.isAttachedToDevice():  # not when it was broken off before its first call
@@ -61,12 +64,32 @@ def validate(
     return measured
 
 
-def _measure(
-    run: Assembly, config: Config, poptorch: Any, source: Any, broken_off: Callable[[], bool]
+def hits_in_top(logits: torch.Tensor, labels: torch.Tensor, most: int = 5) -> int:
+    """Images whose label is among the ``most`` largest of their logits ``[N, K]``, or of all where K is smaller."""
+    chosen = logits.topk(min(most, logits.shape[1]), dim=1).indices
+    return int((chosen == labels.unsqueeze(1)).any(dim=1).sum())
+
+
+def measure(
+    run: Assembly,
+    config: Config,
+    poptorch: Any,
+    images: ImageDataset,
+    broken_off: Callable[[], bool] = lambda: False,
+    each: Callable[[torch.Tensor, torch.Tensor], None] = lambda logits, labels: None,
 ) -> Optional[Dict[str, float]]:
+    """One pass over a data set with the weights that the validation program has, each image counted once.
+
+    Args:
+        broken_off: asked before each call; when it says so, None is returned.
+        each: is given the logits ``[N, K]`` and labels ``[N]`` of each call's images, in the data set's order.
+
+    Returns:
+        loss, accuracy and top5 (means, the latter in 0..1) and images_per_second.
+    """
     started = time.perf_counter()
     combined = images_per_call(config)
-    padded = PaddedDataset(source.validation, combined)
+    padded = PaddedDataset(images, combined)
     batches = loader(
         poptorch,
         run.validation_options,
@@ -76,16 +99,21 @@ def _measure(
         config.data.workers,
     )
     loss = correct = 0.0
-    images = 0
+    count = in_top5 = 0
     for inputs, labels in batches:
         if broken_off():
             return None
-        losses, hits = run.validation_model(inputs, labels)
+        losses, hits, logits = run.validation_model(inputs, labels)
         loss += losses.double().sum().item()
         correct += hits.double().sum().item()
-        images += int((labels != IGNORED_LABEL).sum())
+        counted = labels != IGNORED_LABEL
+        logits, labels = logits[counted], labels[counted]
+        in_top5 += hits_in_top(logits, labels)
+        count += len(labels)
+        each(logits, labels)
     return {
-        "loss": loss / images,
-        "accuracy": correct / images,
-        "images_per_second": images / (time.perf_counter() - started),
+        "loss": loss / count,
+        "accuracy": correct / count,
+        "top5": in_top5 / count,
+        "images_per_second": count / (time.perf_counter() - started),
     }

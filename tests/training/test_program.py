@@ -14,6 +14,7 @@ from ipu_train.training.program import (
     ValidationProgram,
     smoothed_cross_entropy,
 )
+from ipu_train.training.validation import hits_in_top
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -55,9 +56,10 @@ def test_validation_does_not_count_images_that_only_fill_the_batch():
     program = ValidationProgram(Normalise([0.5], [0.25], torch.float32), network())
     images = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8)
     labels = torch.tensor([1, IGNORED_LABEL, 2])
-    losses, correct = program(images, labels)
+    losses, correct, logits = program(images, labels)
     assert losses[1] == 0
     assert correct[1] == 0
+    assert torch.equal(logits, program.network(program.normalise(images)))
     expected = F.cross_entropy(
         program.network(program.normalise(images)), labels.clamp(min=0), reduction="none"
     )
@@ -82,6 +84,16 @@ def test_half_activations_and_float_weights_meet_in_one_dtype(name, options):
     normalise = [Normalise([0.5] * 3, [0.25] * 3, dtype) for dtype in (torch.float16, torch.float64)]
     images, labels = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8), torch.arange(4)
     programs = [ValidationProgram(n, m.eval()) for n, m in zip(normalise, (net, exact))]
-    losses, _ = poptorch.inferenceModel(programs[0])(images, labels)
-    expected, _ = programs[1](images, labels)
+    losses, _, _ = poptorch.inferenceModel(programs[0])(images, labels)
+    expected, _, _ = programs[1](images, labels)
     torch.testing.assert_close(losses.double(), expected.detach().double(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("classes", [3, 5, 12])
+def test_top5_counts_as_scikit_learn_does(classes):
+    from sklearn.metrics import top_k_accuracy_score
+
+    torch.manual_seed(1)
+    logits, labels = torch.randn(200, classes), torch.arange(200) % classes
+    expected = 200 if classes <= 5 else top_k_accuracy_score(labels, logits, k=5, normalize=False)
+    assert hits_in_top(logits, labels) == expected
