@@ -94,9 +94,9 @@ class TrainingProgram(nn.Module):
 
 
 class ValidationProgram(nn.Module):
-    """Returns (loss, 1.0 where correct, logits) of each image; images with :data:`IGNORED_LABEL` give zero loss and hit.
+    """Returns (loss, 1.0 where correct, logits) of each image; with :data:`IGNORED_LABEL` loss and hit are 0.
 
-    Logits, float32 ``[N, K]``, let the host look for more: they are a fiftieth of the bytes of an ImageNet image.
+    Logits, float32 ``[N, K]``, let the host look for more: they are 3 % of the bytes of an ImageNet image.
     """
 
     def __init__(self, normalise: Normalise, network: nn.Module) -> None:
