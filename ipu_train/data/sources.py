@@ -28,6 +28,7 @@ class DataSource(NamedTuple):
         mean, std: of each channel, in 0..1 units (of pixel / 255), for the normalisation on the device.
         class_names: by label.
         centre_share: side of the centre crop of validation images as a share of the shorter side.
+        note: what to tell of how the images were chosen; empty where they are as the source has them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DataSource(NamedTuple):
     std: Tuple[float, ...]
     class_names: List[str]
     centre_share: float = 1.0
+    note: str = ""
 
 
 # Of ImageNet's training pixels, as is usual for photographs.
@@ -172,7 +174,7 @@ def _torchvision(config: Downloaded, seed: int) -> DataSource:
 def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSource:
     root, size = Path(config.path).expanduser(), config.side
     train_folder, validation_folder = find_splits(root, config.train_split, config.validation_split)
-    train = scan(train_folder)
+    train, note = scan(train_folder), ""
     if validation_folder is not None:
         if config.validation_fraction is not None:
             raise DataError(
@@ -180,8 +182,10 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
             )
         validation = scan(validation_folder, train.class_names)
     else:
+        fraction = config.validation_fraction or VALIDATION_FRACTION
+        note = f"{root} has no validation folder: {fraction:.0%} of each class are held out (data.validation_fraction)"
         try:
-            indices = stratified_split(train.labels, config.validation_fraction or VALIDATION_FRACTION)
+            indices = stratified_split(train.labels, fraction)
         except DataError as error:
             raise DataError(f"{train_folder}: {error}") from None
         train, validation = _chosen(train, indices[0]), _chosen(train, indices[1])
@@ -208,6 +212,7 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
         _PHOTO_STD,
         train.class_names,
         share,
+        note,
     )
 
 

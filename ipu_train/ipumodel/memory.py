@@ -235,10 +235,10 @@ def _moment(program: Program, schedule: Schedule, during: Sequence[float], at: i
     """What is live at the peak step, grouped by the layer that made it."""
     if not schedule.steps:
         return Moment(0, 0, "", "", "", ())
-    made = {}
-    for step in schedule.steps:
-        for index in step.op.writes:
-            made.setdefault(index, step.op.layer)
+    made = {}  # over the whole network: what a stage receives was made by another one
+    for op in program.forward():
+        for index in op.writes:
+            made.setdefault(index, op.layer)
     grouped: Dict[Tuple[str, str], float] = {}
     for interval in live_at(schedule.intervals, at):
         what = "gradient" if interval.label.startswith("gradient") else "activation"

@@ -88,7 +88,7 @@ class Report:
             "gradient_accumulation": self.settings.gradient_accumulation,
             "replicas": self.settings.replicas,
             "precision": self.settings.precision,
-            "schedule": self.settings.schedule,
+            "schedule": self.settings.schedule if len(self.ipus) > 1 else "sequential",
             "recompute": self.recompute,
             "fits": self.fits,
             "may_fit": self.may_fit,

@@ -24,7 +24,7 @@ from .points import Grid, Point, check, grid, parse_settings, points, series
 from .predicting import Oracle
 from .records import Record, predicted
 from .running import Series, count_ipus, find_largest, predict_points
-from .words import largest_words, savings, short
+from .words import equal_micro_batches, largest_words, savings, short
 
 _SWEEP_DIR = "sweep_dir="
 
@@ -190,8 +190,8 @@ class _Run:
                 print(f"not measured: {one}")
         if self.series:
             print("\nLargest micro-batch that fits: " + "; ".join(largest_words(self.series)))
-        for saving in said:
-            print(saving.words)
+        for line in [saving.words for saving in said] + equal_micro_batches(said):
+            print(line)
         print(flush=True)
         tell(f"sweep    {self.path / JSON_FILE}" + (f"\npicture  {picture}" if picture else ""))
         if interrupted:

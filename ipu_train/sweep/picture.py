@@ -1,10 +1,11 @@
 """``sweep.png``: memory against micro-batch size for each norm under the capacity of a tile, and throughput below."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..ipumodel.ranges import MEMORY
 from ..tracking import tell
+from .clear_places import put_clear
 from .points import series
 from .records import Record, predicted
 from .words import Saving, short
@@ -33,14 +34,14 @@ def draw(
     except ImportError:
         tell("sweep.png needs matplotlib; install ipu-train[plots] (the points are in sweep.csv)")
         return None
-    figure = Figure(figsize=(9, 7.2), layout="constrained")
+    figure = Figure(figsize=(9, 7.6), layout="constrained")
     memory, speed = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1.7, 1)})
     styles = _styles(usable)
     for name, style in styles.items():
         members = [one for one in usable if series(one["norm"], one["settings"]) == name]
         _line(memory, members, [one["worst_tile_bytes"] / 1e3 for one in members], style)
         _line(speed, members, [one["images_per_second"] for one in members], style)
-    _capacity(memory, usable)
+    capacity = _capacity(memory, usable)
     sizes = sorted({one["micro_batch_size"] for one in usable})
     speed.set_xscale("log", base=2)
     speed.set_xticks(sizes)
@@ -51,6 +52,7 @@ def draw(
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
         axes.grid(True, color="#e3e3e3", linewidth=0.7)
+        axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ratio = usable[0]["total_bytes"] / max(1, usable[0]["worst_tile_bytes"])
@@ -59,13 +61,15 @@ def draw(
     )
     whole.set_ylabel("IPU, MB", color=_GREY)
     whole.tick_params(colors=_GREY)
+    whole.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    headline, below = "Memory follows the micro-batch", subtitle
     if savings:
-        _arrow(memory, savings[-1], usable)
-    memory.legend(
-        frameon=False, loc="upper left", title="hollow: does not fit", title_fontsize=9, alignment="left"
-    )
-    figure.suptitle(savings[-1].headline if savings else "Memory follows the micro-batch", fontsize=14)
-    memory.set_title(subtitle, fontsize=10, color=_GREY)
+        headline, below = savings[-1].headline, f"{savings[-1].like_with_like}\n{subtitle}".strip()
+    figure.legend(handles=_legend(styles, usable), frameon=False, loc="outside lower center", ncols=4)
+    figure.suptitle(headline, fontsize=13)
+    memory.set_title(below, fontsize=10, color=_GREY)
+    arrow = _arrow(memory, savings[-1], usable) if savings else None
+    put_clear(figure, memory, [text for text in (capacity, arrow) if text is not None])
     figure.savefig(str(path), dpi=150)
     return path
 
@@ -90,6 +94,17 @@ def _styles(records: Sequence[Record]) -> Dict[str, Dict[str, Any]]:
     return found
 
 
+def _legend(styles: Dict[str, Dict[str, Any]], records: Sequence[Record]) -> List[Any]:
+    """A filled marker for each series, and what a hollow one means where there are any."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **style) for style in styles.values()]
+    if not all(one["fits"] for one in records):
+        hollow = {"marker": "o", "markersize": 8, "markerfacecolor": "white", "markeredgewidth": 1.8}
+        handles.append(Line2D([], [], color=_GREY, linestyle="none", label="hollow: does not fit", **hollow))
+    return handles
+
+
 def _line(axes: Any, members: List[Record], values: List[float], style: Dict[str, Any]) -> None:
     sizes = [one["micro_batch_size"] for one in members]
     axes.plot(sizes, values, markerfacecolor="white", markeredgewidth=1.8, **style)
@@ -98,25 +113,28 @@ def _line(axes: Any, members: List[Record], values: List[float], style: Dict[str
         axes.plot(*zip(*inside), **{**style, "linestyle": "none", "label": "_"})
 
 
-def _capacity(axes: Any, records: Sequence[Record]) -> None:
+def _capacity(axes: Any, records: Sequence[Record]) -> Tuple[Any, List[Any]]:
+    """The line; gives its text and the places where it may stand."""
     capacity = records[0]["bytes_per_tile"] / 1e3
     error = MEMORY.ninety_per_cent_within
-    axes.axhline(capacity, color=_RED, linewidth=1.6)
+    axes.axhline(capacity, color=_RED, linewidth=1.6, label="_capacity")
     axes.axhspan(capacity, capacity * (1 + error), color=_RED, alpha=0.1, linewidth=0)
-    largest = max(one["micro_batch_size"] for one in records)
-    axes.annotate(
-        f"capacity of a tile: {capacity:,.0f} kB (the model's error: {error:.0%})",
-        (largest, capacity),
-        xytext=(0, -5),  # below: the curves are above the line by then
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        color=_RED,
-    )
+    sizes = [one["micro_batch_size"] for one in records]
+    text = f"capacity of a tile: {capacity:,.0f} kB (shaded: the model's error, {error:.0%})"
+    places = []
+    for size, side in ((max(sizes), "right"), (min(sizes), "left")):
+        for above in (False, True):
+            for gap in (6, 24, 42):
+                places.append(
+                    ((size, capacity), (0, gap if above else -gap), side, "bottom" if above else "top")
+                )
+    return axes.annotate(
+        text, (max(sizes), capacity), textcoords="offset points", xytext=(0, 0), color=_RED
+    ), places
 
 
-def _arrow(axes: Any, saving: Saving, records: Sequence[Record]) -> None:
-    """From Batch Norm at the micro-batch it needs to the other norm at a small one."""
+def _arrow(axes: Any, saving: Saving, records: Sequence[Record]) -> Optional[Tuple[Any, List[Any]]]:
+    """From Batch Norm at the micro-batch it needs to the other norm at a small one; its text and places for it."""
 
     def place(end: Dict[str, Any]) -> Any:
         for one in records:
@@ -126,7 +144,7 @@ def _arrow(axes: Any, saving: Saving, records: Sequence[Record]) -> None:
 
     start, end = place(saving.batch_norm), place(saving.other)
     if start is None or end is None:
-        return
+        return None
     axes.annotate(
         "",
         end,
@@ -141,12 +159,14 @@ def _arrow(axes: Any, saving: Saving, records: Sequence[Record]) -> None:
         },
         zorder=5,
     )
-    axes.annotate(
-        f"{saving.ratio:.1f}x less memory, same global batch",
-        ((start[0] * end[0]) ** 0.5, start[1]),
-        xytext=(-30, 6),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        color=_GREY,
-    )
+    speed = saving.other["images_per_second"] / saving.batch_norm["images_per_second"]
+    much = f"{saving.ratio:.1f}x less memory" if saving.ratio >= 1 else f"{1 / saving.ratio:.1f}x more memory"
+    middle = (start[0] * end[0]) ** 0.5
+    places = [
+        ((x, start[1]), (0, gap), "center", "bottom")
+        for gap in (8, 22, 36, 54, 75, 100)
+        for x in (middle, (middle * end[0]) ** 0.5, end[0])
+    ]
+    text = f"{much}, {speed:.2f}x the images/s,\nsame global batch"
+    drawn = axes.annotate(text, start, textcoords="offset points", xytext=(0, 0), color=_GREY, zorder=6)
+    return drawn, places

@@ -1,6 +1,6 @@
 """What a sweep says in words: the saving of batch independence at an equal global batch."""
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .points import WITH_PROXY_NORM
 from .records import Record, predicted
@@ -19,21 +19,62 @@ _SHORT = {
 }
 
 
+class Equal(NamedTuple):
+    """A norm beside Batch Norm at each micro-batch size that both were swept at, and one global batch.
+
+    Attributes:
+        memory, speed: least and largest of the norm's bytes and images/s over Batch Norm's.
+    """
+
+    memory: Tuple[float, float]
+    speed: Tuple[float, float]
+
+    @property
+    def words(self) -> str:
+        return f"{_from_to(self.memory)} the memory of BN and makes {_from_to(self.speed)} its images/s"
+
+    def to_json(self) -> Dict[str, Any]:
+        return {
+            "memory_ratios": [round(ratio, 3) for ratio in self.memory],
+            "images_per_second_ratios": [round(ratio, 3) for ratio in self.speed],
+        }
+
+
 class Saving(NamedTuple):
-    """Two points of one global batch: Batch Norm at a micro-batch that it needs, another norm at a small one."""
+    """Two points of one global batch: Batch Norm at a micro-batch that it needs, another norm at a small one.
+
+    Attributes:
+        words, headline: in a line each; both name what the small micro-batch costs in images/s.
+        ratio: Batch Norm's bytes over the other norm's.
+        equal: the same two norms at equal micro-batches, where nothing but the norm differs.
+    """
 
     words: str
     headline: str
     ratio: float
     batch_norm: Dict[str, Any]
     other: Dict[str, Any]
+    equal: Optional[Equal] = None
+
+    @property
+    def like_with_like(self) -> str:
+        """What the norms alone make of it; empty where no micro-batch size was swept with both."""
+        return (
+            f"At equal micro-batches {short(self.other['norm'])} needs {self.equal.words}"
+            if self.equal
+            else ""
+        )
 
     def to_json(self) -> Dict[str, Any]:
         return {
             "words": self.words,
             "memory_ratio": round(self.ratio, 3),
+            "images_per_second_ratio": round(
+                self.other["images_per_second"] / self.batch_norm["images_per_second"], 3
+            ),
             "from": self.batch_norm,
             "to": self.other,
+            "at_equal_micro_batches": self.equal.to_json() if self.equal else None,
         }
 
 
@@ -62,12 +103,35 @@ def savings(records: List[Record], own_size: Optional[int] = None) -> List[Savin
             smaller = [
                 one for one in here if one["norm"] == norm and one["micro_batch_size"] < _size(reference)
             ]
+            equal = _equal(here, norm)
             for size in sorted({min(map(_size, smaller)), own_size or 0}) if smaller else ():
-                found += [_saving(reference, one) for one in smaller if _size(one) == size]
+                found += [_saving(reference, one, equal) for one in smaller if _size(one) == size]
     return found
 
 
-def _saving(reference: Record, other: Record) -> Saving:
+def equal_micro_batches(said: Sequence[Saving]) -> List[str]:
+    """One line for each norm that was swept beside Batch Norm."""
+    return list(dict.fromkeys(saving.like_with_like + "." for saving in said if saving.equal))
+
+
+def _equal(points: List[Record], norm: str) -> Optional[Equal]:
+    batch_norm = {_size(one): one for one in points if one["norm"] == "batch"}
+    pairs = [
+        (one, batch_norm[_size(one)]) for one in points if one["norm"] == norm and _size(one) in batch_norm
+    ]
+    if not pairs:
+        return None
+    memory = [one["total_bytes"] / other["total_bytes"] for one, other in pairs]
+    speed = [one["images_per_second"] / other["images_per_second"] for one, other in pairs]
+    return Equal((min(memory), max(memory)), (min(speed), max(speed)))
+
+
+def _from_to(ratios: Tuple[float, float]) -> str:
+    least, most = (f"{ratio:.2f}" for ratio in ratios)
+    return f"{least}x" if least == most else f"{least} to {most}x"
+
+
+def _saving(reference: Record, other: Record, equal: Optional[Equal]) -> Saving:
     ratio = reference["total_bytes"] / other["total_bytes"]
     compared = f"{ratio:.1f}x less" if ratio >= 1 else f"{1 / ratio:.1f}x more"
     speed = other["images_per_second"] / reference["images_per_second"]
@@ -77,13 +141,17 @@ def _saving(reference: Record, other: Record) -> Saving:
     )
     settings = ", ".join(f"{path}={value}" for path, value in reference["settings"].items())
     keys = ("norm", "micro_batch_size", "total_bytes", "images_per_second", "fits")
-    headline = f"{_place(other)} needs {compared} memory than {_place(reference)}"
+    headline = (
+        f"{_place(other)} instead of {short(reference['norm'])} at {_size(reference)}: {compared} memory, "
+        f"{speed:.2f}x the images/s"
+    )
     return Saving(
         words + (f" ({settings})" if settings else ""),
         headline,
         ratio,
         {key: reference[key] for key in keys},
         {key: other[key] for key in keys},
+        equal,
     )
 
 

@@ -10,6 +10,7 @@ from .progress import tell
 
 # Okabe and Ito's colours, told apart with every kind of colour vision.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#555555"
+_MARKED = 60  # curves of at most so many values show each; a single value has no line
 _SMOOTHED_LINES = 40  # a training curve is averaged over about its length / 40
 
 
@@ -45,7 +46,6 @@ def plot_run(run_dir: PathLike, title: Optional[str] = None) -> Optional[Path]:
         axes.set_ylabel(key)
         axes.grid(True, color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(left=0)
     if _loss_axis(left) == "log":
         left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -88,30 +88,41 @@ def smooth(values: Sequence[float], window: int) -> List[float]:
 
 
 def _draw(axes: Any, records: Sequence[Record], key: str, per_epoch: Optional[float]) -> None:
-    steps, values = points(records, TRAIN, key)
-    x = [step / (per_epoch or 1) for step in steps]
-    window = max(1, len(values) // _SMOOTHED_LINES)
-    if window > 1:
-        axes.plot(x, values, color=_BLUE, alpha=0.25, linewidth=0.8)
-    if values:
-        axes.plot(x, smooth(values, window), color=_BLUE, linewidth=1.8, label="train")
-    steps, values = points(records, VALIDATION, key)
-    if values:
+    """Both curves; the legend has their last values, where they can lie on nothing."""
+    # the lower curve is wider, so that it shows from under one that coincides with it
+    for split, colour, width in ((TRAIN, _BLUE, 3.0), (VALIDATION, _ORANGE, 1.6)):
+        steps, values = points(records, split, key)
+        if not values:
+            continue
         x = [step / (per_epoch or 1) for step in steps]
-        marker = "o" if len(values) <= 60 else None
-        axes.plot(x, values, color=_ORANGE, linewidth=1.8, marker=marker, markersize=3.5, label="validation")
-        text = f"{values[-1]:.2%}" if key == "accuracy" else f"{values[-1]:.3g}"
-        axes.annotate(
-            text,
-            (x[-1], values[-1]),
-            xytext=(0, 7 if key == "loss" else -14),
-            textcoords="offset points",
-            ha="right",
-            color=_ORANGE,
-            fontsize=9,
+        window = max(1, len(values) // _SMOOTHED_LINES) if split == TRAIN else 1
+        if window > 1:
+            axes.plot(x, values, color=colour, alpha=0.25, linewidth=0.8)
+        last = smooth(values, window)[-1] if window == 1 else sum(values[-window:]) / window
+        text = f"{last:.2%}" if key == "accuracy" else f"{last:.3g}"
+        marker = "o" if len(values) <= _MARKED else None
+        axes.plot(
+            x,
+            smooth(values, window),
+            color=colour,
+            linewidth=width,
+            marker=marker,
+            markersize=2 + width,
+            clip_on=False,
+            label=f"{split}: {text} at the end",
         )
     if axes.lines:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="best")
+        _time_axis(axes)
+
+
+def _time_axis(axes: Any) -> None:
+    """From 0, or from the first value where most of the way there was made by another run; room at the end."""
+    at = [x for line in axes.lines for x in line.get_xdata()]
+    first, last = min(at), max(at)
+    room = 0.04 * (last - first) or 0.5 * last or 1.0
+    begins_late = len(set(at)) > 1 and first > 0.5 * last
+    axes.set_xlim(first - room if begins_late else 0, last + room)
 
 
 def _loss_axis(axes: Any) -> str:
@@ -125,6 +136,8 @@ def _loss_axis(axes: Any) -> str:
 
 
 def _accuracy_axis(axes: Any) -> None:
+    """Around the values, within 0 and 100 %, and never so close that noise looks like progress."""
     values = [y for line in axes.lines for y in line.get_ydata()]
     if values:
-        axes.set_ylim(max(0.0, min(values) - 0.05), 1.0 if max(values) > 0.8 else max(values) * 1.1 or 1.0)
+        room = max(0.05, 0.08 * (max(values) - min(values)))
+        axes.set_ylim(max(0.0, min(values) - room), min(1.0, max(values) + room))

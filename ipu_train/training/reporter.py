@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Optional
 
 from ..config import Resolved
 from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
+from ..tracking.epoch_words import EpochWords
 from ..tracking.powers import PowerRecord
 from ..tracking.powers_picture import draw_run
 from .resuming import TakenUp
@@ -49,6 +50,9 @@ class Reporter:
         self.progress = Progress(
             images, self.config.training.epochs, done * self.images_per_step, self.config.logging.progress
         )
+        self.words = EpochWords(self.config.training.epochs, silent=self.progress.visible)
+        self._steps_per_epoch = steps_per_epoch
+        self._last_call = time.perf_counter()
         # sums over the steps since the last training line; part of a checkpoint, so that lines do not change
         self.sums: Dict[str, float] = before.get("sums", {"loss": 0.0, "accuracy": 0.0, "steps": 0})
         self.undone_updates: int = before.get("undone_updates", 0)
@@ -77,6 +81,7 @@ class Reporter:
         tell(
             f"  {source.name}: {len(source.train):,} training and {len(source.validation):,} validation images, "
             f"{source.channels} x {source.image_size} x {source.image_size}, {source.num_classes} classes"
+            + (f"\n    {source.note}" if source.note else "")
         )
         tell(
             f"  global batch size {self.config.global_batch_size} = micro-batch {training.micro_batch_size} x "
@@ -94,7 +99,11 @@ class Reporter:
         self.sums["steps"] += steps
         self.timed_steps += steps
         self.last_learning_rate = learning_rate
-        self.progress.update(steps * self.images_per_step, epoch + 1, loss, accuracy)
+        images = steps * self.images_per_step
+        self.progress.update(images, epoch + 1, loss, accuracy)
+        now, before = time.perf_counter(), self._last_call
+        self._last_call = now
+        self.words.add(step / self._steps_per_epoch, steps, images, loss, accuracy, now - before)
         if step % self.config.logging.every_steps < steps:
             self._write_training_line(epoch, step)
 
@@ -123,6 +132,7 @@ class Reporter:
 
     def end_epoch(self, epoch: int, step: int) -> None:
         """After ``epoch`` epochs, before what is measured then."""
+        self.words.end_epoch(epoch)
         if self.power_record is not None and self.power_record.is_due(epoch):
             self.tracker.powers(epoch, step, self.power_record.end_epoch(epoch, step))
 
@@ -157,6 +167,7 @@ class Reporter:
     def restart_clock(self) -> None:
         """Leave out what is not training from images per second."""
         self.since, self.timed_steps = time.perf_counter(), 0
+        self._last_call = self.since
 
     def validation(self, epoch: int, step: int, measured: Dict[str, float]) -> None:
         """A pass over the validation images after ``epoch`` epochs."""

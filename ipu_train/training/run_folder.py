@@ -133,9 +133,12 @@ def _newest(resolved: Resolved, resume: Resume) -> Place:
     if resume == AUTO:
         return _new(resolved)._replace(note="Nothing to resume: a new run begins.")
     where = chosen if chosen is not None else str(parent_of_runs(resolved))
+    without, auto = (
+        ("--resume", "--resume auto") if resume else ("checkpoint.resume", "checkpoint.resume=auto")
+    )
     raise RunFolderError(
-        f"Nothing to resume: no checkpoint under {where}. Start the run without --resume (or always with "
-        "--resume auto), or name its folder with run_dir=PATH."
+        f"Nothing to resume: no checkpoint under {where}. Start the run without {without} (or always with {auto}), "
+        "or name its folder with run_dir=PATH."
     )
 
 

@@ -45,6 +45,7 @@ def test_train_and_validation_folders_are_found(tmp_path, validation):
     assert source.class_names == ["cat", "dog"] and source.num_classes == 2 and source.channels == 3
     assert (len(source.train), len(source.validation)) == (8, 4)
     assert source.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert source.note == ""
 
 
 def test_splits_can_be_named(tmp_path):
@@ -62,6 +63,8 @@ def test_one_root_is_split_class_by_class(tmp_path):
     assert np.bincount(source.validation.labels).tolist() == [3, 3]
     assert np.bincount(source.train.labels).tolist() == [7, 7]
     assert len(folder(tmp_path).validation) == 4
+    assert "no validation folder: 20% of each class are held out" in folder(tmp_path).note
+    assert "30%" in source.note
 
 
 def test_images_in_deeper_folders_and_of_all_kinds_count(tmp_path):

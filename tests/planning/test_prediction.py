@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from ipu_train import cli, config, planning
+from ipu_train.network import build_network
 
 RECIPE = """
 model: {name: resnet20, norm: group, proxy_norm: true}
@@ -51,6 +52,17 @@ def test_a_data_set_that_is_not_here_can_be_planned_for(recipe):
     assert planning.images_of(config.load(recipe)) == planning.Images(3, 32, 10)
     folder = ["data.name=imagefolder", "data.path=nowhere", "data.image_size=224"]
     assert planning.images_of(config.load(recipe, folder)) == planning.Images(3, 224, 1000)
+
+
+def test_a_pipelines_peaks_name_modules_of_the_network_and_its_schedule(recipe):
+    resolved = config.load(recipe, ["device.pipeline_splits=[layer2, layer3]"])
+    names = {name for name, _ in build_network(resolved, 10, 3).named_modules() if name} | {"input 0"}
+    found = planning.predict(resolved).to_json()
+    assert found["schedule"] == "pipelined"
+    for ipu in found["ipus"]:
+        assert ipu["peak"]["responsible"]
+        assert {one["layer"] for one in ipu["peak"]["responsible"]} <= names
+    assert planning.predict(config.load(recipe)).to_json()["schedule"] == "sequential"
 
 
 def test_half_precision_needs_less_memory(recipe):

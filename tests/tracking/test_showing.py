@@ -7,7 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
-from ipu_train.tracking import Progress, epoch_line, plot_run, results, table, tell
+from ipu_train.tracking import Progress, epoch_line, epoch_words, plot_run, results, table, tell
 from ipu_train.tracking.plot import points, smooth, steps_per_epoch
 
 RECORDS = [
@@ -70,6 +70,75 @@ def test_results_of_a_run_that_was_stopped_at_once():
 
 def test_an_epoch_in_one_line():
     assert epoch_line(RECORDS[0], 3) == "epoch 1/3  train  loss 2.0000  accuracy 25.00%  images/s 1,234"
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+def test_without_a_bar_an_epoch_is_a_line_and_a_long_one_a_line_a_minute(monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr(epoch_words, "time", clock)
+    words = epoch_words.EpochWords(epochs=2)
+    words.add(0.25, steps=1, images=100, loss=3.0, accuracy=0.1, seconds=1.0)
+    clock.now = 61.0
+    words.add(0.5, steps=1, images=100, loss=2.0, accuracy=0.2, seconds=1.0)
+    words.add(1.0, steps=2, images=200, loss=1.0, accuracy=0.3, seconds=2.0)
+    words.end_epoch(1)
+    words.end_epoch(2)  # all weight updates were undone
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 0.5/2  train  loss 2.5000  accuracy 15.00%  images/s 100",
+        "epoch 1/2  train  loss 1.7500  accuracy 22.50%  images/s 100",
+    ]
+    silent = epoch_words.EpochWords(epochs=2, silent=True)
+    silent.add(1.0, steps=1, images=100, loss=3.0, accuracy=0.1, seconds=1.0)
+    silent.end_epoch(1)
+    assert capsys.readouterr().err == ""
+
+
+def _axes(run_dir, records, monkeypatch):
+    """The two axes of the picture of a run."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **more: (drawn.append(self), save(self, *args, **more))
+    )
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    plot_run(run_dir)
+    return drawn[-1].axes
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("loss, accuracy", [(2.3026, 0.1), (0.0, 1.0)])
+def test_a_flat_or_short_run_shows_every_value_within_the_axes(tmp_path, monkeypatch, count, loss, accuracy):
+    records = [
+        {"split": split, "epoch": e, "step": 10 * e, "loss": loss, "accuracy": accuracy}
+        for e in range(1, count + 1)
+        for split in ("train", "validation")
+    ]
+    for axes, value in zip(_axes(tmp_path, records, monkeypatch), (loss, accuracy)):
+        train, validation = axes.lines
+        for line in (train, validation):
+            assert list(line.get_ydata()) == [value] * count
+            assert line.get_marker() == "o"  # one value makes no line
+            assert not line.get_clip_on()  # a line on the edge has its whole width
+        assert train.get_linewidth() > validation.get_linewidth()  # both show where they coincide
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert left <= 1 and count < right and bottom <= value <= top and bottom < top
+        assert axes.get_legend() is not None
+
+
+def test_a_run_that_branched_off_late_begins_where_it_begins(tmp_path, monkeypatch):
+    late = [{**record, "epoch": record["epoch"] + 50, "step": record["step"] + 600} for record in RECORDS]
+    for axes in _axes(tmp_path, late, monkeypatch):
+        assert 50 < axes.get_xlim()[0] < 51
+    for axes in _axes(tmp_path, RECORDS, monkeypatch):
+        assert axes.get_xlim()[0] == 0
 
 
 def test_curves_leave_out_what_is_no_number_and_count_in_epochs():

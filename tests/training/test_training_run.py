@@ -241,8 +241,14 @@ def test_resume_refuses_a_configuration_that_computes_something_else(recipe, tmp
 
 
 def test_nothing_to_resume_is_said(recipe, tmp_path):
-    with pytest.raises(ValueError, match="Nothing to resume"):
+    with pytest.raises(
+        ValueError, match=r"Nothing to resume.*without --resume \(or always with --resume auto\)"
+    ):
         run(recipe, tmp_path / "run", resume=True)
+    with pytest.raises(
+        ValueError, match=r"without checkpoint.resume \(or always with checkpoint.resume=auto\)"
+    ):
+        run(recipe, tmp_path / "run", "checkpoint.resume=latest")
 
 
 def test_too_few_images_for_one_call_name_the_factors(recipe, tmp_path):

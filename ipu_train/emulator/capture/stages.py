@@ -3,6 +3,7 @@
 Source: PopTorch 3.4 user guide, the sections on execution strategies and on pipelining.
 """
 
+from functools import lru_cache
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .. import enums
@@ -272,11 +273,7 @@ def reservedIpus(per_replica: int, replicas: int, any_number: bool, round_up: bo
             "or set poptorch.Options().autoRoundNumIPUs(True)."
         )
     if reserved != total and round_up:
-        logger.warning(
-            "Reserving %d IPUs where %d are used: autoRoundNumIPUs rounds up to a power of 2",
-            reserved,
-            total,
-        )
+        _warn_of_rounding(reserved, total)
     else:
         reserved = total
     if reserved > MAX_IPUS_PER_PROCESS:
@@ -285,3 +282,10 @@ def reservedIpus(per_replica: int, replicas: int, any_number: bool, round_up: bo
             "require distributed execution."
         )
     return reserved
+
+
+@lru_cache(maxsize=None)  # a training and a validation program of one run take the same IPUs: said once
+def _warn_of_rounding(reserved: int, total: int) -> None:
+    logger.warning(
+        "Reserving %d IPUs where %d are used: autoRoundNumIPUs rounds up to a power of 2", reserved, total
+    )
