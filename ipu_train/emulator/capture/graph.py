@@ -143,6 +143,7 @@ class Graph:
         self.stashed: set = set()  # slots that a pipeline keeps for its backward pass
         self.fused_losses: set = set()  # slots that hold one value for each micro-batch of a fused batch
         self.uses_random = False
+        self.differentiates = False  # forward asks for gradients itself
 
     def ancestors(self, slot: int) -> set:
         """Indices of the nodes that the value of ``slot`` depends on."""

@@ -19,6 +19,7 @@ from .constants import INDEXING, Constants, describe_host, moved_to_device
 from .control_flow import ControlFlow
 from .device_calls import DeviceCalls
 from .dtypes import device_dtype, upload
+from .gradients import GRAD_OF, Detached, GradientCalls
 from .graph import Graph, Node, Ref, map_structure, tensor_paths
 from .hidden_calls import hide_calls, show_hidden_calls
 from .losses import LOSS_FUNCTIONS, check_loss_arguments, identity_loss_of_micro_batches
@@ -27,7 +28,7 @@ from .multi_conv import MultiConvs
 from .precision import EXACT
 from .refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from .rounding import Rounding
-from .shadow_calls import ShadowCalls
+from .shadow_calls import ShadowCalls, is_torchs
 from .stages import Annotations
 from .stored_results import StoredResults
 
@@ -48,6 +49,7 @@ class Recorder(
     DeviceCalls,
     ControlFlow,
     FusedNorms,
+    GradientCalls,
     MultiConvs,
     ShadowCalls,
     StoredResults,
@@ -62,6 +64,7 @@ class Recorder(
         fused_micro_batches: number of micro-batches that run as one batch (1: none are fused).
         permissive: refusals become warnings where the operation can run anyway.
         training: whether the forward is captured for training.
+        tracks_weights: whether gradients flow to weights.
     """
 
     def __init__(
@@ -72,8 +75,10 @@ class Recorder(
         fused_micro_batches: int = 1,
         permissive: bool = False,
         training: bool = False,
+        tracks_weights: bool = False,
     ) -> None:
         Annotations.__init__(self, strategy)
+        GradientCalls.__init__(self)
         ShadowCalls.__init__(self)
         TorchFunctionMode.__init__(self)
         self.graph = Graph()
@@ -83,6 +88,7 @@ class Recorder(
         self.norm_replicas = None
         self.fused_state = []
         self.training = training
+        self.tracks_weights = tracks_weights
         self.refusals = Refusals(permissive)
         self.mixes_types = False  # whether an operation has float16 and float32 operands
         self._slot_of: Dict[int, int] = {}  # id of a tensor that user code may hold -> slot
@@ -168,8 +174,10 @@ class Recorder(
         name = call_name(func)
         if name in ("__repr__", "__str__", "__format__"):
             return self._describe(args[0])
-        if name == "backward":
-            raise createPoptorchError("backward() cannot be called explicitly inside forward.")
+        if func in self._differentiations:
+            return self._differentiations[func](*args, **kwargs)
+        if func == GRAD_OF and self._slot_of.get(id(args[0])) in self._grads:
+            return self._grads[self._slot_of[id(args[0])]]
         if self._stays_on_the_cpu(name, args, kwargs):
             return func(*args, **kwargs)
         if name == "__iter__":
@@ -230,6 +238,10 @@ class Recorder(
         if not found and name not in _SIDE_EFFECTS and not name.endswith("__set__"):
             return result
         shadows = self.shadows_of(result, None if judged else self.call_shadows(*called))
+        underivable = self.has_no_derivative(called[0])
+        if underivable and not self.training and is_torchs(called[0]):
+            result = map_structure(result, lambda t: t.detach(), (torch.Tensor,))
+            found, func = tensor_paths(result), Detached(func)
         node = self._append(func, name, refs[0], refs[1], torch.is_grad_enabled(), location)
         replaced = {}
         for (path, tensor), shadow in zip(found, shadows):
@@ -252,6 +264,8 @@ class Recorder(
                 if self.fused > 1 and name == "identity_loss" and args[1] != "none":
                     self.graph.fused_losses.add(slot)
             replaced[id(tensor)] = visible
+            if underivable:
+                self._without_derivative[slot] = name
             if half and name not in EXACT:
                 in_place = any(tensor is value for _, value in tensor_paths(values))
                 if in_place and cast_half is not None:

@@ -221,6 +221,8 @@ class Rounding:
 
     def gradient(self, gradient: torch.Tensor) -> torch.Tensor:
         """A gradient of a float16 tensor as the device stores it."""
+        if torch.is_grad_enabled():  # forward differentiates, and the result is differentiated again
+            return self._new(gradient)
         if self.own_gradients and gradient.is_contiguous():
             return self.values_(gradient)
         return self.values(gradient)

@@ -43,6 +43,7 @@ class ShadowCalls:
         self._shadow_of: Dict[int, Shadow] = {}  # by slot
         self._reported: Dict[str, List[str]] = {}  # operators that are refused in the call at hand, by reason
         self._shadows = Shadows(Dispatcher(self._report))
+        self.operators: List[str] = []  # that the last call arrived as
 
     def _slot(self, tensor: torch.Tensor) -> int:
         raise NotImplementedError  # the recorder's
@@ -75,7 +76,8 @@ class ShadowCalls:
         self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
     ) -> Optional[Any]:
         """What a call returns on shadows; None where that says nothing about PopTorch, or where it refuses the call."""
-        if name in _NO_OPERATORS or not _is_torchs(func):
+        self.operators = self._shadows.dispatcher.seen = []
+        if name in _NO_OPERATORS or not is_torchs(func):
             return None
         since = since_torch_2_0(name)
         if since is not None:
@@ -125,7 +127,7 @@ class ShadowCalls:
                 self.refusals.add("forward", f"returns what the device does not have: {shadow.absent}")
 
 
-def _is_torchs(func: Any) -> bool:
+def is_torchs(func: Any) -> bool:
     """Whether a function is torch's own, which PopTorch meets as operators, rather than one that is recorded whole."""
     module = getattr(func, "__module__", None)
     return not isinstance(module, str) or module.split(".")[0] in ("torch", "builtins", "_operator")

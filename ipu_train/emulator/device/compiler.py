@@ -9,6 +9,7 @@ import torch
 from .._args_parser import Arguments, signature_only
 from .._impl import createPoptorchError
 from ..capture.dtypes import upload
+from ..capture.gradients import NeedsWeightGradients
 from ..capture.graph import Graph, Ref, map_structure, references
 from ..capture.overlap import check_overlap
 from ..capture.precision import running_statistics
@@ -69,10 +70,12 @@ def compile_model(
     training: bool,
     noise: Noise,
     grouping: Optional[Dict[str, Any]] = None,
+    tracks_weights: bool = False,
 ) -> Tuple[Executable, List[Anchor]]:
     """Capture ``model``'s forward for arguments of a whole call and prepare its storage.
 
     Args:
+        tracks_weights: whether forward differentiates by weights in inference; found out by trying.
         grouping: (group type, replicas in a group, retrieval mode) by name of a weight that replicas do not share.
 
     Returns:
@@ -94,8 +97,9 @@ def compile_model(
     rounding = make_rounding(options.Precision.stochastic_rounding, noise)
     if options.Precision.floating_point_exceptions:
         rounding.in_place = rounding  # checking a rounding needs the values before it
+    follows = training or tracks_weights
     recorder = Recorder(
-        device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training
+        device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training, follows
     )
     recorder.strided_channel_groups = bool(
         options._Popart.options.get("groupNormStridedChannelGrouping", False)
@@ -108,8 +112,8 @@ def compile_model(
         if name in groups:
             storage = groups[name].to_device(storage).contiguous()
         if isinstance(host, torch.nn.Parameter):
-            storage.requires_grad_(training and host.requires_grad and storage.is_floating_point())
-            if half and storage.requires_grad:  # the gradient of a float16 weight is float16
+            storage.requires_grad_(follows and host.requires_grad and storage.is_floating_point())
+            if half and storage.requires_grad and training:  # the gradient of a float16 weight is float16
                 storage.register_hook(rounding.values)
         storages[name] = storage
         recorder.add_state(name, host, storage[0] if name in groups else storage, half)
@@ -119,14 +123,17 @@ def compile_model(
     for tensor, size in zip(tensors, sizes):
         cut = batching.micro_batch(tensor, 0, 0, 0) if fused == 1 else tensor[: fused * size]
         inputs.append(recorder.add_input(*upload(cut, device)))
-    graph, _outputs = _capture(
-        model,
-        user_model,
-        arguments.with_tensors(inputs),
-        recorder,
-        training,
-        options._module_namescope_enabled,
-    )
+    try:
+        graph, _outputs = _capture(
+            model,
+            user_model,
+            arguments.with_tensors(inputs),
+            recorder,
+            training,
+            options._module_namescope_enabled,
+        )
+    except NeedsWeightGradients:
+        return compile_model(model, user_model, arguments, options, training, noise, grouping, True)
 
     log_graph(graph, storages, "half" if options.Precision.partials_type == torch.half else "float")
     weights = {name: storages[name] for name, _ in user_model.named_parameters()}
@@ -197,7 +204,7 @@ def _capture(
     random_before = random_states()
     try:
         scopes = module_scopes(model, recorder, names)
-        with torch.set_grad_enabled(training), scopes, recorder:
+        with torch.set_grad_enabled(training or torch.is_grad_enabled()), scopes, recorder:
             result = arguments.call(model)  # with the hooks of the module, if it has any
         problem = _reassigned(before)
     except Exception as error:

@@ -62,7 +62,7 @@ class Runner:
         if self.executable.training:
             outputs = self._train(inputs, optimizer)
         else:
-            with torch.no_grad():
+            with torch.set_grad_enabled(self.executable.graph.differentiates):
                 outputs = self._infer(inputs)
         if self.batching.output_mode in (OutputMode.Final, OutputMode.Sum):
             self.timeline.keep_last_outputs(self.batching.replicas)
@@ -79,6 +79,9 @@ class Runner:
                 values = self._forward(inputs, iteration, 0, replica)
                 self._keep(values, pieces, iteration, 0)
                 self._keep_anchors(values, iteration, 0)
+                for state in self.executable.replica_state[replica]:
+                    if state.grad_fn is not None:  # forward has stored what it differentiates
+                        state.detach_()
             self.random.finish_micro_batch()
         return {slot: self.batching.join(kept) for slot, kept in pieces.items()}
 

@@ -26,6 +26,7 @@ class Dispatcher:
 
     def __init__(self, report: Callable[[str, str], None]) -> None:
         self.report = report
+        self.seen: List[str] = []  # names of the operators that were handed over, until somebody empties it
 
     def handle(self, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         """What ``func`` gives for shadows.
@@ -43,6 +44,7 @@ class Dispatcher:
         key = name if overload in ("", "default") else f"{name}.{overload}"
         if space != "aten":
             key = name = f"{space}::{name}"
+        self.seen.append(name)
         if name in _NEEDS_VALUE:
             raise Unsupported("needs the value of a tensor, which exists only when the compiled graph runs")
         if name == "_to_copy":

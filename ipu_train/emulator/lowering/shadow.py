@@ -63,6 +63,10 @@ class Shadow(torch.Tensor):
 class _Creation(TorchDispatchMode):
     """Sees calls that make tensors out of none."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # newer versions of torch import their whole compiler otherwise, which takes seconds
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _in_charge[-1].handle(func, args, kwargs or {})
 

@@ -1,0 +1,250 @@
+"""Gradients that forward itself asks for: ``torch.autograd.grad`` and ``backward`` inside a model.
+
+PopTorch traces a forward with torch's autograd on, so that the operators of a backward pass become part of the graph
+like any others: forces from energies, gradient penalties, saliency. Operators that PopTorch 3.4 has no lowering for are
+refused (its ErrorOnUnsupportedAten.cpp), and what it catches whole at the IPU key has no derivative there: such a
+result is detached from its inputs (dispatch_tracer/RegisterAtenOverloads.cpp registers no autograd for it).
+"""
+
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .._impl import createPoptorchError
+from ..lowering.handlers import COMPOSED, has_lowering
+from .graph import Graph, Node, Ref, map_structure
+from .refusals import Refusals, caller_location
+from .shadow_calls import is_torchs
+
+GRAD_OF = torch.Tensor.grad.__get__  # type: ignore[attr-defined]
+# Composed by torch 2.0.1 for every device, of operators with a lowering
+_COMPOSED_BACKWARD = frozenset(["slice_backward", "select_backward", "value_selecting_reduction_backward"])
+_MOVES = frozenset(["_to_copy", "detach", "alias", "lift_fresh", "empty", "new_empty", "new_empty_strided"])
+# Composite functions that PopTorch catches whole: torch 2.0.1 knows no derivative of what it does not take apart
+CUT = frozenset(
+    [
+        "dropout", "feature_dropout", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d",
+        "adaptive_avg_pool2d", "adaptive_avg_pool3d", "argsort", "bilinear", "cosine_embedding_loss", "ctc_loss",
+        "frobenius_norm", "hinge_embedding_loss", "kl_div", "l1_loss", "lstm", "margin_ranking_loss", "one_hot",
+        "poisson_nll_loss", "take_along_dim", "triplet_margin_loss",
+    ]
+)  # fmt: skip
+
+
+class NeedsWeightGradients(Exception):
+    """Forward differentiates by weights, or by what depends on them alone: they must be tracked from the start."""
+
+
+class Gradients:
+    """The recorded form of :func:`torch.autograd.grad`: results in the order of its inputs, None for unused ones."""
+
+    __name__ = "grad"
+
+    def __init__(self, create_graph: bool) -> None:
+        self.create_graph = create_graph
+
+    def __call__(
+        self, outputs: List[torch.Tensor], inputs: List[torch.Tensor], grad_outputs: Optional[List[Any]]
+    ) -> Tuple[Optional[torch.Tensor], ...]:
+        with torch.enable_grad():
+            return torch.autograd.grad(
+                outputs,
+                inputs,
+                grad_outputs,
+                retain_graph=True,
+                create_graph=self.create_graph,
+                allow_unused=True,
+            )
+
+
+class Detached:
+    """A call whose results have no history."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return map_structure(self.function(*args, **kwargs), lambda t: t.detach(), (torch.Tensor,))
+
+
+class _Backward(TorchDispatchMode):
+    """Notes which operators a backward pass consists of."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # newer versions of torch import their whole compiler otherwise, which takes seconds
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Dict[str, None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        space, _, name = func._schema.name.partition("::")
+        if space == "aten":
+            self.operators[name] = None
+        return func(*args, **(kwargs or {}))
+
+
+class GradientCalls:
+    """The part of a recorder that differentiates. It relies on the recorder's slots.
+
+    Attributes:
+        tracks_weights: whether gradients flow to weights; in inference only where forward asks for theirs.
+    """
+
+    graph: Graph
+    refusals: Refusals
+    training: bool
+    tracks_weights: bool
+    operators: List[str]  # that the call at hand arrives as
+    _values: Dict[int, torch.Tensor]
+    _slot: Callable[[torch.Tensor], int]
+    _new_slot: Callable[[torch.Tensor, torch.Tensor, bool], int]
+    _append: Callable[..., Node]
+    _append_rounding: Callable[[Node, int, Optional[torch.Tensor]], torch.Tensor]
+
+    def __init__(self) -> None:
+        self._leaves: Dict[int, torch.Tensor] = {}  # by slot, what requires_grad_() was called on
+        self._grads: Dict[int, torch.Tensor] = {}  # by slot of a leaf, what backward() left in its grad
+        self._without_derivative: Dict[int, str] = {}  # by slot, the call whose result it is
+        self._differentiations = {
+            torch.Tensor.requires_grad_: self._capture_requires_grad,
+            torch.autograd.grad: self._capture_grad,
+            torch.Tensor.backward: self._capture_backward,
+        }
+
+    def _capture_requires_grad(self, tensor: torch.Tensor, requires_grad: bool = True) -> torch.Tensor:
+        """``tensor.requires_grad_()``: from now on calls on it are differentiable."""
+        slot = self._slot(tensor)
+        value = self._values[slot]
+        if slot not in self.graph.state.values():
+            value.requires_grad_(requires_grad)
+            self._append(
+                torch.Tensor.requires_grad_,
+                "requires_grad_",
+                (Ref(slot), requires_grad),
+                {},
+                True,
+                caller_location(),
+            )
+            self._leaves[slot] = tensor
+            self.graph.differentiates = True
+        return tensor
+
+    def _capture_grad(
+        self,
+        outputs: Any,
+        inputs: Any,
+        grad_outputs: Any = None,
+        retain_graph: Optional[bool] = None,
+        create_graph: bool = False,
+        only_inputs: bool = True,
+        allow_unused: Optional[bool] = None,
+        is_grads_batched: bool = False,
+        materialize_grads: bool = False,
+    ) -> Tuple[Optional[torch.Tensor], ...]:
+        """``torch.autograd.grad``: its backward pass becomes a part of the graph.
+
+        Raises:
+            RuntimeError: as torch's: an output or an input has no gradient, or the graph has been freed.
+            NeedsWeightGradients: in inference, where weights are not tracked yet.
+        """
+        if is_grads_batched:
+            self.refusals.add("grad", "with is_grads_batched=True is not supported on the IPU")
+        slots = [self._slots_of(outputs), self._slots_of(inputs)]
+        given = None if grad_outputs is None else _as_list(grad_outputs)
+        refs = [None if g is None else Ref(self._slot(g)) for g in given] if given is not None else None
+        values = [[self._values[slot] for slot in part] for part in slots]
+        if not self.tracks_weights and not all(v.requires_grad for v in values[0] + values[1]):
+            raise NeedsWeightGradients
+        self._check_path(slots[0])
+        watch = _Backward()
+        with watch, torch.enable_grad():
+            found = torch.autograd.grad(
+                *values,
+                map_structure(refs, lambda ref: self._values[ref.slot], (Ref,)),
+                retain_graph=retain_graph, create_graph=create_graph or self.training,
+                allow_unused=bool(allow_unused or materialize_grads),
+            )  # fmt: skip
+        self._judge("grad", watch.operators)
+        args = ([Ref(slot) for slot in slots[0]], [Ref(slot) for slot in slots[1]], refs)
+        node = self._append(
+            Gradients(create_graph or self.training),
+            "grad",
+            args,
+            {},
+            torch.is_grad_enabled(),
+            caller_location(),
+        )
+        self.graph.differentiates = True
+        results = [
+            self._result(node, index, gradient, slot in self.graph.half)
+            for index, (gradient, slot) in enumerate(zip(found, slots[1]))
+        ]
+        if materialize_grads:
+            results = [torch.zeros_like(x) if r is None else r for r, x in zip(results, _as_list(inputs))]
+        return tuple(results)
+
+    def _capture_backward(
+        self,
+        tensor: torch.Tensor,
+        gradient: Any = None,
+        retain_graph: Optional[bool] = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """``tensor.backward()``: gradients of what ``requires_grad_()`` was called on are in its ``grad`` afterwards.
+
+        Raises:
+            poptorch.Error: there is nothing to be differentiated by.
+        """
+        leaves = [leaf for slot, leaf in self._leaves.items() if self._values[slot].is_leaf]
+        leaves = leaves if inputs is None else _as_list(inputs)
+        if not leaves:
+            raise createPoptorchError("backward() cannot be called explicitly inside forward.")
+        found = self._capture_grad(tensor, leaves, gradient, retain_graph, create_graph, allow_unused=True)
+        for leaf, new in zip(leaves, found):
+            slot = self._slot(leaf)
+            if new is not None:
+                self._grads[slot] = new if slot not in self._grads else self._grads[slot] + new
+
+    def has_no_derivative(self, func: Any) -> bool:
+        """Whether torch knows no derivative of the call at hand on the IPU: PopTorch's own ones and what it catches."""
+        if not self.graph.differentiates and not self.tracks_weights:
+            return False
+        return not is_torchs(func) or not CUT.isdisjoint(self.operators)
+
+    def _check_path(self, outputs: List[int]) -> None:
+        if not self._without_derivative:
+            return
+        on_path = {slot for output in outputs for index in self.graph.ancestors(output)
+                   for slot in self.graph.nodes[index].outputs()}  # fmt: skip
+        for slot in sorted(on_path.intersection(self._without_derivative)):
+            if self._values[slot].requires_grad:
+                self.refusals.add(
+                    "grad",
+                    f"needs the derivative of {self._without_derivative[slot]}, which is not implemented there",
+                )
+
+    def _judge(self, name: str, operators: Dict[str, None]) -> None:
+        known = COMPOSED | _COMPOSED_BACKWARD | _MOVES
+        missing = [f"aten::{o}" for o in operators if not has_lowering(o) and o not in known]
+        if missing:
+            self.refusals.add(name, f"({', '.join(missing)}) has no counterpart on the IPU")
+
+    def _result(
+        self, node: Node, index: int, gradient: Optional[torch.Tensor], half: bool
+    ) -> Optional[torch.Tensor]:
+        if gradient is None:
+            return None
+        slot = self._new_slot(gradient, gradient, half)
+        node.results.append(((index,), slot))
+        return self._append_rounding(node, slot, None) if half else gradient
+
+    def _slots_of(self, tensors: Any) -> List[int]:
+        return [self._slot(tensor) for tensor in _as_list(tensors)]
+
+
+def _as_list(tensors: Any) -> List[Any]:
+    return [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
