@@ -207,6 +207,12 @@ def _init(arguments: List[str]) -> int:
     return init(arguments)
 
 
+def _evaluate(arguments: List[str]) -> int:
+    from .commands.evaluate import main as evaluate
+
+    return evaluate(arguments)
+
+
 def _sweep(arguments: List[str]) -> int:
     from .sweep.command import main as sweep
 
@@ -229,6 +235,7 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "average": _average,
     "completion": _completion,
     "config": _config,
+    "evaluate": _evaluate,
     "init": _init,
     "inspect": _inspect,
     "models": _models,
@@ -240,6 +247,7 @@ COMMAND_HELP = {
     "average": "average the weights of several checkpoints",
     "completion": "make a shell complete commands, recipes and keys",
     "config": "print the resolved configuration; explain keys; JSON Schema for editors",
+    "evaluate": "accuracy, classes and confusion matrix of a trained model",
     "init": "ask five questions and write a configuration that runs",
     "inspect": "what norms do to activations: power terms by depth, batch dependence",
     "models": "list models and norms; show the layers of one",

@@ -35,7 +35,8 @@ HOUSE = {
     "tune": "config ipumodel models network planning tracking",
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
-    "commands": "config early_checks models network optim training",
+    "inference": "config data device durable planning tracking training",
+    "commands": "config durable early_checks inference models network optim training",
     "cli": "_version commands config early_checks inspect planning sweep trainer training tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names

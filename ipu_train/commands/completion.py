@@ -9,12 +9,14 @@ from typing import Any, Dict, List
 
 SHELLS = ("bash", "zsh", "fish")
 
+_WEIGHTS = {"--run": True, "--checkpoint": True, "--weights": True, "--config": True}
 # Options of each command; those of training have no command. True: a value follows.
 OPTIONS: Dict[str, Dict[str, bool]] = {
     "": {"--config": True, "--resume": False, "--version": False},
     "average": {"--kind": True, "--decay": True, "--out": True},
     "completion": {},
     "config": {"--config": True, "--explain": True, "--json-schema": False},
+    "evaluate": {**_WEIGHTS, "--data": True, "--json": True, "--confusion": True},
     "init": {
         "--data": True,
         "--classes": True,

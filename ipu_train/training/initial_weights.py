@@ -11,6 +11,7 @@ from ..config import Resolved
 from ..models import load_checkpoint
 from ..tracking import tell
 from . import checkpoint, checkpoint_folder
+from .checkpoint import Checkpoint
 
 Weights = Dict[str, torch.Tensor]
 
@@ -65,8 +66,15 @@ def _of_run(path: Path, averaged: bool) -> Weights:
         if found_sound is None:
             raise ValueError(f"no checkpoint in the folder {path}")
         folder, saved = found_sound
-    if not averaged:
-        return saved.weights
+    return average_of(folder, saved) if averaged else saved.weights
+
+
+def average_of(folder: Path, saved: Checkpoint) -> Weights:
+    """The average of a run's weights that the checkpoint ``saved`` in ``folder`` holds, in the weights' types.
+
+    Raises:
+        ValueError: it holds none.
+    """
     prefix = "average/average."
     found = {
         name[len(prefix) :]: t.to(saved.weights[name[len(prefix) :]].dtype)
@@ -74,7 +82,7 @@ def _of_run(path: Path, averaged: bool) -> Weights:
         if name.startswith(prefix)
     }
     if not found:
-        raise ValueError(f"{folder} holds no average of the weights; remove averaged_weights")
+        raise ValueError(f"{folder} holds no average of the weights")
     return found
 
 

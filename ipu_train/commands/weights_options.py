@@ -1,0 +1,46 @@
+"""The options with which commands are told whose weights they use."""
+
+import argparse
+from pathlib import Path
+from typing import Any, List
+
+_WHICH = ("best", "last", "averaged")
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser with ``--run``, ``--checkpoint``, ``--weights`` and ``--config``."""
+    result = argparse.ArgumentParser(
+        prog=f"ipu-train {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("--run", type=Path, metavar="DIR", help="a run folder, such as runs/mine")
+    result.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="in place of --run: a checkpoint (folder step_... or the weights.safetensors in it) or, with --config, a "
+        "file with a state dict",
+    )
+    result.add_argument(
+        "--weights",
+        choices=_WHICH,
+        help="of a run: those of the best validation accuracy, the last (default), or averaged over the epochs",
+    )
+    result.add_argument("--config", metavar="X", help="the network of a file with a state dict")
+    return result
+
+
+def trained(options: Any, overrides: List[str]) -> Any:
+    """The weights that the options name.
+
+    Raises:
+        UseError, CheckpointError, ConfigError: there are none such, or what is there cannot be used.
+    """
+    from ..inference.trained import chosen
+
+    return chosen(options.run, options.checkpoint, options.weights, overrides, options.config)
+
+
+def json_path(parser_: argparse.ArgumentParser, what: str) -> None:
+    parser_.add_argument("--json", type=Path, metavar="PATH", help=f"write {what} to this file as JSON")

@@ -1,0 +1,75 @@
+"""Image files as the network of a run takes them, with labels or without."""
+
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..data import ImageDataset
+from ..data.augment import centre_crop
+from ..data.files import open_image, resize
+from ..data.folder import EXTENSIONS, scan
+from ..training.prepared import Prepared
+from .errors import UseError
+
+
+class PreparedFiles(ImageDataset):
+    """Image files, prepared as the validation images of a run were: uint8 ``[C, image_size, image_size]``.
+
+    Args:
+        paths: of the files.
+        prepared: how.
+        labels: int64 ``[N]``; None: 0 for all.
+    """
+
+    def __init__(self, paths: Sequence[str], prepared: Prepared, labels: Optional[np.ndarray] = None) -> None:
+        super().__init__(np.zeros(len(paths), dtype=np.int64) if labels is None else labels)
+        self.paths, self.prepared = list(paths), prepared
+
+    def image(self, index: int) -> np.ndarray:
+        """uint8 ``[C, image_size, image_size]``.
+
+        Raises:
+            DataError: the file is no readable image.
+        """
+        image = open_image(self.paths[index])
+        crop = centre_crop(image.width, image.height, self.prepared.centre_share)
+        pixels = resize(image, crop, self.prepared.image_size)
+        if self.prepared.channels == 1:
+            return np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None]
+        return pixels
+
+    def images(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        return np.stack([self.image(index) for index in indices.tolist()])
+
+
+def files_in(words: Sequence[str]) -> List[str]:
+    """The image files that are named, and all below the folders that are, sorted.
+
+    Raises:
+        UseError: a name of nothing, or a folder without images.
+    """
+    found: List[str] = []
+    for word in words:
+        path = Path(word).expanduser()
+        if path.is_dir():
+            below = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+            if not below:
+                raise UseError(f"{word}: the folder has no images ({', '.join(EXTENSIONS)})")
+            found += below
+        elif path.exists():
+            found.append(str(path))
+        else:
+            raise UseError(f"{word}: there is no such image or folder")
+    return found
+
+
+def labelled(folder: Path, prepared: Prepared) -> PreparedFiles:
+    """Every image of a folder with one sub-folder a class; classes go by their names.
+
+    Raises:
+        DataError: no folder, no classes, or a class that the model does not know.
+    """
+    files = scan(folder, prepared.class_names)
+    return PreparedFiles(files.paths, prepared, files.labels)

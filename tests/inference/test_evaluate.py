@@ -1,0 +1,154 @@
+"""`ipu-train evaluate` against the run's own validation, plain torch and scikit-learn."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
+
+from ipu_train.cli import main
+from ipu_train.models import build
+from ipu_train.tracking import read_metrics
+from ipu_train.training import checkpoint
+
+from .conftest import CLASSES
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def evaluate(tmp_path, *arguments):
+    path = tmp_path / "figures.json"
+    assert main(["evaluate", *map(str, arguments), "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+def validations(run):
+    return [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "validation"]
+
+
+def by_hand(run, folder):
+    """Labels and logits of a folder's images in plain torch, image by image."""
+    network = build("resnet8", num_classes=3, norm="group", norm_groups=2, width=0.25)
+    network.load_state_dict(load_file(str(checkpoint.newest(run / "checkpoints") / "weights.safetensors")))
+    labels, logits = [], []
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    for label, name in enumerate(CLASSES):
+        for path in sorted((folder / name).iterdir()):
+            image = Image.open(path).convert("RGB")
+            side = min(image.size)
+            left, top = (image.width - side) / 2, (image.height - side) / 2
+            image = image.resize((16, 16), Image.BILINEAR, box=(left, top, left + side, top + side))
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+            with torch.no_grad():
+                logits.append(network.eval()((pixels - mean) / std))
+            labels.append(label)
+    return torch.tensor(labels), torch.cat(logits)
+
+
+@pytest.mark.parametrize("which, prefix", [("last", ""), ("averaged", "averaged_")])
+def test_it_gives_the_figures_of_the_run_s_last_validation_to_the_last_digit(
+    trained_run, tmp_path, which, prefix
+):
+    found = evaluate(tmp_path, "--run", trained_run, "--weights", which)
+    expected = validations(trained_run)[-1]
+    for key in ("loss", "accuracy", "top5"):
+        assert found[key] == expected[prefix + key]
+    assert found["images"] == 21
+
+
+def test_every_image_counts_once_as_in_plain_torch_and_scikit_learn(trained_run, images, tmp_path):
+    """21 images in calls of 6, and in calls of 5 x 1."""
+    labels, logits = by_hand(trained_run, images / "val")
+    taken = logits.argmax(1).numpy()
+    more = ["validation.micro_batch_size=5", "validation.device_iterations=1"]
+    for overrides in ([], more):
+        found = evaluate(tmp_path, "--run", trained_run, *overrides)
+        assert found["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-6)
+        assert found["accuracy"] == pytest.approx((taken == labels.numpy()).mean(), abs=1e-12)
+        rows = found["per_class"]
+        assert [row["class"] for row in rows] == list(CLASSES)
+        assert [row["images"] for row in rows] == [7, 7, 7]
+        recalls = recall_score(labels, taken, average=None)
+        assert [row["accuracy"] for row in rows] == pytest.approx(list(recalls))
+        precisions = precision_score(labels, taken, average=None, zero_division=np.nan)
+        expected = [None if np.isnan(value) else pytest.approx(value) for value in precisions]
+        assert [row["precision"] for row in rows] == expected
+        assert sum(row["images"] for row in found["confusion"]) == (taken != labels.numpy()).sum()
+
+
+def test_the_confusion_matrix_is_drawn_and_written(trained_run, images, tmp_path):
+    labels, logits = by_hand(trained_run, images / "val")
+    assert main(["evaluate", "--run", str(trained_run), "--confusion", str(tmp_path / "c.png")]) == 0
+    assert Image.open(tmp_path / "c.png").width > 300
+    assert main(["evaluate", "--run", str(trained_run), "--confusion", str(tmp_path / "c.csv")]) == 0
+    head, *rows = csv.reader((tmp_path / "c.csv").open())
+    assert head == ["class", *CLASSES]
+    expected = confusion_matrix(labels, logits.argmax(1))
+    assert [[int(cell) for cell in row[1:]] for row in rows] == expected.tolist()
+
+
+def test_best_and_last_are_different_checkpoints_where_the_run_got_worse(trained_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    first, last = checkpoint.list_checkpoints(run / "checkpoints")
+    both = [checkpoint.load(path) for path in (first, last)]
+    for saved, accuracy in zip(both, (0.9, 0.1)):
+        saved.state["validation_accuracy"] = accuracy
+        checkpoint.save(run / "checkpoints", saved, keep=9)
+    of_best, of_last = (evaluate(tmp_path, "--run", run, "--weights", w) for w in ("best", "last"))
+    assert of_best == evaluate(tmp_path, "--checkpoint", first)
+    assert of_best == evaluate(tmp_path, "--run", run, "--checkpoint", "best")
+    assert of_last == evaluate(tmp_path, "--checkpoint", last / "weights.safetensors")
+    assert of_best["loss"] == validations(trained_run)[0]["loss"]
+
+
+def test_a_folder_with_some_of_the_classes_needs_neither_the_training_images_nor_their_order(
+    trained_run, images, tmp_path
+):
+    only = tmp_path / "only"
+    shutil.copytree(images / "val" / "cedar", only / "cedar")
+    found = evaluate(tmp_path, "--run", trained_run, "--data", only, "data.path=nowhere")
+    labels, logits = by_hand(trained_run, images / "val")
+    taken = logits.argmax(1)[labels == 2]
+    assert found["images"] == 7
+    assert found["accuracy"] == pytest.approx((taken == 2).double().mean().item())
+    assert found["per_class"][2]["images"] == 7
+
+
+def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    shutil.copy(checkpoint.newest(trained_run / "checkpoints") / "weights.safetensors", weights)
+    config = trained_run.parent / "trees.yaml"
+    found = evaluate(tmp_path, "--checkpoint", weights, "--config", config)
+    assert found == evaluate(tmp_path, "--run", trained_run)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--run", "nowhere"], "nowhere: there is no such folder"),
+        ([], "name a run with --run DIR"),
+        (["--run", "{run}", "--checkpoint", "x"], "not both"),
+        (["--checkpoint", "nowhere.safetensors"], "there is no such checkpoint or file"),
+        (["--checkpoint", "{run}/config.yaml"], "add --config X"),
+        (["--run", "{run}", "--data", "{images}"], "train: the training images have no class of this name"),
+        (["--run", "{run}", "--confusion", "x.gif"], "must end in .png, .svg, .pdf or .csv"),
+        (["--run", "{run}", "--json", "nowhere/x.json"], "there is no folder"),
+        (
+            ["--run", "{run}", "data.name=digits", "data.path=null", "data.cache=null"],
+            "other classes than the model was trained on",
+        ),
+        (["--run", "{run}", "model.options.width=0.5"], "not of the network that its configuration builds"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_message(trained_run, images, capsys, arguments, message):
+    assert main(["evaluate", *(a.format(run=trained_run, images=images) for a in arguments)]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
