@@ -32,6 +32,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         print("To train: ipu-train --config X [section.key=value ...]", file=sys.stderr)
         return BAD_INPUT
     try:
+        if command:
+            _check_alone(name)
         return command(arguments[1:]) if command else _train(arguments)
     except KeyboardInterrupt:
         print("ipu-train: interrupted", file=sys.stderr)
@@ -42,8 +44,38 @@ def main(argv: Optional[List[str]] = None) -> int:
     except (ValueError, OSError) as error:
         if not _is_for_the_user(error):
             raise
-        print(f"ipu-train: {error}", file=sys.stderr)
+        if str(error):  # nothing where another process tells
+            print(f"ipu-train{_which_process()}: {error}", file=sys.stderr)
         return getattr(error, "exit_status", BAD_INPUT)
+
+
+def _check_alone(command: str) -> None:
+    """Only trainings run in several processes.
+
+    Raises:
+        LaunchError, Elsewhere: a launcher has started this one with others; the first of them tells.
+    """
+    from .processes import Elsewhere, LaunchError, launched
+
+    found = launched()
+    if found is not None and found.count > 1:
+        if found.index:
+            raise Elsewhere(BAD_INPUT)
+        raise LaunchError(
+            f"ipu-train {command} runs in one process, and {found.launcher} has started {found.count}: start it alone. "
+            "Trainings (ipu-train --config X) run in several."
+        )
+
+
+def _which_process() -> str:
+    """Says which of several processes speaks, unless it is the first."""
+    from .processes import LaunchError, launched
+
+    try:
+        found = launched()
+    except LaunchError:
+        return ""
+    return f" (process {found.index})" if found is not None and found.index else ""
 
 
 def _is_for_the_user(error: BaseException) -> bool:
@@ -86,21 +118,38 @@ def _train(arguments: List[str]) -> int:
 
     from . import early_checks
     from .config import load
+    from .processes import launched
+    from .processes.connect import join
     from .training import run_folder
     from .training.signals import ExitAtOnce
 
-    with ExitAtOnce():
-        resolved = load(options.config, options.overrides)
-        early_checks.check(resolved)
-        if _lists_splits(resolved):
-            return DONE
-        run_folder.place(
-            resolved, options.resume
-        )  # torch takes seconds to import; a folder's refusal does not
-        early_checks.check_network(resolved)
-        from .trainer import train
+    found = launched()
 
-        return train(resolved, resume=options.resume).status
+    def read() -> Any:
+        resolved = load(options.config, options.overrides)
+        if found is None:
+            early_checks.check(resolved)
+        else:
+            early_checks.check(resolved, found.count, is_first=found.index == 0)
+        return resolved
+
+    def is_emulated(resolved: Any) -> bool:
+        from .device import will_be_emulated
+
+        return will_be_emulated(resolved)
+
+    with ExitAtOnce() if found is None or found.index == 0 else ExitAtOnce(""):
+        processes, resolved = join(read, is_emulated)
+        with processes:
+            if _lists_splits(resolved, processes.is_first):
+                return DONE
+            # torch takes seconds to import; a folder's refusal does not
+            processes.first(lambda: run_folder.place(resolved, options.resume))
+            with processes.together():
+                early_checks.check_network(resolved)
+            from .trainer import train_in
+
+            return train_in(processes, resolved, resume=options.resume).status
 
 
 def _with_resume(arguments: List[str]) -> List[str]:
@@ -116,15 +165,16 @@ def _with_resume(arguments: List[str]) -> List[str]:
     return [argument for argument in joined if argument != "--resume"] + ["--resume"] * min(bare, 1)
 
 
-def _lists_splits(resolved: Any) -> bool:
-    """Whether the configuration asks for the legal split points; prints them then."""
+def _lists_splits(resolved: Any, speaks: bool = True) -> bool:
+    """Whether the configuration asks for the legal split points; prints them then, if this process ``speaks``."""
     from .config.device import LIST_SPLITS
 
     if resolved.config.device.pipeline_splits != LIST_SPLITS:
         return False
-    from .planning.settle import list_split_points
+    if speaks:
+        from .planning.settle import list_split_points
 
-    print(list_split_points(resolved))
+        print(list_split_points(resolved))
     return True
 
 

@@ -12,12 +12,13 @@ import os
 import traceback
 import warnings
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
 from . import kernels, models
-from .config import Config
+from .config import Config, Resolved
+from .processes.alone import ALONE, Processes
 
 
 class DeviceError(ValueError):
@@ -33,7 +34,12 @@ def sdk_is_installed() -> bool:
     return spec is not None and not (spec.origin or "").startswith(os.path.dirname(__file__))
 
 
-def choose(config: Config) -> Tuple[Any, str]:
+def will_be_emulated(resolved: Optional[Resolved]) -> bool:
+    """Whether the emulator runs a configuration, or one that cannot be read."""
+    return not sdk_is_installed() or (resolved is not None and resolved.config.device.target == "emulator")
+
+
+def choose(config: Config, processes: Processes = ALONE) -> Tuple[Any, str]:
     """The ``poptorch`` module for ``device.target``, and a line that says what runs.
 
     Raises:
@@ -49,7 +55,8 @@ def choose(config: Config) -> Tuple[Any, str]:
                 "device.compute is cuda, but torch finds no CUDA device that it can use. Use device.compute=cpu, or a "
                 "torch build and a driver that fit the GPU."
             )
-        return emulator, f"embedded emulator of PopTorch {emulator.__version__} on {config.device.compute}"
+        where = f"on {config.device.compute}{_spread(processes)}"
+        return emulator, f"embedded emulator of PopTorch {emulator.__version__} {where}"
     if not installed:
         raise DeviceError(
             f"device.target is {target}, but the Poplar SDK's poptorch is not installed in this Python. Activate the "
@@ -63,12 +70,16 @@ def choose(config: Config) -> Tuple[Any, str]:
                 "device.target is auto and this machine has no IPU: the run is simulated on Graphcore's IPUModel, "
                 "which is slow. device.target=emulator is faster."
             )
-    if target == "ipu":
+    if target == "ipu" and processes.alone:  # poprun has reserved those of several
         _check_ipus(poptorch, config)
     where = "IPU hardware" if target == "ipu" else "Graphcore's IPUModel"
     if target == "ipu_model":
         os.environ.setdefault("POPTORCH_IPU_MODEL", "1")
-    return poptorch, f"PopTorch {poptorch.__version__} on {where}"
+    return poptorch, f"PopTorch {poptorch.__version__} on {where}{_spread(processes)}"
+
+
+def _spread(processes: Processes) -> str:
+    return "" if processes.alone else f", {processes.count} processes"
 
 
 def _check_ipus(poptorch: Any, config: Config) -> None:
@@ -142,6 +153,7 @@ def training_options(
     fuse_micro_batches: bool,
     stack_replicas: bool = False,
     replica_statistics: bool = False,
+    processes: Processes = ALONE,
 ) -> Any:
     """``poptorch.Options`` of the training program.
 
@@ -150,9 +162,10 @@ def training_options(
         stack_replicas: the emulator runs the replicas' micro-batches as one batch, and nothing else together.
         replica_statistics: the network updates buffers that PopTorch does not know to be running statistics; each
             replica keeps its own, as it does those of batch norm.
+        processes: that share the replicas.
     """
     training = config.training
-    options = _common_options(poptorch, config, training.device_iterations)
+    options = _common_options(poptorch, config, training.device_iterations, processes)
     options.Training.gradientAccumulation(training.gradient_accumulation)
     reduction = poptorch.ReductionType.Mean if training.reduction == "mean" else poptorch.ReductionType.Sum
     options.Training.accumulationAndReplicationReductionType(reduction)
@@ -223,9 +236,9 @@ FUSED_IMAGES = 256
 SMALL_FOR_BATCH_NORM = 4
 
 
-def validation_options(poptorch: Any, config: Config) -> Any:
+def validation_options(poptorch: Any, config: Config, processes: Processes = ALONE) -> Any:
     """``poptorch.Options`` of the validation program: it returns the result of every image."""
-    options = _common_options(poptorch, config, validation_device_iterations(config))
+    options = _common_options(poptorch, config, validation_device_iterations(config), processes)
     options.outputMode(poptorch.OutputMode.All)
     return options
 
@@ -242,10 +255,11 @@ def validation_device_iterations(config: Config) -> int:
     return max(config.validation.device_iterations or 1, config.ipus_per_replica)
 
 
-def _common_options(poptorch: Any, config: Config, device_iterations: int) -> Any:
-    options = poptorch.Options()
+def _common_options(
+    poptorch: Any, config: Config, device_iterations: int, processes: Processes = ALONE
+) -> Any:
+    options = processes.options(poptorch, config.ipus_per_replica, config.training.replicas)
     options.deviceIterations(device_iterations)
-    options.replicationFactor(config.training.replicas)
     options.autoRoundNumIPUs(True)  # a machine hands out powers of two; idle IPUs are better than a refusal
     device = config.device
     if device.available_memory_proportion is not None:

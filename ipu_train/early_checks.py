@@ -31,27 +31,31 @@ _DOWNLOADED: Dict[str, Known] = {
 _DIGITS = Known(1_797, 1_797, 1, 8)
 
 
-def check(resolved: Resolved) -> None:
+def check(resolved: Resolved, processes: int = 1, is_first: bool = True) -> None:
     """Refuse what needs no torch to be refused: folders and files that are not there, and sizes beyond this machine.
+
+    Args:
+        processes: that share the training.
+        is_first: whether this is the one that reads weights and writes the run folder.
 
     Raises:
         ConfigError: with the place where the value is written.
     """
-    _check_paths(resolved)
+    _check_paths(resolved, is_first)
     _check_batches(resolved)
-    _check_memory(resolved)
+    _check_memory(resolved, processes)
 
 
-def _check_paths(resolved: Resolved) -> None:
+def _check_paths(resolved: Resolved, is_first: bool) -> None:
     config = resolved.config
     if isinstance(config.data, ImageFolder):
         _check_image_folder(resolved, config.data)
     if isinstance(config.data, Downloaded) and config.data.path is not None:
         _check_folder_can_be(resolved, "data.path", config.data.path)
-    if config.model.weights is not None and not Path(config.model.weights).expanduser().exists():
+    if is_first and config.model.weights is not None and not Path(config.model.weights).expanduser().exists():
         raise resolved.error("model.weights", f"{config.model.weights}: there is no such file or folder")
     for path, value in (
-        ("run_dir", config.run_dir),
+        ("run_dir", config.run_dir if is_first else None),
         ("device.executable_cache", config.device.executable_cache),
     ):
         if value is not None:
@@ -118,7 +122,7 @@ def _check_batches(resolved: Resolved) -> None:
         )
 
 
-def _check_memory(resolved: Resolved) -> None:
+def _check_memory(resolved: Resolved, processes: int) -> None:
     """The images, and those of one call, fit in this machine's memory."""
     memory = _memory()
     if memory is None:
@@ -144,8 +148,11 @@ def _check_memory(resolved: Resolved) -> None:
         )
     iterations = max(config.validation.device_iterations or 1, config.ipus_per_replica)
     calls = (
-        ("training", config.global_batch_size * config.training.device_iterations),
-        ("validation", config.validation_micro_batch_size * config.training.replicas * iterations),
+        ("training", config.global_batch_size * config.training.device_iterations // processes),
+        (
+            "validation",
+            config.validation_micro_batch_size * config.training.replicas * iterations // processes,
+        ),
     )
     for section, images in calls:
         needed = 4 * images * one  # as float32 in the network's first layer

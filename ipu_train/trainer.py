@@ -5,7 +5,7 @@ batch (micro-batch size x gradient accumulation x replicas). A *step* is a weigh
 """
 
 import json
-from typing import Any, NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
@@ -14,9 +14,12 @@ from .config import Config, Resolved
 from .data import DataSource, EpochSampler, loader, open_data
 from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
+from .processes.alone import Processes
+from .processes.connect import check_ipus, join
 from .tracking import tell
 from .training import initial_weights, resuming, run_folder
 from .training.assembly import Assembly, assemble, example_batch, mixing_draws
+from .training.bystanders import NoClaim, NoReporter
 from .training.keeper import Keeper
 from .training.prepared import Prepared
 from .training.reporter import Reporter
@@ -40,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
-    """Run a configuration to its end, or until a signal asks to stop.
+    """Run a configuration to its end, or until a signal asks to stop; with the other processes of a launcher's.
 
     Args:
         resolved: the configuration.
@@ -49,36 +52,58 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
     Raises:
         ValueError: bad input anywhere (configuration, data, device, folder); the message is meant for the user.
         Diverged: the loss is no longer finite.
+        ProcessLost, Elsewhere: another process of the training has ended.
     """
-    where = run_folder.place(resolved, resume)
+    processes, _ = join(lambda: resolved, device.will_be_emulated)
+    with processes:
+        return train_in(processes, resolved, resume)
+
+
+def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
+    """:func:`train` in processes that are connected already."""
+    where = processes.first(lambda: run_folder.place(resolved, resume))
     traces = planning.Traces()
-    resolved = planning.with_splits(resolved, traces=traces)
-    config = resolved.config
-    if config.device.threads is not None:
-        torch.set_num_threads(config.device.threads)
-    poptorch, running_on = device.choose(config)
-    source = open_data(config.data, config.training.seed)
-    calls = Calls(_calls_per_epoch(config, len(source.train)), config.training.device_iterations)
-    report = _plan(resolved, source, traces, device.is_emulated(poptorch))
-    run = assemble(resolved, poptorch, source)
+    with processes.together():
+        resolved = planning.with_splits(resolved, traces=traces)
+        check_ipus(resolved)
+        config = resolved.config
+        if config.device.threads is not None:
+            torch.set_num_threads(config.device.threads)
+        poptorch, running_on = device.choose(config, processes)
+    source = processes.in_turn(lambda: open_data(config.data, config.training.seed))
+    with processes.together():
+        calls = Calls(_calls_per_epoch(config, len(source.train)), config.training.device_iterations)
+    report = _plan(processes, resolved, source, traces, device.is_emulated(poptorch))
+    run = processes.in_turn(lambda: assemble(resolved, poptorch, source, processes))
     if not where.candidates:
-        initial_weights.load(resolved, run.network)
-    with run_folder.Claim(where, resolved) as claim, Watchdog(config.logging.stalled_after) as watchdog:
-        _write_plan(report, claim.folder)
-        if config.validation.every_epochs:
-            watchdog.at("compiling the validation program")
-            with device.errors_of(poptorch, "validation"):
-                compile_program(run, config, source)
-        watchdog.at("compiling the training program")
-        with device.errors_of(poptorch, "training"):
-            run.training_model.compile(*example_batch(config, source))
-        environment = resuming.environment(running_on, run.fused)
+        initial_weights.load(resolved, run.network, processes)
+    with _claim(processes, where, resolved) as claim, Watchdog(config.logging.stalled_after) as watchdog:
+        processes.how_to_go_on = run_folder.go_on(claim.folder)
+        if processes.is_first:
+            _write_plan(report, claim.folder)
+        with processes.together():
+            if config.validation.every_epochs:
+                watchdog.at("compiling the validation program")
+                with device.errors_of(poptorch, "validation"):
+                    compile_program(run, config, source)
+            watchdog.at("compiling the training program")
+            with device.errors_of(poptorch, "training"):
+                run.training_model.compile(*example_batch(config, source, processes))
+        environment = resuming.environment(running_on, run.fused, processes.count)
         before = resuming.take_up(run, where, resolved, calls, environment)
         position = before.state.position if before is not None else Position()
         if before is not None and before.longer:
             claim.write_config()
 
-        sampler = EpochSampler(len(source.train), config.training.seed, _images_per_call(config))
+        images_per_call = _images_per_call(config) // processes.count  # of this process
+        sampler = EpochSampler(
+            len(source.train),
+            config.training.seed,
+            images_per_call,
+            process_index=processes.index,
+            num_processes=processes.count,
+            share=config.training.micro_batch_size * processes.local(config.training.replicas),
+        )
         training_data = loader(
             poptorch,
             run.training_options,
@@ -89,11 +114,13 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
             mixing_draws(config, source.image_size),
         )
         steps_per_epoch = calls.per_epoch * calls.steps
-        reporter = Reporter(resolved, claim.folder, steps_per_epoch, before, claim.put_back)
+        reporter: Any = NoReporter()
+        if processes.is_first:
+            reporter = Reporter(resolved, claim.folder, steps_per_epoch, before, claim.put_back)
         reporter.announce(running_on, run, source, where.note)
         accuracy = 0.0
         claim.has_begun = True
-        with StopRequest() as stop, reporter, Keeper(
+        with StopRequest(processes=processes) as stop, reporter, Keeper(
             run, claim, resolved, reporter, environment, before, Prepared.of(source)
         ) as keeper:
             while (position.epoch < config.training.epochs or position.unvalidated) and not stop.requested:
@@ -102,7 +129,7 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
                     if every and _due(every, position.epoch, config):
                         keeper.wait()  # no process may be forked while a checkpoint is being written
                         watchdog.at(f"validating after step {position.step}")
-                        measured = validate(run, config, poptorch, source, lambda: stop.requested)
+                        measured = validate(run, config, poptorch, source, stop.agree)
                         if measured is None:  # made up for on resume
                             break
                         accuracy = measured["accuracy"]
@@ -112,7 +139,7 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
                     if _due(config.checkpoint.every_epochs, position.epoch, config):
                         keeper.save(position)
                     continue
-                sampler.set_position(position.epoch, position.call * _images_per_call(config))
+                sampler.set_position(position.epoch, position.call * images_per_call)
                 reporter.restart_clock()
                 for batch in watchdog.waiting_for("images", training_data):
                     rate = learning_rate(
@@ -124,12 +151,14 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
                     )
                     keeper.tell_device(rate, loss_scaling(config.optimizer, position.step, steps_per_epoch))
                     watchdog.at(f"training step {position.step + 1}")
-                    loss, correct, *moments = _call(run, batch, rate)
+                    with processes.connected():
+                        results = _call(run, batch, rate)
+                    loss, correct = processes.outputs(results[:2], stop)
                     position = position.after_call(config.training.device_iterations)
                     if keeper.accepts(loss, position):
                         reporter.training(position.epoch, position.step, rate, *_means(config, loss, correct))
-                        if moments:
-                            reporter.powers(position.epoch, run.powers, moments[0])
+                        if len(results) > 2:
+                            reporter.powers(position.epoch, run.powers, processes.sum(_sum_of(results[2])))
                     else:
                         reporter.undone(position.epoch, position.step, rate)
                     if position.call == calls.per_epoch:
@@ -143,6 +172,7 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
                         keeper.save(position)
             watchdog.at("writing the last checkpoint")
             keeper.finish(position)
+            stop.agree()
         if position.epoch >= config.training.epochs and not position.unvalidated:
             reporter.finish()
         else:
@@ -170,29 +200,43 @@ def _calls_per_epoch(config: Config, images: int) -> int:
     return calls
 
 
-def _plan(resolved: Resolved, source: DataSource, traces: planning.Traces, emulated: bool) -> Report:
-    """Predict memory and cycles; on the emulator, refuse what would not fit on IPUs.
+def _plan(
+    processes: Processes, resolved: Resolved, source: DataSource, traces: planning.Traces, emulated: bool
+) -> Optional[Report]:
+    """Predict memory and cycles; on the emulator, refuse what would not fit on IPUs. One process does it for all.
 
     Raises:
         DoesNotFit: the emulator is asked for a program that no IPU could hold.
     """
-    images = planning.Images(source.channels, source.image_size, source.num_classes)
-    report = planning.predict(resolved, images, traces)
-    if emulated and not report.may_fit and not resolved.config.device.allow_out_of_memory:
-        raise planning.refuse(report, resolved, images)
-    if not report.fits:
-        tell(f"warning: {planning.doubt(report)}")
-    return report
+    predicted = []
+
+    def predict() -> None:
+        images = planning.Images(source.channels, source.image_size, source.num_classes)
+        report = planning.predict(resolved, images, traces)
+        if emulated and not report.may_fit and not resolved.config.device.allow_out_of_memory:
+            raise planning.refuse(report, resolved, images)
+        if not report.fits:
+            tell(f"warning: {planning.doubt(report)}")
+        predicted.append(report)
+
+    processes.first(predict)
+    return predicted[0] if predicted else None
 
 
-def _write_plan(report: Report, folder: run_folder.RunFolder) -> None:
+def _claim(processes: Processes, where: run_folder.Place, resolved: Resolved) -> Any:
+    """The run folder in the hands of the first process."""
+    return run_folder.Claim(where, resolved) if processes.is_first else NoClaim(where)
+
+
+def _write_plan(report: Optional[Report], folder: run_folder.RunFolder) -> None:
+    assert report is not None  # the first process's
     durable.write(folder.plan, json.dumps(report.to_json(), indent=1) + "\n")
 
 
 def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:
     """One training call: loss and hits as PopTorch returns them."""
     if run.host_update is not None:
-        return run.host_update.call(run.training_model, run.optimizer, batch, rate)
+        return run.host_update.call(run.training_model, run.optimizer, batch, rate, run.share_statistics)
     return run.training_model(*batch)
 
 
@@ -204,10 +248,15 @@ def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[f
     )
 
 
+def _sum_of(moments: torch.Tensor) -> torch.Tensor:
+    """Sum over micro-batches or images, in float64."""
+    return moments.detach().sum(0, keepdim=True, dtype=torch.float64)
+
+
 def _average(run: Assembly, config: Config, epoch: int) -> None:
     """Let the weights enter their average at the end of an epoch."""
     if run.average is not None and epoch > config.averaging.start_epoch:
-        run.training_model.copyWeightsToHostIfNeeded()
+        run.bring_home()
         run.average.update(run.network.state_dict())
 
 

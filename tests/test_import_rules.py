@@ -24,20 +24,21 @@ HOUSE = {
     "durable": "",
     "tracking": "config durable",
     "optim": "config emulator models",
-    "device": "config kernels models",
+    "processes": "config emulator tracking",
+    "device": "config kernels models processes",
     "network": "config models",
     "planning": "config device ipumodel kernels models network",
-    "training": "_version config data device durable models network optim tracking",
+    "training": "_version config data device durable models network optim processes tracking",
     "assembly": "network training",  # faces for programs with loops of their own
     "checkpoint": "training",
-    "trainer": "config data device durable ipumodel optim planning tracking training",
+    "trainer": "config data device durable ipumodel optim planning processes tracking training",
     "sweep": "_version config data device ipumodel models network planning tracking training",
     "tune": "config ipumodel models network planning tracking",
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
     "inference": "config data device durable planning tracking training",
     "commands": "config durable early_checks inference models network optim training",
-    "cli": "_version commands config early_checks inspect planning sweep trainer training tune",
+    "cli": "_version commands config device early_checks inspect planning processes sweep trainer training tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {
@@ -68,7 +69,7 @@ EMULATOR = {
     "stand_ins": "options settings",
 }
 # imported only inside the functions that need them
-OPTIONAL = {"wandb", "matplotlib", "poptorch", "popdist"}
+OPTIONAL = {"wandb", "matplotlib", "poptorch", "popdist", "horovod"}
 LONGEST = 400  # lines; what is longer wants to be two files
 
 

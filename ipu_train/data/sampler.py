@@ -1,6 +1,6 @@
 """The order of the images: a function of seed, epoch and position alone."""
 
-from typing import Iterator, Tuple
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -12,11 +12,11 @@ from .errors import DataError
 class EpochSampler(Sampler):
     """Yields ``(epoch, index)`` keys for one process.
 
-    In a distributed run the order is dealt out in blocks of ``batch_multiple``, block ``k`` to process
-    ``k % num_processes``: the processes' shards are disjoint and equally long, and with
-    one device iteration a weight update sees the same images whatever the number of processes that share its
-    global batch. What does not fill a block for
-    every process is left out of the epoch (another part each epoch, when shuffling).
+    In a distributed run the order is dealt out in hands of ``share`` images, hand ``k`` to process
+    ``k % num_processes``: the processes' shards are disjoint and equally long. With the images that the replicas of
+    one process take side by side as ``share``, every replica gets the micro-batches that it gets when one process
+    drives all of them. What does not fill ``batch_multiple`` images for every process is left out of the epoch
+    (another part each epoch, when shuffling).
 
     Iterating starts at :attr:`position` and moves on to the next epoch once through, so that a loader which
     prefetches in another process needs no word from the main one.
@@ -28,6 +28,7 @@ class EpochSampler(Sampler):
             a process is a multiple of it.
         shuffle: a new random order each epoch, else the data set's own.
         process_index, num_processes: this process of a distributed run.
+        share: images that a process takes in a row of the order of all, a divisor of ``batch_multiple``; None: that.
 
     Raises:
         DataError: the data set does not fill one batch of every process.
@@ -42,11 +43,15 @@ class EpochSampler(Sampler):
         shuffle: bool = True,
         process_index: int = 0,
         num_processes: int = 1,
+        share: Optional[int] = None,
     ):
         if batch_multiple < 1:
             raise ValueError(f"batch_multiple must be at least 1, got {batch_multiple}")
         if not 0 <= process_index < num_processes:
             raise ValueError(f"process_index must be in 0..{num_processes - 1}, got {process_index}")
+        self.share = batch_multiple if share is None else share
+        if self.share < 1 or batch_multiple % self.share:
+            raise ValueError(f"share must divide {batch_multiple}, got {share}")
         self.length, self.seed, self.batch_multiple, self.shuffle = length, seed, batch_multiple, shuffle
         self.process_index, self.num_processes = process_index, num_processes
         self.blocks = length // (batch_multiple * num_processes)
@@ -83,9 +88,7 @@ class EpochSampler(Sampler):
         else:
             order = np.arange(self.length)
         used = order[: self.blocks * self.batch_multiple * self.num_processes]
-        return used.reshape(self.blocks, self.num_processes, self.batch_multiple)[
-            :, self.process_index
-        ].ravel()
+        return used.reshape(-1, self.num_processes, self.share)[:, self.process_index].ravel()
 
     def __iter__(self) -> Iterator[Tuple[int, int]]:
         epoch, start = self.position

@@ -146,13 +146,22 @@ class HostUpdate:
         self.device_has_state = device_has_state
 
     def call(
-        self, training_model: Any, optimizer: Any, inputs: Iterable[torch.Tensor], learning_rate: float
+        self,
+        training_model: Any,
+        optimizer: Any,
+        inputs: Iterable[torch.Tensor],
+        learning_rate: float,
+        at_home: Callable[[], None] = lambda: None,
     ) -> Any:
-        """A training call and the host's share of its weight update; returns what the call returns."""
+        """A training call and the host's share of its weight update; returns what the call returns.
+
+        ``at_home`` is called when the device's weights have come to the host.
+        """
         with torch.no_grad():
             before = {name: p.detach().clone() for name, p in self.parameters.items()}
         result = training_model(*inputs)
         training_model.copyWeightsToHost()
+        at_home()
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.grad = (before[name] - parameter.detach()).div_(GRADIENT_SCALE)

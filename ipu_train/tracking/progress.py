@@ -8,9 +8,19 @@ from tqdm import tqdm
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {rate_noinv_fmt}{postfix}, {remaining} left"
 
 
+_silent = False
+
+
+def silence() -> None:
+    """Let this process tell nothing from now on: another one of the same training does."""
+    global _silent
+    _silent = True
+
+
 def tell(message: str) -> None:
     """One line on standard error, above a progress bar if there is one."""
-    tqdm.write(message, file=sys.stderr)
+    if not _silent:
+        tqdm.write(message, file=sys.stderr)
 
 
 class Progress:

@@ -26,6 +26,7 @@ from ..optim import (
     build_host_update,
     build_optimizer,
 )
+from ..processes.alone import ALONE, Processes
 from .mixing import Mixing
 from .program import Normalise, TrainingProgram, ValidationProgram
 
@@ -49,6 +50,7 @@ class Assembly(NamedTuple):
         average: of the weights over the epochs; None when none is asked for.
         host_update: what of each weight update the host does; None when the device does everything.
         powers: the statistics of every norm, the training program's third output; None when they are not asked for.
+        processes: that train together.
     """
 
     network: torch.nn.Module
@@ -62,9 +64,34 @@ class Assembly(NamedTuple):
     average: Optional[WeightAverage]
     host_update: Optional[HostUpdate]
     powers: Optional[PowerStatistics]
+    processes: Processes = ALONE
+
+    def bring_home(self) -> None:
+        """The device's weights into the network's tensors, unless they are there already.
+
+        Running statistics are replica 0's, as those of one process; the device keeps its own.
+        """
+        self.training_model.copyWeightsToHostIfNeeded()
+        self.share_statistics()
+
+    def share_statistics(self) -> None:
+        """Give all processes the running statistics that one process would have, on the host.
+
+        Those are replica 0's; of synchronised batch norm they are means over its groups, so over the processes too.
+        """
+        if self.processes.alone:
+            return
+        state = self.network.state_dict()
+        buffers = {name: state[name] for name, _ in self.network.named_buffers() if name in state}
+        if needs_stacked_replicas(self.network):
+            for buffer in buffers.values():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.processes.sum(buffer.double()) / self.processes.count)
+        else:
+            self.processes.take_first(buffers)
 
 
-def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
+def assemble(resolved: Resolved, poptorch: Any, source: Any, processes: Processes = ALONE) -> Assembly:
     """Build network, optimizer and executors for the images of ``source``.
 
     Raises:
@@ -96,13 +123,14 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
         weight_decay_exempt,
         read_out=host_update.parameters.values() if host_update is not None else (),
     )
-    _check_sync_batch_norm(resolved, poptorch, network)
+    local_replicas = processes.local(config.training.replicas)
+    _check_sync_batch_norm(resolved, poptorch, network, local_replicas)
     fused = fuses_micro_batches(config, poptorch, network)
-    stacked = needs_stacked_replicas(network) and config.training.replicas > 1
+    stacked = needs_stacked_replicas(network) and local_replicas > 1
     training_options = device.training_options(
-        poptorch, config, fused, stacked, keeps_statistics_of_its_own(network)
+        poptorch, config, fused, stacked, keeps_statistics_of_its_own(network), processes
     )
-    validation_options = device.validation_options(poptorch, config)
+    validation_options = device.validation_options(poptorch, config, processes)
     mixing = Mixing(config.training, source.image_size) if mixes_images(config) else None
     # the emulator takes outputs of micro-batches that it runs together apart again, image by image
     powers = None
@@ -126,6 +154,7 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any) -> Assembly:
         build_average(config.averaging),
         host_update,
         powers,
+        processes,
     )
 
 
@@ -144,8 +173,10 @@ def mixes_images(config: Config) -> bool:
     return config.training.mixup_alpha > 0 or config.training.cutmix_lambda < 1
 
 
-def _check_sync_batch_norm(resolved: Resolved, poptorch: Any, network: torch.nn.Module) -> None:
-    """Tell synchronised batch norm its groups of replicas.
+def _check_sync_batch_norm(
+    resolved: Resolved, poptorch: Any, network: torch.nn.Module, local_replicas: int
+) -> None:
+    """Tell synchronised batch norm its groups of this process's replicas.
 
     Raises:
         ConfigError: on a device where replicas cannot share statistics.
@@ -153,8 +184,7 @@ def _check_sync_batch_norm(resolved: Resolved, poptorch: Any, network: torch.nn.
     if not needs_stacked_replicas(network):
         return
     config = resolved.config
-    replicas = config.training.replicas
-    together = config.model.norm_replicas or replicas
+    together = config.model.norm_replicas or config.training.replicas
     if together > 1 and not device.is_emulated(poptorch):
         raise resolved.error(
             "model.norm",
@@ -162,7 +192,7 @@ def _check_sync_batch_norm(resolved: Resolved, poptorch: Any, network: torch.nn.
             "micro-batch, and has no all-reduce with a gradient to exchange them. Use a batch-independent norm, or "
             "device.target=emulator.",
         )
-    set_sync_groups(network, replicas // together)
+    set_sync_groups(network, local_replicas // together)
 
 
 def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module) -> bool:
@@ -178,9 +208,9 @@ def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module)
     return (small or config.device.compute == "cuda") and meets_in_batch_norm_only(network)
 
 
-def example_batch(config: Config, source: Any) -> List[torch.Tensor]:
-    """Zeros in the shapes and dtypes of one training call, to compile with."""
-    images = config.global_batch_size * config.training.device_iterations
+def example_batch(config: Config, source: Any, processes: Processes = ALONE) -> List[torch.Tensor]:
+    """Zeros in the shapes and dtypes of one training call of this process, to compile with."""
+    images = config.global_batch_size * config.training.device_iterations // processes.count
     shape = (images, source.channels, source.image_size, source.image_size)
     example = [torch.zeros(shape, dtype=torch.uint8), torch.zeros(images, dtype=torch.int64)]
     return example + ([torch.ones(images, COLUMNS)] if mixes_images(config) else [])

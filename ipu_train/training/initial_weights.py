@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from ..config import Resolved
 from ..models import load_checkpoint
+from ..processes.alone import ALONE, Processes
 from ..tracking import tell
 from . import checkpoint, checkpoint_folder
 from .checkpoint import Checkpoint
@@ -18,12 +19,19 @@ Weights = Dict[str, torch.Tensor]
 CLASSIFIER = "fc."  # the last layer of every network of the zoo
 
 
-def load(resolved: Resolved, network: torch.nn.Module) -> None:
+def load(resolved: Resolved, network: torch.nn.Module, processes: Processes = ALONE) -> None:
     """Load ``model.weights`` into the network, in place; does nothing without them.
+
+    Of several processes only the first one reads them; all begin with its weights.
 
     Raises:
         ConfigError: there are no such weights, or they are of another network.
     """
+    processes.first(lambda: _load(resolved, network))
+    processes.take_first(network.state_dict())
+
+
+def _load(resolved: Resolved, network: torch.nn.Module) -> None:
     model = resolved.config.model
     if model.weights is None:
         return

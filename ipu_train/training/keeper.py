@@ -9,6 +9,7 @@ from ..config import Resolved
 from ..tracking import tell
 from . import checkpoint, checkpoint_folder, run_state
 from .assembly import Assembly
+from .bystanders import NoWriter
 from .checkpoint import Checkpoint
 from .checkpoint_writer import CheckpointWriter, NotFinite, is_finite
 from .divergence import ROLLBACK, SKIP, STOP, Diverged, Limit, gone
@@ -47,9 +48,11 @@ class Keeper:
         self.run, self.claim, self.reporter, self.environment = run, claim, reporter, environment
         self.config, self.config_text = config, resolved.dump()
         self.folder = claim.folder
-        self.writer = CheckpointWriter(
-            self.folder.checkpoints, config.checkpoint.keep, bool(config.checkpoint.keep_best)
-        )
+        self.writer: Any = NoWriter()
+        if run.processes.is_first:
+            self.writer = CheckpointWriter(
+                self.folder.checkpoints, config.checkpoint.keep, bool(config.checkpoint.keep_best)
+            )
         self.sent, self.limit = Sent(), Limit(config.training.divergence_limit or 0)
         self.position = Position()  # of the last checkpoint
         self.validation_accuracy: Optional[float] = None
@@ -93,7 +96,7 @@ class Keeper:
             return True
         if finite:
             after = self._capture(position)
-            if is_finite(after):
+            if self._is_finite(after):
                 self._good = after
                 self.limit.reset()
                 return True
@@ -117,7 +120,9 @@ class Keeper:
 
     def _roll_back(self, what: str, position: Position) -> None:
         self._wait()
-        found, _ = checkpoint.newest_sound(self.folder.checkpoints, position.step)
+        found, _ = self.run.processes.first(
+            lambda: checkpoint.newest_sound(self.folder.checkpoints, position.step)
+        )
         if found is None:
             raise self._gone(what, position)
         path, saved = found
@@ -129,6 +134,9 @@ class Keeper:
     def _take(self, saved: Checkpoint) -> None:
         state = run_state.restore(self.run, saved)
         self.sent = Sent(state.learning_rate, state.loss_scaling)
+
+    def _is_finite(self, state: Checkpoint) -> bool:
+        return self.run.processes.first(lambda: is_finite(state))
 
     def _gone(self, what: str, position: Position, why: str = "") -> Diverged:
         self._wait()
@@ -164,7 +172,7 @@ class Keeper:
             return
         state = self._capture(position)._replace(config=self.config_text, metrics=self.reporter.metrics())
         if self.config.training.on_divergence == ROLLBACK:
-            if not is_finite(state):  # found out at the same step in every run
+            if not self._is_finite(state):  # found out at the same step in every run
                 self._undo("The weights are", position)
                 return
             self.limit.reset()

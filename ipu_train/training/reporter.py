@@ -9,7 +9,7 @@ from ..tracking.epoch_words import EpochWords
 from ..tracking.powers import PowerRecord
 from ..tracking.powers_picture import draw_run
 from .resuming import TakenUp
-from .run_folder import RunFolder
+from .run_folder import RunFolder, go_on
 
 
 class Reporter:
@@ -190,8 +190,7 @@ class Reporter:
         if saved is None:
             tell("Stopped before the first weight update: nothing to save.")
         else:
-            go_on = f"ipu-train --config {self.folder.config} --resume"
-            tell(f"Stopped; all {saved} steps are saved. Go on with: {go_on}")
+            tell(f"Stopped; all {saved} steps are saved. {go_on(self.folder)}")
 
     def finish(self) -> None:
         """Table of results and picture."""

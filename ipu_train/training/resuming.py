@@ -2,7 +2,7 @@
 
 import platform
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -44,7 +44,7 @@ class Calls(NamedTuple):
         return position.call < self.per_epoch and position.step == step
 
 
-def environment(running_on: str, fused: bool) -> Dict[str, Any]:
+def environment(running_on: str, fused: bool, processes: int = 1) -> Dict[str, Any]:
     """What the bits of a run depend on beside its configuration."""
     return {
         "ipu-train": __version__,
@@ -53,7 +53,7 @@ def environment(running_on: str, fused: bool) -> Dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "fused micro-batches": fused,
-        "processes": 1,
+        "processes": processes,
     }
 
 
@@ -75,7 +75,7 @@ def take_up(
     skipped: List[str] = []
     for path in where.candidates:
         try:
-            saved = checkpoint.load(path)
+            saved = _loaded(run, path)
             changed = _check(path, saved, resolved)
             state = _state_of(path, saved, calls)
             run_state.restore(run, saved)
@@ -93,6 +93,25 @@ def take_up(
             + "\nStart anew in another folder (run_dir=PATH), from weights that are whole: model.weights=PATH."
         )
     return None
+
+
+def _loaded(run: Assembly, path: Path) -> Checkpoint:
+    """The checkpoint, which only the first of several processes reads.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+
+    def load() -> Tuple[Optional[Checkpoint], str]:
+        try:
+            return checkpoint.load(path), ""
+        except CheckpointError as error:
+            return None, str(error)
+
+    saved, reason = run.processes.first(load)
+    if saved is None:
+        raise CheckpointError(reason)
+    return saved
 
 
 def _check(path: Path, saved: Checkpoint, resolved: Resolved) -> Changes:

@@ -227,6 +227,11 @@ class Claim:
                 parent.rmdir()
 
 
+def go_on(folder: RunFolder) -> str:
+    """What to tell about a run that can be taken up again."""
+    return f"Go on with: ipu-train --config {folder.config} --resume"
+
+
 def parent_of_runs(resolved: Resolved) -> Path:
     return Path("runs") / resolved.name
 

@@ -5,7 +5,7 @@ the device was last told, the device's and the host's random state, the position
 seed, epoch and position), the average of the weights, and the sums behind the next line of metrics.
 """
 
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -102,14 +102,15 @@ def capture(run: Assembly, position: Position, sent: Sent, reported: Dict[str, A
 
     After a validation the program is detached and everything is at home already: nothing may move then.
     """
-    run.training_model.copyWeightsToHostIfNeeded()
+    run.bring_home()
     optimizer = run.optimizer.state_dict()
     tensors = {
         f"{part}/{name}": value for part in _OPTIMIZER_PARTS for name, value in optimizer[part].items()
     }
     tensors[_HOST_RANDOM] = torch.get_rng_state()
     # Some twenty words a tile on hardware, megabytes in all: with the tensors, not in JSON.
-    tensors[_DEVICE_RANDOM] = torch.tensor(run.training_model.rng_state, dtype=torch.int64)
+    random_state = run.processes.random_state(run.training_model.rng_state)
+    tensors[_DEVICE_RANDOM] = torch.tensor(random_state, dtype=torch.int64)
     if run.average is not None:
         tensors.update({f"average/{name}": value for name, value in run.average.state_dict().items()})
     if run.host_update is not None:
@@ -147,11 +148,22 @@ def restore(run: Assembly, saved: Checkpoint) -> SavedState:
         run.average.load_state_dict(_part(saved.optimizer, "average"))
     if run.host_update is not None:
         run.host_update.load_state_dict(_part(saved.optimizer, "host_update"))
-    random_state = saved.optimizer[_DEVICE_RANDOM].tolist()
-    if len(random_state) == len(run.training_model.rng_state):  # it is another on other replicas
-        run.training_model.rng_state = random_state
+    _restore_random_state(run, saved.optimizer[_DEVICE_RANDOM].tolist())
     torch.set_rng_state(saved.optimizer[_HOST_RANDOM])
     return state
+
+
+def _restore_random_state(run: Assembly, saved: List[int]) -> None:
+    """Continue the device's random streams: all that were saved, or this process's share of them.
+
+    PopART has so many words for each replica, in their order, that other processes can take them up; on another number
+    of replicas they stay as they are.
+    """
+    size, processes = len(run.training_model.rng_state), run.processes
+    if len(saved) == size:
+        run.training_model.rng_state = saved
+    elif len(saved) == size * processes.count:
+        run.training_model.rng_state = saved[processes.index * size :][:size]
 
 
 def _check_fits(run: Assembly, saved: Checkpoint) -> None:

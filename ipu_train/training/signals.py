@@ -12,9 +12,14 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from types import FrameType
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
+from ..processes.alone import ALONE, Processes
+
+# Ctrl-C reaches every process of a terminal, and launchers pass it on to theirs: one wish, twice, within seconds.
+_TWICE = 3.0
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -63,7 +68,8 @@ class ExitAtOnce(_Handlers):
         self.said = said
 
     def note(self, number: int) -> None:
-        _say(self.said)
+        if self.said:
+            _say(self.said)
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
             sys.stdout.flush()
         os._exit(EXIT_STATUS[number])
@@ -72,23 +78,34 @@ class ExitAtOnce(_Handlers):
 class StopRequest(_Handlers):
     """A context in which signals are noted instead of raised; a second one does what signals did outside.
 
+    Several processes stop after the same step, whichever of them is signalled: they tell each other in every call, and
+    what they have all heard counts.
+
     Args:
         said: what the first signal makes appear on standard error.
+        processes: that train together.
 
     Attributes:
-        signal: what was received, None while nothing was.
+        signal: what this process has received, None while nothing was.
     """
 
     def __init__(
-        self, said: str = "Stopping after this step and saving a checkpoint; once more to stop at once."
+        self,
+        said: str = "Stopping after this step and saving a checkpoint; once more to stop at once.",
+        processes: Processes = ALONE,
     ) -> None:
         super().__init__()
-        self._said = said
+        self._said, self._processes = said, processes
         self.signal: Optional[int] = None
+        self._received = 0.0  # when
+        self._heard: Optional[int] = None
 
-    def __exit__(self, *exc_info: Any) -> None:
-        self._tell_outside("Stopped after training: everything is saved.")
-        super().__exit__(*exc_info)
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        said = "Stopped after training: everything is saved."
+        if kind is not None and not self._processes.alone:  # the launcher is about to end the processes left
+            said = f"ipu-train: {error}" if str(error) else ""
+        self._tell_outside(said)
+        super().__exit__(kind, error, traceback)
 
     def _tell_outside(self, said: str) -> None:
         for handler in self._previous.values():
@@ -98,8 +115,11 @@ class StopRequest(_Handlers):
 
     def note(self, number: int) -> None:
         if self.signal is None:
-            self.signal = number
-            _say(self._said)
+            self.signal, self._received = number, time.monotonic()
+            if self._processes.alone:
+                _say(self._said)
+            return
+        if not self._processes.alone and time.monotonic() - self._received < _TWICE:
             return
         self._tell_outside("Stopped at once; the newest checkpoint is the last one written.")
         outside = self._previous[number]
@@ -109,10 +129,32 @@ class StopRequest(_Handlers):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
+    def hear(self, signals: List[int]) -> None:
+        """The signal that each of several processes has received by now, 0 for none."""
+        process, number = next(((i, n) for i, n in enumerate(signals) if n), (0, 0))
+        if number and self._heard is None:
+            self._heard = number
+            if self._processes.is_first:
+                name = signal.Signals(number).name
+                _say(
+                    f"Stopping after this step and saving a checkpoint: process {process} of 0 to "
+                    f"{self._processes.count - 1} has received {name}."
+                )
+
+    def agree(self) -> bool:
+        """Whether to stop, as all processes see it; all of them must come here."""
+        if not self._processes.alone:
+            self.hear(self._processes.signals(self.signal or 0))
+        return self.requested
+
+    @property
+    def _counts(self) -> Optional[int]:
+        return self.signal if self._processes.alone else self._heard
+
     @property
     def requested(self) -> bool:
-        return self.signal is not None
+        return self._counts is not None
 
     @property
     def exit_status(self) -> int:
-        return EXIT_STATUS.get(self.signal, 0)
+        return EXIT_STATUS.get(self._counts, 0)

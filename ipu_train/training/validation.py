@@ -15,14 +15,14 @@ from .assembly import Assembly
 
 
 def images_per_call(config: Config) -> int:
-    """Images of one call of the validation program."""
+    """Images of one call of the validation program, of all processes."""
     iterations = device.validation_device_iterations(config)
     return config.validation_micro_batch_size * iterations * config.training.replicas
 
 
 def compile_program(run: Assembly, config: Config, source: Any) -> None:
     """Compile the validation program ahead of the training: what cannot be compiled shall not cost an epoch first."""
-    images = images_per_call(config)
+    images = images_per_call(config) // run.processes.count
     shape = (images, source.channels, source.image_size, source.image_size)
     run.validation_model.model.eval()
     run.validation_model.compile(
@@ -44,9 +44,11 @@ def validate(
     The training and the validation program take turns on the IPUs.
 
     Args:
-        broken_off: asked before each call; when it says so, nothing was measured, and None is returned.
+        broken_off: asked before each call, by all processes; when it says so, nothing was measured, and None is
+            returned.
     """
     run.training_model.detachFromDevice()
+    run.share_statistics()
     measured = measure(run, config, poptorch, source.validation, broken_off)
     if measured is not None and run.average is not None and run.average.count:
         current = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
@@ -82,24 +84,32 @@ def measure(
 
     Args:
         broken_off: asked before each call; when it says so, None is returned.
-        each: is given the logits ``[N, K]`` and labels ``[N]`` of each call's images, in the data set's order.
+        each: is given the logits ``[N, K]`` and labels ``[N]`` of each call's images (this process's share of them), in
+            the data set's order.
 
     Returns:
         loss, accuracy and top5 (means, the latter in 0..1) and images_per_second.
     """
     started = time.perf_counter()
-    combined = images_per_call(config)
+    combined, processes = images_per_call(config), run.processes
     padded = PaddedDataset(images, combined)
+    replicas = processes.local(config.training.replicas)
     batches = loader(
         poptorch,
         run.validation_options,
         padded,
-        EpochSampler(len(padded), batch_multiple=combined, shuffle=False),
+        EpochSampler(
+            len(padded),
+            batch_multiple=combined // processes.count,
+            shuffle=False,
+            process_index=processes.index,
+            num_processes=processes.count,
+            share=config.validation_micro_batch_size * replicas,
+        ),
         config.validation_micro_batch_size,
         config.data.workers,
     )
-    loss = correct = 0.0
-    count = in_top5 = 0
+    loss = correct = in_top5 = count = 0.0
     for inputs, labels in batches:
         if broken_off():
             return None
@@ -111,6 +121,7 @@ def measure(
         in_top5 += hits_in_top(logits, labels)
         count += len(labels)
         each(logits, labels)
+    loss, correct, in_top5, count = processes.sums([loss, correct, in_top5, count])
     return {
         "loss": loss / count,
         "accuracy": correct / count,

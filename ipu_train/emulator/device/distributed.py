@@ -7,11 +7,16 @@ import torch
 from .._impl import createPoptorchError
 
 
+class Disconnected(RuntimeError):
+    """Another process has ended, so that nothing can be added up over all of them any more."""
+
+
 def all_reduce_sum(tensors: Sequence[torch.Tensor]) -> None:
     """Add up tensors over all processes, in place.
 
     Raises:
         poptorch.Error: ``torch.distributed`` is not initialised.
+        Disconnected: another process has gone.
     """
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         raise createPoptorchError(
@@ -19,7 +24,10 @@ def all_reduce_sum(tensors: Sequence[torch.Tensor]) -> None:
             "torchrun or mpirun and call popdist.init()."
         )
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    torch.distributed.all_reduce(flat)
+    try:
+        torch.distributed.all_reduce(flat)
+    except RuntimeError as error:
+        raise Disconnected(f"cannot add up gradients over the processes: {error}") from error
     offset = 0
     for tensor in tensors:
         tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))

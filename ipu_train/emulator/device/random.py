@@ -57,6 +57,15 @@ class DeviceRandom:
         torch.manual_seed(stream)
         self.rounding.manual_seed(mix(stream, 1))
 
+    def start_update(self, replica: int) -> None:
+        """Let the weight update round with the stream that replica ``replica`` of all processes ended with.
+
+        Every process then rounds its copy of the weights alike.
+        """
+        calls = self.rounding._calls
+        self.rounding.manual_seed(mix(mix(self.seed, replica, self.counter - 1), 1))
+        self.rounding._calls = calls
+
     def finish_micro_batch(self) -> None:
         """All replicas have run: move on to the next stream."""
         self.counter += 1

@@ -145,6 +145,9 @@ class Runner:
                 weight.grad = None
             accumulate(inputs, iteration, optimizer, pieces)
             self._keep_loss_scale(iteration, optimizer)
+            if self.draws and self.processes > 1:
+                fused = self.executable.fused > 1  # all replicas have one stream then
+                self.random.start_update(0 if fused else self.batching.replicas * self.processes - 1)
             optimizer.update(self._reduced_gradients(optimizer))
             for anchor in self.anchors:
                 if anchor.weight is not None and not anchor.of_gradient:
