@@ -251,6 +251,12 @@ def _completion(arguments: List[str]) -> int:
     return completion(arguments)
 
 
+def _data(arguments: List[str]) -> int:
+    from .commands.data import main as data
+
+    return data(arguments)
+
+
 def _init(arguments: List[str]) -> int:
     from .commands.init import main as init
 
@@ -285,6 +291,7 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "average": _average,
     "completion": _completion,
     "config": _config,
+    "data": _data,
     "evaluate": _evaluate,
     "init": _init,
     "inspect": _inspect,
@@ -297,6 +304,7 @@ COMMAND_HELP = {
     "average": "average the weights of several checkpoints",
     "completion": "make a shell complete commands, recipes and keys",
     "config": "print the resolved configuration; explain keys; JSON Schema for editors",
+    "data": "check the images that a run shall be trained on",
     "evaluate": "accuracy, classes and confusion matrix of a trained model",
     "init": "ask five questions and write a configuration that runs",
     "inspect": "what norms do to activations: power terms by depth, batch dependence",

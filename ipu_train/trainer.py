@@ -4,14 +4,15 @@ One *call* of the training model makes ``device_iterations`` weight updates; one
 batch (micro-batch size x gradient accumulation x replicas). A *step* is a weight update.
 """
 
+import contextlib
 import json
-from typing import Any, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
 from . import device, durable, planning
 from .config import Config, Resolved
-from .data import DataSource, EpochSampler, loader, open_data
+from .data import DataError, DataSource, EpochSampler, loader, open_data
 from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
 from .processes.alone import Processes
@@ -122,7 +123,7 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
         claim.has_begun = True
         with StopRequest(processes=processes) as stop, reporter, Keeper(
             run, claim, resolved, reporter, environment, before, Prepared.of(source)
-        ) as keeper:
+        ) as keeper, _saved_when_images_fail(keeper, lambda: position):
             while (position.epoch < config.training.epochs or position.unvalidated) and not stop.requested:
                 if position.unvalidated:
                     every = config.validation.every_epochs
@@ -173,6 +174,7 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
             watchdog.at("writing the last checkpoint")
             keeper.finish(position)
             stop.agree()
+        _tell_skipped(source)
         if position.epoch >= config.training.epochs and not position.unvalidated:
             reporter.finish()
         else:
@@ -238,6 +240,27 @@ def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:
     if run.host_update is not None:
         return run.host_update.call(run.training_model, run.optimizer, batch, rate, run.share_statistics)
     return run.training_model(*batch)
+
+
+@contextlib.contextmanager
+def _saved_when_images_fail(keeper: Keeper, position: Callable[[], Position]) -> Iterator[None]:
+    """An image that cannot be used ends the run, but does not cost it the steps since the last checkpoint."""
+    try:
+        yield
+    except DataError as error:
+        saved = "with its last checkpoint"
+        if keeper.run.processes.alone:  # several agree on each checkpoint, and the others are elsewhere
+            keeper.finish(position())
+            saved = f"saved at step {position().step}" if position().step else "before its first step"
+        raise DataError(
+            f"{error}. The run ends {saved}; go on with --resume once that is mended, or with data.on_error=skip"
+        ) from None
+
+
+def _tell_skipped(source: DataSource) -> None:
+    for part, images in (("training", source.train), ("validation", source.validation)):
+        if images.faults is not None and images.faults.count:
+            tell(f"{part}: {images.faults}")
 
 
 def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[float, float]:

@@ -37,7 +37,7 @@ HOUSE = {
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
     "inference": "config data device durable planning tracking training",
-    "commands": "config durable early_checks inference models network optim training",
+    "commands": "config data durable early_checks inference models network optim training",
     "cli": "_version commands config device early_checks inspect planning processes sweep trainer training tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names

@@ -8,6 +8,7 @@ import os
 from typing import Any, Dict, List
 
 SHELLS = ("bash", "zsh", "fish")
+DATA = ("check",)
 
 _WEIGHTS = {"--run": True, "--checkpoint": True, "--weights": True, "--config": True}
 # Options of each command; those of training have no command. True: a value follows.
@@ -16,6 +17,7 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
     "average": {"--kind": True, "--decay": True, "--out": True},
     "completion": {},
     "config": {"--config": True, "--explain": True, "--json-schema": False},
+    "data": {"--manifest": True, "--processes": True, "--transparency": True},
     "evaluate": {**_WEIGHTS, "--data": True, "--json": True, "--confusion": True},
     "init": {
         "--data": True,
@@ -117,6 +119,8 @@ def _line(command: str) -> argparse.ArgumentParser:
 def _words(command: str, prefix: str) -> List[str]:
     if command == "completion":
         return [shell for shell in SHELLS if shell.startswith(prefix)]
+    if command == "data":
+        return [action for action in DATA if action.startswith(prefix)]
     first = [] if command else [name for name in OPTIONS if name and name.startswith(prefix)]
     return [*first, *overrides(prefix)]
 

@@ -38,7 +38,7 @@ Length = Annotated[int, Field(ge=1, le=20_000_000, description="Training images 
 
 _ORDER = """
     name path download image_size train_split validation_split validation_fraction augment crop_padding mean std
-    workers cache length num_classes channels
+    workers cache on_error most_skipped transparency decoder length num_classes channels
 """
 
 
@@ -129,6 +129,27 @@ class ImageFolder(DataConfig):
     )
     cache: AutoFlag = Field(
         "auto", description="Keep an imagefolder's decoded images in RAM. auto: when below 2 GiB."
+    )
+    on_error: Literal["error", "skip"] = Field(
+        "error",
+        description="An image that cannot be used (`ipu-train data check` finds them all beforehand): error saves the "
+        "run and ends it; skip trains on the next usable image in its place, validates without it, and counts.",
+    )
+    most_skipped: float = Field(
+        0.01,
+        ge=0,
+        le=0.5,
+        description="Largest share of the images that on_error: skip may leave out; one image it always may.",
+    )
+    transparency: Literal["error", "black", "white"] = Field(
+        "error",
+        description="Pictures with pixels that are not opaque: error refuses them; black or white is laid behind "
+        "them.",
+    )
+    decoder: Literal["auto", "simplejpeg", "pillow"] = Field(
+        "auto",
+        description="What decodes JPEG files. simplejpeg gives the same pixels as Pillow in less time, and notices "
+        "damage that Pillow passes over. auto: simplejpeg where it is installed.",
     )
 
     @property

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .faults import Faults
+
 Key = Union[int, Tuple[int, int]]
 Item = Tuple[torch.Tensor, torch.Tensor]
 Augment = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -14,12 +16,20 @@ Augment = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 IGNORED_LABEL = -1
 
 
+def pairs_of(keys: Sequence[Key]) -> List[Tuple[int, int]]:
+    """Keys as (epoch, index); a bare index is of epoch 0."""
+    return [(0, key) if isinstance(key, (int, np.integer)) else key for key in keys]
+
+
 class ImageDataset(Dataset):
     """A map-style data set; ``dataset[epoch, index]`` is (uint8 image ``[C, H, W]``, int64 label ``[]``).
 
     The epoch only matters to the augmentation; ``dataset[index]`` means epoch 0. Batches are fetched whole
     with :meth:`batch`, which is many times faster than item by item.
     """
+
+    #: images that turned out not to be usable; None where that cannot happen
+    faults: Optional[Faults] = None
 
     def __init__(self, labels: np.ndarray, augment: Optional[Augment] = None):
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -32,18 +42,21 @@ class ImageDataset(Dataset):
         """The images before augmentation, uint8 ``[N, C, H, W]``."""
         raise NotImplementedError
 
+    def fetch(self, epochs: np.ndarray, indices: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """The images before augmentation (uint8 ``[N, C, H, W]``) and their labels (int64 ``[N]``)."""
+        return self.images(epochs, indices), self.labels[indices]
+
     def batch(self, keys: Sequence[Key]) -> Item:
         """Images (uint8 ``[N, C, H, W]``) and labels (int64 ``[N]``) of the given keys."""
-        pairs = [(0, key) if isinstance(key, (int, np.integer)) else key for key in keys]
-        epochs, indices = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        epochs, indices = np.array(pairs_of(keys), dtype=np.int64).reshape(-1, 2).T
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(
                 f"the data set has {len(self)} images; asked for {indices.min()}..{indices.max()}"
             )
-        images = self.images(epochs, indices)
+        images, labels = self.fetch(epochs, indices)
         if self.augment is not None:
             images = self.augment(images, epochs, indices)
-        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(self.labels[indices])
+        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
 
     def __getitem__(self, key: Key) -> Item:
         images, labels = self.batch([key])
@@ -79,7 +92,7 @@ class PaddedDataset(ImageDataset):
         self.dataset = dataset
 
     def batch(self, keys: Sequence[Key]) -> Item:
-        pairs = [(0, key) if isinstance(key, (int, np.integer)) else key for key in keys]
-        own = [(epoch, index % len(self.dataset)) for epoch, index in pairs]
-        images, _ = self.dataset.batch(own)
-        return images, torch.from_numpy(self.labels[[index for _, index in pairs]])
+        pairs = pairs_of(keys)
+        images, labels = self.dataset.batch([(epoch, index % len(self.dataset)) for epoch, index in pairs])
+        filling = torch.tensor([index >= len(self.dataset) for _, index in pairs], dtype=torch.bool)
+        return images, labels.masked_fill(filling, IGNORED_LABEL)

@@ -1,17 +1,19 @@
-"""Decoding of image files: when asked for, or once into RAM."""
+"""Images of files: decoded when asked for, or once into RAM."""
 
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from .augment import Crop, centre_crop, random_resized_crop
-from .datasets import ArrayImages, Augment, ImageDataset
+from .datasets import IGNORED_LABEL, ArrayImages, Augment, ImageDataset
 from .errors import DataError
-from .folder import Files
+from .faults import Faults
+from .pixels import Picture, Rules, decode
 
 CACHE_BYTES = 2 * 2**30
 _SHOW_PROGRESS_FROM = 5000  # images
@@ -21,23 +23,31 @@ _HEADERS_LOOKED_AT = 64
 CENTRE_SHARE = 224 / 256
 
 
-def open_image(path: str) -> Image.Image:
-    """A file as a decoded RGB image.
+class Preparation(NamedTuple):
+    """What is made of a picture.
 
-    Raises:
-        DataError: the file cannot be read or is broken.
+    Attributes:
+        size: side of the square image in pixels.
+        share: side of the centre crop as a share of the picture's shorter side.
+        crop_seed: take random resized crops (a function of this seed, epoch and index) instead of centre crops.
+        rules: of decoding.
     """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    # PIL raises nearly everything on broken files: OSError, SyntaxError, ValueError, struct.error, ...
-    except Exception as error:
-        reason = (
-            getattr(error, "strerror", None)
-            or str(error).replace(f"'{path}'", "the file")
-            or type(error).__name__
-        )
-        raise DataError(f"{path}: not a readable image ({reason}); replace or delete it") from None
+
+    size: int
+    share: float = 1.0
+    crop_seed: Optional[int] = None
+    rules: Rules = Rules()
+
+    def crop(self, width: int, height: int, epoch: int, index: int) -> Crop:
+        """The rectangle of a picture of ``width`` x ``height`` pixels that is used."""
+        if self.crop_seed is None:
+            return centre_crop(width, height, self.share)
+        return random_resized_crop(width, height, self.crop_seed, epoch, index)
+
+    def image(self, picture: Picture, epoch: int, index: int) -> np.ndarray:
+        """uint8 ``[3, size, size]``."""
+        picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+        return resize(picture, self.crop(picture.width, picture.height, epoch, index), self.size)
 
 
 def resize(image: Image.Image, crop: Crop, size: int) -> np.ndarray:
@@ -51,56 +61,81 @@ def resize(image: Image.Image, crop: Crop, size: int) -> np.ndarray:
 class FileImages(ImageDataset):
     """Images that are decoded when asked for: centre crops, or random resized crops for training.
 
+    Where images that cannot be used are skipped, the next usable image stands in for one in training, and validation
+    counts without it. Which one that is depends on the files alone.
+
     Args:
-        files: what to read.
-        size: side of the result in pixels.
-        share: side of the centre crop as a share of the image's shorter side.
-        crop_seed: take random resized crops (a function of this seed, epoch and index) instead of
-            centre crops.
+        files: what to read: ``labels``, ``name(index)`` and ``read(index)``.
+        preparation: what becomes of a picture.
         augment: what happens after that.
-        read: from a number of an image to the image; None decodes the file.
+        faults: what becomes of images that cannot be used.
+        stand_in: whether another image takes the place of one that is skipped, else the label
+            :data:`IGNORED_LABEL` says that it does not count.
+        picture: from the number of an image to its picture; None decodes the file.
     """
 
     def __init__(
         self,
-        files: Files,
-        size: int,
-        share: float = 1.0,
-        crop_seed: Optional[int] = None,
+        files: Any,
+        preparation: Preparation,
         augment: Optional[Augment] = None,
-        read: Optional[Callable[[int], Image.Image]] = None,
+        faults: Optional[Faults] = None,
+        stand_in: bool = True,
+        picture: Optional[Callable[[int], Picture]] = None,
     ):
         super().__init__(files.labels, augment)
-        self.files, self.size, self.share, self.crop_seed = files, size, share, crop_seed
-        self._read = read
+        self.files, self.preparation, self.stand_in = files, preparation, stand_in
+        self.faults: Faults = faults if faults is not None else Faults(len(files.labels))
+        self._picture = picture
 
-    def image(self, epoch: int, index: int) -> np.ndarray:
-        image = open_image(self.files.paths[index]) if self._read is None else self._read(index)
-        if self.crop_seed is None:
-            crop = centre_crop(image.width, image.height, self.share)
-        else:
-            crop = random_resized_crop(image.width, image.height, self.crop_seed, epoch, index)
-        return resize(image, crop, self.size)
+    def picture(self, index: int) -> Picture:
+        """One picture as it is.
 
-    def images(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        result = np.empty((len(indices), 3, self.size, self.size), dtype=np.uint8)
-        for image, epoch, index in zip(result, epochs.tolist(), indices.tolist()):
-            image[:] = self.image(epoch, index)
-        return result
+        Raises:
+            DataError: it cannot be used.
+        """
+        if self._picture is not None:
+            return self._picture(index)
+        return decode(self.files.read(index), self.files.name(index), self.preparation.rules)
+
+    def image(self, epoch: int, index: int) -> Tuple[np.ndarray, int]:
+        """An image (uint8 ``[3, size, size]``) and its label, before augmentation."""
+        own = index
+        for _ in range(len(self)):
+            try:
+                return self.preparation.image(self.picture(own), epoch, index), int(self.labels[own])
+            except DataError as error:
+                self.faults.note(own, error)
+            if not self.stand_in:
+                size = self.preparation.size
+                return np.zeros((3, size, size), dtype=np.uint8), IGNORED_LABEL
+            own = (own + 1) % len(self)
+        raise DataError(f"{self.files.name(index)}: neither this image nor any other can be used")
+
+    def fetch(self, epochs: np.ndarray, indices: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        size = self.preparation.size
+        images = np.empty((len(indices), 3, size, size), dtype=np.uint8)
+        labels = np.empty(len(indices), dtype=np.int64)
+        for i, (epoch, index) in enumerate(zip(epochs.tolist(), indices.tolist())):
+            images[i], labels[i] = self.image(epoch, index)
+        return images, labels
 
 
 class _Decoded:
-    """Decoded images of different sizes in RAM."""
+    """Decoded pictures of different sizes in RAM; the error itself where there is none."""
 
-    def __init__(self, pixels: List[np.ndarray]):
-        self.pixels = pixels
+    def __init__(self, pictures: List[Any]):
+        self.pictures = pictures
 
-    def __call__(self, index: int) -> Image.Image:
-        return Image.fromarray(self.pixels[index])
+    def __call__(self, index: int) -> Picture:
+        picture = self.pictures[index]
+        if isinstance(picture, DataError):
+            raise picture
+        return picture
 
 
 def _in_threads(work: Callable[[int], Any], count: int, what: str, progress: Optional[bool]) -> None:
-    """``work(0) .. work(count - 1)`` in threads (PIL decodes without the interpreter's lock)."""
+    """``work(0) .. work(count - 1)`` in threads (decoders run without the interpreter's lock)."""
     hidden = True if progress is False or count < _SHOW_PROGRESS_FROM else None if progress is None else False
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, tqdm(
         total=count, desc=what, unit=" images", disable=hidden, leave=False
@@ -124,56 +159,73 @@ def _in_threads(work: Callable[[int], Any], count: int, what: str, progress: Opt
             raise
 
 
-def _decoded_bytes(files: Files) -> float:
-    """Estimated size of all images decoded as they are, from the headers of a few."""
-    some = np.unique(np.linspace(0, len(files.paths) - 1, _HEADERS_LOOKED_AT).astype(int))
-    total = 0
-    for i in some:
-        try:
-            with Image.open(files.paths[i]) as image:
-                total += image.width * image.height * 3
-        except Exception:
-            open_image(files.paths[i])  # says what is wrong with the file
-            raise
-    return total / len(some) * len(files.paths)
+def _decoded_bytes(dataset: FileImages) -> float:
+    """Estimated size of all pictures decoded as they are, from a few."""
+    count = len(dataset)
+    some = np.unique(np.linspace(0, count - 1, _HEADERS_LOOKED_AT).astype(int))
+    total = sum(_bytes_of(dataset, int(i)) for i in some)
+    return total / len(some) * count
+
+
+def _bytes_of(dataset: FileImages, index: int) -> int:
+    try:
+        data = dataset.files.read(index)
+        with Image.open(io.BytesIO(data)) as image:
+            return image.width * image.height * 3
+    except Exception:
+        pass
+    try:
+        picture = dataset.picture(index)
+        return np.asarray(picture).size
+    except DataError as error:
+        dataset.faults.note(index, error)  # says what is wrong with the file, or leaves it out
+        return 0
 
 
 def open_files(
-    files: Files,
-    size: int,
+    files: Any,
+    preparation: Preparation,
     cache: Any = "auto",
-    share: float = 1.0,
-    crop_seed: Optional[int] = None,
     augment: Optional[Augment] = None,
     progress: Optional[bool] = None,
+    faults: Optional[Faults] = None,
+    stand_in: bool = True,
 ) -> ImageDataset:
     """A data set of image files, decoded once into RAM if ``cache`` is true or, for auto, if that is small.
 
     Args:
-        files, size, share, crop_seed, augment: as for :class:`FileImages`.
+        files, preparation, augment, faults, stand_in: as for :class:`FileImages`.
         cache: true, false, or "auto" (below :data:`CACHE_BYTES`).
         progress: show a progress bar for many images; None: when standard error is a terminal.
 
     Raises:
-        DataError: an image that is decoded here is broken.
+        DataError: an image that is decoded here is broken, and none is to be skipped.
     """
-    plain = FileImages(files, size, share, crop_seed, augment)
-    count = len(files.paths)
-    needed = count * 3 * size * size if crop_seed is None else _decoded_bytes(files)
+    plain = FileImages(files, preparation, augment, faults, stand_in)
+    count, size = len(plain), preparation.size
+    random_crops = preparation.crop_seed is not None
+    needed = _decoded_bytes(plain) if random_crops else count * 3 * size * size
     if not (cache is True or (cache == "auto" and needed < CACHE_BYTES)):
         return plain
-    if crop_seed is not None:
-        pixels: List[Any] = [None] * count
+    if random_crops:
+        pictures: List[Any] = [None] * count
 
         def keep(i: int) -> None:
-            pixels[i] = np.asarray(open_image(files.paths[i]))
+            try:
+                pictures[i] = np.asarray(plain.picture(i))
+            except DataError as error:
+                plain.faults.note(i, error)
+                pictures[i] = error
 
         _in_threads(keep, count, "decoding", progress)
-        return FileImages(files, size, share, crop_seed, augment, _Decoded(pixels))
+        return FileImages(files, preparation, augment, plain.faults, stand_in, _Decoded(pictures))
     array = np.empty((count, 3, size, size), dtype=np.uint8)
+    labels = np.empty(count, dtype=np.int64)
 
     def fill(i: int) -> None:
-        array[i] = plain.image(0, i)
+        array[i], labels[i] = plain.image(0, i)
 
     _in_threads(fill, count, "decoding", progress)
-    return ArrayImages(array, files.labels, augment)
+    cached = ArrayImages(array, labels, augment)
+    cached.faults = plain.faults
+    return cached

@@ -13,9 +13,11 @@ from .augment import Shift
 from .datasets import ArrayImages, Augment, ImageDataset
 from .downloads import TORCHVISION, read_torchvision
 from .errors import DataError
-from .files import CENTRE_SHARE, open_files
-from .folder import Files, find_splits, scan
+from .faults import Faults
+from .files import CENTRE_SHARE, Preparation, open_files
+from .folder import find_splits, scan
 from .generated import GeneratedImages, SyntheticImages
+from .pixels import Rules
 
 
 class DataSource(NamedTuple):
@@ -174,13 +176,14 @@ def _torchvision(config: Downloaded, seed: int) -> DataSource:
 def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSource:
     root, size = Path(config.path).expanduser(), config.side
     train_folder, validation_folder = find_splits(root, config.train_split, config.validation_split)
-    train, note = scan(train_folder), ""
+    unlisted = _faults(config, 0), _faults(config, 0)
+    train, note = scan(train_folder, problem=unlisted[0].not_listed), ""
     if validation_folder is not None:
         if config.validation_fraction is not None:
             raise DataError(
                 f"{validation_folder}: holds the validation images, so data.validation_fraction must go"
             )
-        validation = scan(validation_folder, train.class_names)
+        validation = scan(validation_folder, train.class_names, unlisted[1].not_listed)
     else:
         fraction = config.validation_fraction or VALIDATION_FRACTION
         note = f"{root} has no validation folder: {fraction:.0%} of each class are held out (data.validation_fraction)"
@@ -188,23 +191,30 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
             indices = stratified_split(train.labels, fraction)
         except DataError as error:
             raise DataError(f"{train_folder}: {error}") from None
-        train, validation = _chosen(train, indices[0]), _chosen(train, indices[1])
+        train, validation = train.chosen(indices[0]), train.chosen(indices[1])
     random_crops = config.augment == "random_resized_crop"
     # Images are tested on 7/8 of their shorter side wherever crops of varied scale came before.
     share = CENTRE_SHARE if random_crops or config.augment == "centre_crop" else 1.0
+    still = Preparation(size, share, rules=Rules(config.transparency, config.decoder))
     cache: Any = config.cache
     return DataSource(
         config.name,
         open_files(
             train,
-            size,
+            still._replace(crop_seed=seed) if random_crops else still,
             cache,
-            share=share,
-            crop_seed=seed if random_crops else None,
-            augment=_augment(config, seed, size),
-            progress=progress,
+            _augment(config, seed, size),
+            progress,
+            _faults(config, len(train.labels), unlisted[0].left_out),
         ),
-        open_files(validation, size, cache, share=share, progress=progress),
+        open_files(
+            validation,
+            still,
+            cache,
+            progress=progress,
+            faults=_faults(config, len(validation.labels), unlisted[1].left_out),
+            stand_in=False,
+        ),
         len(train.class_names),
         3,
         size,
@@ -216,8 +226,8 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
     )
 
 
-def _chosen(files: Files, indices: np.ndarray) -> Files:
-    return Files([files.paths[i] for i in indices], files.labels[indices], files.class_names)
+def _faults(config: ImageFolder, images: int, left_out: int = 0) -> Faults:
+    return Faults(images, config.on_error, config.most_skipped, left_out)
 
 
 def _made(config: Union[Generated, Synthetic], seed: int) -> DataSource:

@@ -6,7 +6,18 @@ from typing import Any, Dict, List, NamedTuple
 from ..config import Resolved, load, load_text
 
 # What a run does not compute with.
-_OUTSIDE = ("logging.", "checkpoint.", "run_dir", "validation.", "data.workers", "data.path", "data.cache")
+_OUTSIDE = (
+    "logging.",
+    "checkpoint.",
+    "run_dir",
+    "validation.",
+    "data.workers",
+    "data.path",
+    "data.cache",
+    "data.on_error",
+    "data.most_skipped",
+    "data.decoder",
+)
 _DIVERGENCE = ("training.on_divergence", "training.divergence_limit")
 # The same mathematics in another order or precision of summation.
 _SAME_RECIPE = ("device.",)

@@ -91,7 +91,7 @@ def test_other_colour_modes_become_rgb(tmp_path, mode):
     make(tmp_path, "x", "y", size=(8, 8))
     suffix = "jpg" if mode == "CMYK" else "png"
     for name in ("x", "y"):
-        Image.new(mode, (8, 8), 0).save(tmp_path / name / f"odd.{suffix}")
+        Image.new(mode, (8, 8), "black").save(tmp_path / name / f"odd.{suffix}")
     assert folder(tmp_path).train[0][0].shape == (3, 8, 8)
 
 
@@ -123,7 +123,7 @@ def test_centre_crop_trains_on_what_is_tested_after_random_crops_the_middle_224_
 def test_cached_and_uncached_images_are_the_same(tmp_path, augment):
     make(tmp_path, "x", "y", size=(30, 21))
     cached, plain = (folder(tmp_path, augment=augment, cache=cache) for cache in (True, False))
-    assert isinstance(plain.train, FileImages) and plain.train._read is None
+    assert isinstance(plain.train, FileImages) and plain.train._picture is None
     assert isinstance(cached.validation, ArrayImages)
     keys = [(epoch, index) for epoch in (0, 3) for index in range(len(plain.train))]
     assert torch.equal(cached.train.batch(keys)[0], plain.train.batch(keys)[0])
@@ -136,7 +136,7 @@ def test_auto_keeps_small_sets_in_memory_and_large_ones_not(tmp_path, monkeypatc
     assert isinstance(folder(tmp_path).train, ArrayImages)
     monkeypatch.setattr("ipu_train.data.files.CACHE_BYTES", 500)
     assert isinstance(folder(tmp_path).train, FileImages)
-    assert folder(tmp_path, augment="random_resized_crop").train._read is None
+    assert folder(tmp_path, augment="random_resized_crop").train._picture is None
 
 
 def test_random_resized_crops_depend_on_seed_epoch_and_index(tmp_path):
@@ -204,5 +204,5 @@ def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
     def refuse(path, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Image, "open", refuse)
+    monkeypatch.setattr("ipu_train.data.pixels.os.open", refuse)
     assert "not a readable image (Permission denied)" in failure(tmp_path)

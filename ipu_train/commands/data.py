@@ -1,0 +1,113 @@
+"""``ipu-train data``: check a data set before it is trained on."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any, List, Optional
+
+_MOST_SHOWN = 20
+
+
+class DataCommandError(ValueError):
+    """Something that the command cannot do; the message says why."""
+
+
+def main(arguments: List[str]) -> int:
+    """Do what the first word says; gives the exit status: 0, or 2 when ``check`` finds images that cannot be used.
+
+    Raises:
+        DataError, DataCommandError: no data set there, or a file that cannot be written.
+    """
+    options = parser().parse_args(arguments)
+    return options.run(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="ipu-train data",
+        description="Check a data set before it is trained on.\n\n"
+        "  ipu-train data check PATH [--manifest FILE] [--transparency error|black|white] [--processes N]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    actions: Any = result.add_subparsers(dest="action", required=True, metavar="check")
+    check = actions.add_parser(
+        "check",
+        help="find everything that cannot be used, and write a manifest",
+        description="Decode every image on all cores as training would, name what cannot be used, count what is made "
+        "of pictures (turned upright, scaled from 16 bits, ...), find the same file in two classes or parts, and write "
+        "a manifest: one JSON object a line with file, size, SHA-256, shape and problem.",
+        allow_abbrev=False,
+    )
+    check.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
+    check.add_argument("--manifest", type=Path, metavar="FILE", help="PATH/manifest.jsonl if left out")
+    check.add_argument("--processes", type=_count, metavar="N", help="one a core if left out")
+    check.add_argument(
+        "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
+    )
+    check.set_defaults(run=_check)
+    return result
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 1024; got {text}")
+    return int(text)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from ..data import check
+    from ..data.pixels import Rules
+
+    root = options.path.expanduser()
+    parts = check.open_parts(root)
+    manifest = _manifest(options, root)
+    records = check.examine_all(parts, Rules(options.transparency), options.processes)
+    found = check.find(parts, list(records))
+    if manifest is not None:
+        _write(manifest, found)
+    counts = ", ".join(f"{part.name} {len(part.files.labels):,}" for part in parts)
+    print(f"{root}: {len(found.records):,} images in {len(parts[0].files.class_names):,} classes ({counts})")
+    for note, count in sorted(found.notes.items(), key=lambda item: -item[1]):
+        print(f"  {count:>9,}  {note}")
+    _list("in doubt", found.doubts)
+    _list("not usable", found.problems)
+    if not found.problems:
+        print("every image can be used")
+    print(f"manifest  {manifest or 'not written, the folder is read-only: name a file with --manifest'}")
+    return 2 if found.problems else 0
+
+
+def _list(what: str, lines: List[str]) -> None:
+    if lines:
+        print(f"{what}: {len(lines):,}")
+        for line in lines[:_MOST_SHOWN]:
+            print(f"  {line}")
+        if len(lines) > _MOST_SHOWN:
+            print(f"  and {len(lines) - _MOST_SHOWN:,} more in the manifest")
+
+
+def _manifest(options: argparse.Namespace, root: Path) -> Optional[Path]:
+    """Where the manifest goes; None: nowhere, because the data set's folder is read-only.
+
+    Raises:
+        DataCommandError: a file that was asked for cannot be written.
+    """
+    manifest: Path = options.manifest or root / "manifest.jsonl"
+    folder = manifest.absolute().parent
+    if not manifest.is_dir() and folder.is_dir() and os.access(str(folder), os.W_OK | os.X_OK):
+        return manifest
+    if options.manifest is None:
+        return None
+    raise DataCommandError(f"--manifest {manifest}: must be a file in a folder that can be written to")
+
+
+def _write(manifest: Path, found: Any) -> None:
+    from .. import durable
+
+    lines = [json.dumps(record._asdict()) for record in found.records]
+    lines += [json.dumps({"doubt": doubt}) for doubt in found.doubts]
+    known = {record.problem for record in found.records}
+    lines += [json.dumps({"problem": problem}) for problem in found.problems if problem not in known]
+    durable.write(manifest, "".join(line + "\n" for line in lines))

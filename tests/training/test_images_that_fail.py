@@ -1,0 +1,63 @@
+"""An image that cannot be used does not cost the steps before it, and can be mended or skipped."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import ipu_train.trainer as trainer
+from ipu_train import config
+from ipu_train.data import DataError
+from ipu_train.training import checkpoint
+
+from ..data.broken import SIDE, pixels, saved
+
+RECIPE = """
+model: {name: resnet8, options: {width: 0.25}}
+data: {name: imagefolder, path: PATH, image_size: 16, cache: false}
+training: {epochs: 2, micro_batch_size: 4, seed: 1}
+logging: {progress: false, plots: false}
+device: {threads: 1}
+"""
+
+
+@pytest.fixture()
+def photos(tmp_path):
+    from PIL import Image
+
+    assert SIDE >= 16
+    for part, count in (("train", 8), ("val", 2)):
+        for number, name in enumerate("xy"):
+            folder = tmp_path / "data" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f"{i}.png").write_bytes(saved("PNG", Image.fromarray(pixels(100 * number + i))))
+    (tmp_path / "my.yaml").write_text(RECIPE.replace("PATH", str(tmp_path / "data")))
+    return tmp_path
+
+
+def run(photos, name, *overrides, resume=False):
+    folder = photos / name
+    resolved = config.load(photos / "my.yaml", [*overrides, f"run_dir={folder}"])
+    trainer.train(resolved, resume=resume)
+    return load_file(str(checkpoint.newest(folder / "checkpoints") / "weights.safetensors"))
+
+
+@pytest.mark.parametrize("image", ["train/y/3.png", "val/y/1.png"])
+def test_the_run_is_saved_and_goes_on_exactly_once_the_image_is_mended(photos, image):
+    whole = run(photos, "whole")
+    path = photos / "data" / image
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(
+        DataError, match=r"truncated.*The run ends (saved at step [1-4]|before its first step)"
+    ):
+        run(photos, "broken")
+    path.write_bytes(data)
+    mended = run(photos, "broken", resume="auto")
+    assert all(torch.equal(mended[name], whole[name]) for name in whole)
+
+
+def test_a_run_that_skips_says_how_many(photos, capsys):
+    (photos / "data" / "train" / "y" / "3.png").write_bytes(b"")
+    run(photos, "skipping", "data.on_error=skip", "data.most_skipped=0.1")
+    assert "training: 1 of 16 images could not be used and were skipped" in capsys.readouterr().err
