@@ -13,7 +13,7 @@ from .augment import Crop, centre_crop, random_resized_crop
 from .datasets import IGNORED_LABEL, ArrayImages, Augment, ImageDataset
 from .errors import DataError
 from .faults import Faults
-from .pixels import Picture, Rules, decode
+from .pixels import USUAL, Picture, Rules, decode, read_file
 
 CACHE_BYTES = 2 * 2**30
 _SHOW_PROGRESS_FROM = 5000  # images
@@ -48,6 +48,16 @@ class Preparation(NamedTuple):
         """uint8 ``[3, size, size]``."""
         picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
         return resize(picture, self.crop(picture.width, picture.height, epoch, index), self.size)
+
+
+def open_image(path: str, rules: Rules = USUAL) -> Image.Image:
+    """A file as a decoded RGB image.
+
+    Raises:
+        DataError: the file cannot be read, is broken, or has no meaning in 8-bit RGB.
+    """
+    picture = decode(read_file(path), path, rules)
+    return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
 
 
 def resize(image: Image.Image, crop: Crop, size: int) -> np.ndarray:
