@@ -29,7 +29,7 @@ def createPoptorchError(msg: str) -> Error:
 
 def isRunningOnIpu() -> bool:
     """True only while an executor captures a model's forward; False when a model is built or called on the CPU."""
-    return _state.capture is not None
+    return _state.annotations is not None
 
 
 def isDispatchTracing() -> bool:

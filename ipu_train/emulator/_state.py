@@ -1,17 +1,28 @@
-"""What the annotations of a model talk to while its forward is captured.
+"""What the annotations and operators of a model talk to while its forward is captured.
 
-``capture`` is None except while an executor runs a model's ``forward`` to record it. Then it is the
-executor's recorder, which answers to
+Both variables are None except while an executor runs a model's ``forward`` to record it. Then
 
-* ``enter_block(user_id, ipu_id)``, ``exit_block()``, ``use_auto_id()`` and ``stages``, the
-  :class:`~ipu_train.emulator.capture.stages.StageTracker`;
-* ``push_attribute(attributes)``, ``pop_attribute()``;
-* ``push_name_scope(name)``, ``pop_name_scope()``.
+* ``recorder`` is the executor's :class:`~ipu_train.emulator.capture.recorder.Recorder`;
+* ``annotations`` is its :class:`~ipu_train.emulator.capture.annotations.Annotations`: what blocks, attributes and name
+  scopes report to. It is set alone while a forward is only traced, to predict what it costs.
 
-:class:`~ipu_train.emulator.capture.stages.Annotations` implements all of that. Annotations read this module's
-variable at the moment they are used, so they cost next to nothing outside of a capture.
+They are read at the moment they are used, so they cost next to nothing outside of a capture.
 """
 
-from typing import Any, Optional
+import contextlib
+from typing import Any, Iterator, Optional
 
-capture: Optional[Any] = None
+annotations: Optional[Any] = None
+recorder: Optional[Any] = None
+
+
+@contextlib.contextmanager
+def reporting_to(other: Optional[Any]) -> Iterator[None]:
+    """Meanwhile nothing is recorded, and annotations report to ``other`` (None: to nobody)."""
+    global annotations, recorder
+    before = annotations, recorder
+    annotations, recorder = other, None
+    try:
+        yield
+    finally:
+        annotations, recorder = before

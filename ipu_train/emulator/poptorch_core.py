@@ -163,7 +163,7 @@ def modelVersion() -> int:
 
 def isCompilingWithDispatcher() -> bool:
     """Whether a model's forward is being captured right now."""
-    return _state.capture is not None
+    return _state.annotations is not None
 
 
 def getIpuTensorId(tensor: Any) -> int:
@@ -172,8 +172,8 @@ def getIpuTensorId(tensor: Any) -> int:
     Raises:
         Error: no model is being captured.
     """
-    if _state.capture is None:
+    if _state.recorder is None:
         raise createError(
             "getIpuTensorId() takes tensors of the IPU, which exist only inside a model's forward"
         )
-    return _state.capture.slot_of(tensor)
+    return _state.recorder.slots.of(tensor)

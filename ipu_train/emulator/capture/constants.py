@@ -1,19 +1,15 @@
 """Host tensors inside a forward: what becomes a constant of the graph, and what stays on the CPU."""
 
-from typing import Any, Callable, Dict, Optional, Set, Tuple
+from typing import Any, Dict, Optional, Set, Tuple
 
 import torch
 
 from .device_calls import FACTORIES, MADE_ON_THE_IPU
-from .dtypes import core_name, download, upload
-from .graph import Graph, map_structure, tensor_paths
+from .dtypes import download, upload
+from .graph import map_structure, tensor_paths
+from .slots import Slots
 
 INDEXING = frozenset(["__getitem__", "__setitem__"])
-
-
-def describe_host(tensor: torch.Tensor) -> str:
-    """A CPU tensor as PopTorch's errors name it: ``tensor(device=cpu, shape=[2], dtype=Long)``."""
-    return f"tensor(device=cpu, shape={list(tensor.shape)}, dtype={core_name(tensor.dtype)})"
 
 
 def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
@@ -36,52 +32,41 @@ def _moves_to_ipu(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> b
 
 
 class Constants:
-    """The part of a recorder that knows about tensors that are neither inputs nor state."""
+    """What a recorder knows about tensors that are neither inputs nor state."""
 
-    graph: Graph
-    compute_device: torch.device
-    _slot_of: Dict[int, int]
-    _new_slot: Callable[[torch.Tensor, torch.Tensor, bool], int]
-    _visible: Dict[int, torch.Tensor]
-    _attributes: Dict[int, torch.Tensor]
-    # ids of attributes that forward moves to the device by itself: the device has copies of them
-    _moved: Set[int]
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        # ids of attributes that forward moves to the device by itself: the device has copies of them
+        self._moved: Set[int] = set()
 
-    def allow_attribute(self, host: torch.Tensor) -> None:
-        """A tensor held as a plain attribute of a module: a constant of the graph once it is used."""
-        self._attributes[id(host)] = host  # which also keeps its id unique
-
-    def keep_constants(self) -> None:
+    def keep(self) -> None:
         """Let every run start from the constants' own values, also where forward updates them in place.
 
         Such an update happens once as the host sees it, since Python runs forward once, and is lost on the device
         between runs: only buffers last (PopTorch 3.4 user guide, "Custom buffers").
         """
-        updated = [(slot, t) for slot, t in self.graph.constants.items() if t._version]
+        graph = self._slots.graph
+        updated = [(slot, t) for slot, t in graph.constants.items() if t._version]
         for slot, storage in updated:
-            host = self._visible[id(storage)]
-            value, half = upload(host, self.compute_device)
-            kept = self._new_slot(value, value, half)
-            del self.graph.constants[slot]
-            self.graph.constants[kept] = value
-            self.graph.start_with_copy(kept, slot)
+            host = self._slots.held(storage)
+            value, half = upload(host, self._slots.device)
+            kept = self._slots.new(value, value, half)
+            del graph.constants[slot]
+            graph.constants[kept] = value
+            graph.start_with_copy(kept, slot)
             if id(host) not in self._moved:
                 with torch.no_grad():
                     host.copy_(download(storage, half))
 
-    def _is_on_host(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor was made outside forward and is nothing that the device holds."""
-        return id(tensor) not in self._slot_of and id(tensor) not in self._attributes
-
-    def _with_host_bounds(self, args: Tuple[Any, ...]) -> Tuple[Any, ...]:
+    def with_host_bounds(self, args: Tuple[Any, ...]) -> Tuple[Any, ...]:
         """The arguments of an indexing call with bounds of slices that are tensors on the host as numbers."""
 
         def number(bound: Any) -> Any:
-            return int(bound) if isinstance(bound, torch.Tensor) and self._is_on_host(bound) else bound
+            return int(bound) if isinstance(bound, torch.Tensor) and self._slots.is_on_host(bound) else bound
 
         return map_structure(args, lambda s: slice(number(s.start), number(s.stop), number(s.step)), (slice,))
 
-    def _stays_on_the_cpu(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+    def stays_on_the_cpu(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
         """Whether a call has to do with CPU tensors alone: Python computes it while compiling, for good.
 
         Moving such a tensor to the device makes a constant of it (PopTorch's public dispatcher sources).
@@ -90,10 +75,10 @@ class Constants:
         if not tensors:
             device = kwargs.get("device")
             return name in FACTORIES and (_is_cpu(device) or (device is None and name not in MADE_ON_THE_IPU))
-        if not all(map(self._is_on_host, tensors)):
+        if not all(map(self._slots.is_on_host, tensors)):
             return False
         if _moves_to_ipu(name, args, kwargs):
-            self.allow_attribute(tensors[0])
+            self._slots.allow_attribute(tensors[0])
             self._moved.add(id(tensors[0]))
             return False
         return True

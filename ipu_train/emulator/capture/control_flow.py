@@ -4,14 +4,15 @@ Source: PopTorch 3.4 user guide, "Looping and conditional execution". Tensors ar
 does to its arguments in place stays inside it.
 """
 
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
+from torch.overrides import handle_torch_function, has_torch_function
 
 from .._impl import createPoptorchError
-from .graph import Graph, Node, Ref
+from .graph import Node, Ref
 from .program import make_function
+from .slots import Slots
 
 __all__ = ["cond", "for_loop"]
 
@@ -161,95 +162,83 @@ class Choice:
         return self.else_body(else_inputs, else_outer)
 
 
-class ControlFlow:
-    """The part of a recorder that captures bodies. It relies on the recorder's slots."""
+def _capture_for_loop(recorder: Any, count: int, body: Callable[..., Any], inputs: Tensors) -> Tensors:
+    _inference_only(recorder, "for_loop")
+    captured, results = _capture_body(recorder, body, inputs, "for_loop")
+    slots: Slots = recorder.slots
+    _check_outputs([slots.value_of(tensor) for tensor in inputs], results)
+    args = (_refs(slots, inputs), [Ref(slot) for slot in captured.outer])
+    halves = [slots.is_half(slot) for slot in captured.outputs]
+    return recorder.record_list(Loop(count, captured), "for_loop", args, halves)
 
-    graph: Graph
-    training: bool
-    _rounded_weights: Any
 
-    def capture_for_loop(self, count: int, body: Callable[..., Any], inputs: Tensors) -> Tensors:
-        self._inference_only("for_loop")
-        captured, results = self._capture_body(body, inputs, "for_loop")
-        _check_outputs([self._stored(tensor) for tensor in inputs], results)
-        args = (_refs(self._slots(inputs)), _refs(captured.outer))
-        halves = [slot in self.graph.half for slot in captured.outputs]
-        return self.record_list(Loop(count, captured), "for_loop", args, halves)
+def _capture_cond(
+    recorder: Any,
+    condition: torch.Tensor,
+    then_body: Callable[..., Any],
+    then_inps: Tensors,
+    else_body: Callable[..., Any],
+    else_inps: Tensors,
+) -> Tensors:
+    _inference_only(recorder, "cond")
+    chosen, chosen_results = _capture_body(recorder, then_body, then_inps, "cond")
+    other, other_results = _capture_body(recorder, else_body, else_inps, "cond")
+    if len(chosen_results) != len(other_results):
+        raise createPoptorchError(
+            f"poptorch.cond: then_body returns {len(chosen_results)} tensors, else_body {len(other_results)}. "
+            "Both branches must have the same number of outputs."
+        )
+    slots: Slots = recorder.slots
+    args = (
+        Ref(slots.of(condition)),
+        _refs(slots, then_inps), [Ref(slot) for slot in chosen.outer],
+        _refs(slots, else_inps), [Ref(slot) for slot in other.outer],
+    )  # fmt: skip
+    halves = [slots.is_half(slot) for slot in chosen.outputs]
+    return recorder.record_list(Choice(chosen, other), "cond", args, halves)
 
-    def capture_cond(
-        self,
-        condition: torch.Tensor,
-        then_body: Callable[..., Any],
-        then_inps: Tensors,
-        else_body: Callable[..., Any],
-        else_inps: Tensors,
-    ) -> Tensors:
-        self._inference_only("cond")
-        chosen, chosen_results = self._capture_body(then_body, then_inps, "cond")
-        other, other_results = self._capture_body(else_body, else_inps, "cond")
-        if len(chosen_results) != len(other_results):
+
+def _inference_only(recorder: Any, function: str) -> None:
+    if recorder.training:
+        raise createPoptorchError(f"poptorch.{function}() is only supported in inference models")
+
+
+def _capture_body(
+    recorder: Any, body: Callable[..., Any], inputs: Tensors, function: str
+) -> Tuple[Body, Tensors]:
+    """Run ``body`` once under the recorder, and what it records and returns."""
+    slots: Slots = recorder.slots
+    arguments, of_arguments = [], []
+    for tensor in inputs:
+        slot = slots.of(tensor)
+        value = slots.values[slot].clone()
+        of_arguments.append(slots.add_copy(value, slot))
+        arguments.append(value)
+    results, nodes = recorder.record_body(lambda: _as_list(body(*arguments), function))
+    _refuse_outer_writes(slots.values, nodes, of_arguments, function)
+    outputs = [slots.of(result) for result in results]
+    return Body(nodes, of_arguments, outputs), [slots.values[slot] for slot in outputs]
+
+
+def _refuse_outer_writes(
+    values: Dict[int, torch.Tensor], nodes: List[Node], inputs: List[int], function: str
+) -> None:
+    """A body becomes a graph of its own, into which tensors go by value: it cannot change one outside of it.
+
+    Raises:
+        poptorch.Error: a node writes a tensor that neither is an argument of the body nor was made inside it, or
+            a view of one; the message names the line.
+    """
+    own = {_memory(values[slot]) for slot in inputs}
+    for node in nodes:
+        target = _written(node)
+        if target is not None and _memory(values[target]) not in own:
             raise createPoptorchError(
-                f"poptorch.cond: then_body returns {len(chosen_results)} tensors, else_body {len(other_results)}. "
-                "Both branches must have the same number of outputs."
+                f"The body of poptorch.{function} changes a tensor from outside of it in place: {node.name} at "
+                f"{node.location}. Tensors go into a body by value: pass it in and return what it becomes."
             )
-        args = (
-            Ref(self._slot(condition)),
-            _refs(self._slots(then_inps)), _refs(chosen.outer), _refs(self._slots(else_inps)), _refs(other.outer),
-        )  # fmt: skip
-        halves = [slot in self.graph.half for slot in chosen.outputs]
-        return self.record_list(Choice(chosen, other), "cond", args, halves)
-
-    def _inference_only(self, function: str) -> None:
-        if self.training:
-            raise createPoptorchError(f"poptorch.{function}() is only supported in inference models")
-
-    def _slots(self, tensors: Tensors) -> List[int]:
-        return [self._slot(tensor) for tensor in tensors]
-
-    def _stored(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self._values[self._slot(tensor)]
-
-    def _capture_body(self, body: Callable[..., Any], inputs: Tensors, function: str) -> Tuple[Body, Tensors]:
-        """Run ``body`` once under the recorder and cut what it recorded out of the graph."""
-        start = len(self.graph.nodes)
-        rounded_before = dict(self._rounded_weights)  # what the body casts lives in the body alone
-        arguments, slots = [], []
-        for tensor in inputs:
-            slot = self._slot(tensor)
-            value = self._values[slot].clone()
-            slots.append(self._new_slot(value, value, slot in self.graph.half))
-            arguments.append(value)
-        TorchFunctionMode.__enter__(
-            self
-        )  # a mode is off while it handles a call; the body's calls are wanted
-        try:
-            results = _as_list(body(*arguments), function)
-        finally:
-            TorchFunctionMode.__exit__(self, None, None, None)
-        nodes = self.graph.nodes[start:]
-        del self.graph.nodes[start:]
-        self._rounded_weights = rounded_before
-        self._refuse_outer_writes(nodes, slots, function)
-        outputs = self._slots(results)
-        return Body(nodes, slots, outputs), [self._values[slot] for slot in outputs]
-
-    def _refuse_outer_writes(self, nodes: List[Node], inputs: List[int], function: str) -> None:
-        """A body becomes a graph of its own, into which tensors go by value: it cannot change one outside of it.
-
-        Raises:
-            poptorch.Error: a node writes a tensor that neither is an argument of the body nor was made inside it, or
-                a view of one; the message names the line.
-        """
-        own = {_memory(self._values[slot]) for slot in inputs}
-        for node in nodes:
-            target = _written(node)
-            if target is not None and _memory(self._values[target]) not in own:
-                raise createPoptorchError(
-                    f"The body of poptorch.{function} changes a tensor from outside of it in place: {node.name} at "
-                    f"{node.location}. Tensors go into a body by value: pass it in and return what it becomes."
-                )
-            outside = {_memory(self._values[slot]) for slot in node.inputs()} - own
-            own.update({_memory(self._values[slot]) for slot in node.outputs()} - outside)
+        outside = {_memory(values[slot]) for slot in node.inputs()} - own
+        own.update({_memory(values[slot]) for slot in node.outputs()} - outside)
 
 
 def _memory(tensor: torch.Tensor) -> int:
@@ -272,9 +261,9 @@ def _written(node: Node) -> Optional[int]:
     return first.slot if in_place and isinstance(first, Ref) else None
 
 
-def _refs(slots: Sequence[int]) -> List[Ref]:
-    return [Ref(slot) for slot in slots]
+def _refs(slots: Slots, tensors: Tensors) -> List[Ref]:
+    return [Ref(slots.of(tensor)) for tensor in tensors]
 
 
-for_loop.captured_by = ControlFlow.capture_for_loop  # type: ignore[attr-defined]
-cond.captured_by = ControlFlow.capture_cond  # type: ignore[attr-defined]
+for_loop.captured_by = _capture_for_loop  # type: ignore[attr-defined]
+cond.captured_by = _capture_cond  # type: ignore[attr-defined]

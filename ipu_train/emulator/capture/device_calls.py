@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 
 from .dtypes import cast_type, storage_dtype
-from .graph import Graph, map_structure
+from .graph import map_structure
 from .group_norm import strided_group_norm, strided_norm_proxy_norm_act
+from .slots import Slots
 
 _MOVES = frozenset(["cuda", "ipu", "cpu"])
 _CASTS = {
@@ -37,24 +38,27 @@ Call = Tuple[Any, Tuple[Any, ...], Dict[str, Any], Optional[bool]]
 
 
 class DeviceCalls:
-    """The part of a recorder that knows where storage tensors live."""
+    """Turns calls as user code makes them into calls on storage tensors.
 
-    graph: Graph
-    compute_device: torch.device
-    strided_channel_groups = False  # PopART's setting groupNormStridedChannelGrouping
+    Args:
+        slots: the recorder's.
+        strided_channel_groups: PopART's setting groupNormStridedChannelGrouping.
+    """
 
-    def _slot(self, tensor: torch.Tensor) -> int:
-        raise NotImplementedError  # the recorder's
+    def __init__(self, slots: Slots, strided_channel_groups: bool = False) -> None:
+        self._slots = slots
+        self._device = slots.device
+        self._strided_channel_groups = strided_channel_groups
 
     def _on_compute_device(self, device: Any) -> Any:
         """Whatever device user code names inside forward, its tensors are on the emulated one."""
         if isinstance(device, torch.device):
-            return self.compute_device
+            return self._device
         if isinstance(device, str) and device.split(":")[0] in _DEVICE_NAMES:
-            return self.compute_device
+            return self._device
         return device
 
-    def _device_call(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Call:
+    def on_storage(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Call:
         """The call as the storage needs it, and whether it explicitly asks for float16 (None: it does not say)."""
         if name in _MOVES and args and isinstance(args[0], torch.Tensor):
             return torch.Tensor.view_as, (args[0], args[0]), {}, None
@@ -63,19 +67,19 @@ class DeviceCalls:
         if name == "internal_cast":
             dtype = cast_type(args[1] if len(args) > 1 else kwargs["dtype"])
             return torch.Tensor.to, (args[0], storage_dtype(dtype)), {}, dtype == torch.float16
-        if name == "group_norm" and self.strided_channel_groups:
+        if name == "group_norm" and self._strided_channel_groups:
             return strided_group_norm, args, kwargs, None
-        if name == "norm_proxy_norm_act" and self.strided_channel_groups:
+        if name == "norm_proxy_norm_act" and self._strided_channel_groups:
             return functools.partial(strided_norm_proxy_norm_act, func), args, kwargs, None
         dtypes: List[torch.dtype] = []
 
-        def on_storage(value: Any) -> Any:
+        def stored(value: Any) -> Any:
             if isinstance(value, torch.dtype):
                 dtypes.append(value)
                 return storage_dtype(value)
-            return self.compute_device
+            return self._device
 
-        args, kwargs = map_structure((args, kwargs), on_storage, (torch.dtype, torch.device))
+        args, kwargs = map_structure((args, kwargs), stored, (torch.dtype, torch.device))
         if kwargs.get("device") is not None:
             kwargs = dict(kwargs, device=self._on_compute_device(kwargs["device"]))
         if name in ("to", "type") and len(args) > 1 and isinstance(args[1], str):
@@ -86,7 +90,7 @@ class DeviceCalls:
         if dtypes:
             return func, args, kwargs, dtypes[0] == torch.float16
         if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
-            return func, args, kwargs, self._slot(args[1]) in self.graph.half
-        if self.compute_device.type != "cpu" and kwargs.get("device") is None and name in FACTORIES:
-            kwargs = dict(kwargs, device=self.compute_device)
+            return func, args, kwargs, self._slots.is_half(self._slots.of(args[1]))
+        if self._device.type != "cpu" and kwargs.get("device") is None and name in FACTORIES:
+            kwargs = dict(kwargs, device=self._device)
         return func, args, kwargs, None

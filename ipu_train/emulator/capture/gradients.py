@@ -13,9 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .._impl import createPoptorchError
 from ..lowering.handlers import COMPOSED, has_lowering
-from .graph import Graph, Node, Ref, map_structure
+from .graph import Node, Ref, map_structure
 from .refusals import Refusals, caller_location
-from .shadow_calls import is_torchs
+from .shadow_calls import ShadowCalls, is_torchs
+from .slots import Slots
+from .stored_results import StoredResults
+from .writer import Writer
 
 GRAD_OF = torch.Tensor.grad.__get__  # type: ignore[attr-defined]
 # Composed by torch 2.0.1 for every device, of operators with a lowering
@@ -30,6 +33,13 @@ CUT = frozenset(
         "poisson_nll_loss", "take_along_dim", "triplet_margin_loss",
     ]
 )  # fmt: skip
+
+
+_CALLS = {
+    torch.Tensor.requires_grad_: "requires_grad",
+    torch.autograd.grad: "grad",
+    torch.Tensor.backward: "backward",
+}
 
 
 class NeedsWeightGradients(Exception):
@@ -87,40 +97,51 @@ class _Backward(TorchDispatchMode):
 
 
 class GradientCalls:
-    """The part of a recorder that differentiates. It relies on the recorder's slots.
+    """Answers calls that differentiate.
 
-    Attributes:
+    Args:
+        slots, writer, results, shadows, refusals: the recorder's.
+        training: whether the forward is captured for training.
         tracks_weights: whether gradients flow to weights; in inference only where forward asks for theirs.
     """
 
-    graph: Graph
-    refusals: Refusals
-    training: bool
-    tracks_weights: bool
-    operators: List[str]  # that the call at hand arrives as
-    _values: Dict[int, torch.Tensor]
-    _slot: Callable[[torch.Tensor], int]
-    _new_slot: Callable[[torch.Tensor, torch.Tensor, bool], int]
-    _append: Callable[..., Node]
-    _append_rounding: Callable[[Node, int, Optional[torch.Tensor]], torch.Tensor]
-
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        writer: Writer,
+        results: StoredResults,
+        shadows: ShadowCalls,
+        refusals: Refusals,
+        training: bool,
+        tracks_weights: bool,
+    ) -> None:
+        self._slots, self._writer, self._results, self._shadows = slots, writer, results, shadows
+        self._refusals = refusals
+        self._training, self._tracks_weights = training, tracks_weights
         self._leaves: Dict[int, torch.Tensor] = {}  # by slot, what requires_grad_() was called on
         self._grads: Dict[int, torch.Tensor] = {}  # by slot of a leaf, what backward() left in its grad
         self._without_derivative: Dict[int, str] = {}  # by slot, the call whose result it is
-        self._differentiations = {
-            torch.Tensor.requires_grad_: self._capture_requires_grad,
-            torch.autograd.grad: self._capture_grad,
-            torch.Tensor.backward: self._capture_backward,
-        }
 
-    def _capture_requires_grad(self, tensor: torch.Tensor, requires_grad: bool = True) -> torch.Tensor:
+    def answer_to(self, func: Any, args: Tuple[Any, ...]) -> Optional[Callable[..., Any]]:
+        """What answers a call that has to do with differentiating; None for any other call."""
+        if func in _CALLS:
+            return getattr(self, _CALLS[func])
+        slot = self._slots.find(args[0]) if func == GRAD_OF else None
+        if slot not in self._grads:
+            return None
+        return lambda tensor: self._grads[slot]
+
+    def stop_at(self, slot: int, name: str) -> None:
+        """What is in ``slot`` has no derivative: it is the result of ``name``."""
+        self._without_derivative[slot] = name
+
+    def requires_grad(self, tensor: torch.Tensor, requires_grad: bool = True) -> torch.Tensor:
         """``tensor.requires_grad_()``: from now on calls on it are differentiable."""
-        slot = self._slot(tensor)
-        value = self._values[slot]
-        if slot not in self.graph.state.values():
+        slot = self._slots.of(tensor)
+        value = self._slots.values[slot]
+        if slot not in self._slots.graph.state.values():
             value.requires_grad_(requires_grad)
-            self._append(
+            self._writer.append(
                 torch.Tensor.requires_grad_,
                 "requires_grad_",
                 (Ref(slot), requires_grad),
@@ -129,10 +150,10 @@ class GradientCalls:
                 caller_location(),
             )
             self._leaves[slot] = tensor
-            self.graph.differentiates = True
+            self._slots.graph.differentiates = True
         return tensor
 
-    def _capture_grad(
+    def grad(
         self,
         outputs: Any,
         inputs: Any,
@@ -151,42 +172,42 @@ class GradientCalls:
             NeedsWeightGradients: in inference, where weights are not tracked yet.
         """
         if is_grads_batched:
-            self.refusals.add("grad", "with is_grads_batched=True is not supported on the IPU")
+            self._refusals.add("grad", "with is_grads_batched=True is not supported on the IPU")
         slots = [self._slots_of(outputs), self._slots_of(inputs)]
         given = None if grad_outputs is None else _as_list(grad_outputs)
-        refs = [None if g is None else Ref(self._slot(g)) for g in given] if given is not None else None
-        values = [[self._values[slot] for slot in part] for part in slots]
-        if not self.tracks_weights and not all(v.requires_grad for v in values[0] + values[1]):
+        refs = [None if g is None else Ref(self._slots.of(g)) for g in given] if given is not None else None
+        values = [[self._slots.values[slot] for slot in part] for part in slots]
+        if not self._tracks_weights and not all(v.requires_grad for v in values[0] + values[1]):
             raise NeedsWeightGradients
         self._check_path(slots[0])
         watch = _Backward()
         with watch, torch.enable_grad():
             found = torch.autograd.grad(
                 *values,
-                map_structure(refs, lambda ref: self._values[ref.slot], (Ref,)),
-                retain_graph=retain_graph, create_graph=create_graph or self.training,
+                map_structure(refs, lambda ref: self._slots.values[ref.slot], (Ref,)),
+                retain_graph=retain_graph, create_graph=create_graph or self._training,
                 allow_unused=bool(allow_unused or materialize_grads),
             )  # fmt: skip
         self._judge("grad", watch.operators)
         args = ([Ref(slot) for slot in slots[0]], [Ref(slot) for slot in slots[1]], refs)
-        node = self._append(
-            Gradients(create_graph or self.training),
+        node = self._writer.append(
+            Gradients(create_graph or self._training),
             "grad",
             args,
             {},
             torch.is_grad_enabled(),
             caller_location(),
         )
-        self.graph.differentiates = True
+        self._slots.graph.differentiates = True
         results = [
-            self._result(node, index, gradient, slot in self.graph.half)
+            self._result(node, index, gradient, self._slots.is_half(slot))
             for index, (gradient, slot) in enumerate(zip(found, slots[1]))
         ]
         if materialize_grads:
             results = [torch.zeros_like(x) if r is None else r for r, x in zip(results, _as_list(inputs))]
         return tuple(results)
 
-    def _capture_backward(
+    def backward(
         self,
         tensor: torch.Tensor,
         gradient: Any = None,
@@ -199,30 +220,30 @@ class GradientCalls:
         Raises:
             poptorch.Error: there is nothing to be differentiated by.
         """
-        leaves = [leaf for slot, leaf in self._leaves.items() if self._values[slot].is_leaf]
+        leaves = [leaf for slot, leaf in self._leaves.items() if self._slots.values[slot].is_leaf]
         leaves = leaves if inputs is None else _as_list(inputs)
         if not leaves:
             raise createPoptorchError("backward() cannot be called explicitly inside forward.")
-        found = self._capture_grad(tensor, leaves, gradient, retain_graph, create_graph, allow_unused=True)
+        found = self.grad(tensor, leaves, gradient, retain_graph, create_graph, allow_unused=True)
         for leaf, new in zip(leaves, found):
-            slot = self._slot(leaf)
+            slot = self._slots.of(leaf)
             if new is not None:
                 self._grads[slot] = new if slot not in self._grads else self._grads[slot] + new
 
     def has_no_derivative(self, func: Any) -> bool:
         """Whether torch knows no derivative of the call at hand on the IPU: PopTorch's own ones and what it catches."""
-        if not self.graph.differentiates and not self.tracks_weights:
+        if not self._slots.graph.differentiates and not self._tracks_weights:
             return False
-        return not is_torchs(func) or not CUT.isdisjoint(self.operators)
+        return not is_torchs(func) or not CUT.isdisjoint(self._shadows.operators)
 
     def _check_path(self, outputs: List[int]) -> None:
         if not self._without_derivative:
             return
-        on_path = {slot for output in outputs for index in self.graph.ancestors(output)
-                   for slot in self.graph.nodes[index].outputs()}  # fmt: skip
+        on_path = {slot for output in outputs for index in self._slots.graph.ancestors(output)
+                   for slot in self._slots.graph.nodes[index].outputs()}  # fmt: skip
         for slot in sorted(on_path.intersection(self._without_derivative)):
-            if self._values[slot].requires_grad:
-                self.refusals.add(
+            if self._slots.values[slot].requires_grad:
+                self._refusals.add(
                     "grad",
                     f"needs the derivative of {self._without_derivative[slot]}, which is not implemented there",
                 )
@@ -231,19 +252,19 @@ class GradientCalls:
         known = COMPOSED | _COMPOSED_BACKWARD | _MOVES
         missing = [f"aten::{o}" for o in operators if not has_lowering(o) and o not in known]
         if missing:
-            self.refusals.add(name, f"({', '.join(missing)}) has no counterpart on the IPU")
+            self._refusals.add(name, f"({', '.join(missing)}) has no counterpart on the IPU")
 
     def _result(
         self, node: Node, index: int, gradient: Optional[torch.Tensor], half: bool
     ) -> Optional[torch.Tensor]:
         if gradient is None:
             return None
-        slot = self._new_slot(gradient, gradient, half)
+        slot = self._slots.new(gradient, gradient, half)
         node.results.append(((index,), slot))
-        return self._append_rounding(node, slot, None) if half else gradient
+        return self._results.rounded(node, slot) if half else gradient
 
     def _slots_of(self, tensors: Any) -> List[int]:
-        return [self._slot(tensor) for tensor in _as_list(tensors)]
+        return [self._slots.of(tensor) for tensor in _as_list(tensors)]
 
 
 def _as_list(tensors: Any) -> List[Any]:

@@ -1,13 +1,13 @@
 """``poptorch.MultiConv``: convolutions that are independent of each other, planned together."""
 
-from typing import Any, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 import torch
 
 from .. import _state
 from ..enums import MultiConvPlanType
 from ..poptorch_core import createError
-from .graph import Node
+from .graph import Graph
 
 __all__ = ["MultiConv"]
 
@@ -23,8 +23,7 @@ class MultiConv:
     """
 
     def __init__(self) -> None:
-        self._settings = {}
-        self._start = 0
+        self._settings: Dict[str, Any] = {}
 
     def _set(self, name: str, value: Any) -> "MultiConv":
         self._settings[name] = list(value) if isinstance(value, (list, tuple)) else value
@@ -78,30 +77,42 @@ class MultiConv:
         return self._set("enableConvDithering", value)
 
     def __enter__(self) -> "MultiConv":
-        if _state.capture is not None:
-            _state.capture.begin_multi_conv()
+        if _state.recorder is not None:
+            _state.recorder.multi_convs.begin()
         return self
 
     def __exit__(self, kind: Optional[type], *exception: Any) -> None:
-        if _state.capture is not None:
-            _state.capture.end_multi_conv(None if kind is not None else self._settings)
+        if _state.recorder is not None:
+            _state.recorder.multi_convs.end(None if kind is not None else self._settings)
 
 
 class MultiConvs:
-    """The part of a recorder that groups convolutions."""
+    """Groups the convolutions of a graph that is being recorded."""
 
-    def begin_multi_conv(self) -> None:
-        if self.__dict__.get("_multi_conv_start") is not None:
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._start: Optional[int] = None  # index of the first node of the group that is open
+
+    def begin(self) -> None:
+        """Open a group.
+
+        Raises:
+            poptorch.Error: one is open.
+        """
+        if self._start is not None:
             raise createError("Nested poptorch.MultiConv is not supported.")
-        self._multi_conv_start: Optional[int] = len(self.graph.nodes)  # type: ignore[attr-defined]
+        self._start = len(self._graph.nodes)
 
-    def end_multi_conv(self, settings: Any) -> None:
-        """Close the group; ``settings`` is None when an exception is on its way."""
-        start, self._multi_conv_start = self._multi_conv_start, None
+    def end(self, settings: Optional[Dict[str, Any]]) -> None:
+        """Close the group; ``settings`` is None when an exception is on its way.
+
+        Raises:
+            poptorch.Error: there is no convolution in it, or another number of them than ``settings`` has values.
+        """
+        start, self._start = self._start, None
         if settings is None:
             return
-        nodes: List[Node] = self.graph.nodes[start:]  # type: ignore[attr-defined]
-        convolutions = [node for node in nodes if node.name in _CONVOLUTIONS]
+        convolutions = [node for node in self._graph.nodes[start:] if node.name in _CONVOLUTIONS]
         if not convolutions:
             raise createError(
                 "Unexpected end_multi_conv: there is no convolution inside this poptorch.MultiConv."
@@ -111,4 +122,4 @@ class MultiConvs:
                 raise createError(
                     f"poptorch.MultiConv: {name} has {len(value)} values for {len(convolutions)} convolutions."
                 )
-        self.graph.multi_convs.append(convolutions)  # type: ignore[attr-defined]
+        self._graph.multi_convs.append(convolutions)

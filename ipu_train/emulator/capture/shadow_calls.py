@@ -1,4 +1,4 @@
-"""The part of a recorder that makes every call a second time, on shadows."""
+"""Makes every call of a forward a second time, on shadows."""
 
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -10,8 +10,9 @@ from ..lowering.moving import move
 from ..lowering.shadow import IPU, Shadow, Shadows, Unsupported
 from ..lowering.versions import AS_IN_TORCH_2_0, since_torch_2_0
 from .device_calls import MADE_ON_THE_IPU
-from .graph import Graph, map_structure, tensor_paths
+from .graph import map_structure, tensor_paths
 from .refusals import Refusals
+from .slots import Slots
 
 # say something about a tensor, or are PopTorch's business and not an operator's
 _NO_OPERATORS = frozenset(["requires_grad_", "retain_grad", "data", "grad", "dtype", "detach_"])
@@ -26,62 +27,70 @@ _OTHERWISE = {
 }
 
 
+class _Reported:
+    """Operators that are refused in the call at hand, by reason."""
+
+    def __init__(self) -> None:
+        self._operators: Dict[str, List[str]] = {}
+
+    def add(self, operator: str, why: str) -> None:
+        self._operators.setdefault(why, []).append(operator)
+
+    def refuse(self, name: str, refusals: Refusals) -> None:
+        """One refusal for each reason that operators of the call ``name`` are refused for."""
+        for why, operators in self._operators.items():
+            others = [o for o in dict.fromkeys(operators) if o != f"aten::{name}"]
+            refusals.add(name, f"({', '.join(others)}) {why}" if others else why)
+        self._operators = {}
+
+
 class ShadowCalls:
     """Keeps a shadow for each slot of the graph, and finds out what PopTorch would refuse.
 
-    Attributes:
-        graph: the recorder's.
+    Args:
+        slots: the recorder's.
         refusals: where offenders are noted.
     """
 
-    graph: Graph
-    refusals: Refusals
-    _values: Dict[int, torch.Tensor]
-    _slot_of: Dict[int, int]  # by id of a tensor
-
-    def __init__(self) -> None:
+    def __init__(self, slots: Slots, refusals: Refusals) -> None:
+        self._slots = slots
+        self._refusals = refusals
         self._shadow_of: Dict[int, Shadow] = {}  # by slot
-        self._reported: Dict[str, List[str]] = {}  # operators that are refused in the call at hand, by reason
-        self._shadows = Shadows(Dispatcher(self._report))
+        self._reported = _Reported()
+        self._shadows = Shadows(Dispatcher(self._reported.add))
         self.operators: List[str] = []  # that the last call arrived as
 
-    def _slot(self, tensor: torch.Tensor) -> int:
-        raise NotImplementedError  # the recorder's
-
-    def _report(self, operator: str, why: str) -> None:
-        self._reported.setdefault(why, []).append(operator)
-
-    def _refuse_reported(self, name: str) -> None:
-        """One refusal for each reason that operators of the call ``name`` are refused for."""
-        for why, operators in self._reported.items():
-            others = [o for o in dict.fromkeys(operators) if o != f"aten::{name}"]
-            self.refusals.add(name, f"({', '.join(others)}) {why}" if others else why)
-        self._reported = {}
-
-    def shadow(self, slot: int) -> Shadow:
+    def of(self, slot: int) -> Shadow:
         """The shadow of what ``slot`` holds."""
         shadow = self._shadow_of.get(slot)
         if shadow is None:
-            value = self._values[slot]
-            dtype = torch.float16 if slot in self.graph.half else value.dtype
-            constant = slot in self.graph.constants or self._is_integer_state(slot, value)
+            value = self._slots.values[slot]
+            dtype = torch.float16 if self._slots.is_half(slot) else value.dtype
+            constant = slot in self._slots.graph.constants or self._is_integer_state(slot, value)
             shadow = self._shadow_of[slot] = Shadow(value.shape, dtype, constant)
         return shadow
 
+    def keep(self, slot: int, shadow: Optional[Shadow]) -> None:
+        """What a call on shadows returned belongs to ``slot``."""
+        if shadow is not None:
+            self._shadow_of[slot] = shadow
+
+    def keep_same(self, slot: int, of: int) -> None:
+        """``slot`` holds what ``of`` holds, but for its rounding."""
+        self.keep(slot, self._shadow_of.get(of))
+
     def _is_integer_state(self, slot: int, value: torch.Tensor) -> bool:
         """PopART has no variables of integers: such buffers are constants of the graph."""
-        return not value.is_floating_point() and slot in self.graph.state.values()
+        return not value.is_floating_point() and slot in self._slots.graph.state.values()
 
-    def call_shadows(
-        self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
-    ) -> Optional[Any]:
+    def call(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[Any]:
         """What a call returns on shadows; None where that says nothing about PopTorch, or where it refuses the call."""
         self.operators = self._shadows.dispatcher.seen = []
         if name in _NO_OPERATORS or not is_torchs(func):
             return None
         since = since_torch_2_0(name)
         if since is not None:
-            self.refusals.add(name, since)
+            self._refusals.add(name, since)
             return None
         if name == "tensor":
             made = func(*args, **dict(kwargs, device="meta"))
@@ -93,19 +102,19 @@ class ShadowCalls:
             and not (name == "normal" and has_tensors)
         ):
             kwargs = dict(kwargs, device=IPU)
-        args, kwargs = map_structure((args, kwargs), lambda t: self.shadow(self._slot(t)), (torch.Tensor,))
+        args, kwargs = map_structure((args, kwargs), lambda t: self.of(self._slots.of(t)), (torch.Tensor,))
         try:
             with self._shadows:
                 return _OTHERWISE.get(name, func)(*args, **kwargs)
         except Unsupported as error:
-            self.refusals.add(name, str(error))
+            self._refusals.add(name, str(error))
         except Exception as error:
-            self.refusals.add(name, f"is refused: {_first_line(error)}")
+            self._refusals.add(name, f"is refused: {_first_line(error)}")
         finally:
-            self._refuse_reported(name)
+            self._reported.refuse(name, self._refusals)
         return None
 
-    def shadows_of(self, result: Any, shadows: Any) -> List[Optional[Shadow]]:
+    def of_results(self, result: Any, shadows: Any) -> List[Optional[Shadow]]:
         """For each tensor in what a call returned, in order, the shadow that the call on shadows returned."""
         found = tensor_paths(result)
         same = [shadow for _, shadow in tensor_paths(shadows)] if shadows is not None else []
@@ -122,9 +131,10 @@ class ShadowCalls:
     def check_returned(self, result: Any) -> None:
         """Refuse what forward returns though the device does not have it."""
         for _, tensor in tensor_paths(result):
-            shadow = self._shadow_of.get(self._slot_of.get(id(tensor), -1))
+            slot = self._slots.find(tensor)
+            shadow = None if slot is None else self._shadow_of.get(slot)
             if shadow is not None and shadow.absent:
-                self.refusals.add("forward", f"returns what the device does not have: {shadow.absent}")
+                self._refusals.add("forward", f"returns what the device does not have: {shadow.absent}")
 
 
 def is_torchs(func: Any) -> bool:

@@ -99,13 +99,16 @@ def compile_model(
         rounding.in_place = rounding  # checking a rounding needs the values before it
     follows = training or tracks_weights
     recorder = Recorder(
-        device, rounding, options._execution_strategy, fused, options._Emulator.permissive, training, follows
+        device,
+        rounding,
+        options._execution_strategy,
+        fused_micro_batches=fused,
+        norm_replicas=None if options._Emulator.stack_replicas else batching.replicas,
+        permissive=options._Emulator.permissive,
+        training=training,
+        tracks_weights=follows,
+        strided_channel_groups=bool(options._Popart.options.get("groupNormStridedChannelGrouping", False)),
     )
-    recorder.strided_channel_groups = bool(
-        options._Popart.options.get("groupNormStridedChannelGrouping", False)
-    )
-    if not options._Emulator.stack_replicas:
-        recorder.norm_replicas = batching.replicas
     storages = {}
     for name, host in named_state(user_model):
         storage, half = upload(plain(host), device)
@@ -116,15 +119,15 @@ def compile_model(
             if half and storage.requires_grad and training:  # the gradient of a float16 weight is float16
                 storage.register_hook(rounding.values)
         storages[name] = storage
-        recorder.add_state(name, host, storage[0] if name in groups else storage, half)
+        recorder.slots.add_state(name, host, storage[0] if name in groups else storage, half)
     _allow_attributes(model, recorder)
 
     inputs = []
     for tensor, size in zip(tensors, sizes):
         cut = batching.micro_batch(tensor, 0, 0, 0) if fused == 1 else tensor[: fused * size]
-        inputs.append(recorder.add_input(*upload(cut, device)))
+        inputs.append(recorder.slots.add_input(*upload(cut, device)))
     try:
-        graph, _outputs = _capture(
+        graph, updated_state, updated_inputs = _capture(
             model,
             user_model,
             arguments.with_tensors(inputs),
@@ -138,17 +141,17 @@ def compile_model(
     log_graph(graph, storages, "half" if options.Precision.partials_type == torch.half else "float")
     weights = {name: storages[name] for name, _ in user_model.named_parameters()}
     anchors = make_anchors(options, batching, graph, weights)
-    log_placement(graph, recorder.stages)
+    log_placement(graph, recorder.annotations.stages)
     loss_slot = find_loss(graph) if training else None
-    rounding.own_gradients = not recorder.mixes_types
-    once_each = [name for name in recorder.updated_state if graph.state[name] not in recorder.fused_state]
+    rounding.own_gradients = not recorder.results.mixes_types
+    once_each = [name for name in updated_state if graph.state[name] not in recorder.fused.updated]
     if fused > 1 and once_each and not options._Emulator.stack_replicas:
         raise createPoptorchError(
             f"Micro-batches cannot be fused: forward updates {', '.join(once_each)} once for each micro-batch."
         )
-    _check_buffers(user_model, recorder.updated_state, options)
+    _check_buffers(user_model, updated_state, options)
     check_overlap(graph, options, arguments.tensor_names())
-    recorder.stages.validate(options, training, hardware=not uses_ipu_model(options))
+    recorder.annotations.stages.validate(options, training, hardware=not uses_ipu_model(options))
     if training and recomputes_stages(options):
         graph.stashed = stashed_tensors(
             graph, [graph.state[name] for name in weights if weights[name].requires_grad]
@@ -167,8 +170,8 @@ def compile_model(
         weights=weights,
         half_weights=[name for name in weights if graph.state[name] in graph.half],
         parameter_names={id(host): name for name, host in named_state(user_model)},
-        updated_buffers=recorder.updated_state,
-        updated_inputs=recorder.updated_inputs,
+        updated_buffers=updated_state,
+        updated_inputs=updated_inputs,
     )
     return executable, anchors
 
@@ -176,7 +179,7 @@ def compile_model(
 def _allow_attributes(model: torch.nn.Module, recorder: Recorder) -> None:
     for module in model.modules():
         for value in vars(module).values():
-            map_structure(value, lambda t: recorder.allow_attribute(t) or t, (torch.Tensor,))
+            map_structure(value, lambda t: recorder.slots.allow_attribute(t) or t, (torch.Tensor,))
 
 
 def _capture(
@@ -186,20 +189,24 @@ def _capture(
     recorder: Recorder,
     training: bool,
     names: bool,
-) -> Tuple[Graph, Any]:
-    """Run forward once under the recorder; the host's module is as before afterwards, also when forward fails."""
+) -> Tuple[Graph, List[str], List[int]]:
+    """Run forward once under the recorder; the host's module is as before afterwards, also when forward fails.
+
+    Returns:
+        What was recorded, the names of the state and the numbers of the inputs that forward changes.
+    """
     before = [
         (name, module, dict(module._parameters), dict(module._buffers))
         for name, module in user_model.named_modules()
     ]
-    state = [recorder.value_of_slot(slot) for slot in recorder.graph.state.values()]
+    state = [recorder.slots.values[slot] for slot in recorder.graph.state.values()]
     versions = [storage._version for storage in state]
     buffers_of = {name for name, _ in user_model.named_buffers()}
     originals = [
         storage.detach().clone() if name in buffers_of else None
         for name, storage in zip(recorder.graph.state, state)
     ]
-    inputs = [recorder.value_of_slot(slot) for slot in recorder.graph.inputs]
+    inputs = [recorder.slots.values[slot] for slot in recorder.graph.inputs]
     input_versions = [storage._version for storage in inputs]
     random_before = random_states()
     try:
@@ -215,25 +222,25 @@ def _capture(
         for _, module, parameters, buffers in before:
             module._parameters.update(parameters)
             module._buffers.update(buffers)
-    recorder.check_returned(result)
+    recorder.shadows.check_returned(result)
     recorder.refusals.check()
     if problem:
         raise createPoptorchError(problem)
-    recorder.keep_constants()
+    recorder.constants.keep()
     graph = recorder.graph
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     graph.outputs = pack(result, lambda t: _output(t, recorder))
     _return_statistics_unchanged(recorder)
-    recorder.updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
-    recorder.updated_state = []
+    updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
+    updated_state = []
     for name, storage, version, original in zip(graph.state, state, versions, originals):
         changed = storage._version != version or (original is not None and not torch.equal(original, storage))
         if changed:
-            recorder.updated_state.append(name)
+            updated_state.append(name)
         if changed and original is not None:
             with torch.no_grad():
                 storage.copy_(original)
-    return graph, result
+    return graph, updated_state, updated_inputs
 
 
 @contextlib.contextmanager
@@ -246,11 +253,11 @@ def module_scopes(model: torch.nn.Module, recorder: Recorder, enabled: bool) -> 
 
     def enter(module: torch.nn.Module, inputs: Any) -> None:
         if id(module) in names:
-            recorder.push_name_scope(names[id(module)].rsplit(".", 1)[-1])
+            recorder.annotations.push_name_scope(names[id(module)].rsplit(".", 1)[-1])
 
     def leave(module: torch.nn.Module, inputs: Any, output: Any) -> None:
         if id(module) in names:
-            recorder.pop_name_scope()
+            recorder.annotations.pop_name_scope()
 
     handles = [
         torch.nn.modules.module.register_module_forward_pre_hook(enter),
@@ -264,8 +271,9 @@ def module_scopes(model: torch.nn.Module, recorder: Recorder, enabled: bool) -> 
 
 
 def _output(tensor: torch.Tensor, recorder: Recorder) -> Any:
-    if recorder.is_recorded(tensor):
-        return Ref(recorder.slot_of(tensor))
+    slot = recorder.slots.find(tensor)
+    if slot is not None:
+        return Ref(slot)
     warnings.warn(
         f"Output expected to be on the IPU but is on {tensor.device.type}: it is returned as it is, and does not "
         "change with the inputs.",
@@ -287,7 +295,7 @@ def _return_statistics_unchanged(recorder: Recorder) -> None:
         for ref in references(running_statistics(node.function, node.name, node.args, node.kwargs))
     }
     for slot in sorted(statistics.intersection(ref.slot for ref in references(graph.outputs))):
-        kept = recorder.add_copy(recorder.value_of_slot(slot).detach().clone(), slot)
+        kept = recorder.slots.add_copy(recorder.slots.values[slot].detach().clone(), slot)
         graph.start_with_copy(slot, kept)
         graph.outputs = map_structure(
             graph.outputs, lambda ref, old=slot, new=kept: Ref(new) if ref.slot == old else ref, (Ref,)

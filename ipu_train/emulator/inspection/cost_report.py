@@ -7,7 +7,7 @@ import torch
 
 from ...ipumodel import Report, Settings, Target, plan, trace
 from .. import _state
-from ..capture.stages import Annotations
+from ..capture.annotations import Annotations
 from ..update.hyper_parameters import Snapshot
 
 
@@ -34,8 +34,7 @@ def cost_report(
         for t in executable.signature.tensors()
     ]
     annotations = Annotations(options._execution_strategy)
-    before, _state.capture = _state.capture, annotations
-    try:
+    with _state.reporting_to(annotations):
         program = trace(
             _Call(copy.deepcopy(model).float(), executable.signature.with_tensors(inputs)),
             inputs,
@@ -43,8 +42,6 @@ def cost_report(
             training=executable.training,
             current_stage=lambda: annotations.stages.current().stage,
         )
-    finally:
-        _state.capture = before
     return plan(program, Target.named(chip), _settings(executable, options, sent))
 
 

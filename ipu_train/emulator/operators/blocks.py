@@ -20,7 +20,7 @@ class _BlockMeta(type):
     @property
     def _stages_manager(cls) -> Optional[Any]:
         """What keeps track of stages during a capture, else None."""
-        return getattr(_state.capture, "stages", None)
+        return getattr(_state.annotations, "stages", None)
 
 
 class Block(torch.nn.Module, metaclass=_BlockMeta):
@@ -39,25 +39,25 @@ class Block(torch.nn.Module, metaclass=_BlockMeta):
         self._ipu_id = ipu_id
 
     def __enter__(self) -> "Block":
-        if _state.capture is not None:
-            _state.capture.enter_block(self._user_id, self._ipu_id)
+        if _state.annotations is not None:
+            _state.annotations.enter_block(self._user_id, self._ipu_id)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if _state.capture is not None:
-            _state.capture.exit_block()
+        if _state.annotations is not None:
+            _state.annotations.exit_block()
 
     @staticmethod
     def useAutoId() -> None:
         """Start numbering blocks without an id from 0 again."""
-        if _state.capture is not None:
-            _state.capture.use_auto_id()
+        if _state.annotations is not None:
+            _state.annotations.use_auto_id()
 
     @staticmethod
     def start(user_id: Optional[str] = None, ipu_id: Optional[int] = None) -> None:
         """Begin a block that lasts until the next one begins."""
-        if _state.capture is not None:
-            _state.capture.enter_block(user_id, ipu_id)
+        if _state.annotations is not None:
+            _state.annotations.enter_block(user_id, ipu_id)
 
 
 class _BlockHook:
@@ -150,13 +150,13 @@ class Attribute:
         self._attributes = attributes
 
     def __enter__(self) -> "Attribute":
-        if _state.capture is not None:
-            _state.capture.push_attribute(self._attributes)
+        if _state.annotations is not None:
+            _state.annotations.push_attribute(self._attributes)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if _state.capture is not None:
-            _state.capture.pop_attribute()
+        if _state.annotations is not None:
+            _state.annotations.pop_attribute()
 
 
 class NameScope:
@@ -176,11 +176,11 @@ class NameScope:
 
 def pushNameScope(name: str) -> None:
     """Open a name scope; ``torch.ops.poptorch.push_name_scope`` is this."""
-    if _state.capture is not None:
-        _state.capture.push_name_scope(name)
+    if _state.annotations is not None:
+        _state.annotations.push_name_scope(name)
 
 
 def popNameScope() -> None:
     """Close the innermost name scope."""
-    if _state.capture is not None:
-        _state.capture.pop_name_scope()
+    if _state.annotations is not None:
+        _state.annotations.pop_name_scope()

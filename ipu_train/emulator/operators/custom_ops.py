@@ -172,7 +172,7 @@ def capture_custom_op(
             f"Custom op {domain}.{name}:{domain_version} has no implementation here. Compiled PopART ops cannot run "
             f"on the emulator: register one with ipu_train.emulator.registerCustomOp({domain!r}, {name!r}, function)."
         )
-    halves = [recorder.dtype_of(example) == torch.float16 for example in example_outputs]
+    halves = [recorder.slots.dtype(example) == torch.float16 for example in example_outputs]
     call = CustomCall(
         f"{domain}.{name}:{domain_version}",
         implementation,
@@ -180,7 +180,7 @@ def capture_custom_op(
         [example.shape for example in example_outputs],
         [recorder.round_to_half if half else None for half in halves],
     )
-    return recorder.record_list(call, name, ([Ref(recorder.slot_of(t)) for t in inputs],), halves)
+    return recorder.record_list(call, name, ([Ref(recorder.slots.of(t)) for t in inputs],), halves)
 
 
 custom_op.captured_by = capture_custom_op  # type: ignore[attr-defined]
@@ -262,12 +262,8 @@ class HostCall:
             return traced
         host = iter([download(tensor, half) for tensor, half in zip(inputs, self.halves)])
         args = [next(host) if arg is _TENSOR else arg for arg in self.args]
-        capture, _state.capture = _state.capture, None
-        try:
-            with torch.no_grad():
-                result = self.layer(*args)
-        finally:
-            _state.capture = capture
+        with torch.no_grad(), _state.reporting_to(None):
+            result = self.layer(*args)
         self.container = type(result) if isinstance(result, (list, tuple)) else None
         results = list(result) if self.container is not None else [result]
         shapes = [tensor.shape for tensor in results]
@@ -288,16 +284,16 @@ _TENSOR = object()
 def capture_host_call(recorder: Any, layer: Callable[..., Any], ID: str, args: Tuple[Any, ...]) -> Any:
     if recorder.training:
         raise createPoptorchError("poptorch.CPU operations are only supported in inference models")
-    slots = [recorder.slot_of(arg) for arg in args if isinstance(arg, torch.Tensor)]
+    slots = [recorder.slots.of(arg) for arg in args if isinstance(arg, torch.Tensor)]
     call = HostCall(
         layer,
         ID,
         tuple(_TENSOR if isinstance(arg, torch.Tensor) else arg for arg in args),
-        [slot in recorder.graph.half for slot in slots],
-        recorder.compute_device,
+        [recorder.slots.is_half(slot) for slot in slots],
+        recorder.slots.device,
     )
     # One call says how many results there are, and their dtypes; they are also what is recorded.
-    call.traced = call([recorder.value_of_slot(slot) for slot in slots])
+    call.traced = call([recorder.slots.values[slot] for slot in slots])
     tensors = recorder.record_list(call, "CPU", ([Ref(slot) for slot in slots],), call.result_halves)
     if call.container is None:
         return tensors[0]

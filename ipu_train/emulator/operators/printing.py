@@ -82,7 +82,7 @@ class _Print(torch.autograd.Function):
         ctx: Any, tensor: torch.Tensor, title: str, print_gradient: bool, layout: Dict[str, Any]
     ) -> torch.Tensor:
         ctx.title, ctx.print_gradient, ctx.layout = title, print_gradient, layout
-        if _state.capture is None:  # capturing is no execution
+        if _state.annotations is None:  # capturing is no execution
             _write(tensor, title, layout)
         return tensor.view_as(tensor)
 

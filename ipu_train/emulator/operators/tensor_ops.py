@@ -56,7 +56,7 @@ def dynamic_slice(tensor: torch.Tensor, dim: int, start: torch.Tensor, size: int
     _check(not start.is_floating_point(), "dynamic_slice: start must be a tensor of integers")
     _check(start.numel() == 1, "dynamic_slice: start must have one element")
     _check(size <= tensor.shape[dim], f"dynamic_slice: size {size} exceeds dimension {dim} of the tensor")
-    if _state.capture is not None:
+    if _state.annotations is not None:
         _check_device_slice(size)
         _check(
             tensor.shape[dim] % size == 0,
@@ -106,7 +106,7 @@ def dynamic_update(
     )
     if has_torch_function((input, src, start)):
         return handle_torch_function(dynamic_update, (input, src, start), input, src, dim, start, size)
-    if _state.capture is not None:
+    if _state.annotations is not None:
         _check_device_slice(size)
     _check(
         src.shape[dim] == size, f"dynamic_update: src has {src.shape[dim]} elements along {dim}, not {size}"

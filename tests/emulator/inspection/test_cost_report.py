@@ -68,3 +68,16 @@ def test_it_needs_a_compiled_model_and_a_known_chip():
         poptorch.inferenceModel(Convolutional()).report()
     with pytest.raises(ValueError, match="mk2"):
         compiled().report("mk9")
+
+
+def test_convolutions_planned_together_are_costed_like_others():
+    class Together(Convolutional):
+        def forward(self, x, labels):
+            with poptorch.MultiConv():
+                x = self.conv(x)
+            return super().forward(x[:, :3], labels)
+
+    model = Together()
+    executor = poptorch.trainingModel(model, options(1, 1), poptorch.optim.SGD(model.parameters(), lr=0.1))
+    executor.compile(*images(4))
+    assert executor.report().to_json()["cycles"] > 0

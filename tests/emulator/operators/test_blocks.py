@@ -9,7 +9,7 @@ import torch
 
 from ipu_train import emulator as poptorch
 from ipu_train.emulator import _state
-from ipu_train.emulator.capture.stages import Annotations
+from ipu_train.emulator.capture.annotations import Annotations
 from ipu_train.emulator.enums import AutoStage
 from ipu_train.emulator.options import PipelinedExecution
 
@@ -18,7 +18,7 @@ from ipu_train.emulator.options import PipelinedExecution
 def capture(monkeypatch):
     """What an executor sets while it captures a forward."""
     annotations = Annotations(PipelinedExecution(AutoStage.AutoIncrement))
-    monkeypatch.setattr(_state, "capture", annotations)
+    monkeypatch.setattr(_state, "annotations", annotations)
     return annotations
 
 
