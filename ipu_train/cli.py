@@ -207,6 +207,9 @@ def _plan(arguments: List[str]) -> int:
     parser = _parser("plan", "Predict memory per tile and cycles of a training step on an IPU, without one.")
     parser.add_argument("--json", action="store_true", help="print the prediction as JSON")
     parser.add_argument("--plot", metavar="PATH", help="draw memory over the schedule to this picture")
+    parser.add_argument(
+        "--html", metavar="PATH", help="write a report page to look around in: one file, no network"
+    )
     options = parser.parse_intermixed_args(arguments)
 
     import json
@@ -219,6 +222,10 @@ def _plan(arguments: List[str]) -> int:
         return DONE
     if options.plot is not None:
         _check_picture(options.plot)
+    if options.html is not None:
+        from . import pages
+
+        pages.check(options.html)
     traces = planning.Traces()
     resolved = planning.with_splits(resolved, traces=traces)
     report = planning.predict(resolved, traces=traces)
@@ -226,11 +233,28 @@ def _plan(arguments: List[str]) -> int:
     if options.plot:
         report.plot(options.plot)
         print(f"picture  {options.plot}", file=sys.stderr)
+    if options.html:
+        _write_page(options.html, resolved, report)
     if not report.may_fit:
         raise planning.refuse(report, resolved)
     if not report.fits:
         print(f"warning: {planning.doubt(report)}", file=sys.stderr)
     return DONE
+
+
+def _write_page(path: str, resolved: Any, report: Any) -> None:
+    import torch
+
+    from . import pages
+    from .planning.workers import cores
+    from .sweep.variations import variations
+    from .tracking import counting
+
+    torch.set_num_threads(1)  # processes are forked: none may have threads that compute
+    with counting("what-if") as told:
+        points = variations(resolved, report, cores(), told)
+    pages.write(path, pages.plan_contents(resolved, report, points))
+    print(f"page     {path}", file=sys.stderr)
 
 
 def _models(arguments: List[str]) -> int:

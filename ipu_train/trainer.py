@@ -10,14 +10,14 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence, Tupl
 
 import torch
 
-from . import device, durable, planning
+from . import device, durable, pages, planning
 from .config import Config, Resolved
 from .data import DataError, DataSource, EpochSampler, loader, open_data
 from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
 from .processes.alone import Processes
 from .processes.connect import check_ipus, join
-from .tracking import tell
+from .tracking import read_metrics, tell
 from .training import initial_weights, resuming, run_folder
 from .training.assembly import Assembly, assemble, example_batch, mixing_draws
 from .training.bystanders import NoClaim, NoReporter
@@ -82,6 +82,7 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
         processes.how_to_go_on = run_folder.go_on(claim.folder)
         if processes.is_first:
             _write_plan(report, claim.folder)
+            _write_page(resolved, report, claim.folder)
         with processes.together():
             if config.validation.every_epochs:
                 watchdog.at("compiling the validation program")
@@ -179,6 +180,8 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
             reporter.finish()
         else:
             reporter.stopped(position.step)
+        if processes.is_first:
+            _write_page(resolved, report, claim.folder)
     return Outcome(stop.exit_status, claim.folder, accuracy)
 
 
@@ -233,6 +236,13 @@ def _claim(processes: Processes, where: run_folder.Place, resolved: Resolved) ->
 def _write_plan(report: Optional[Report], folder: run_folder.RunFolder) -> None:
     assert report is not None  # the first process's
     durable.write(folder.plan, json.dumps(report.to_json(), indent=1) + "\n")
+
+
+def _write_page(resolved: Resolved, report: Report, folder: run_folder.RunFolder) -> None:
+    """The report page: the plan, and the metrics so far."""
+    if resolved.config.logging.plots:
+        metrics = read_metrics(folder.metrics) if folder.metrics.exists() else []
+        pages.write(folder.path / pages.PAGE_FILE, pages.run_contents(resolved, report, metrics))
 
 
 def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:

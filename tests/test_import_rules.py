@@ -28,17 +28,18 @@ HOUSE = {
     "device": "config kernels models processes",
     "network": "config models",
     "planning": "config device ipumodel kernels models network",
+    "pages": "config durable ipumodel",
     "training": "_version config data device durable models network optim processes tracking",
     "assembly": "network training",  # faces for programs with loops of their own
     "checkpoint": "training",
-    "trainer": "config data device durable ipumodel optim planning processes tracking training",
-    "sweep": "_version config data device ipumodel models network planning tracking training",
-    "tune": "config ipumodel models network planning tracking",
+    "trainer": "config data device durable ipumodel optim pages planning processes tracking training",
+    "sweep": "_version config data device ipumodel models network pages planning tracking training",
+    "tune": "config ipumodel models network pages planning tracking",
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
     "inference": "config data device durable planning tracking training",
     "commands": "config data durable early_checks inference models network optim training",
-    "cli": "_version commands config device early_checks inspect planning processes sweep trainer training tune",
+    "cli": "_version commands config device early_checks inspect pages planning processes sweep tracking trainer training tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

@@ -35,7 +35,9 @@ class LoggingConfig(Section):
         le=10**7,
         description="Seconds without movement after which a run names the stage it is in. null: never.",
     )
-    plots: Flag = Field(True, description="Draw curves.png in the run folder at the end (needs matplotlib).")
+    plots: Flag = Field(
+        True, description="Write report.html and draw curves.png (needs matplotlib) in the run folder."
+    )
 
 
 class CheckpointConfig(Section):

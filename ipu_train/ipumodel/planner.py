@@ -112,10 +112,10 @@ def plan(program: Program, target: Target, settings: Optional[Settings] = None) 
         memory = ipu_memory(program, settings, target, schedule, costs, operations, depth, update_bytes)
         cycles = _cycles(schedule, costs, target)
         stage_costs.append((cycles, trainable))
-        ipus.append(IpuReport(position, stage, memory, cycles, schedule))
+        ipus.append(IpuReport(position, stage, memory, cycles, schedule, costs))
     rate = throughput(program, settings, target, [c for c, _ in stage_costs], [t for _, t in stage_costs])
     return Report(
-        program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names
+        program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names, program
     )
 
 

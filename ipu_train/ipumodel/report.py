@@ -1,10 +1,12 @@
 """What ``plan`` found: a table and a picture for people, JSON with units in the key names for programs."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from . import ranges
+from .costs import OpCost
 from .memory import ALWAYS_LIVE, PEAK, IpuMemory
+from .program import Program
 from .schedule import Schedule
 from .settings import Settings
 from .target import Target
@@ -23,6 +25,7 @@ class IpuReport:
     memory: IpuMemory
     cycles: "StageCost"
     schedule: Schedule
+    costs: Sequence[OpCost] = field(default=(), repr=False)  # of each step of the schedule
 
     @property
     def fits(self) -> bool:
@@ -41,6 +44,7 @@ class Report:
     throughput: Throughput
     unknown_operators: Dict[str, int]
     stage_names: Tuple[str, ...]
+    program: Program = field(repr=False)
 
     @property
     def fits(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from tqdm import tqdm
 
+from .. import pages
 from .._version import __version__
 from ..config import Resolved, load
 from ..ipumodel import ranges
@@ -38,6 +39,8 @@ def main(arguments: List[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     overrides, chosen = _sweep_dir(options.overrides)
     base = load(options.config, overrides)
+    if options.html is not None:
+        pages.check(options.html)
     sweep = grid(
         base,
         _names(options.norms),
@@ -173,6 +176,12 @@ class _Run:
         write(self.path, document, self.options.json)
         records = self.ordered()
         said = savings(records, self._own_size())
+        lines = [saving.words for saving in said] + equal_micro_batches(said)
+        largest = "Largest micro-batch that fits: " + "; ".join(largest_words(self.series))
+        contents = pages.sweep_contents(self.base, records, [largest, *lines])
+        for place in (self.path / pages.PAGE_FILE, self.options.html):
+            if place is not None:
+                pages.write(place, contents)
         config = self.base.config
         subtitle = (
             f"{config.model.name}, {images_of(self.base).size} pixels, {config.training.precision}, one "
@@ -189,11 +198,12 @@ class _Run:
             if one:
                 print(f"not measured: {one}")
         if self.series:
-            print("\nLargest micro-batch that fits: " + "; ".join(largest_words(self.series)))
-        for line in [saving.words for saving in said] + equal_micro_batches(said):
+            print(f"\n{largest}")
+        for line in lines:
             print(line)
         print(flush=True)
-        tell(f"sweep    {self.path / JSON_FILE}" + (f"\npicture  {picture}" if picture else ""))
+        files = {"sweep": self.path / JSON_FILE, "page": self.path / pages.PAGE_FILE, "picture": picture}
+        tell("\n".join(f"{name:8} {place}" for name, place in files.items() if place is not None))
         if interrupted:
             done = f"{len(records)} of {len(self.points)} points are kept"
             tell(f"Stopped: {done}. Go on with the same command and --resume.")
@@ -284,6 +294,7 @@ def _parser() -> argparse.ArgumentParser:
         help="images of a weight update; default: the configuration's",
     )
     add("--json", metavar="PATH", help="write the result as JSON to this file, too")
+    add("--html", metavar="PATH", help="write the report page to this file, too")
     add("--resume", action="store_true", help="go on with the newest sweep of this configuration")
     add("--jobs", type=int, metavar="N", help="processes; default: one for each core")
     add(

@@ -2,7 +2,7 @@
 
 from .metrics import TRAIN, VALIDATION, MetricsError, MetricsFile, read_metrics
 from .plot import plot_run
-from .progress import Progress, tell
+from .progress import Progress, counting, tell
 from .table import epoch_line, results, table
 from .tracker import Tracker
 
@@ -13,6 +13,7 @@ __all__ = [
     "MetricsFile",
     "Progress",
     "Tracker",
+    "counting",
     "epoch_line",
     "plot_run",
     "read_metrics",

@@ -1,7 +1,8 @@
 """The progress bar of a run, and short messages that do not tear it."""
 
 import sys
-from typing import Any, Optional
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Optional
 
 from tqdm import tqdm
 
@@ -21,6 +22,18 @@ def tell(message: str) -> None:
     """One line on standard error, above a progress bar if there is one."""
     if not _silent:
         tqdm.write(message, file=sys.stderr)
+
+
+@contextmanager
+def counting(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, for work that tells how much of how much is done; nothing elsewhere."""
+    with tqdm(desc=name, unit="", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def told(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        yield told
 
 
 class Progress:

@@ -3,10 +3,11 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 from tqdm import tqdm
 
+from .. import pages
 from ..config import Resolved, load
 from ..ipumodel import ranges
 from ..planning import predict, with_splits
@@ -38,6 +39,8 @@ def main(arguments: List[str]) -> int:
     for size in sizes:
         replicas_for(space, size)
     output = _output(options.output, base)
+    if options.html is not None:
+        pages.check(options.html)
     choices = _search(space, sizes, options.jobs)
     traces = Traces()
     given = with_splits(base, traces=traces)
@@ -51,8 +54,28 @@ def main(arguments: List[str]) -> int:
     print(_per_size(best, sizes))
     tuned = base.changed(shown[0].overrides)
     _write(output, tuned, shown[0], reference, options.headroom)
+    if options.html is not None:
+        report = predict(tuned, traces=traces)
+        pages.write(options.html, pages.choices_contents(tuned, report, _points(reference, shown[0], best)))
+        tell(f"page     {options.html}")
     print(f"\nThe first choice is in {output}; train it with: ipu-train --config {output}")
     return 0
+
+
+def _points(reference: Choice, chosen: Choice, choices: List[Choice]) -> List[Dict[str, Any]]:
+    """All that was looked at, for the page; of choices that differ in nothing shown there the best one."""
+    found: Dict[Any, Dict[str, Any]] = {}
+    for one in [chosen, reference, *choices]:
+        key = {
+            "IPUs_per_replica": one.ipus_per_replica,
+            "micro_batch_size": one.micro_batch_size,
+            "recompute": one.recompute,
+            "available_memory_proportion": one.available_memory_proportion,
+        }
+        costs = {name: getattr(one, name) for name in pages.COSTS if name != "categories_bytes"}
+        shown = {**costs, "categories_bytes": dict(one.categories_bytes)}
+        found.setdefault(tuple(key.values()), {"choice": key, "given": one is chosen, **shown})
+    return list(found.values())
 
 
 def _search(space: Space, sizes: List[int], jobs: Optional[int]) -> List[Choice]:
@@ -195,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
         help="tile memory to leave free (default 0.05)",
     )
     add("--output", metavar="PATH", help="the tuned configuration; default: <name>_tuned.yaml")
+    add("--html", metavar="PATH", help="write a report page of the choices and the plan of the best one")
     add("--jobs", type=int, metavar="N", help="processes; default: one for each core")
     add("overrides", nargs="*", metavar="section.key=value", help="changes to the configuration")
     return parser

@@ -36,6 +36,7 @@ class Choice(NamedTuple):
     bytes_per_tile: int
     images_per_second: float
     fits: bool
+    categories_bytes: Tuple[Tuple[str, int], ...] = ()
 
     @property
     def images_per_second_per_ipu(self) -> float:
@@ -73,6 +74,7 @@ def choice(resolved: Resolved, report: Report, headroom: float, overrides: Seque
         report.target.bytes_per_tile,
         report.images_per_second,
         report.worst_tile_bytes <= report.target.bytes_per_tile * (1 - headroom),
+        tuple(max(report.ipus, key=lambda ipu: ipu.memory.worst_tile_bytes).memory.categories.items()),
     )
 
 

@@ -128,7 +128,8 @@ def test_the_plan_is_in_the_run_folder(recipe, tmp_path):
     resolved = config.load(
         recipe, [*images, "model.options.width=0.25", "model.norm_groups=4", f"run_dir={tmp_path / 'run'}"]
     )
-    folder = train(resolved).folder
+    folder = train(resolved.changed(["logging.plots=true"])).folder
+    assert "resnet20" in (folder.path / "report.html").read_text()
     assert json.loads(folder.plan.read_text())["fits"] is True
 
 
