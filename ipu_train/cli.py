@@ -234,27 +234,14 @@ def _plan(arguments: List[str]) -> int:
         report.plot(options.plot)
         print(f"picture  {options.plot}", file=sys.stderr)
     if options.html:
-        _write_page(options.html, resolved, report)
+        from .sweep.variations import write_page
+
+        write_page(options.html, resolved, report)
     if not report.may_fit:
         raise planning.refuse(report, resolved)
     if not report.fits:
         print(f"warning: {planning.doubt(report)}", file=sys.stderr)
     return DONE
-
-
-def _write_page(path: str, resolved: Any, report: Any) -> None:
-    import torch
-
-    from . import pages
-    from .planning.workers import cores
-    from .sweep.variations import variations
-    from .tracking import counting
-
-    torch.set_num_threads(1)  # processes are forked: none may have threads that compute
-    with counting("what-if") as told:
-        points = variations(resolved, report, cores(), told)
-    pages.write(path, pages.plan_contents(resolved, report, points))
-    print(f"page     {path}", file=sys.stderr)
 
 
 def _models(arguments: List[str]) -> int:

@@ -39,7 +39,7 @@ HOUSE = {
     "inspect": "config data device models network sweep tracking training",
     "inference": "config data device durable planning tracking training",
     "commands": "config data durable early_checks inference models network optim training",
-    "cli": "_version commands config device early_checks inspect pages planning processes sweep tracking trainer training tune",
+    "cli": "_version commands config device early_checks inspect pages planning processes sweep trainer training tune",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

@@ -2,14 +2,31 @@
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from .. import pages
 from ..config import Resolved
 from ..ipumodel.report import Report
 from ..pages.contents import Point, point
 from ..planning import Traces, predict
-from ..planning.workers import Workers
+from ..planning.workers import Workers, cores
+from ..tracking import counting, tell
 from .points import at_micro_batch, change_norm, norm_of
 
 _FACTORS = (0.25, 0.5, 1, 2)  # of the micro-batch; those that make the same global batch are looked at
+
+
+def write_page(path: str, resolved: Resolved, report: Report) -> None:
+    """The page of a plan with the points around it; tells where it is.
+
+    Raises:
+        PageError: it cannot be written.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # processes are forked: none may have threads that compute
+    with counting("what-if") as told:
+        points = variations(resolved, report, cores(), told)
+    pages.write(path, pages.plan_contents(resolved, report, points))
+    tell(f"page     {path}")
 
 
 def variations(
