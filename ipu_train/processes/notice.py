@@ -4,6 +4,7 @@ It is left in the store at which the processes met: ``torchrun``'s outlives each
 """
 
 import os
+import time
 from datetime import timedelta
 from typing import Any, Optional
 
@@ -11,6 +12,7 @@ import torch
 
 _PREFIX = "ipu-train"
 _PATIENCE = timedelta(seconds=10)
+_LINGERING = 3.0  # seconds
 
 
 class Notice:
@@ -19,24 +21,32 @@ class Notice:
     def __init__(self) -> None:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._key = f"{_PREFIX}/{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{attempt}"
-        self._store: Optional[Any] = torch.distributed.TCPStore(
+        self._store: Any = torch.distributed.TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_PATIENCE
         )
 
     def leave(self) -> None:
-        """This process ends, and has said why."""
-        self._add(f"{self._key}/ended")
+        """This process ends, and says why."""
+        self._ended(1)
 
     def may_speak(self, index: int) -> bool:
         """Whether this process is the one to say that another has gone: nobody has, and that one has not itself."""
-        first = self._add(f"{self._key}/ended")
-        if first is None:  # process 0 has taken the store with it
+        before = self._ended(1)
+        if before is None:  # process 0 has gone, and the store with it
             return index == 1
-        return first == 1
+        return before == 1
 
-    def _add(self, key: str) -> Optional[int]:
-        """The count of those who have come here; None without a store."""
+    def linger(self, index: int, count: int) -> None:
+        """Keep the store until the others have come by, if it is this process's: one that is killed never does."""
+        if index or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            return
+        limit = time.monotonic() + _LINGERING
+        while (self._ended(0) or count) < count and time.monotonic() < limit:
+            time.sleep(0.05)
+
+    def _ended(self, more: int) -> Optional[int]:
+        """How many have come by, ``more`` included; None without a store."""
         try:
-            return int(self._store.add(key, 1)) if self._store is not None else None
+            return int(self._store.add(f"{self._key}/ended", more))
         except RuntimeError:  # torch.distributed.DistError is one
             return None

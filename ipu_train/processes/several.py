@@ -153,5 +153,7 @@ class Several(Processes):
         if kind is None or self._agreed:
             with contextlib.suppress(ProcessLost, Elsewhere):  # all is done
                 self._rows(torch.zeros(1))  # nobody goes while others still need it
-        elif self._notice is not None and not isinstance(error, (ProcessLost, Elsewhere)):
-            self._notice.leave()
+        elif self._notice is not None:
+            if not isinstance(error, (ProcessLost, Elsewhere)):
+                self._notice.leave()
+            self._notice.linger(self.index, self.count)
