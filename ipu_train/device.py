@@ -55,8 +55,7 @@ def choose(config: Config, processes: Processes = ALONE) -> Tuple[Any, str]:
                 "device.compute is cuda, but torch finds no CUDA device that it can use. Use device.compute=cpu, or a "
                 "torch build and a driver that fit the GPU."
             )
-        where = f"on {config.device.compute}{_spread(processes)}"
-        return emulator, f"embedded emulator of PopTorch {emulator.__version__} {where}"
+        return emulator, f"embedded emulator of PopTorch {emulator.__version__} on {config.device.compute}"
     if not installed:
         raise DeviceError(
             f"device.target is {target}, but the Poplar SDK's poptorch is not installed in this Python. Activate the "
@@ -75,11 +74,7 @@ def choose(config: Config, processes: Processes = ALONE) -> Tuple[Any, str]:
     where = "IPU hardware" if target == "ipu" else "Graphcore's IPUModel"
     if target == "ipu_model":
         os.environ.setdefault("POPTORCH_IPU_MODEL", "1")
-    return poptorch, f"PopTorch {poptorch.__version__} on {where}{_spread(processes)}"
-
-
-def _spread(processes: Processes) -> str:
-    return "" if processes.alone else f", {processes.count} processes"
+    return poptorch, f"PopTorch {poptorch.__version__} on {where}"
 
 
 def _check_ipus(poptorch: Any, config: Config) -> None:

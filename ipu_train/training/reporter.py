@@ -73,7 +73,9 @@ class Reporter:
         """What is about to run, in a few lines."""
         training = self.config.training
         parameters = sum(parameter.numel() for parameter in run.network.parameters())
-        tell(f"{self.name}: {running_on}{', micro-batches of a weight update fused' if run.fused else ''}")
+        together = "" if run.processes.alone else f", {run.processes.count} processes"
+        fused = ", micro-batches of a weight update fused" if run.fused else ""
+        tell(f"{self.name}: {running_on}{together}{fused}")
         tell(
             f"  {self.config.model.name}, {_norm_name(self.config)}, {parameters:,} parameters, precision "
             f"{training.precision}"
