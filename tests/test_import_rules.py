@@ -38,8 +38,9 @@ HOUSE = {
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
     "inference": "config data device durable planning tracking training",
-    "commands": "config data durable early_checks inference models network optim training",
-    "cli": "_version commands config device early_checks inspect pages planning processes sweep trainer training tune",
+    "commands": "_version config data device durable early_checks inference models network optim pages planning "
+    "processes sweep trainer training",
+    "cli": "commands processes",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

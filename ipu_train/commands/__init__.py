@@ -1,1 +1,18 @@
-"""Commands of ``ipu-train`` that belong to no other room; ``cli.py`` calls them."""
+"""What ``ipu-train`` can do beside training, which is :mod:`.train`: a module each, and the table of them."""
+
+from typing import Dict, Tuple
+
+# name: (module of ipu_train whose main(arguments) runs it and gives an exit status, what it does)
+COMMANDS: Dict[str, Tuple[str, str]] = {
+    "average": ("commands.average", "average the weights of several checkpoints"),
+    "completion": ("commands.completion", "make a shell complete commands, recipes and keys"),
+    "config": ("commands.config", "print the resolved configuration; explain keys; JSON Schema for editors"),
+    "data": ("commands.data", "check the images that a run shall be trained on"),
+    "evaluate": ("commands.evaluate", "accuracy, classes and confusion matrix of a trained model"),
+    "init": ("commands.init", "ask five questions and write a configuration that runs"),
+    "inspect": ("inspect.command", "what norms do to activations: power terms by depth, batch dependence"),
+    "models": ("commands.models", "list models and norms; show the layers of one"),
+    "plan": ("commands.plan", "predict memory per tile and cycles on an IPU"),
+    "sweep": ("sweep.command", "memory and speed over micro-batch sizes and norms"),
+    "tune": ("tune.command", "find the fastest configuration that fits"),
+}

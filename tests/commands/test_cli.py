@@ -54,7 +54,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken(arguments):
         raise ValueError("a programming error")
 
-    monkeypatch.setitem(cli.COMMANDS, "config", broken)
+    monkeypatch.setattr("ipu_train.commands.config.main", broken)
     with pytest.raises(ValueError, match="programming error"):
         cli.main(["config"])
 

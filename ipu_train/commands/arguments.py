@@ -1,0 +1,21 @@
+"""The arguments that training and ``plan`` have in common: a configuration and changes to it."""
+
+import argparse
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser of ``--config X [section.key=value ...]`` for ``ipu-train COMMAND``; training has no word of its own."""
+    result = argparse.ArgumentParser(
+        prog=f"ipu-train {command}".strip(),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("--config", required=True, metavar="X", help="a YAML file, or the name of a recipe")
+    result.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="changes to the configuration, such as training.epochs=5 or run_dir=runs/mine",
+    )
+    return result

@@ -1,0 +1,85 @@
+"""``ipu-train plan``: what a training step needs on an IPU, in memory per tile and cycles."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, List
+
+from .arguments import parser as with_configuration
+
+
+class PictureError(ValueError):
+    """A picture that cannot be drawn where it was asked for."""
+
+
+def _check_picture(path: str) -> None:
+    """Refuse a picture before the prediction is made rather than after it."""
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise PictureError("--plot needs matplotlib; install ipu-train[plots]") from None
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if Path(path).suffix[1:].lower() not in known:
+        raise PictureError(f"--plot {path}: its name must end in one of .{', .'.join(known)}")
+    if not Path(path).absolute().parent.is_dir():
+        raise PictureError(f"--plot {path}: must be a file in a folder that exists")
+
+
+def main(arguments: List[str]) -> int:
+    """Print the prediction; gives the exit status 0.
+
+    Raises:
+        ConfigError, PictureError: bad input.
+        planning.DoesNotFit: the step does not fit.
+    """
+    parser = with_configuration(
+        "plan", "Predict memory per tile and cycles of a training step on an IPU, without one."
+    )
+    parser.add_argument("--json", action="store_true", help="print the prediction as JSON")
+    parser.add_argument("--plot", metavar="PATH", help="draw memory over the schedule to this picture")
+    parser.add_argument(
+        "--html", metavar="PATH", help="write a report page to look around in: one file, no network"
+    )
+    options = parser.parse_intermixed_args(arguments)
+
+    from .. import planning
+    from ..config import load
+
+    resolved = load(options.config, options.overrides)
+    if lists_splits(resolved):
+        return 0
+    if options.plot is not None:
+        _check_picture(options.plot)
+    if options.html is not None:
+        from .. import pages
+
+        pages.check(options.html)
+    traces = planning.Traces()
+    resolved = planning.with_splits(resolved, traces=traces)
+    report = planning.predict(resolved, traces=traces)
+    print(json.dumps(report.to_json(), indent=1) if options.json else planning.describe(resolved, report))
+    if options.plot:
+        report.plot(options.plot)
+        print(f"picture  {options.plot}", file=sys.stderr)
+    if options.html:
+        from ..sweep.variations import write_page
+
+        write_page(options.html, resolved, report)
+    if not report.may_fit:
+        raise planning.refuse(report, resolved)
+    if not report.fits:
+        print(f"warning: {planning.doubt(report)}", file=sys.stderr)
+    return 0
+
+
+def lists_splits(resolved: Any, speaks: bool = True) -> bool:
+    """Whether the configuration asks for the legal split points; prints them then, if this process ``speaks``."""
+    from ..config.device import LIST_SPLITS
+
+    if resolved.config.device.pipeline_splits != LIST_SPLITS:
+        return False
+    if speaks:
+        from ..planning.settle import list_split_points
+
+        print(list_split_points(resolved))
+    return True

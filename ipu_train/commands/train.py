@@ -1,0 +1,76 @@
+"""``ipu-train --config X``: training, which is what ``ipu-train`` does without another word."""
+
+from typing import Any, List
+
+from .._version import __version__
+from . import COMMANDS
+from .arguments import parser as with_configuration
+from .plan import lists_splits
+
+
+def main(arguments: List[str]) -> int:
+    """Train; gives the exit status."""
+    parser = with_configuration(
+        "",
+        "Train a batch-independent CNN through PopTorch, on IPUs or on the embedded emulator.\n\n"
+        "commands:\n" + "\n".join(f"  ipu-train {name:<10} {what}" for name, (_, what) in COMMANDS.items()),
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        choices=["auto"],
+        metavar="auto",
+        help="go on with the newest run of this configuration (or run_dir's); auto: where there is one, else begin",
+    )
+    parser.add_argument("--version", action="version", version=f"ipu-train {__version__}")
+    options = parser.parse_intermixed_args(_with_resume(arguments))
+
+    from .. import early_checks
+    from ..config import load
+    from ..processes import launched
+    from ..processes.connect import join
+    from ..training import run_folder
+    from ..training.signals import ExitAtOnce
+
+    found = launched()
+
+    def read() -> Any:
+        resolved = load(options.config, options.overrides)
+        if found is None:
+            early_checks.check(resolved)
+        else:
+            early_checks.check(resolved, found.count, is_first=found.index == 0)
+        return resolved
+
+    def is_emulated(resolved: Any) -> bool:
+        from ..device import will_be_emulated
+
+        return will_be_emulated(resolved)
+
+    with ExitAtOnce() if found is None or found.index == 0 else ExitAtOnce(""):
+        processes, resolved = join(read, is_emulated)
+        with processes:
+            if lists_splits(resolved, processes.is_first):
+                return 0
+            # torch takes seconds to import; a folder's refusal does not
+            processes.first(lambda: run_folder.place(resolved, options.resume))
+            with processes.together():
+                early_checks.check_network(resolved)
+            from ..trainer import train_in
+
+            return train_in(processes, resolved, resume=options.resume).status
+
+
+def _with_resume(arguments: List[str]) -> List[str]:
+    """``--resume`` takes no other word than ``auto`` after it: what else follows is an override."""
+    joined: List[str] = []
+    for argument in arguments:
+        if argument == "auto" and joined and joined[-1] == "--resume":
+            joined[-1] = "--resume=auto"
+        else:
+            joined.append(argument)
+    # argparse would take what follows a bare --resume for its value, so it goes last
+    bare = joined.count("--resume")
+    return [argument for argument in joined if argument != "--resume"] + ["--resume"] * min(bare, 1)
