@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 import torch
 
-from . import kernels, models
+from . import device_options, kernels, models
 from .config import Config, Resolved
 from .processes.alone import ALONE, Processes
 
@@ -164,11 +164,10 @@ def training_options(
     options.Training.gradientAccumulation(training.gradient_accumulation)
     reduction = poptorch.ReductionType.Mean if training.reduction == "mean" else poptorch.ReductionType.Sum
     options.Training.accumulationAndReplicationReductionType(reduction)
-    options.outputMode(poptorch.OutputMode.Sum)
     if config.optimizer.automatic_loss_scaling:
         options.Training.setAutomaticLossScaling(True)
     options.Precision.enableStochasticRounding(training.stochastic_rounding)
-    _memory_options(poptorch, options, config)
+    device_options.set_training(poptorch, options, config)
     if replica_statistics and training.replicas > 1:
         options.broadcastBuffers(False)
     if fuse_micro_batches:
@@ -176,32 +175,6 @@ def training_options(
     if stack_replicas:
         options._Emulator.stackReplicas(True)
     return options
-
-
-# popart.RecomputationType. Standard chooses for itself and computes user checkpoints again; RecomputeAll keeps them,
-# and so does Pipeline, which PopART refuses on one IPU: a pipeline's last stage, here the only one, is kept anyway.
-_NONE, _STANDARD, _PIPELINE, _RECOMPUTE_ALL = 0, 1, 3, 4
-
-
-def _recomputation(config: Config) -> int:
-    pipelined = config.ipus_per_replica > 1
-    if config.device.recompute == "checkpoints":
-        return _PIPELINE if pipelined else _RECOMPUTE_ALL
-    if config.device.recompute == "pipeline":
-        return _PIPELINE if pipelined else _NONE
-    return _STANDARD if config.device.recompute == "standard" else _NONE
-
-
-def _memory_options(poptorch: Any, options: Any, config: Config) -> None:
-    """What trades time for memory on the device; the emulator takes these options and computes the same."""
-    device = config.device
-    if device.recompute is not None:
-        options._Popart.set("autoRecomputation", _recomputation(config))
-    if device.optimizer_offload or device.replicated_tensor_sharding:
-        location = poptorch.TensorLocationSettings()
-        location.useOnChipStorage(not device.optimizer_offload)
-        location.useReplicatedTensorSharding(device.replicated_tensor_sharding)
-        options.TensorLocations.setOptimizerLocation(location)
 
 
 def mark_checkpoints(poptorch: Any, network: torch.nn.Module, names: List[str]) -> None:
@@ -257,14 +230,8 @@ def _common_options(
     options.deviceIterations(device_iterations)
     options.autoRoundNumIPUs(True)  # a machine hands out powers of two; idle IPUs are better than a refusal
     device = config.device
-    if device.available_memory_proportion is not None:
-        ipus = config.ipus_per_replica
-        shares = device.available_memory_proportion
-        shares = shares * ipus if len(shares) == 1 else shares
-        options.setAvailableMemoryProportion({f"IPU{i}": share for i, share in enumerate(shares)})
     options.Precision.setPartialsType(torch.half if device.partials == "half" else torch.float)
-    if device.executable_cache is not None:
-        options.enableExecutableCaching(device.executable_cache)
+    device_options.set_common(poptorch, options, config)
     if config.ipus_per_replica > 1:
         options.setExecutionStrategy(poptorch.PipelinedExecution(poptorch.AutoStage.SameAsIpu))
     if is_emulated(poptorch):

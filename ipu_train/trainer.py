@@ -13,6 +13,7 @@ import torch
 from . import device, durable, pages, planning
 from .config import Config, Resolved
 from .data import DataError, DataSource, EpochSampler, loader, open_data
+from .device_options import returned_share
 from .ipumodel.report import Report
 from .optim import learning_rate, loss_scaling
 from .processes.alone import Processes
@@ -153,7 +154,7 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
                     )
                     keeper.tell_device(rate, loss_scaling(config.optimizer, position.step, steps_per_epoch))
                     watchdog.at(f"training step {position.step + 1}")
-                    with processes.connected():
+                    with processes.connected(), keeper.ending_at_exceptions(poptorch, position):
                         results = _call(run, batch, rate)
                     loss, correct = processes.outputs(results[:2], stop)
                     position = position.after_call(config.training.device_iterations)
@@ -274,11 +275,10 @@ def _tell_skipped(source: DataSource) -> None:
 
 
 def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[float, float]:
-    """Mean loss and accuracy of a call from OutputMode.Sum: sums over device iterations and accumulation."""
-    micro_batches = _images_per_call(config) // config.training.micro_batch_size
-    return loss.double().sum().item() / micro_batches, correct.double().sum().item() / _images_per_call(
-        config
-    )
+    """Mean loss and accuracy of those micro-batches of a call whose results came back, added up or each."""
+    images = _images_per_call(config) * returned_share(config)
+    micro_batches = images / config.training.micro_batch_size
+    return loss.double().sum().item() / micro_batches, correct.double().sum().item() / images
 
 
 def _sum_of(moments: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,9 @@ class Override(NamedTuple):
         return f'override "{self.text}"'
 
 
+# Keys with keys of the user's choice below them; those of the device's are one name, dots and all.
+MAPPINGS = ("model.options", "device.engine_options", "device.session_options")
+
 # Overrides are reported after all lines of the file, in the order given.
 AFTER_FILE = 1e9
 
@@ -49,7 +52,7 @@ def parse_override(text: str, position: int = 0) -> Override:
         sections = [name for name in SECTIONS if path in keys_of(name)]
         hint = f"; did you mean {sections[0]}.{path}?" if sections else suggestion(parts[0], keys_of(""))
         raise fail(f'there is no section "{parts[0]}"{hint} (sections: {", ".join(SECTIONS)})')
-    if len(parts) > 2 and parts[:2] != ["model", "options"]:
+    if len(parts) > 2 and ".".join(parts[:2]) not in MAPPINGS:
         raise fail(f"{parts[0]}.{parts[1]} has no keys below it; write {parts[0]}.{parts[1]}=value")
     try:
         value, _, problems = parse(value_text, "value")
@@ -74,7 +77,7 @@ def parse_overrides(texts: Iterable[str]) -> Tuple[List[Override], List[Problem]
 
 def apply(values: Dict[str, Any], override: Override) -> None:
     """Set the override in nested plain values, making sections that the file leaves out."""
-    *above, key = override.path.split(".")
+    *above, key = _keys(override.path)
     target = values
     for part in above:
         inner = target.get(part)
@@ -82,3 +85,11 @@ def apply(values: Dict[str, Any], override: Override) -> None:
             inner = target[part] = {}
         target = inner
     target[key] = override.value
+
+
+def _keys(path: str) -> List[str]:
+    """``device.engine_options.opt.enableInlining`` -> ["device", "engine_options", "opt.enableInlining"]."""
+    for mapping in MAPPINGS[1:]:
+        if path.startswith(mapping + "."):
+            return [*mapping.split("."), path[len(mapping) + 1 :]]
+    return path.split(".")

@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import models
+from . import device_fits
 from .base import Complaint, Section, Text, complain
 from .choices import Choice
 from .data import SOURCES, Data, DataConfig, ImageFolder
@@ -177,6 +178,7 @@ BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
     _loss_scaling_changes_in_the_run,
     _automatic_loss_scaling_has_gradients,
     _groups_of_replicas,
+    *device_fits.BETWEEN,
 ]
 
 

@@ -106,6 +106,14 @@ def _working_copies(
     return found
 
 
+def _while_used(
+    positions: Sequence[int], end_of_forward: int, size: float, label: str, index: int
+) -> List[Interval]:
+    """A tensor that lies in streaming memory between its uses in the forward and in the backward pass."""
+    parts = [p for p in positions if p <= end_of_forward], [p for p in positions if p > end_of_forward]
+    return [Interval(part[0], part[-1], size, label, index) for part in parts if part]
+
+
 def lifetimes(
     program: Program,
     settings: Settings,
@@ -138,6 +146,9 @@ def lifetimes(
             stored[index] = size
         if is_kept and flush:
             intervals += _working_copies(positions, forward_steps - 1, index in outside, size, label, index)
+            continue
+        if is_kept and settings.activations_offload and program.tensors[index].kind == ACTIVATION:
+            intervals += _while_used(positions, forward_steps - 1, size, label, index)
             continue
         start, end = positions[0], positions[-1]
         if version == "forward" and index in outside and not is_kept:

@@ -24,6 +24,7 @@ ALWAYS_LIVE = (
     "gradient_accumulators",
     "stash",
     "input_buffers",
+    "io_tiles",
     "vertex_code",
     "vertex_state",
     "exchange_code",
@@ -94,8 +95,7 @@ def weights_of(program: Program, operations: Iterable[Operation]) -> Tuple[int, 
 
 def state_bytes(program: Program, settings: Settings, trainable: int, frozen: int) -> Dict[str, float]:
     """Bytes of weights, master weights, optimizer state and accumulators on one IPU (of one replica)."""
-    slots, combined = OPTIMIZERS[settings.optimizer]
-    width = settings.state_bytes
+    _, combined = OPTIMIZERS[settings.optimizer]
     found = {
         "weights": trainable * settings.activation_bytes + frozen,
         "master_weights": trainable * 4 if settings.precision == "16.32" else 0,
@@ -105,9 +105,9 @@ def state_bytes(program: Program, settings: Settings, trainable: int, frozen: in
     if not program.training:
         found["master_weights"] = 0
         return found
-    state = trainable * slots * width
+    state = trainable * settings.state_bytes_per_weight
     accumulate = settings.gradient_accumulation > 1
-    found["gradient_accumulators"] = 0 if combined or not accumulate else trainable * width
+    found["gradient_accumulators"] = 0 if combined or not accumulate else trainable * settings.gradient_bytes
     if settings.optimizer_offload:
         state = 0
     elif settings.replicated_tensor_sharding:
@@ -115,6 +115,8 @@ def state_bytes(program: Program, settings: Settings, trainable: int, frozen: in
     found["optimizer_state"] = state
     if settings.weights_offload:
         found["master_weights"] = 0
+        if settings.precision != "16.32":  # there the half copies stay: they are made once for both passes
+            found["weights"] = frozen
     elif settings.replicated_tensor_sharding:
         found["master_weights"] = -(-found["master_weights"] // settings.replicas)
     return found
@@ -153,6 +155,7 @@ def ipu_memory(
 
     Args:
         costs: the :class:`OpCost` of each step of the schedule, in order.
+        target: the chip with the tiles that compute.
         depth: micro-batches in the stash (0: none).
         update_bytes: temporaries of the weight update (all-reduce buffers, optimizer arithmetic).
     """
@@ -166,11 +169,13 @@ def ipu_memory(
         for i in op.reads
         if program.tensors[i].kind == "input" and program.tensors[i].floating
     )
+    categories["io_tiles"] = _on_io_tiles(settings, categories["input_buffers"])
     update = [] if not program.training else [(("update",), _update_cost(target))]
     signatures = [(signature(s.op, s.phase == BACKWARD), c) for s, c in zip(schedule.steps, costs)]
     categories.update(code_bytes(signatures + update, target))
     during = [
-        c.temporary_bytes + _weight_gradient(program, settings, s) for s, c in zip(schedule.steps, costs)
+        c.temporary_bytes + _weight_gradient(program, settings, s) + _fetched_weights(program, settings, s)
+        for s, c in zip(schedule.steps, costs)
     ]
     steps = len(schedule.steps)
     live = live_bytes(schedule.intervals, steps, during) if steps else np.zeros(0)
@@ -190,7 +195,9 @@ def ipu_memory(
         categories["temporaries"] = during[at]
     rounded = {name: round(float(value)) for name, value in categories.items()}
     total = sum(rounded.values())
-    worst = round(k.WORST_TILE_SHARE * total / target.tiles)
+    worst = round(k.WORST_TILE_SHARE * (total - rounded["io_tiles"]) / target.tiles)
+    if settings.io_tiles:
+        worst = max(worst, round(k.WORST_TILE_SHARE * rounded["io_tiles"] / settings.io_tiles))
     return IpuMemory(
         rounded,
         total,
@@ -220,6 +227,23 @@ def _weight_gradient(program: Program, settings: Settings, step: Step) -> float:
             if program.tensors[i].kind == PARAMETER
         )
     )
+
+
+def _fetched_weights(program: Program, settings: Settings, step: Step) -> float:
+    """Weights that live in streaming memory are there while an operation needs them."""
+    if not (settings.weights_offload and program.training and settings.precision != "16.32"):
+        return 0.0
+    weights = (program.tensors[i] for i in step.op.reads)
+    return float(
+        sum(t.elements * settings.master_bytes for t in weights if t.kind == PARAMETER and t.requires_grad)
+    )
+
+
+def _on_io_tiles(settings: Settings, inputs: float) -> float:
+    """The inputs of the next micro-batch; and of the one after it where updates overlap too (PopTorch, OverlapMode)."""
+    if not settings.io_tiles:
+        return 0.0
+    return inputs * (1 if settings.gradient_accumulation > 1 else 2)
 
 
 def _update_cost(target: Target) -> OpCost:

@@ -97,7 +97,8 @@ def plan(program: Program, target: Target, settings: Optional[Settings] = None) 
     sequential = settings.schedule == "sequential" or stages == 1
     groups = [None] if sequential else list(range(stages))
     proportions = settings.proportions(len(groups))
-    ipus, stage_costs = [], []
+    computing = replace(target, tiles=target.tiles - settings.io_tiles)
+    ipus, stage_costs, kept = [], [], []
     for position, stage in enumerate(groups):
         # PopART keeps what the end of the last forward stage makes, since its backward pass follows at once.
         # The grouped and interleaved pipelines of the TensorFlow applications run it again like every other
@@ -106,14 +107,18 @@ def plan(program: Program, target: Target, settings: Optional[Settings] = None) 
         depth = 0 if stage is None else stash_depth(settings, stage, stages)
         operations = [op for op in program.forward() if stage is None or op.stage == stage]
         schedule = _schedule(program, settings, stage, mode, last, depth > 0)
-        costs = _step_costs(program, settings, target, schedule, proportions[position])
+        costs = _step_costs(program, settings, computing, schedule, proportions[position])
         trainable, _ = weights_of(program, operations)
         update_bytes = _update_bytes(program, settings, trainable)
-        memory = ipu_memory(program, settings, target, schedule, costs, operations, depth, update_bytes)
-        cycles = _cycles(schedule, costs, target)
+        memory = ipu_memory(program, settings, computing, schedule, costs, operations, depth, update_bytes)
+        cycles = _cycles(schedule, costs, computing)
         stage_costs.append((cycles, trainable))
+        kept.append(
+            sum(size for i, size in schedule.stored.items() if program.tensors[i].kind == "activation")
+        )
         ipus.append(IpuReport(position, stage, memory, cycles, schedule, costs))
-    rate = throughput(program, settings, target, [c for c, _ in stage_costs], [t for _, t in stage_costs])
+    cycles_of, weights = [c for c, _ in stage_costs], [t for _, t in stage_costs]
+    rate = throughput(program, settings, computing, cycles_of, weights, kept)
     return Report(
         program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names, program
     )
@@ -147,7 +152,7 @@ def _update_bytes(program: Program, settings: Settings, trainable: int) -> float
     """
     if not program.training:
         return 0.0
-    gradients = trainable * settings.state_bytes
+    gradients = trainable * settings.gradient_bytes
     reduce = 0.0
     if settings.replicas > 1:
         reduce = float(gradients)

@@ -110,7 +110,10 @@ class Report:
                 "update": self.throughput.update_seconds,
                 "host": self.throughput.host_seconds,
                 "streaming_memory": self.throughput.stream_seconds,
+                "host_overlapped": self.throughput.host_overlapped_seconds,
             },
+            "io_tiles": self.settings.io_tiles,
+            "host_buffer_bytes": self.throughput.host_buffer_bytes,
             "pipeline_bubble_share": round(self.throughput.bubble_share, 4),
             "ipus": [self._ipu_json(ipu) for ipu in self.ipus],
             "unknown_operators": dict(self.unknown_operators),
@@ -151,7 +154,8 @@ class Report:
         """The report as text, one column an IPU."""
         names = [f"IPU {ipu.ipu}" for ipu in self.ipus]
         lines = [
-            f"{self.target.name}: {self.target.tiles} tiles of {self.target.bytes_per_tile:,} bytes; "
+            f"{self.target.name}: {self.target.tiles - self.settings.io_tiles} tiles of "
+            f"{self.target.bytes_per_tile:,} bytes; "
             f"micro-batch "
             f"{self.micro_batch_size}, {self.settings.precision}, recompute {self.recompute}",
             "",
@@ -193,12 +197,30 @@ class Report:
             f"{t.images_per_second:,.0f} images/s on {self.settings.replicas} x {len(self.ipus)} IPUs; "
             f"{t.cycles_per_image_per_ipu:,.0f} cycles per image and IPU; bubble {t.bubble_share:.0%}"
         )
+        lines += self._transfers()
         lines.append(ranges.sentence())
         if self.unknown_operators:
             lines.append(
                 "operators without a rule of their own: " + ", ".join(sorted(self.unknown_operators))
             )
         return "\n".join(lines)
+
+    def _transfers(self) -> List[str]:
+        """What goes over the edge of the IPUs in a weight update, where the settings change something about it."""
+        s, t = self.settings, self.throughput
+        lines = []
+        if s.synthetic_data:
+            lines.append("synthetic data: nothing is exchanged with the host")
+        elif s.io_tiles or s.prefetch_depth > 1 or s.single_pipeline_sync or s.returned_share:
+            tiles = f"{s.io_tiles} I/O tiles; " if s.io_tiles else ""
+            lines.append(
+                f"{tiles}host transfers take {1e3 * t.host_seconds:.2f} ms of a weight update, and "
+                f"{1e3 * t.host_overlapped_seconds:.2f} ms beside the computation; the host keeps "
+                f"{t.host_buffer_bytes / 1e6:,.1f} MB of inputs ready"
+            )
+        if s.optimizer_offload or s.weights_offload or s.activations_offload:
+            lines.append(f"streaming memory takes {1e3 * t.stream_seconds:.2f} ms of a weight update")
+        return lines
 
     def cycle_shares(self) -> List[Tuple[str, float]]:
         """[(kind of layer, share of all cycles)], largest first."""

@@ -40,7 +40,9 @@ class Settings:
         available_memory_proportion: one number, or one per IPU.
         half_partials: float16 partial sums in convolutions and matrix products.
         optimizer_offload: optimizer state lives in streaming memory.
-        weights_offload: float master weights do too.
+        weights_offload: the stored weights do too (the float master weights of 16.32); every forward and every
+            backward pass fetches them.
+        activations_offload: so do the activations that the forward pass keeps for the backward pass.
         replicated_tensor_sharding: each replica keeps its share of the optimizer state.
         input_bytes_per_element: 1 for 8-bit images, 2 for half, 4 for float.
         all_reduce_buffer_bytes: largest buffer of the gradients' all-reduce; None for all gradients at once.
@@ -48,6 +50,15 @@ class Settings:
         they keep
             only their inputs (Graphcore's TensorFlow Proxy Norm does). Counted in cycles; what it saves in
             memory is not counted, so the memory figure is a bound from above.
+        accumulator_bytes: width of the gradient accumulators, and of gradients on their way between replicas; None
+            for that of the master weights.
+        optimizer_bytes: width of each weight-shaped tensor of optimizer state; None for that of the master weights.
+        device_iterations: weight updates of a call.
+        io_tiles: tiles of an IPU that exchange data with the host while the others compute.
+        prefetch_depth: micro-batches of each input that the host has ready.
+        single_pipeline_sync: an IPU of a pipeline exchanges data with the host while the others compute.
+        returned_share: share of the micro-batches whose losses and hits come back one by one; 0: their sums.
+        synthetic_data: nothing is exchanged with the host.
         stochastic_rounding: costs nothing (stated by Graphcore's documentation); here for completeness.
     """
 
@@ -62,11 +73,20 @@ class Settings:
     half_partials: bool = False
     optimizer_offload: bool = False
     weights_offload: bool = False
+    activations_offload: bool = False
     replicated_tensor_sharding: bool = False
     input_bytes_per_element: int = 2
     all_reduce_buffer_bytes: Optional[int] = None
     stochastic_rounding: bool = False
     run_again: Tuple[str, ...] = ()
+    accumulator_bytes: Optional[int] = None
+    optimizer_bytes: Optional[Tuple[int, ...]] = None
+    device_iterations: int = 1
+    io_tiles: int = 0
+    prefetch_depth: int = 1
+    single_pipeline_sync: bool = False
+    returned_share: float = 0.0
+    synthetic_data: bool = False
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -103,9 +123,21 @@ class Settings:
         return 2 if self.half else 4
 
     @property
-    def state_bytes(self) -> int:
-        """Width of optimizer state and gradient accumulators: that of the master weights."""
+    def master_bytes(self) -> int:
+        """Width of the stored weights."""
         return 2 if self.precision == "16.16" else 4
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Width of gradient accumulators, and of gradients on their way between replicas."""
+        return self.accumulator_bytes or self.master_bytes
+
+    @property
+    def state_bytes_per_weight(self) -> int:
+        """Bytes of optimizer state for each weight."""
+        slots = OPTIMIZERS[self.optimizer][0]
+        widths = self.optimizer_bytes or (self.master_bytes,) * slots
+        return sum(widths[:slots])
 
     def recompute_for(self, stages: int) -> str:
         """The recompute mode in force; PopTorch's default is pipeline recompute from two IPUs on, else

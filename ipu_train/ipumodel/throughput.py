@@ -1,12 +1,13 @@
 """Images per second of a run: pipeline, weight update, all-reduce over replicas, host transfers.
 
 Every figure is in seconds or cycles of one IPU. The steps do not overlap: compute and exchange alternate on
-an IPU (bulk-synchronous), and the public applications did not overlap host transfers with compute either.
+an IPU (bulk-synchronous). Host transfers do where tiles are set aside for them, and in a pipeline whose IPUs exchange
+data with the host by themselves; the public applications did without.
 """
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Sequence, Tuple
 
 from . import constants as k
 from .program import Program
@@ -30,6 +31,8 @@ class Throughput:
     host_seconds: float
     stream_seconds: float
     step_seconds: float
+    host_overlapped_seconds: float = 0.0
+    host_buffer_bytes: int = 0
 
 
 def _ring_rate(target: Target) -> float:
@@ -51,8 +54,15 @@ def throughput(
     target: Target,
     stage_cycles: Sequence["StageCost"],
     trainable: Sequence[int],
+    kept: Sequence[float] = (),
 ) -> Throughput:
-    """:class:`Throughput` from the cycles of each IPU's micro-batch and its number of trainable weights."""
+    """:class:`Throughput` of a program.
+
+    Args:
+        target: the chip with the tiles that compute.
+        stage_cycles, trainable: of each IPU: cycles of a micro-batch, number of trainable weights.
+        kept: of each IPU: bytes of activations that go from the forward to the backward pass of a micro-batch.
+    """
     accumulation = settings.gradient_accumulation if program.training else 1
     stages = len(stage_cycles)
     slowest = max(c.total for c in stage_cycles)
@@ -66,19 +76,21 @@ def throughput(
     update = reduce = stream = 0.0
     if program.training:
         slots = OPTIMIZERS[settings.optimizer][0]
+        state = settings.state_bytes_per_weight
         vectors = math.ceil(largest / target.tiles * 4 / 8) * (2 + slots)
         update = (k.UPDATE_CYCLES * vectors + 40 * k.STEP_CYCLES) / target.clock_hz
-        reduce = all_reduce_seconds(largest * settings.state_bytes, settings.replicas, target)
-        if settings.optimizer_offload and target.streaming_bytes_per_second_per_ipu:
-            share = 1.0 / settings.replicas if settings.replicated_tensor_sharding else 1.0
-            moved = k.STREAM_PASSES * largest * slots * settings.state_bytes * share
+        reduce = all_reduce_seconds(largest * settings.gradient_bytes, settings.replicas, target)
+        moved = _streamed_bytes(settings, largest, state, max(kept, default=0.0))
+        if moved and target.streaming_bytes_per_second_per_ipu:
             stream = moved / target.streaming_bytes_per_second_per_ipu
     inputs = sum(
         t.elements * (settings.input_bytes_per_element if t.floating else 4)
         for t in program.tensors
         if t.kind == "input"
     )
-    host = accumulation * inputs / target.host_bytes_per_second_per_ipu
+    transfers = _Transfers(settings, target, inputs + settings.returned_share * 4 * (1 + program.batch))
+    first = stage_cycles[0].total / target.clock_hz
+    host, overlapped = transfers.seconds(accumulation, compute, slowest / target.clock_hz - first, stages > 1)
     step = compute + update + reduce + host + stream
     images = program.batch * accumulation
     rate = images * settings.replicas / step if step else 0.0
@@ -95,4 +107,52 @@ def throughput(
         host_seconds=host,
         stream_seconds=stream,
         step_seconds=step,
+        host_overlapped_seconds=overlapped,
+        host_buffer_bytes=0
+        if settings.synthetic_data
+        else settings.prefetch_depth * inputs * settings.replicas,
     )
+
+
+def _streamed_bytes(settings: Settings, weights: int, state: int, kept: float) -> float:
+    """Bytes that a weight update moves to and from streaming memory on one IPU."""
+    moved = 0.0
+    if settings.optimizer_offload:
+        share = 1.0 / settings.replicas if settings.replicated_tensor_sharding else 1.0
+        moved += k.STREAM_PASSES * weights * state * share
+    if (
+        settings.weights_offload
+    ):  # fetched by each pass of each micro-batch; fetched and written back by the update
+        moved += (2 * settings.gradient_accumulation + k.STREAM_PASSES) * weights * settings.master_bytes
+    if settings.activations_offload:
+        moved += settings.gradient_accumulation * k.STREAM_PASSES * kept
+    return moved
+
+
+@dataclass(frozen=True)
+class _Transfers:
+    """The exchange of one micro-batch's inputs and results with the host, ``bytes`` on each replica."""
+
+    settings: Settings
+    target: Target
+    bytes: float
+
+    def seconds(self, accumulation: int, compute: float, idle: float, pipeline: bool) -> Tuple[float, float]:
+        """Seconds of a weight update in which nothing else happens, and those that pass beside the computation.
+
+        Args:
+            compute: seconds of the update's micro-batches.
+            idle: seconds that the first IPU of a pipeline waits for the slowest in each micro-batch.
+        """
+        if self.settings.synthetic_data:
+            return 0.0, 0.0
+        one = self.bytes / self.target.host_bytes_per_second_per_ipu
+        whole = accumulation * one
+        if self.settings.io_tiles:  # the first micro-batch has nothing before it to overlap with
+            exposed_first = one if accumulation > 1 else one / self.settings.device_iterations
+            exposed = min(whole, exposed_first + max(0.0, whole - exposed_first - compute))
+        elif pipeline and self.settings.single_pipeline_sync:
+            exposed = accumulation * max(0.0, one - idle)
+        else:
+            exposed = whole
+        return exposed, whole - exposed

@@ -1,6 +1,9 @@
 """A configuration in the IPU model's words."""
 
+from typing import Any, Optional, Tuple
+
 from ..config import Resolved
+from ..device_options import returned_share
 from ..ipumodel.settings import Settings
 from .images import Images
 
@@ -25,10 +28,33 @@ def settings_of(resolved: Resolved) -> Settings:
         available_memory_proportion=0.6 if proportion is None else tuple(proportion),
         half_partials=device.partials == "half",
         optimizer_offload=device.optimizer_offload,
+        weights_offload=device.weight_offload,
+        activations_offload=device.activation_offload,
         replicated_tensor_sharding=device.replicated_tensor_sharding,
+        accumulator_bytes=_WIDTHS[optimizer.accum_type],
+        optimizer_bytes=_optimizer_bytes(optimizer),
+        device_iterations=training.device_iterations,
+        io_tiles=device.io_tiles or 0,
+        prefetch_depth=device.prefetch_depth or 1,
+        single_pipeline_sync=device.sync_pattern == "single_pipeline",
+        returned_share=returned_share(config) if device.output_mode != "sum" else 0.0,
+        synthetic_data=device.synthetic_data,
         input_bytes_per_element=1,  # images travel as bytes
         stochastic_rounding=training.stochastic_rounding,
     )
+
+
+_WIDTHS = {"float16": 2, "float32": 4}
+
+
+def _optimizer_bytes(optimizer: Any) -> Optional[Tuple[int, ...]]:
+    """Widths of the optimizer's tensors, as its section chooses them; None where it chooses none (lars)."""
+    if optimizer.name == "sgd":
+        return (_WIDTHS[optimizer.velocity_accum_type],)
+    if optimizer.name == "lars":
+        return None
+    kinds = optimizer.first_order_momentum_accum_type, optimizer.second_order_momentum_accum_type
+    return tuple(_WIDTHS[kind] for kind in kinds)
 
 
 def question(resolved: Resolved, images: Images) -> str:

@@ -7,6 +7,7 @@ import torch
 from .. import device
 from ..config import Config, Resolved
 from ..data.mixing import COLUMNS, MixingDraws
+from ..device_options import overlap_mode
 from ..models import (
     PowerStatistics,
     is_batch_independent,
@@ -139,7 +140,13 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any, processes: Processe
             network, per_image=fused or stacked, micro_batch_size=config.training.micro_batch_size
         )
     training_program = TrainingProgram(
-        poptorch, normalise, network, config.training.label_smoothing, mixing, powers
+        poptorch,
+        normalise,
+        network,
+        config.training.label_smoothing,
+        mixing,
+        powers,
+        overlap_mode(poptorch, config),
     )
     validation_program = ValidationProgram(normalise, network)
     return Assembly(

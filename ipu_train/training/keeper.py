@@ -1,7 +1,7 @@
 """Keeps a run's state: what the device was told, checkpoints, and what is undone when a run diverges."""
 
 import contextlib
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import torch
 
@@ -91,6 +91,8 @@ class Keeper:
             Diverged: the run ends here.
         """
         policy = self.config.training.on_divergence
+        if self.config.device.synthetic_data:
+            return True
         finite = bool(torch.isfinite(loss).all())
         if finite and policy != SKIP:
             return True
@@ -104,6 +106,24 @@ class Keeper:
             raise self._gone("The training loss is", position)
         self._undo("The training loss is" if not finite else "The weights are", position)
         return False
+
+    @contextlib.contextmanager
+    def ending_at_exceptions(self, poptorch: Any, position: Position) -> Iterator[None]:
+        """A training call: a floating-point exception in it ends the run as a loss does that is not finite.
+
+        Raises:
+            Diverged: with ``device.fp_exceptions``, where the device stopped.
+        """
+        try:
+            yield
+        except poptorch.Error as error:
+            if not self.config.device.fp_exceptions:
+                raise
+            reason = str(getattr(error, "message", "") or error).rstrip(".")
+            after = position.after_call(self.config.training.device_iterations)
+            raise self._gone(
+                f"The device stopped (device.fp_exceptions: {reason}). A value was", after
+            ) from error
 
     def _undo(self, what: str, position: Position) -> None:
         allowed = self.limit.count()
@@ -168,7 +188,7 @@ class Keeper:
             CheckpointError: the file system refused this or the last one.
             Diverged: the weights are not finite.
         """
-        if position == self.position or position.step == 0:
+        if position == self.position or position.step == 0 or self.config.device.synthetic_data:
             return
         state = self._capture(position)._replace(config=self.config_text, metrics=self.reporter.metrics())
         if self.config.training.on_divergence == ROLLBACK:

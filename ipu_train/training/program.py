@@ -49,11 +49,33 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing
     return losses
 
 
+class Overlap:
+    """Marks what a program takes and returns as going over while other micro-batches are computed.
+
+    Args:
+        poptorch: the PopTorch module (or what stands in for it).
+        mode: ``poptorch.OverlapMode``; None: nothing is marked.
+    """
+
+    def __init__(self, poptorch: Any, mode: Optional[Any]) -> None:
+        self.poptorch, self.mode = poptorch, mode
+
+    def inputs(self, tensors: Sequence[Optional[torch.Tensor]]) -> Sequence[Optional[torch.Tensor]]:
+        if self.mode is None:
+            return tensors
+        return [None if t is None else self.poptorch.set_overlap_for_input(t, self.mode) for t in tensors]
+
+    def outputs(self, tensors: Sequence[torch.Tensor]) -> Tuple[torch.Tensor, ...]:
+        if self.mode is None:
+            return tuple(tensors)
+        return tuple(self.poptorch.set_overlap_for_output(t, self.mode) for t in tensors)
+
+
 class TrainingProgram(nn.Module):
     """Returns (loss of the micro-batch, 1.0 for each image classified as its own label).
 
     With ``mixing`` the forward takes its coefficients as a third tensor ``[N, 6]``; with ``powers`` it returns the
-    statistics of every norm as a third output.
+    statistics of every norm as a third output. ``overlap_mode``: see :class:`Overlap`.
     """
 
     def __init__(
@@ -64,6 +86,7 @@ class TrainingProgram(nn.Module):
         label_smoothing: float,
         mixing: Optional[Mixing] = None,
         powers: Optional[PowerStatistics] = None,
+        overlap_mode: Optional[Any] = None,
     ) -> None:
         super().__init__()
         self.identity_loss = poptorch.identity_loss
@@ -72,10 +95,12 @@ class TrainingProgram(nn.Module):
         self.label_smoothing = label_smoothing
         self.mixing = mixing
         self.powers = powers
+        self.overlap = Overlap(poptorch, overlap_mode)
 
     def forward(
         self, images: torch.Tensor, labels: torch.Tensor, coefficients: Optional[torch.Tensor] = None
     ) -> Tuple[torch.Tensor, ...]:
+        images, labels, coefficients = self.overlap.inputs((images, labels, coefficients))
         images = self.normalise(images)
         if self.powers is not None:
             self.powers.start()
@@ -90,7 +115,8 @@ class TrainingProgram(nn.Module):
             )
         loss = self.identity_loss(losses, "mean")
         correct = (logits.argmax(dim=1) == labels).float()
-        return (loss, correct) if self.powers is None else (loss, correct, self.powers.take())
+        outputs = (loss, correct) if self.powers is None else (loss, correct, self.powers.take())
+        return self.overlap.outputs(outputs)
 
 
 class ValidationProgram(nn.Module):

@@ -91,6 +91,8 @@ class Reporter:
             f"{training.device_iterations} weight update(s) a call; learning rate {run.base_learning_rate:g} "
             f"({256 * run.base_learning_rate / self.config.global_batch_size:g} per 256 images)"
         )
+        if self.config.device.synthetic_data:
+            tell("  device.synthetic_data: images/s is all that means anything here; no checkpoint is kept")
         tell(f"  run folder {self.folder.path}" + (f"\n  {note}" if note else ""))
 
     def training(self, epoch: int, step: int, learning_rate: float, loss: float, accuracy: float) -> None:
