@@ -45,6 +45,11 @@ def registerCustomArgParser(arg_data_type: type, arg_parser: Any) -> None:
     _parsers[arg_data_type] = arg_parser
 
 
+def registered_parsers() -> Dict[type, ICustomArgParser]:
+    """All parsers of custom types, to be handed to another process."""
+    return dict(_parsers)
+
+
 def custom_parser(value: Any) -> Any:
     """The registered parser for a value: its exact type first, then its bases; None without one."""
     exact = _parsers.get(type(value))

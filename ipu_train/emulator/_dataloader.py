@@ -1,6 +1,5 @@
 """``poptorch.DataLoader``: torch's loader, with batches large enough for a whole call of a model."""
 
-import weakref
 from typing import Any, Dict, Iterator, Optional
 
 import torch
@@ -195,7 +194,7 @@ class DataLoader(torch.utils.data.DataLoader):
         if self._rebatched_size is not None:
             async_options["rebatched_size"] = self._rebatched_size
         accessor = AsynchronousDataAccessor(self, **async_options)
-        accessor._dataset = weakref.proxy(self)  # no cycle, so that forgetting the loader ends its process
+        accessor.hold_weakly()  # no cycle, so that forgetting the loader ends its process
         return accessor
 
     # -- what the user sees

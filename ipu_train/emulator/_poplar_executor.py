@@ -207,7 +207,7 @@ class PoplarExecutor:
 
     def copyWeightsToHostIfNeeded(self) -> bool:
         """Fetch the weights when training has changed them since; tells whether it did."""
-        if not self._weights.stale:
+        if not self._weights.stale or not self.isCompiled():
             return False
         logger.debug("Implicit copyWeightsToHost()")
         self.copyWeightsToHost()
@@ -265,7 +265,7 @@ class PoplarExecutor:
             return
         if self._training:
             self.copyWeightsToHostIfNeeded()
-            self._unwrap()
+            wrapping.unwrap(self._user_model, self)
         if self._optimizer is not None:
             self._optimizer.release()
             self._optimizer.device = None
@@ -279,14 +279,6 @@ class PoplarExecutor:
         # left to do that, and nobody to notice.
         if self.__dict__.get("_compiled") is not None and not sys.is_finalizing():
             self.destroy()
-
-    def _refresh_host_weights(self) -> None:
-        if self._weights.stale and self.isCompiled():
-            self.copyWeightsToHost()
-
-    def _unwrap(self) -> None:
-        self.copyWeightsToHostIfNeeded()
-        wrapping.unwrap(self._user_model, self)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -58,8 +58,12 @@ class Noise:
 
     def manual_seed(self, seed: int) -> None:
         """Begin another stream."""
-        self._seed = seed
+        self.go_on_with(seed)
         self._calls = 0
+
+    def go_on_with(self, seed: int) -> None:
+        """Go on with another stream at the place that this one has come to."""
+        self._seed = seed
         self._stale = True
 
     def window(self, count: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from .._logging import logger
 from ..enums import ConnectionType, MeanReductionStrategy
 from ..optim import AttributeTracker, Optimizer, changedConstants, snapshot
 from ..options import Options
+from ..update.base import bring_home, connect
 from ..update.hyper_parameters import Snapshot
 from ..update.loss_scaling import AutomaticLossScaling
 from ..update.rules import DeviceOptimizer
@@ -101,13 +102,13 @@ class ModelOptimizer:
     def refresh(self) -> None:
         """Bring the state home."""
         if isinstance(self.host, Optimizer):
-            self.host._refresh()
+            bring_home(self.host)
 
     def release(self) -> None:
         """Bring the state home for good."""
         self.refresh()
         if isinstance(self.host, Optimizer):
-            self.host._connect(None)
+            connect(self.host, None)
 
     def _take(self, optimizer: Any, compiled: bool) -> Snapshot:
         """An optimizer's present hyper-parameters; notices attributes that mean nothing to the device."""
@@ -122,7 +123,7 @@ class ModelOptimizer:
                     "float16 accumulation needs the running mean reduction strategy, but the model is already compiled "
                     "for another"
                 )
-            training._values["meanAccumulationAndReplicationReductionStrategy"] = strategy
+            training.decide(meanAccumulationAndReplicationReductionStrategy=strategy)
         return taken
 
     def _check_constants(self, taken: Snapshot) -> None:
@@ -151,7 +152,7 @@ class ModelOptimizer:
             if alive is not None:
                 alive._read_state()
 
-        self.host._connect(read)
+        connect(self.host, read)
         if not self.host.ipu_state_is_dirty:
             self.host.host_state_is_dirty = self._options.connection_type != ConnectionType.Never.value
 

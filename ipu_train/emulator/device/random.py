@@ -62,9 +62,7 @@ class DeviceRandom:
 
         Every process then rounds its copy of the weights alike.
         """
-        calls = self.rounding._calls
-        self.rounding.manual_seed(mix(mix(self.seed, replica, self.counter - 1), 1))
-        self.rounding._calls = calls
+        self.rounding.go_on_with(mix(mix(self.seed, replica, self.counter - 1), 1))
 
     def finish_micro_batch(self) -> None:
         """All replicas have run: move on to the next stream."""

@@ -17,7 +17,7 @@ _TOUCHES = frozenset(["_parameters", "_buffers", "forward"])
 def _refresh(obj: Any) -> None:
     executor = owner_of(obj)
     if executor is not None:
-        executor._refresh_host_weights()
+        executor.copyWeightsToHostIfNeeded()
 
 
 class _WrappedTensor:
@@ -82,7 +82,8 @@ def _wrapped_module_class(base: type) -> type:
         def destroy(self) -> None:
             executor = owner_of(self)
             if executor is not None:
-                executor._unwrap()
+                executor.copyWeightsToHostIfNeeded()
+                unwrap(self, executor)
 
         def state_dict(self, *args: Any, **kwargs: Any) -> Any:
             _refresh(self)

@@ -67,6 +67,10 @@ class AsynchronousDataAccessor:
         )
         self._finalizer = weakref.finalize(self, self._worker.stop)
 
+    def hold_weakly(self) -> None:
+        """Leave it to others to keep the data set alive: for one that owns this accessor."""
+        self._dataset = weakref.proxy(self._dataset)
+
     def terminate(self) -> None:
         """Stop the worker process; also happens when the accessor is deleted and when Python exits."""
         self._finalizer()

@@ -86,7 +86,8 @@ def run(task: Task, signals: Signals, connection: Any) -> None:
     # otherwise the data set's own workers would start the slow way this process was started
     multiprocessing.set_start_method(task.start_method, force=True)
     torch.set_num_threads(1)
-    _args_parser._parsers.update(task.parsers)
+    for kind, parser in task.parsers.items():
+        _args_parser.registerCustomArgParser(kind, parser)
     _setRandomState(task.random_state)
     with contextlib.suppress(_Exit, BrokenPipeError):
         Producer(task, signals, connection).loop()

@@ -71,7 +71,7 @@ class AsyncWorker:
             rebatched_size=rebatched_size,
             drop_last=self.drop_last,
             random_state=_randomState(),
-            parsers=dict(_args_parser._parsers),
+            parsers=_args_parser.registered_parsers(),
             start_method=_defaultStartMethod(),
         )
         # Not a daemon: the data set may want processes of its own.

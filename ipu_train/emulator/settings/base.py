@@ -64,6 +64,11 @@ class OptionsDict:
             self._values[option] = value
         return self
 
+    def decide(self, **kwargs: Any) -> None:
+        """Fill in what only compiling can tell, although the options are frozen then."""
+        assert self._values.keys() >= kwargs.keys()
+        self._values.update(kwargs)
+
     def createOrSet(self, **kwargs: Any) -> "OptionsDict":
         """Set keys, adding those that are not known yet."""
         for option, value in kwargs.items():

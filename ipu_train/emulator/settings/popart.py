@@ -169,7 +169,7 @@ def validateOptions(options: Any) -> None:
     if isinstance(options, dict):
         settings = options
     elif options.defaultOutputMode():
-        settings = dict(options._Popart.toDict(), **options._values)
+        settings = dict(options._Popart.toDict(), **OptionsDict.toDict(options))
     else:
         settings = options.toDict()
     checkPopartOptions(settings)

@@ -76,19 +76,6 @@ class Optimizer:
 
     # -- state on the device
 
-    def _connect(self, read_device_state: Optional[Callable[[], None]]) -> None:
-        """Say how to fetch the state of the device: by calling this, which calls :meth:`set_state_dict`."""
-        self.__dict__["_read_device_state"] = read_device_state
-
-    def _refresh(self) -> None:
-        read = self.__dict__.get("_read_device_state")
-        if read is None:
-            return
-        if self.host_state_is_dirty:
-            read()
-        else:
-            logger.debug("Using cached optimiser state dict")
-
     def has_state(self) -> bool:
         """Whether there is a state of the device, read from it or loaded."""
         return self._state_dict["ipu_state"] is not None
@@ -107,7 +94,7 @@ class Optimizer:
 
         The last two are None until the model is compiled, then dicts from names to tensors.
         """
-        self._refresh()
+        bring_home(self)
         state = super().state_dict()
         state.update(self._state_dict)
         return state
@@ -137,10 +124,26 @@ class Optimizer:
     # -- copies
 
     def __getstate__(self) -> Dict[str, Any]:
-        self._refresh()
+        bring_home(self)
         state = dict(super().__getstate__())
         state.update({name: self.__dict__[name] for name in self._own_attributes if name in self.__dict__})
         return state
+
+
+def connect(optimizer: Optimizer, read_device_state: Optional[Callable[[], None]]) -> None:
+    """Say how to fetch the state of the device: by calling this, which calls ``optimizer.set_state_dict``."""
+    optimizer.__dict__["_read_device_state"] = read_device_state
+
+
+def bring_home(optimizer: Optimizer) -> None:
+    """Fetch the state of the device, if it has changed since it was fetched last."""
+    read = optimizer.__dict__.get("_read_device_state")
+    if read is None:
+        return
+    if optimizer.host_state_is_dirty:
+        read()
+    else:
+        logger.debug("Using cached optimiser state dict")
 
 
 def accumTypes(**types: Optional[torch.dtype]) -> Dict[str, torch.dtype]:

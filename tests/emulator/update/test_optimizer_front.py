@@ -11,6 +11,7 @@ import torch
 
 from ipu_train import emulator as poptorch
 from ipu_train.emulator import optim
+from ipu_train.emulator.update.base import connect
 
 OURS = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.LAMB]
 TORCH = {
@@ -237,7 +238,7 @@ class TestState:
             reads.append(1)
             optimizer.set_state_dict(self.STATE)
 
-        optimizer._connect(read)
+        connect(optimizer, read)
         optimizer.state_dict()
         assert not reads
         optimizer.host_state_is_dirty = True
@@ -248,7 +249,7 @@ class TestState:
 
     def test_pickling_brings_the_state_along(self, weight):
         optimizer = optim.Adam([weight])
-        optimizer._connect(lambda: optimizer.set_state_dict(self.STATE))
+        connect(optimizer, lambda: optimizer.set_state_dict(self.STATE))
         optimizer.host_state_is_dirty = True
         other = pickle.loads(pickle.dumps(optimizer))
         assert torch.equal(other.state_dict()["ipu_state"]["Accl1___w"], torch.ones(2))
