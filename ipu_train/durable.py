@@ -25,7 +25,7 @@ def write(path: PathLike, content: Union[str, bytes]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private
+        os.chmod(temporary, 0o666 & ~umask())  # mkstemp's files are private
         os.replace(temporary, str(path))
     except BaseException:
         if os.path.exists(temporary):
@@ -43,7 +43,7 @@ def flush(path: PathLike) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
+def umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -124,6 +124,11 @@ def _place(name: str, ours: Mapping[str, torch.Tensor]) -> str:
     return inside_site if name not in ours and inside_site in ours else name
 
 
+def names_of(theirs: List[str], ours: Mapping[str, torch.Tensor]) -> Dict[str, str]:
+    """Another library's name -> the name in our state dict ``ours``. ValueError for an unknown layout."""
+    return {old: _place(new, ours) for old, new in rename(theirs).items()}
+
+
 def load_checkpoint(
     model: nn.Module, state_dict: Mapping[str, torch.Tensor], classifier: bool = True
 ) -> None:
@@ -140,7 +145,7 @@ def load_checkpoint(
     Raises ValueError, with names, when a tensor of either side finds no partner or another shape.
     """
     ours = model.state_dict()
-    renamed = {_place(new, ours): state_dict[old] for old, new in rename(list(state_dict)).items()}
+    renamed = {new: state_dict[old] for old, new in names_of(list(state_dict), ours).items()}
     if not classifier:
         renamed = {name: value for name, value in renamed.items() if not name.startswith("fc.")}
         renamed.update({name: value for name, value in ours.items() if name.startswith("fc.")})

@@ -39,8 +39,9 @@ HOUSE = {
     "early_checks": "config network planning",
     "inspect": "config data device models network sweep tracking training",
     "inference": "config data device durable planning tracking training",
-    "commands": "_version config data device durable early_checks inference models network optim pages planning "
-    "processes sweep trainer training",
+    "export": "durable inference models network training",
+    "commands": "_version config data device durable early_checks export inference models network optim pages planning "
+    "processes sweep tracking trainer training",
     "cli": "commands processes",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names

@@ -9,10 +9,12 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "config": ("commands.config", "print the resolved configuration; explain keys; JSON Schema for editors"),
     "data": ("commands.data", "check the images that a run shall be trained on"),
     "evaluate": ("commands.evaluate", "accuracy, classes and confusion matrix of a trained model"),
+    "export": ("commands.export", "a trained model as ONNX, torch.export, TorchScript or a state dict"),
     "init": ("commands.init", "ask five questions and write a configuration that runs"),
     "inspect": ("inspect.command", "what norms do to activations: power terms by depth, batch dependence"),
     "models": ("commands.models", "list models and norms; show the layers of one"),
     "plan": ("commands.plan", "predict memory per tile and cycles on an IPU"),
+    "predict": ("commands.predict", "what a trained model sees in images"),
     "sweep": ("sweep.command", "memory and speed over micro-batch sizes and norms"),
     "tune": ("tune.command", "find the fastest configuration that fits"),
 }

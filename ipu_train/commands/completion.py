@@ -19,6 +19,7 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
     "config": {"--config": True, "--explain": True, "--json-schema": False},
     "data": {"--manifest": True, "--processes": True, "--transparency": True},
     "evaluate": {**_WEIGHTS, "--data": True, "--json": True, "--confusion": True},
+    "export": {**_WEIGHTS, "--format": True, "--out": True, "--opset": True},
     "init": {
         "--data": True,
         "--classes": True,
@@ -31,6 +32,7 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
     "inspect": {"--config": True},
     "models": {"--image-size": True, "--num-classes": True},
     "plan": {"--config": True, "--json": False, "--plot": True},
+    "predict": {**_WEIGHTS, "--top": True, "--json": True, "--csv": True},
     "sweep": {
         "--config": True,
         "--norms": True,

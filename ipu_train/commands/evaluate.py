@@ -38,14 +38,12 @@ def main(arguments: List[str]) -> int:
 
     from .. import durable
     from ..inference import picture, program
-    from ..inference.errors import UseError
     from ..inference.evaluation import evaluate
     from ..inference.files import labelled
 
     if options.confusion is not None:
         picture.check(options.confusion)
-    if options.json is not None and not options.json.absolute().parent.is_dir():
-        raise UseError(f"--json {options.json}: there is no folder {options.json.absolute().parent}")
+    weights_options.check_writable("--json", options.json)
     trained = weights_options.trained(options, options.overrides)
     if options.data is None:
         source, prepared = program.validation_images(trained)

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional
 
 _WHICH = ("best", "last", "averaged")
 
@@ -44,3 +44,19 @@ def trained(options: Any, overrides: List[str]) -> Any:
 
 def json_path(parser_: argparse.ArgumentParser, what: str) -> None:
     parser_.add_argument("--json", type=Path, metavar="PATH", help=f"write {what} to this file as JSON")
+
+
+def check_writable(option: str, path: Optional[Path]) -> None:
+    """Refuse a file that could not be written, before anything is computed.
+
+    Raises:
+        UseError: its folder is not there, or it is a folder itself.
+    """
+    from ..inference.errors import UseError
+
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise UseError(f"{option} {path}: there is no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise UseError(f"{option} {path}: is a folder; name a file")

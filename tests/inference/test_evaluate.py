@@ -6,20 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from ipu_train.cli import main
-from ipu_train.models import build
 from ipu_train.tracking import read_metrics
 from ipu_train.training import checkpoint
 
-from .conftest import CLASSES
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from ..photographs import CLASSES, by_hand
 
 
 def evaluate(tmp_path, *arguments):
@@ -30,25 +25,6 @@ def evaluate(tmp_path, *arguments):
 
 def validations(run):
     return [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "validation"]
-
-
-def by_hand(run, folder):
-    """Labels and logits of a folder's images in plain torch, image by image."""
-    network = build("resnet8", num_classes=3, norm="group", norm_groups=2, width=0.25)
-    network.load_state_dict(load_file(str(checkpoint.newest(run / "checkpoints") / "weights.safetensors")))
-    labels, logits = [], []
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    for label, name in enumerate(CLASSES):
-        for path in sorted((folder / name).iterdir()):
-            image = Image.open(path).convert("RGB")
-            side = min(image.size)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            image = image.resize((16, 16), Image.BILINEAR, box=(left, top, left + side, top + side))
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-            with torch.no_grad():
-                logits.append(network.eval()((pixels - mean) / std))
-            labels.append(label)
-    return torch.tensor(labels), torch.cat(logits)
 
 
 @pytest.mark.parametrize("which, prefix", [("last", ""), ("averaged", "averaged_")])

@@ -1,0 +1,63 @@
+"""``ipu-train predict``: the classes that a trained model sees in images."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import List
+
+from . import weights_options
+
+
+def main(arguments: List[str]) -> int:
+    """Predict the classes of image files and print them; gives the exit status 0.
+
+    Raises:
+        UseError, CheckpointError, ConfigError, DataError, DeviceError: with a message for the user.
+    """
+    parser = weights_options.parser(
+        "predict",
+        "Say what a trained model sees in images: classes and their probabilities. The images are prepared as the\n"
+        "validation images of its run were; neither those nor the training images are needed.",
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE|FOLDER",
+        help="image files, and folders of them; also section.key=value, changes to the run's configuration",
+    )
+    parser.add_argument("--top", type=_count, default=5, metavar="N", help="classes of each image (5)")
+    weights_options.json_path(parser, "a list of image, class, label, probability and top")
+    parser.add_argument(
+        "--csv", type=Path, metavar="PATH", help="write one line an image to this file as CSV"
+    )
+    options = parser.parse_intermixed_args(arguments)
+
+    from .. import durable
+    from ..inference import files, prediction, program
+    from ..inference.trained import split_words
+    from ..tracking import table
+
+    overrides, words = split_words(options.images)
+    if not words:
+        parser.error("name at least one image or a folder of images")
+    for option in ("json", "csv"):
+        weights_options.check_writable(f"--{option}", getattr(options, option))
+    paths = files.files_in(words)
+    trained = prediction.for_few(weights_options.trained(options, overrides), len(paths))
+    prepared, _ = program.prepared_of(trained)
+    images = files.PreparedFiles(paths, prepared)
+    compiled = program.compiled(trained, program.without_images(prepared), prepared)
+    found = prediction.predict(compiled, images, options.top)
+    rows = [[one.image, *(f"{name} {share:.1%}" for _, name, share in one.classes)] for one in found]
+    print(table(["image", "class", *[""] * (len(rows[0]) - 2)], rows))
+    if options.json is not None:
+        durable.write(options.json, json.dumps([one.to_json() for one in found], indent=1) + "\n")
+    if options.csv is not None:
+        durable.write(options.csv, prediction.as_csv(found))
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more; got {text}")
+    return int(text)

@@ -1,0 +1,34 @@
+"""Whether what was written computes what the network computes."""
+
+from typing import Callable, Sequence, Tuple
+
+import torch
+
+BATCHES = (1, 7)
+TOLERANCE = 1e-4
+
+
+def largest_difference(
+    ours: Callable[[torch.Tensor], torch.Tensor],
+    theirs: Callable[[torch.Tensor], torch.Tensor],
+    shape: Sequence[int],
+) -> Tuple[float, float]:
+    """The largest difference of logits, float32, over batches of 1 and of 7 random images, and the largest logit.
+
+    Args:
+        shape: (C, H, W) of one prepared image.
+    """
+    generator = torch.Generator().manual_seed(0)
+    worst = largest = 0.0
+    with torch.no_grad():
+        for size in BATCHES:
+            images = torch.randn(size, *shape, generator=generator)
+            expected, found = ours(images).double(), theirs(images).double()
+            worst = max(worst, float((found - expected).abs().max()))
+            largest = max(largest, float(expected.abs().max()))
+    return worst, largest
+
+
+def agrees(difference: float, largest: float) -> bool:
+    """Whether a difference is rounding: 1e-4, or that share of the largest logit where logits are above 1."""
+    return difference <= TOLERANCE * max(1.0, largest)

@@ -1,0 +1,163 @@
+"""What is written in other formats computes what the network computes, in batches of any size."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+from ipu_train import models
+from ipu_train.cli import main
+from ipu_train.export import exporting, formats
+from ipu_train.export.libraries import same_network
+from ipu_train.models import folded
+
+from ..models.test_folding import away_from_the_start
+from ..photographs import by_hand
+
+NEWER = pytest.mark.skipif(formats._version() < (2, 5), reason="this torch has no such torch.export")
+TINY = {"depth": 0.2, "width": 0.1}
+
+CASES = [
+    ("torchscript", "resnet8", {"norm": "batch"}),
+    ("torchscript", "resnet8v2", {"norm": "evonorm_s0", "norm_groups": 2, "proxy_norm": False}),
+    ("torchscript", "efficientnet_cifar_g16", {"norm": "instance", **TINY}),
+    ("torchscript", "resnext29_32x4d", {"norm": "frn", "proxy_norm": False, "width": 0.25}),
+    pytest.param("torch_export", "resnet8v2", {"norm": "layer"}, marks=NEWER),
+    ("onnx", "resnet8", {"norm": "group", "norm_groups": 4}),
+]
+
+
+@pytest.mark.parametrize("name, model, options", CASES)
+def test_logits_are_the_network_s_in_batches_of_1_and_7(name, model, options, tmp_path):
+    if name == "onnx":
+        pytest.importorskip("onnxruntime")
+        if formats._version() >= (2, 6):
+            pytest.importorskip("onnxscript")
+    network = away_from_the_start(models.build(model, 6, **options)).eval()
+    formats.write(name, folded(network), (3, 16, 16), tmp_path / "file", None)
+    run = formats.read(name, tmp_path / "file")
+    for batch in (1, 7):
+        images = torch.randn(batch, 3, 16, 16)
+        with torch.no_grad():
+            torch.testing.assert_close(run(images), network(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_becomes_a_file_and_a_description_of_how_to_use_it(trained_run, images, tmp_path, capsys):
+    """The description is enough to give the run's logits from an image file, without ipu-train's code."""
+    out = tmp_path / "trees.pt"
+    assert main(["export", "--run", str(trained_run), "--format", "torchscript", "--out", str(out)]) == 0
+    assert "largest difference of logits" in capsys.readouterr().out
+    said = json.loads((tmp_path / "trees.pt.json").read_text())
+    assert said["class_names"] == ["ash", "birch", "cedar"]
+    assert said["input"] == {"name": "images", "shape": ["batch", 3, 16, 16], "type": "float32"}
+    assert said["output"]["shape"] == ["batch", 3]
+    preparation = said["preparation"]
+    transform = torchvision.transforms.Compose(
+        [
+            torchvision.transforms.ToTensor(),
+            torchvision.transforms.Normalize(preparation["mean"], preparation["std"]),
+        ]
+    )
+    files = [path for name in said["class_names"] for path in sorted((images / "val" / name).iterdir())]
+    pixels = []
+    for path in files:
+        image = Image.open(path).convert("RGB")
+        side = preparation["centre_crop"] * min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        size = (preparation["size"],) * 2
+        pixels.append(transform(image.resize(size, Image.BILINEAR, box=(left, top, left + side, top + side))))
+    _, expected = by_hand(trained_run, images / "val")
+    torch.testing.assert_close(torch.jit.load(str(out))(torch.stack(pixels)), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name, eps", [("resnet18", None), ("efficientnet_b0", 1e-5)])
+def test_torchvision_loads_the_state_dict_of_its_own_architectures(name, eps):
+    network = models.build(name, 5, norm="batch", norm_eps=eps, proxy_norm=False)
+    network = away_from_the_start(network).eval()
+    found, why = same_network(name, network, (3, 64, 64))
+    assert found is not None, why
+    theirs = getattr(torchvision.models, name)(weights=None, num_classes=5)
+    theirs.load_state_dict(found.weights)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.eval()(images), network(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, options, why",
+    [
+        ("resnet18", {"norm": "group"}, "other layers"),
+        ("resnet18", {"norm": "batch", "proxy_norm": False, "width": 0.5}, "other widths"),
+        (
+            "resnet18",
+            {"norm": "batch", "proxy_norm": False, "norm_eps": 1e-3},
+            r"epsilon .*1e-05; here 0\.001",
+        ),
+        ("resnet20", {"norm": "batch", "proxy_norm": False}, "neither torchvision nor timm"),
+    ],
+)
+def test_networks_that_are_not_theirs_keep_our_names_and_the_reason_is_told(name, options, why):
+    found, said = same_network(name, models.build(name, 5, **options).eval(), (3, 32, 32))
+    assert found is None
+    assert re.search(why, said)
+
+
+def test_a_state_dict_of_ours_starts_another_run_as_it_is(trained_run, tmp_path, capsys):
+    out = tmp_path / "trees.safetensors"
+    assert main(["export", "--run", str(trained_run), "--format", "state_dict", "--out", str(out)]) == 0
+    assert "names of ipu-train's network" in capsys.readouterr().out
+    network = models.build("resnet8", 3, norm="group", norm_groups=2, width=0.25)
+    network.load_state_dict(load_file(str(out)))
+    figures = tmp_path / "figures.json"
+    config = trained_run.parent / "trees.yaml"
+    more = ["--checkpoint", str(out), "--config", str(config), "--json", str(figures)]
+    assert main(["evaluate", *more]) == 0
+    assert json.loads(figures.read_text())["images"] == 21
+
+
+def test_what_computes_something_else_is_refused_and_not_kept(trained_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(exporting.formats, "read", lambda name, path: lambda x: torch.ones(len(x), 3))
+    out = tmp_path / "wrong.pt"
+    assert main(["export", "--run", str(trained_run), "--format", "torchscript", "--out", str(out)]) == 2
+    assert "computes something else" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--format", "state_dict", "--out", "x.bin"], "a state dict must end in .safetensors, .pth, .pt"),
+        (["--format", "torchscript", "--out", "x.pt", "--opset", "18"], "--opset is for --format onnx"),
+        (["--format", "torchscript", "--out", "nowhere/x.pt"], "there is no folder"),
+        (["--format", "onnx", "--out", "x.onnx", "--opset", "3"], "writes opsets"),
+    ],
+)
+def test_what_cannot_be_written_is_one_message(trained_run, capsys, arguments, message):
+    if "onnx" in arguments and formats._version() >= (2, 6):
+        pytest.importorskip("onnxscript")
+    assert main(["export", "--run", str(trained_run), *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_an_older_torch_refuses_torch_export_with_one_message(trained_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(formats, "_version", lambda: (2, 0))
+    out = str(tmp_path / "x.pt2")
+    assert main(["export", "--run", str(trained_run), "--format", "torch_export", "--out", out]) == 2
+    assert "torch_export needs torch 2.5 or newer" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_named(trained_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    for path in (run / "checkpoints").iterdir():
+        (path / "weights.safetensors").write_bytes(b"x")
+    out = str(tmp_path / "x.pt")
+    assert main(["export", "--run", str(run), "--format", "torchscript", "--out", out]) == 2
+    assert "none of its checkpoints can be read" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+"""`ipu-train predict` against plain torch."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from ipu_train.cli import main
+
+from ..photographs import CLASSES, by_hand
+
+
+def predict(tmp_path, *arguments):
+    path = tmp_path / "said.json"
+    assert main(["predict", *map(str, arguments), "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+def test_a_folder_s_images_get_the_probabilities_of_plain_torch(trained_run, images, tmp_path, capsys):
+    """21 images in calls of 3, the last one not full; the run's own data is not needed."""
+    table = tmp_path / "said.csv"
+    said = predict(tmp_path, "--run", trained_run, images / "val", "data.path=nowhere", "--csv", table)
+    _, logits = by_hand(trained_run, images / "val")
+    probabilities = logits.double().softmax(1)
+    assert [one["image"] for one in said] == [
+        str(path) for name in CLASSES for path in sorted((images / "val" / name).iterdir())
+    ]
+    for one, expected in zip(said, probabilities):
+        assert one["class"] == CLASSES[int(expected.argmax())]
+        assert one["probability"] == pytest.approx(expected.max().item(), abs=1e-5)
+        assert [row["class"] for row in one["top"]] == [CLASSES[i] for i in expected.argsort(descending=True)]
+        assert sum(row["probability"] for row in one["top"]) == pytest.approx(1)
+    printed = capsys.readouterr().out
+    assert all(one["image"] in printed for one in said)
+    head, *rows = csv.reader(table.open())
+    assert head == ["image", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"]
+    assert [row[1] for row in rows] == [one["class"] for one in said]
+
+
+def test_single_images_in_the_order_given(trained_run, images, tmp_path):
+    two = [images / "val" / "cedar" / "3.png", images / "val" / "ash" / "0.png"]
+    said = predict(tmp_path, "--run", trained_run, *two, "--top", "1", "--weights", "averaged")
+    assert [one["image"] for one in said] == [str(path) for path in two]
+    assert all(len(one["top"]) == 1 for one in said)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere.png"], "nowhere.png: there is no such image or folder"),
+        (["{broken}"], "broken.png: not a readable image"),
+        (["{empty}"], "the folder has no images"),
+        (["{broken}", "--top", "0"], "--top: must be a whole number"),
+        (["{broken}", "--csv", "nowhere/x.csv"], "there is no folder"),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_message(trained_run, tmp_path, capsys, arguments, message):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "empty").mkdir()
+    words = [a.format(broken=tmp_path / "broken.png", empty=tmp_path / "empty") for a in arguments]
+    try:
+        status = main(["predict", "--run", str(trained_run), *words])
+    except SystemExit as end:  # argparse
+        status = end.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_grey_images_of_a_grey_network(tmp_path):
+    """scikit-learn's digits, written to files and read again, are what the network has seen."""
+    import numpy as np
+    from PIL import Image
+
+    from ipu_train.inference.files import PreparedFiles
+    from ipu_train.training.prepared import Prepared
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "d.png")
+    about = {"centre_share": 1.0, "mean": [0.3], "std": [0.4], "class_names": ["0", "1"]}
+    prepared = Prepared(source="digits", channels=1, image_size=8, **about)
+    images, _ = PreparedFiles([str(tmp_path / "d.png")], prepared).batch([0])
+    assert torch.equal(images, torch.from_numpy(pixels)[None, None])
