@@ -1,5 +1,6 @@
 """From ``--run DIR`` or ``--checkpoint FILE`` to weights, their configuration and how their images were prepared."""
 
+import re
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -123,11 +124,19 @@ def _configuration(
     place = path / CONFIG_FILE
     if not saved.config:
         raise CheckpointError(f"{place}: is empty; the network cannot be known without it")
+    overrides = list(overrides)
     fixed: List[str] = ["checkpoint.resume=null", "run_dir=null"]
-    resolved = load_text(saved.config, place, [*fixed, *overrides])
+    other_source = any(override.partition("=")[0].strip() == "data.name" for override in overrides)
+    text = _without_data(saved.config) if other_source else saved.config
+    resolved = load_text(text, place, [*fixed, *overrides])
     if prepared is not None and resolved.config.model.num_classes is None:
         resolved = resolved.changed([f"model.num_classes={len(prepared.class_names)}"])
     return resolved
+
+
+def _without_data(text: str) -> str:
+    """A resolved configuration without its section data: another source has other keys."""
+    return re.sub(r"^data:.*\n(?:[ \t#-].*\n|\n)*", "", text, flags=re.MULTILINE)
 
 
 def chosen(

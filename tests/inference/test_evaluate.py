@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
+from ipu_train import config, trainer
 from ipu_train.cli import main
 from ipu_train.tracking import read_metrics
 from ipu_train.training import checkpoint
@@ -97,11 +98,22 @@ def test_a_folder_with_some_of_the_classes_needs_neither_the_training_images_nor
     assert found["per_class"][2]["images"] == 7
 
 
+def test_another_source_of_the_same_classes_takes_the_place_of_the_run_s_own(tmp_path):
+    recipe = "model: {name: resnet8, options: {width: 0.25}}\ndata: {name: digits, image_size: 8}\n"
+    recipe += "training: {epochs: 1, micro_batch_size: 256}\nlogging: {progress: false, plots: false}\n"
+    (tmp_path / "digits.yaml").write_text(recipe)
+    trainer.train(config.load(tmp_path / "digits.yaml", [f"run_dir={tmp_path / 'run'}"]))
+    of_run = evaluate(tmp_path, "--run", tmp_path / "run")
+    more = ("data.name=digits", "data.validation_fraction=0.5")
+    found = evaluate(tmp_path, "--run", tmp_path / "run", *more)
+    assert (of_run["images"], found["images"]) == (359, 898)  # of each class a half, rounded
+
+
 def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_path):
     weights = tmp_path / "mine.safetensors"
     shutil.copy(checkpoint.newest(trained_run / "checkpoints") / "weights.safetensors", weights)
-    config = trained_run.parent / "trees.yaml"
-    found = evaluate(tmp_path, "--checkpoint", weights, "--config", config)
+    recipe = trained_run.parent / "trees.yaml"
+    found = evaluate(tmp_path, "--checkpoint", weights, "--config", recipe)
     assert found == evaluate(tmp_path, "--run", trained_run)
 
 
@@ -117,7 +129,7 @@ def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_pa
         (["--run", "{run}", "--confusion", "x.gif"], "must end in .png, .svg, .pdf or .csv"),
         (["--run", "{run}", "--json", "nowhere/x.json"], "there is no folder"),
         (
-            ["--run", "{run}", "data.name=digits", "data.path=null", "data.cache=null"],
+            ["--run", "{run}", "data.name=digits"],
             "other classes than the model was trained on",
         ),
         (["--run", "{run}", "model.options.width=0.5"], "not of the network that its configuration builds"),
