@@ -106,6 +106,7 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
             process_index=processes.index,
             num_processes=processes.count,
             share=config.training.micro_batch_size * processes.local(config.training.replicas),
+            repeats=config.data.repeats,
         )
         training_data = loader(
             poptorch,

@@ -16,6 +16,7 @@ _PerChannel = Annotated[
     List[Annotated[float, Field(ge=0, le=1)]],
     Field(min_length=1, max_length=4),
 ]
+_Jitter = Annotated[List[Annotated[float, Field(ge=0, le=10)]], Field(min_length=4, max_length=4)]
 _Spread = Annotated[List[Annotated[float, Field(ge=1e-6, le=1e3)]], Field(min_length=1, max_length=4)]
 
 _AUGMENT = (
@@ -37,7 +38,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1, description=_FRACTION)]
 Length = Annotated[int, Field(ge=1, le=20_000_000, description="Training images of generated or synthetic.")]
 
 _ORDER = """
-    name path download image_size train_split validation_split validation_fraction augment crop_padding mean std
+    name path download image_size train_split validation_split validation_fraction augment crop_padding
+    auto_augment randaugment_ops randaugment_magnitude color_jitter random_erasing repeats bounding_boxes
+    test_crop interpolation antialias mean std
     workers cache on_error most_skipped transparency decoder length num_classes channels
 """
 
@@ -57,6 +60,38 @@ class DataConfig(Section):
         le=LARGEST_SIDE,
         description="Largest displacement in pixels of flip_crop and shift. null: 1 in 8 of the side.",
     )
+    auto_augment: Literal[
+        "none", "randaugment", "trivialaugment", "autoaugment", "autoaugment_cifar10", "autoaugment_svhn"
+    ] = Field(
+        "none",
+        description="Policy that changes colours and shapes of the training images after cropping and flipping, by "
+        "torchvision: RandAugment, TrivialAugment (wide) or one of AutoAugment's three.",
+    )
+    randaugment_ops: Optional[int] = Field(
+        None, ge=1, le=16, description="Changes that RandAugment makes of one image. null: 2."
+    )
+    randaugment_magnitude: Optional[int] = Field(
+        None, ge=0, le=30, description="Strength of RandAugment's changes, of 30. null: 9."
+    )
+    color_jitter: Optional[_Jitter] = Field(
+        None,
+        description="Strengths of random changes of brightness, contrast, saturation and hue (up to 0.5), as "
+        "torchvision's ColorJitter takes them. null: none.",
+    )
+    random_erasing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a rectangle of a training image is erased (2 to 33 % of its area, filled with "
+        "data.mean; Zhong et al. 2020).",
+    )
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Repeated augmentation (Hoffer et al. 2020): copies of an image that follow each other in an "
+        "epoch, each augmented anew. An epoch stays as long as it is, with 1 in so many of the images.",
+    )
     mean: Optional[_PerChannel] = Field(
         None, description="Mean of each channel for the normalisation, in 0..1. null: the source's."
     )
@@ -69,6 +104,11 @@ class DataConfig(Section):
     )
 
     def complaints(self) -> Iterator[Complaint]:
+        for key in ("randaugment_ops", "randaugment_magnitude"):
+            if getattr(self, key) is not None and self.auto_augment != "randaugment":
+                yield key, f"not read by auto_augment {self.auto_augment} (only randaugment)"
+        if self.color_jitter is not None and self.color_jitter[3] > 0.5:
+            yield "color_jitter", f"the fourth, hue, must be at most 0.5, got {self.color_jitter[3]:g}"
         if self.crop_padding is not None and self.augment not in ("flip_crop", "shift", None):
             yield "crop_padding", f"not read by augment {self.augment} (only flip_crop, shift)"
         if (self.mean is None) != (self.std is None):
@@ -152,6 +192,28 @@ class ImageFolder(DataConfig):
         "damage that Pillow passes over. auto: simplejpeg where it is installed.",
     )
 
+    bounding_boxes: AutoFlag = Field(
+        "auto",
+        description="Draw random resized crops again, up to 10 times, until 10 % of a crop are in the object's box, by "
+        "data.path/imagenet_2012_bounding_boxes.csv (file name, left, top, right, bottom as shares). auto: when it is "
+        "there.",
+    )
+    test_crop: Optional[float] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Side of the centre crop that validation sees, as a share of an image's shorter side. null: 0.875 "
+        "where random_resized_crop or centre_crop trains, else 1. Training without random crops sees the same.",
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = Field(
+        "bilinear", description="How images are resized, in training and validation."
+    )
+    antialias: Flag = Field(
+        True,
+        description="Whether resizing to fewer pixels averages over those in between. false samples single points, as "
+        "networks trained without it expect (bilinear, bicubic and nearest only).",
+    )
+
     @property
     def side(self) -> int:
         """Side of the images in pixels, once it is known."""
@@ -180,6 +242,10 @@ class ImageFolder(DataConfig):
             self._fill_augment(self.image_size)
         if self.validation_split is not None and self.validation_fraction is not None:
             yield "validation_fraction", "not read, because validation_split names the validation images"
+        if self.interpolation == "lanczos" and not self.antialias:
+            yield "antialias", "lanczos is always antialiased; set it to true, or take bilinear or bicubic"
+        if self.bounding_boxes is True and self.augment not in ("random_resized_crop", None):
+            yield "bounding_boxes", f"not read by augment {self.augment} (only random_resized_crop)"
         yield from super().complaints()
 
 

@@ -1,11 +1,12 @@
 """Random changes of training images: uint8 in, uint8 out, a pure function of (seed, epoch, index)."""
 
 import math
-from typing import NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from . import keyed
+from . import boxes, keyed
+from .boxes import Box
 
 # Random resized crops: share of the image's area, aspect ratios, and tries before the whole image is taken
 # (Szegedy et al. 2015, section 6; the values torchvision made usual).
@@ -69,9 +70,37 @@ class Crop(NamedTuple):
         return self[:4]
 
 
-def random_resized_crop(width: int, height: int, seed: int, epoch: int, index: int) -> Crop:
-    """A random rectangle of 8 to 100 % of the area of an image, flipped or not; sizes in pixels."""
+def random_resized_crop(
+    width: int,
+    height: int,
+    seed: int,
+    epoch: int,
+    index: int,
+    accepts: Optional[Callable[[Box], bool]] = None,
+) -> Crop:
+    """A random rectangle of 8 to 100 % of the area of an image, flipped or not; sizes in pixels.
+
+    Args:
+        width, height: of the image.
+        seed, epoch, index: the key.
+        accepts: asked whether a rectangle will do, for :data:`boxes.TRIES` tries; the last one is taken as it is.
+    """
     draws = keyed.uniform(seed, keyed.AUGMENT, epoch, index, 3 + 2 * TRIES)[0].tolist()
+    crop = _drawn_crop(width, height, draws)
+    if accepts is not None:
+        one = 2 + 2 * TRIES
+        more: List[float] = []
+        for attempt in range(boxes.TRIES - 1):
+            if accepts(crop.box):
+                break
+            if not more:
+                more = keyed.uniform(seed, keyed.BOXES, epoch, index, one * (boxes.TRIES - 1))[0].tolist()
+            crop = _drawn_crop(width, height, [draws[0], *more[attempt * one : (attempt + 1) * one]])
+    return crop
+
+
+def _drawn_crop(width: int, height: int, draws: Sequence[float]) -> Crop:
+    """The rectangle that uniform numbers make: flip, place across and down, and pairs of area and aspect ratio."""
     flip, across, down = draws[0] < 0.5, draws[1], draws[2]
     for area_draw, ratio_draw in zip(draws[3::2], draws[4::2]):
         area = width * height * (AREA[0] + area_draw * (AREA[1] - AREA[0]))

@@ -3,6 +3,7 @@
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -10,10 +11,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from .augment import Crop, centre_crop, random_resized_crop
+from .boxes import shows
 from .datasets import IGNORED_LABEL, ArrayImages, Augment, ImageDataset
 from .errors import DataError
 from .faults import Faults
 from .pixels import USUAL, Picture, Rules, decode, read_file
+from .resizing import SMOOTH, Resizing, resize, size_of
 
 CACHE_BYTES = 2 * 2**30
 _SHOW_PROGRESS_FROM = 5000  # images
@@ -31,23 +34,30 @@ class Preparation(NamedTuple):
         share: side of the centre crop as a share of the picture's shorter side.
         crop_seed: take random resized crops (a function of this seed, epoch and index) instead of centre crops.
         rules: of decoding.
+        resizing: how a rectangle becomes ``size`` x ``size`` pixels.
+        boxes: of the objects, see :func:`boxes.read_boxes`; None: crops are where they fall.
     """
 
     size: int
     share: float = 1.0
     crop_seed: Optional[int] = None
-    rules: Rules = Rules()
+    rules: Rules = USUAL
+    resizing: Resizing = SMOOTH
+    boxes: Optional[np.ndarray] = None
 
     def crop(self, width: int, height: int, epoch: int, index: int) -> Crop:
         """The rectangle of a picture of ``width`` x ``height`` pixels that is used."""
         if self.crop_seed is None:
             return centre_crop(width, height, self.share)
-        return random_resized_crop(width, height, self.crop_seed, epoch, index)
+        box, accepts = None if self.boxes is None else self.boxes[index], None
+        if box is not None and not np.isnan(box[0]):
+            accepts = partial(shows, box, width, height)
+        return random_resized_crop(width, height, self.crop_seed, epoch, index, accepts)
 
     def image(self, picture: Picture, epoch: int, index: int) -> np.ndarray:
         """uint8 ``[3, size, size]``."""
-        picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-        return resize(picture, self.crop(picture.width, picture.height, epoch, index), self.size)
+        width, height = size_of(picture)
+        return resize(picture, self.crop(width, height, epoch, index), self.size, self.resizing)
 
 
 def open_image(path: str, rules: Rules = USUAL) -> Image.Image:
@@ -58,14 +68,6 @@ def open_image(path: str, rules: Rules = USUAL) -> Image.Image:
     """
     picture = decode(read_file(path), path, rules)
     return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-
-
-def resize(image: Image.Image, crop: Crop, size: int) -> np.ndarray:
-    """A rectangle of an image, resized with antialiasing: uint8 ``[3, size, size]``."""
-    if (image.width, image.height) != (size, size) or crop.box != (0, 0, size, size):
-        image = image.resize((size, size), Image.BILINEAR, box=crop.box)
-    pixels = np.asarray(image).transpose(2, 0, 1)
-    return pixels[:, :, ::-1] if crop.flip else pixels
 
 
 class FileImages(ImageDataset):

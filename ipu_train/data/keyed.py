@@ -55,3 +55,4 @@ def permutation(seed: int, stream: int, epoch: int, length: int) -> np.ndarray:
 ORDER, AUGMENT, SPLIT, TEMPLATES, GENERATED_TRAIN, GENERATED_VALIDATION, SYNTHETIC, MIXUP, CUTMIX = range(
     1, 10
 )
+POLICY, JITTER, ERASING, BOXES = range(10, 14)

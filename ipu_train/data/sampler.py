@@ -29,6 +29,9 @@ class EpochSampler(Sampler):
         shuffle: a new random order each epoch, else the data set's own.
         process_index, num_processes: this process of a distributed run.
         share: images that a process takes in a row of the order of all, a divisor of ``batch_multiple``; None: that.
+        repeats: copies of an image that follow each other in an epoch, each augmented anew (repeated augmentation);
+            an epoch stays as long as it is, so 1 in ``repeats`` of the images are in it. The ``k``-th copy has the key
+            ``(epoch * repeats + k, index)``.
 
     Raises:
         DataError: the data set does not fill one batch of every process.
@@ -44,6 +47,7 @@ class EpochSampler(Sampler):
         process_index: int = 0,
         num_processes: int = 1,
         share: Optional[int] = None,
+        repeats: int = 1,
     ):
         if batch_multiple < 1:
             raise ValueError(f"batch_multiple must be at least 1, got {batch_multiple}")
@@ -54,6 +58,7 @@ class EpochSampler(Sampler):
             raise ValueError(f"share must divide {batch_multiple}, got {share}")
         self.length, self.seed, self.batch_multiple, self.shuffle = length, seed, batch_multiple, shuffle
         self.process_index, self.num_processes = process_index, num_processes
+        self.repeats = repeats
         self.blocks = length // (batch_multiple * num_processes)
         if self.blocks == 0:
             raise DataError(
@@ -87,13 +92,19 @@ class EpochSampler(Sampler):
             order = keyed.permutation(self.seed, keyed.ORDER, epoch, self.length)
         else:
             order = np.arange(self.length)
+        if self.repeats > 1:
+            order = np.repeat(order[: -(-self.length // self.repeats)], self.repeats)
+        return self._dealt(order)
+
+    def _dealt(self, order: np.ndarray) -> np.ndarray:
         used = order[: self.blocks * self.batch_multiple * self.num_processes]
         return used.reshape(-1, self.num_processes, self.share)[:, self.process_index].ravel()
 
     def __iter__(self) -> Iterator[Tuple[int, int]]:
         epoch, start = self.position
-        for index in self.indices(epoch)[start:].tolist():
-            yield epoch, index
+        copies = self._dealt(np.arange(self.length) % self.repeats)
+        epochs = epoch * self.repeats + copies
+        yield from zip(epochs[start:].tolist(), self.indices(epoch)[start:].tolist())
         self.position = (epoch + 1, 0)
 
     def __len__(self) -> int:

@@ -10,6 +10,8 @@ from ..config import DataConfig
 from ..config.data import VALIDATION_FRACTION, Digits, Downloaded, Generated, ImageFolder, Synthetic
 from . import keyed
 from .augment import Shift
+from .boxes import FILE as BOX_FILE
+from .boxes import read_boxes
 from .datasets import ArrayImages, Augment, ImageDataset
 from .downloads import TORCHVISION, read_torchvision
 from .errors import DataError
@@ -18,6 +20,8 @@ from .files import CENTRE_SHARE, Preparation, open_files
 from .folder import find_splits, scan
 from .generated import GeneratedImages, SyntheticImages
 from .pixels import Rules
+from .policies import InTurn, changes_of, policy
+from .resizing import SMOOTH, Resizing
 
 
 class DataSource(NamedTuple):
@@ -29,6 +33,7 @@ class DataSource(NamedTuple):
         num_classes, channels, image_size: of all images; the size is the side in pixels.
         mean, std: of each channel, in 0..1 units (of pixel / 255), for the normalisation on the device.
         class_names: by label.
+        resizing, transparency: of image files, see ``data.interpolation`` and ``data.transparency``.
         centre_share: side of the centre crop of validation images as a share of the shorter side.
         note: what to tell of how the images were chosen; empty where they are as the source has them.
     """
@@ -43,6 +48,8 @@ class DataSource(NamedTuple):
     std: Tuple[float, ...]
     class_names: List[str]
     centre_share: float = 1.0
+    resizing: Resizing = SMOOTH
+    transparency: str = "error"
     note: str = ""
 
 
@@ -79,15 +86,24 @@ def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None
     return source
 
 
-def _augment(config: DataConfig, seed: int, size: int) -> Optional[Augment]:
-    if config.augment not in ("flip_crop", "shift"):
-        return None
-    padding = config.crop_padding if config.crop_padding is not None else max(1, size // 8)
-    if padding >= size:
-        raise DataError(
-            f"data.crop_padding is {padding}, but images have a side of {size} pixels; make it smaller"
-        )
-    return Shift(padding, config.augment == "flip_crop", seed)
+def _augment(config: DataConfig, seed: int, size: int, mean: Sequence[float]) -> Optional[Augment]:
+    changes: List[Augment] = []
+    if config.augment in ("flip_crop", "shift"):
+        padding = config.crop_padding if config.crop_padding is not None else max(1, size // 8)
+        if padding >= size:
+            raise DataError(
+                f"data.crop_padding is {padding}, but images have a side of {size} pixels; make it smaller"
+            )
+        changes.append(Shift(padding, config.augment == "flip_crop", seed))
+    ops, magnitude = config.randaugment_ops, config.randaugment_magnitude
+    changes += changes_of(
+        policy(config.auto_augment, 2 if ops is None else ops, 9 if magnitude is None else magnitude),
+        config.color_jitter,
+        config.random_erasing,
+        tuple(config.mean or mean),
+        seed,
+    )
+    return InTurn(changes) if len(changes) > 1 else changes[0] if changes else None
 
 
 def stratified_split(labels: np.ndarray, fraction: float) -> Tuple[np.ndarray, np.ndarray]:
@@ -139,7 +155,7 @@ def _from_arrays(
     size = images.shape[-1]
     return DataSource(
         config.name,
-        ArrayImages(images, train[1], _augment(config, seed, size)),
+        ArrayImages(images, train[1], _augment(config, seed, size, mean)),
         ArrayImages(_resized(validation[0], config.image_size), validation[1]),
         len(class_names),
         images.shape[1],
@@ -195,15 +211,20 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
     random_crops = config.augment == "random_resized_crop"
     # Images are tested on 7/8 of their shorter side wherever crops of varied scale came before.
     share = CENTRE_SHARE if random_crops or config.augment == "centre_crop" else 1.0
-    still = Preparation(size, share, rules=Rules(config.transparency, config.decoder))
+    share = config.test_crop or share
+    rules, resizing = (
+        Rules(config.transparency, config.decoder),
+        Resizing(config.interpolation, config.antialias),
+    )
+    still = Preparation(size, share, rules=rules, resizing=resizing)
     cache: Any = config.cache
     return DataSource(
         config.name,
         open_files(
             train,
-            still._replace(crop_seed=seed) if random_crops else still,
+            still._replace(crop_seed=seed, boxes=_boxes(config, root, train)) if random_crops else still,
             cache,
-            _augment(config, seed, size),
+            _augment(config, seed, size, _PHOTO_MEAN),
             progress,
             _faults(config, len(train.labels), unlisted[0].left_out),
         ),
@@ -222,8 +243,18 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
         _PHOTO_STD,
         train.class_names,
         share,
+        resizing,
+        config.transparency,
         note,
     )
+
+
+def _boxes(config: ImageFolder, root: Path, train: Any) -> Optional[np.ndarray]:
+    """Of the objects in the training images; None where crops are to be where they fall."""
+    path = root / BOX_FILE
+    if config.bounding_boxes is False or (config.bounding_boxes == "auto" and not path.is_file()):
+        return None
+    return read_boxes(path, [train.name(index) for index in range(len(train.labels))])
 
 
 def _faults(config: ImageFolder, images: int, left_out: int = 0) -> Faults:
@@ -234,7 +265,7 @@ def _made(config: Union[Generated, Synthetic], seed: int) -> DataSource:
     length, classes, channels, size = config.length, config.num_classes, config.channels, config.image_size
     shape = (classes, channels, size)
     others = max(length // 5, classes)
-    augment = _augment(config, seed, size)
+    augment = _augment(config, seed, size, (0.5,) * channels)
     train: ImageDataset
     validation: ImageDataset
     if config.name == "generated":

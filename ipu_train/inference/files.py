@@ -8,8 +8,10 @@ from PIL import Image
 
 from ..data import ImageDataset
 from ..data.augment import centre_crop
-from ..data.files import open_image, resize
+from ..data.files import open_image
 from ..data.folder import EXTENSIONS, scan
+from ..data.pixels import Rules
+from ..data.resizing import Resizing, resize
 from ..training.prepared import Prepared
 from .errors import UseError
 
@@ -33,10 +35,12 @@ class PreparedFiles(ImageDataset):
         Raises:
             DataError: the file is no readable image.
         """
-        image = open_image(self.paths[index])
-        crop = centre_crop(image.width, image.height, self.prepared.centre_share)
-        pixels = resize(image, crop, self.prepared.image_size)
-        if self.prepared.channels == 1:
+        prepared = self.prepared
+        image = open_image(self.paths[index], Rules(prepared.transparency))
+        crop = centre_crop(image.width, image.height, prepared.centre_share)
+        how = Resizing(prepared.interpolation, prepared.antialias)
+        pixels = resize(image, crop, prepared.image_size, how)
+        if prepared.channels == 1:
             return np.asarray(Image.fromarray(pixels.transpose(1, 2, 0)).convert("L"))[None]
         return pixels
 

@@ -3,6 +3,7 @@
 from typing import Any, Dict, List, Mapping
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import Literal
 
 from ..data import DataSource
 from .checkpoint import CheckpointError
@@ -12,8 +13,8 @@ class Prepared(BaseModel):
     """What an image must become before the network sees it, and what the network's outputs mean.
 
     An image file is decoded to ``channels`` channels; the centre square of ``centre_share`` of its shorter side is
-    resized to ``image_size`` x ``image_size`` pixels (bilinear, antialiased); of each channel, pixel / 255, ``mean`` is
-    subtracted and the rest divided by ``std``.
+    resized to ``image_size`` x ``image_size`` pixels (by ``interpolation``, with ``antialias``); of each channel,
+    pixel / 255, ``mean`` is subtracted and the rest divided by ``std``.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -22,6 +23,9 @@ class Prepared(BaseModel):
     channels: int = Field(ge=1)
     image_size: int = Field(ge=1)
     centre_share: float = Field(gt=0, le=1)
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bilinear"
+    antialias: bool = True
+    transparency: Literal["error", "black", "white"] = "error"
     mean: List[float]
     std: List[float]
     class_names: List[str]
@@ -34,6 +38,9 @@ class Prepared(BaseModel):
             channels=source.channels,
             image_size=source.image_size,
             centre_share=source.centre_share,
+            interpolation=source.resizing.interpolation,
+            antialias=source.resizing.antialias,
+            transparency=source.transparency,
             mean=list(source.mean),
             std=list(source.std),
             class_names=list(source.class_names),
