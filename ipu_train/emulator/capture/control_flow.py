@@ -261,6 +261,11 @@ def _written(node: Node) -> Optional[int]:
     return first.slot if in_place and isinstance(first, Ref) else None
 
 
+def has_effects(node: Node) -> bool:
+    """Whether a node does more than its results show, so that it is no dead code where nothing uses them."""
+    return not node.results or node.name in ("for_loop", "cond") or _written(node) is not None
+
+
 def _refs(slots: Slots, tensors: Tensors) -> List[Ref]:
     return [Ref(slots.of(tensor)) for tensor in tensors]
 

@@ -23,7 +23,9 @@ from .writer import Writer
 GRAD_OF = torch.Tensor.grad.__get__  # type: ignore[attr-defined]
 # Composed by torch 2.0.1 for every device, of operators with a lowering
 _COMPOSED_BACKWARD = frozenset(["slice_backward", "select_backward", "value_selecting_reduction_backward"])
-_MOVES = frozenset(["_to_copy", "detach", "alias", "lift_fresh", "empty", "new_empty", "new_empty_strided"])
+_MOVES = frozenset(
+    ["_to_copy", "detach", "alias", "lift_fresh", "is_same_size", "empty", "new_empty", "new_empty_strided"]
+)
 # Composite functions that PopTorch catches whole: torch 2.0.1 knows no derivative of what it does not take apart
 CUT = frozenset(
     [
@@ -188,7 +190,6 @@ class GradientCalls:
                 retain_graph=retain_graph, create_graph=create_graph or self._training,
                 allow_unused=bool(allow_unused or materialize_grads),
             )  # fmt: skip
-        self._judge("grad", watch.operators)
         args = ([Ref(slot) for slot in slots[0]], [Ref(slot) for slot in slots[1]], refs)
         node = self._writer.append(
             Gradients(create_graph or self._training),
@@ -198,6 +199,7 @@ class GradientCalls:
             torch.is_grad_enabled(),
             caller_location(),
         )
+        node.refused = _refused(watch.operators)
         self._slots.graph.differentiates = True
         results = [
             self._result(node, index, gradient, self._slots.is_half(slot))
@@ -248,12 +250,6 @@ class GradientCalls:
                     f"needs the derivative of {self._without_derivative[slot]}, which is not implemented there",
                 )
 
-    def _judge(self, name: str, operators: Dict[str, None]) -> None:
-        known = COMPOSED | _COMPOSED_BACKWARD | _MOVES
-        missing = [f"aten::{o}" for o in operators if not has_lowering(o) and o not in known]
-        if missing:
-            self._refusals.add(name, f"({', '.join(missing)}) has no counterpart on the IPU")
-
     def _result(
         self, node: Node, index: int, gradient: Optional[torch.Tensor], half: bool
     ) -> Optional[torch.Tensor]:
@@ -265,6 +261,13 @@ class GradientCalls:
 
     def _slots_of(self, tensors: Any) -> List[int]:
         return [self._slots.of(tensor) for tensor in _as_list(tensors)]
+
+
+def _refused(operators: Dict[str, None]) -> List[str]:
+    known = COMPOSED | _COMPOSED_BACKWARD | _MOVES
+    missing = [f"aten::{o}" for o in operators if not has_lowering(o) and o not in known]
+    why = f"({', '.join(missing)}) has no counterpart on the IPU"
+    return [f"grad at {caller_location()} {why}"] if missing else []
 
 
 def _as_list(tensors: Any) -> List[Any]:

@@ -26,8 +26,8 @@ class Node:
     """
 
     __slots__ = (
-        "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "results", "scope",
-        "stage",
+        "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "refused", "results",
+        "scope", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,7 @@ class Node:
         self.ipu = ipu
         self.stage = stage
         self.location = location
+        self.refused: List[str] = []  # why it cannot be compiled, unless it is dead code
         self.scope = ""  # names of the modules and name scopes around it
         self.attributes: Dict[str, Any] = {}  # of the Attribute scopes around it
 
@@ -155,6 +156,16 @@ class Graph:
                 found.add(index)
                 wanted.update(node.inputs())
         return found
+
+    def live(self, effects: Callable[[Node], bool]) -> List[Node]:
+        """The nodes that the outputs depend on, and those that have ``effects`` with what these depend on."""
+        wanted = {ref.slot for ref in references(self.outputs)}
+        kept = []
+        for node in reversed(self.nodes):
+            if effects(node) or wanted.intersection(node.outputs()):
+                kept.append(node)
+                wanted.update(node.inputs())
+        return kept[::-1]
 
     def start_with_copy(self, source: int, target: int) -> None:
         """Put a node at the front that copies the tensor in ``source`` to ``target``."""

@@ -6,11 +6,12 @@ it is recorded as one call, so that its own backward is used. Distributions, on 
 arguments meanwhile: that would need values.
 """
 
-from typing import Any
+from typing import Any, Iterator
 
 import torch
 from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.utils import checkpoint
 from torch.utils.checkpoint import CheckpointFunction
 
 _apply = torch.autograd.Function.__dict__["apply"]
@@ -54,6 +55,28 @@ def _recorded_setitem(self: torch.Tensor, index: Any, value: Any) -> None:
         _setitem(self, index, value)
 
 
+def _plainly(function: Any, preserve_rng_state: bool, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _nothing_around(*args: Any, **kwargs: Any) -> Iterator[None]:
+    yield
+
+
+# what torch.utils.checkpoint puts around a function, by name in its versions: a matter of memory alone
+_CHECKPOINTS = {
+    "_checkpoint_without_reentrant": _plainly,
+    "_checkpoint_without_reentrant_generator": _nothing_around,
+    "_checkpoint_without_reentrant_generator_impl": _nothing_around,
+}
+_checkpoints = {name: getattr(checkpoint, name) for name in _CHECKPOINTS if hasattr(checkpoint, name)}
+
+
+def _is_torchs(cls: Any) -> bool:
+    """Whether an autograd.Function is torch's own: its backward is the derivative of its forward."""
+    return cls.__module__.split(".")[0] == "torch"
+
+
 def show_hidden_calls(recorder: Any) -> None:
     """From now on these calls reach the recorder."""
 
@@ -64,7 +87,7 @@ def show_hidden_calls(recorder: Any) -> None:
         if cls is CheckpointFunction:  # a matter of memory alone: what it runs is recorded
             return args[0](*args[2:])
         with torch._C.DisableTorchFunction():
-            if recorder.training and torch.is_grad_enabled():
+            if recorder.training and torch.is_grad_enabled() and not _is_torchs(cls):
                 recorder.refusals.add(cls.__name__, OWN_BACKWARD)
             return recorder.record(original, cls.__name__, args, kwargs)
 
@@ -72,6 +95,8 @@ def show_hidden_calls(recorder: Any) -> None:
     _validates = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     torch.autograd.Function.apply = classmethod(recorded_apply)
+    for name in _checkpoints:
+        setattr(checkpoint, name, _CHECKPOINTS[name])
     if _INDEXING_IS_HIDDEN:
         torch.Tensor.__getitem__ = _recorded_getitem
         torch.Tensor.__setitem__ = _recorded_setitem
@@ -80,6 +105,8 @@ def show_hidden_calls(recorder: Any) -> None:
 def hide_calls() -> None:
     """As torch has them."""
     torch.autograd.Function.apply = _apply
+    for name, original in _checkpoints.items():
+        setattr(checkpoint, name, original)
     Distribution.set_default_validate_args(_validates)
     if _INDEXING_IS_HIDDEN and "__getitem__" in torch.Tensor.__dict__:
         del torch.Tensor.__getitem__

@@ -169,6 +169,7 @@ class Recorder(TorchFunctionMode):
             result = map_structure(result, lambda t: t.detach(), (torch.Tensor,))
             found, func = tensor_paths(result), Detached(func)
         node = self.writer.append(func, name, refs[0], refs[1], torch.is_grad_enabled(), location)
+        node.refused, self.shadows.refused_if_used = self.shadows.refused_if_used, []
         replaced = {}
         for (path, tensor), shadow in zip(found, shadows):
             half = half_result and tensor.dtype == torch.float32
@@ -208,6 +209,7 @@ class Recorder(TorchFunctionMode):
         values = map_structure(args, lambda ref: self.slots.values[ref.slot], (Ref,))
         tensors = list(function(*values))
         node = self.writer.append(function, name, args, {}, torch.is_grad_enabled(), caller_location())
+        node.refused, self.shadows.refused_if_used = self.shadows.refused_if_used, []
         for index, (tensor, half) in enumerate(zip(tensors, halves)):
             node.results.append(((index,), self.slots.new(tensor, tensor, half)))
         return tensors
@@ -223,8 +225,20 @@ class Recorder(TorchFunctionMode):
             finally:
                 super().__exit__(None, None, None)
         nodes = self.graph.nodes[start:]
+        self.shadows.refused_if_used += [text for node in nodes for text in node.refused]
         del self.graph.nodes[start:]
         return result, nodes
+
+    def refuse(self, nodes: List[Node], cause: Optional[BaseException] = None) -> None:
+        """Refuse what cannot be compiled of these nodes.
+
+        Raises:
+            poptorch.Error: something was refused, of these or before.
+        """
+        for node in nodes:
+            for text in node.refused:
+                self.refusals.add_text(text)
+        self.refusals.check(cause)
 
     def __enter__(self) -> "Recorder":
         _state.recorder, _state.annotations = self, self.annotations

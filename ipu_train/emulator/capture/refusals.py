@@ -47,7 +47,10 @@ class Refusals:
 
     def add(self, what: str, why: str) -> None:
         """Note that ``what``, called by the user's code that is running now, cannot be compiled."""
-        text = f"{what} at {caller_location()} {why}"
+        self.add_text(f"{what} at {caller_location()} {why}")
+
+    def add_text(self, text: str) -> None:
+        """Note a refusal that has its place in it."""
         if text in self.found:
             return
         if self.permissive:

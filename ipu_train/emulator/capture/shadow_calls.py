@@ -11,7 +11,7 @@ from ..lowering.shadow import IPU, Shadow, Shadows, Unsupported
 from ..lowering.versions import AS_IN_TORCH_2_0, since_torch_2_0
 from .device_calls import MADE_ON_THE_IPU
 from .graph import map_structure, tensor_paths
-from .refusals import Refusals
+from .refusals import Refusals, caller_location
 from .slots import Slots
 
 # say something about a tensor, or are PopTorch's business and not an operator's
@@ -36,12 +36,15 @@ class _Reported:
     def add(self, operator: str, why: str) -> None:
         self._operators.setdefault(why, []).append(operator)
 
-    def refuse(self, name: str, refusals: Refusals) -> None:
-        """One refusal for each reason that operators of the call ``name`` are refused for."""
+    def take(self, name: str) -> List[str]:
+        """One text for each reason that operators of the call ``name`` are refused for."""
+        texts = []
         for why, operators in self._operators.items():
             others = [o for o in dict.fromkeys(operators) if o != f"aten::{name}"]
-            refusals.add(name, f"({', '.join(others)}) {why}" if others else why)
+            said = f"({', '.join(others)}) {why}" if others else why
+            texts.append(f"{name} at {caller_location()} {said}")
         self._operators = {}
+        return texts
 
 
 class ShadowCalls:
@@ -59,6 +62,7 @@ class ShadowCalls:
         self._reported = _Reported()
         self._shadows = Shadows(Dispatcher(self._reported.add))
         self.operators: List[str] = []  # that the last call arrived as
+        self.refused_if_used: List[str] = []  # what is refused of it, unless nothing uses its results
 
     def of(self, slot: int) -> Shadow:
         """The shadow of what ``slot`` holds."""
@@ -111,7 +115,7 @@ class ShadowCalls:
         except Exception as error:
             self._refusals.add(name, f"is refused: {_first_line(error)}")
         finally:
-            self._reported.refuse(name, self._refusals)
+            self.refused_if_used += self._reported.take(name)
         return None
 
     def of_results(self, result: Any, shadows: Any) -> List[Optional[Shadow]]:

@@ -8,6 +8,7 @@ import torch
 
 from .._args_parser import Arguments, signature_only
 from .._impl import createPoptorchError
+from ..capture.control_flow import has_effects
 from ..capture.dtypes import upload
 from ..capture.gradients import NeedsWeightGradients
 from ..capture.graph import Graph, Ref, map_structure, references
@@ -87,6 +88,7 @@ def compile_model(
     """
     validateOptions(options)
     log_target(options)
+    _check_types(user_model, arguments)
     batching = make_batching(options, training)
     groups = make_groups(grouping or {}, dict(user_model.named_parameters()), batching.replicas)
     tensors = arguments.tensors()
@@ -176,6 +178,16 @@ def compile_model(
     return executable, anchors
 
 
+def _check_types(model: torch.nn.Module, arguments: Arguments) -> None:
+    """Poplar has no bfloat16 (PopART, popx/irlowering.cpp, popType)."""
+    named = list(zip(arguments.tensor_names(), arguments.tensors())) + list(named_state(model))
+    found = [name for name, tensor in named if tensor.dtype == torch.bfloat16]
+    if found:
+        raise createPoptorchError(
+            f"The data type bfloat16 is not supported in Poplar: {', '.join(found)}. Use float16 or float32."
+        )
+
+
 def _allow_attributes(model: torch.nn.Module, recorder: Recorder) -> None:
     for module in model.modules():
         for value in vars(module).values():
@@ -216,20 +228,22 @@ def _capture(
         problem = _reassigned(before)
     except Exception as error:
         # what was refused before explains the error better than the error itself
-        recorder.refusals.check(error)
+        recorder.refuse(recorder.graph.nodes, error)
         raise
     finally:
         for _, module, parameters, buffers in before:
             module._parameters.update(parameters)
             module._buffers.update(buffers)
     recorder.shadows.check_returned(result)
-    recorder.refusals.check()
+    graph = recorder.graph
+    graph.outputs = pack(result, lambda t: _output(t, recorder))
+    live = graph.live(has_effects)
+    recorder.refuse(live)
     if problem:
         raise createPoptorchError(problem)
+    graph.losses = [(index, slot) for index, slot in graph.losses if graph.nodes[index] in live]
     recorder.constants.keep()
-    graph = recorder.graph
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
-    graph.outputs = pack(result, lambda t: _output(t, recorder))
     _return_statistics_unchanged(recorder)
     updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
     updated_state = []

@@ -149,6 +149,6 @@ def find_loss(graph: Graph) -> int:
     if slot is None:
         raise createPoptorchError(
             "Couldn't find a loss in graph: a training model must compute its loss in forward, with a torch loss "
-            "function or poptorch.identity_loss."
+            "function or poptorch.identity_loss, and return it: what nothing depends on is left out."
         )
     return slot

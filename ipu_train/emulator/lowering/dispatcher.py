@@ -15,6 +15,9 @@ from .versions import RENAMED
 _NEEDS_VALUE = frozenset(["item", "_local_scalar_dense", "is_nonzero", "equal"])
 _JUST_TENSORS = frozenset(["empty", "lift_fresh", "alias", "empty_strided", "_linalg_check_errors"])
 _META = torch.device("meta")
+NO_BFLOAT16 = (
+    "gives bfloat16, a data type that is not supported in Poplar"  # PopART, popx/irlowering.cpp, popType
+)
 
 
 class Dispatcher:
@@ -64,7 +67,14 @@ class Dispatcher:
         result = self._infer(func, key, args, kwargs, constant)
         if not constant:
             result = results_of_lowering(lowered_as(name), key, args, kwargs, result)
+        self._check_types(name, result)
         return result
+
+    def _check_types(self, name: str, result: Any) -> None:
+        made: List[Shadow] = []
+        _visit(result, made)
+        if any(shadow.dtype == torch.bfloat16 for shadow in made):
+            self.report(f"aten::{name}", NO_BFLOAT16)
 
     def _check_operands(self, name: str, shadows: List[Shadow], args: Any, kwargs: Any) -> None:
         for shadow in shadows:
@@ -84,6 +94,9 @@ class Dispatcher:
                 "the tensor from forward instead"
             )
         self._check_operands("_to_copy", [source], (), {})
+        if dtype == torch.bfloat16:
+            self.report("aten::to", NO_BFLOAT16)
+            dtype = torch.float32
         return Shadow(source.shape, dtype, source.constant)
 
     def _infer(

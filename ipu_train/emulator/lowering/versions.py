@@ -31,6 +31,15 @@ def _convolution(function: Callable[..., torch.Tensor]) -> Callable[..., torch.T
     return convolution
 
 
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """As torch 2.0.1, which adds a bias in place except where it has a fused operator for two or three dimensions."""
+    if bias is None or x.dim() in (2, 3):
+        return F.linear(x, weight, bias)
+    product = F.linear(x, weight)
+    plain = Shadow(product.shape, product.dtype)  # of a vector, too: torch squeezes it in place
+    return torch.ops.aten.add_.Tensor(plain, bias)
+
+
 def cross_entropy(
     x: torch.Tensor,
     target: torch.Tensor,
@@ -51,7 +60,18 @@ def cross_entropy(
             "averages smoothed labels over a mask (label_smoothing), a result whose shape depends on values: use "
             'reduction="none" and average it'
         )
+    if label_smoothing and not target.is_floating_point() and reduction in ("none", "sum"):
+        logs = F.log_softmax(x, 1)
+        loss = F.nll_loss(logs, target, weight, None, ignore_index, None, reduction)
+        smooth = (-logs.sum(1)).masked_fill(target == ignore_index, 0.0)
+        smooth = smooth.sum() if reduction == "sum" else smooth
+        return loss * (1.0 - label_smoothing) + smooth * (label_smoothing / x.shape[1])
     return F.cross_entropy(x, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+
+
+def number_to_the_power(x: torch.Tensor, base: float) -> torch.Tensor:
+    """``base ** x``, for which torch 2.0.1 makes a tensor of the number first."""
+    return torch.pow(base, x)
 
 
 def _first_operand_decides(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -70,7 +90,9 @@ RENAMED = {"_embedding_bag_forward_only": "_embedding_bag"}
 AS_IN_TORCH_2_0: Dict[str, Callable[..., Any]] = {
     "conv1d": _convolution(torch.conv1d),
     "conv3d": _convolution(torch.conv3d),
+    "__rpow__": number_to_the_power,
     "cross_entropy": cross_entropy,
+    "linear": linear,
     "inner": _first_operand_decides(torch.inner),
     "tensordot": _first_operand_decides(torch.tensordot),
 }

@@ -511,7 +511,6 @@ class TestNumericTypes:
             (torch.float32, torch.float32),
             (torch.float16, torch.float16),
             (torch.float64, torch.float32),
-            (torch.bfloat16, torch.float32),
             (torch.int64, torch.int32),
             (torch.int32, torch.int32),
             (torch.int16, torch.int16),

@@ -182,3 +182,32 @@ class TestOperandsFromTheCpuAlone:
     def test_what_is_moved_to_the_ipu_becomes_a_constant(self, device):
         first = torch.ones(1)
         assert run(lambda x: x + (first + first).to(device), torch.ones(1)).item() == 3.0
+
+
+def test_what_nothing_uses_is_dead_code_and_not_refused():
+    def forward(x):
+        torch.erfinv(x)
+        return x + 1
+
+    torch.testing.assert_close(run(forward, torch.zeros(3)), torch.ones(3))
+
+
+def test_what_ends_tracing_is_refused_also_as_dead_code():
+    def forward(x):
+        x.nonzero()
+        return x + 1
+
+    with pytest.raises(poptorch.Error, match="nonzero"):
+        run(forward, torch.zeros(3))
+
+
+def test_an_unsupported_operation_in_the_body_of_a_loop_is_refused():
+    with pytest.raises(poptorch.Error, match=r"erfinv at .*test_refusals.py:\d+"):
+        run(lambda x: poptorch.for_loop(2, lambda a: a.erfinv(), [x])[0], torch.zeros(3))
+
+
+def test_bfloat16_is_refused_where_it_comes_in_and_where_it_is_made():
+    with pytest.raises(poptorch.Error, match="bfloat16 is not supported in Poplar: args"):
+        run(lambda x: x + 1, torch.ones(2).bfloat16())
+    with pytest.raises(poptorch.Error, match=r"bfloat16 at .*test_refusals.py:\d+ .*not supported in Poplar"):
+        run(lambda x: x.bfloat16() + 1, torch.ones(2))

@@ -9,9 +9,12 @@ from typing import Any, Dict, Iterator, List
 
 import torch
 
+from . import more_programs as more
+
 DTYPES = {
     "f": torch.float32, "h": torch.float16, "i": torch.int64, "i32": torch.int32, "i16": torch.int16,
     "i8": torch.int8, "u8": torch.uint8, "b": torch.bool, "d": torch.float64, "c": torch.complex64,
+    "bf": torch.bfloat16,
 }  # fmt: skip
 
 FLOATING = """
@@ -431,7 +434,7 @@ def _inputs(text: str) -> Dict[str, List[Any]]:
 
 
 def _lines(table: str) -> Iterator[List[str]]:
-    for line in table.strip().splitlines():
+    for line in filter(str.strip, table.splitlines()):
         yield [part.strip() for part in line.split(" | ")]
 
 
@@ -448,12 +451,17 @@ def _dtype_variants(name: str, forward: str, inputs: Dict[str, List[Any]]) -> It
 def programs() -> List[Dict[str, Any]]:
     """Every program of the tables: id, kind, what it does and its inputs."""
     found: List[Dict[str, Any]] = []
-    for name, forward, inputs in _lines(FLOATING):
+    for name, forward, inputs in _lines(FLOATING + more.FLOATING):
         found.extend(_dtype_variants(name, forward, _inputs(inputs)))
-    for kind, table in (("inference", OTHERS), ("module", MODULES), ("training", TRAINED)):
+    tables = (
+        ("inference", OTHERS + more.OTHERS),
+        ("module", MODULES + more.MODULES),
+        ("training", TRAINED + more.TRAINED),
+    )
+    for kind, table in tables:
         for name, forward, inputs in _lines(table):
             found.append({"id": name, "kind": kind, "forward": forward, "inputs": _inputs(inputs)})
-    for name, statements in _lines(SEQUENCES):
+    for name, statements in _lines(SEQUENCES + more.SEQUENCES):
         found.append({"id": name, "kind": "sequence", "forward": statements, "inputs": {"x": ["f", [4, 3]]}})
     ids = [program["id"] for program in found]
     assert len(set(ids)) == len(ids)

@@ -52,7 +52,7 @@ class Layer(nn.Module):
 
 def make_input(dtype: str, shape: List[int]) -> torch.Tensor:
     """Values that no function of the tables minds: between 0.1 and 0.9, or ones."""
-    if dtype in ("f", "h", "d"):
+    if dtype in ("f", "h", "d", "bf"):
         count = math.prod(shape)
         return torch.linspace(0.1, 0.9, count).reshape(shape).to(DTYPES[dtype])
     return torch.ones(shape, dtype=DTYPES[dtype])
@@ -98,6 +98,8 @@ def described(result: Any) -> Any:
         return [str(result.dtype).split(".")[-1], list(result.shape)]
     if isinstance(result, (tuple, list)):
         return [described(item) for item in result]
+    if isinstance(result, dict):
+        return {key: described(item) for key, item in result.items()}
     return repr(result)
 
 
