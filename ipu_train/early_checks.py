@@ -74,7 +74,7 @@ def _check_image_folder(resolved: Resolved, data: ImageFolder) -> None:
             f"{data.path}: is a file; data.path takes the folder that holds one sub-folder a class",
         )
     for key, name in (("train_split", data.train_split), ("validation_split", data.validation_split)):
-        if name is not None and not (root / name).is_dir():
+        if name is not None and data.name == "imagefolder" and not (root / name).is_dir():
             raise resolved.error(f"data.{key}", f"{root / name}: there is no such folder")
 
 

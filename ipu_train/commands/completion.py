@@ -8,7 +8,7 @@ import os
 from typing import Any, Dict, List
 
 SHELLS = ("bash", "zsh", "fish")
-DATA = ("check",)
+DATA = ("check", "pack")
 
 _WEIGHTS = {"--run": True, "--checkpoint": True, "--weights": True, "--config": True}
 # Options of each command; those of training have no command. True: a value follows.
@@ -17,7 +17,15 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
     "average": {"--kind": True, "--decay": True, "--out": True},
     "completion": {},
     "config": {"--config": True, "--explain": True, "--json-schema": False},
-    "data": {"--manifest": True, "--processes": True, "--transparency": True},
+    "data": {
+        "--manifest": True,
+        "--processes": True,
+        "--transparency": True,
+        "--out": True,
+        "--form": True,
+        "--shorter-side": True,
+        "--skip": False,
+    },
     "evaluate": {**_WEIGHTS, "--data": True, "--json": True, "--confusion": True},
     "export": {**_WEIGHTS, "--format": True, "--out": True, "--opset": True},
     "init": {

@@ -1,4 +1,4 @@
-"""``ipu-train data``: check a data set before it is trained on."""
+"""``ipu-train data``: check a data set before it is trained on, or pack it."""
 
 import argparse
 import json
@@ -26,12 +26,13 @@ def main(arguments: List[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="ipu-train data",
-        description="Check a data set before it is trained on.\n\n"
-        "  ipu-train data check PATH [--manifest FILE] [--transparency error|black|white] [--processes N]",
+        description="Check a data set before it is trained on, or pack it.\n\n"
+        "  ipu-train data check PATH [--manifest FILE] [--transparency error|black|white] [--processes N]\n"
+        "  ipu-train data pack PATH --out DIR [--form pixels|files] [--shorter-side N] [--skip] [...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    actions: Any = result.add_subparsers(dest="action", required=True, metavar="check")
+    actions: Any = result.add_subparsers(dest="action", required=True, metavar="check|pack")
     check = actions.add_parser(
         "check",
         help="find everything that cannot be used, and write a manifest",
@@ -47,7 +48,31 @@ def parser() -> argparse.ArgumentParser:
         "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
     )
     check.set_defaults(run=_check)
+    pack = actions.add_parser(
+        "pack",
+        help="write a data set in one file that is mapped into memory",
+        description="Decode every image once and write their pixels behind each other (data.name: packed), so that "
+        "training decodes nothing. Images keep their size, and training sees the very same pixels, unless "
+        "--shorter-side makes larger ones smaller. --form files keeps image files instead, which takes less room.",
+        allow_abbrev=False,
+    )
+    pack.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
+    pack.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    pack.add_argument("--form", choices=["pixels", "files"], default="pixels")
+    pack.add_argument("--shorter-side", type=_side, metavar="N", help="in pixels, such as 256")
+    pack.add_argument("--skip", action="store_true", help="leave out what cannot be used")
+    pack.add_argument("--processes", type=_count, metavar="N", help="one a core if left out")
+    pack.add_argument(
+        "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
+    )
+    pack.set_defaults(run=_pack)
     return result
+
+
+def _side(text: str) -> int:
+    if not text.isdigit() or not 16 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 16 to 4096; got {text}")
+    return int(text)
 
 
 def _count(text: str) -> int:
@@ -77,6 +102,31 @@ def _check(options: argparse.Namespace) -> int:
         print("every image can be used")
     print(f"manifest  {manifest or 'not written, the folder is read-only: name a file with --manifest'}")
     return 2 if found.problems else 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from ..data import check, pack
+    from ..data.errors import DataError
+    from ..data.pixels import Rules
+
+    out = options.out.expanduser()
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise DataCommandError(f"--out {out}: is there already; name a new folder")
+    skipped: List[str] = []
+
+    def problem(error: DataError) -> None:
+        if not options.skip:
+            raise DataError(f"{error}. Nothing is packed; --skip leaves such images out")
+        skipped.append(str(error))
+
+    parts = check.open_parts(options.path.expanduser())
+    how = pack.Packing(options.form, options.shorter_side, Rules(options.transparency))
+    written = pack.pack(parts, out, how, problem, options.processes)
+    for name, part in written.items():
+        print(f"{name}  {part['images']:,} images, {part['bytes'] / 1e9:,.2f} GB")
+    _list("left out", skipped)
+    print(f"Train on it with: ipu-train --config X data.name=packed data.path={out}")
+    return 0
 
 
 def _list(what: str, lines: List[str]) -> None:

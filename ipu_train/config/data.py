@@ -20,7 +20,7 @@ _Jitter = Annotated[List[Annotated[float, Field(ge=0, le=10)]], Field(min_length
 _Spread = Annotated[List[Annotated[float, Field(ge=1e-6, le=1e3)]], Field(min_length=1, max_length=4)]
 
 _AUGMENT = (
-    "Random changes of the training images. random_resized_crop and centre_crop are for imagefolder, which takes the "
+    "Random changes of the training images. random_resized_crop and centre_crop are for image files, which take the "
     "former from 96 pixels on, else flip_crop; centre_crop: its training images are prepared as the validation images "
     "of random_resized_crop are, for fine-tuning at the test size."
 )
@@ -29,8 +29,10 @@ FolderAugment = Annotated[
     Optional[Literal["none", "flip_crop", "shift", "random_resized_crop", "centre_crop"]],
     Field(description=_AUGMENT),
 ]
-_PATH = "Folder of the data set, or where it is downloaded to. Required for imagefolder."
-_SIDE = "Side of the square images in pixels. null: the source's own; for imagefolder the model's."
+_PATH = (
+    "Folder of the data set, or where it is downloaded to. Required for imagefolder, webdataset and packed."
+)
+_SIDE = "Side of the square images in pixels. null: the source's own; for image files the model's."
 _FRACTION = "Share of each class kept for validation where the source has no validation images of its own."
 Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE, description=_SIDE)]
 OwnSide = Annotated[Optional[int], Field(ge=1, le=LARGEST_SIDE, description=_SIDE)]
@@ -49,8 +51,8 @@ class DataConfig(Section):
     """The images."""
 
     name: str = Field(
-        description="Source: scikit-learn's digits, torchvision's data sets, a folder of images, generated learnable "
-        "images, or synthetic noise for measuring speed."
+        description="Source: scikit-learn's digits, torchvision's data sets, a folder of images, tar shards of images, "
+        "a packed data set, generated learnable images, or synthetic noise for measuring speed."
     )
     image_size: OwnSide = None
     augment: Augment
@@ -158,17 +160,19 @@ class ImageFolder(DataConfig):
     augment: FolderAugment = None  # type: ignore[assignment]
     path: Text = Field(description=_PATH)
     train_split: Optional[Text] = Field(
-        None, description="Sub-folder of the training images in an imagefolder. null: train, when there."
+        None,
+        description="Sub-folder of the training images; for webdataset also a pattern such as train-*.tar, for packed "
+        "a part. null: train, when there.",
     )
     validation_split: Optional[Text] = Field(
         None,
-        description="Sub-folder of the validation images. null: val, validation, valid or test, when there.",
+        description="The same of the validation images. null: val, validation, valid or test, when there.",
     )
     validation_fraction: Optional[float] = Field(
         None, gt=0, lt=1, description=_FRACTION + f" null: {VALIDATION_FRACTION} where it is needed."
     )
     cache: AutoFlag = Field(
-        "auto", description="Keep an imagefolder's decoded images in RAM. auto: when below 2 GiB."
+        "auto", description="Keep decoded images of files in RAM. auto: when below 2 GiB."
     )
     on_error: Literal["error", "skip"] = Field(
         "error",
@@ -249,6 +253,18 @@ class ImageFolder(DataConfig):
         yield from super().complaints()
 
 
+class WebDataset(ImageFolder):
+    """Tar shards in WebDataset's layout."""
+
+    name: Literal["webdataset"]  # type: ignore[assignment]
+
+
+class PackedImages(ImageFolder):
+    """A data set that `ipu-train data pack` has written."""
+
+    name: Literal["packed"]  # type: ignore[assignment]
+
+
 class _Made(DataConfig):
     image_size: Side = 32  # type: ignore[assignment]
     augment: Augment = "none"
@@ -272,9 +288,21 @@ class Synthetic(_Made):
 
 
 SOURCES = choice(
-    _ORDER, DataConfig, Digits, Cifar10, Cifar100, FashionMnist, ImageFolder, Generated, Synthetic
+    _ORDER,
+    DataConfig,
+    Digits,
+    Cifar10,
+    Cifar100,
+    FashionMnist,
+    ImageFolder,
+    WebDataset,
+    PackedImages,
+    Generated,
+    Synthetic,
 )
 Data: Any = Annotated[
-    Union[Digits, Cifar10, Cifar100, FashionMnist, ImageFolder, Generated, Synthetic],
+    Union[
+        Digits, Cifar10, Cifar100, FashionMnist, ImageFolder, WebDataset, PackedImages, Generated, Synthetic
+    ],
     Field(discriminator="name"),
 ]

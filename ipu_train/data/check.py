@@ -16,10 +16,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from . import workers
+from . import packed, workers
 from .errors import DataError
 from .folder import find_splits, scan
 from .pixels import FORMATS, Rules, decode
+from .resizing import size_of
+from .shards import find_shards, has_shards, open_shards
 
 _TOGETHER = 32  # images of one task of a process
 _SMALL = 16  # side in pixels below which a picture is hardly one
@@ -75,11 +77,22 @@ class Record(NamedTuple):
 
 
 def open_parts(root: Path) -> List[Part]:
-    """The parts of the data set in a folder.
+    """The parts of the data set in a folder: of image files, tar shards or the packed form.
 
     Raises:
         DataError: it holds none.
     """
+    if (root / packed.NAME).is_file():
+        return [Part(name, packed.open_part(root, name), []) for name in packed.describe(root)["parts"]]
+    if has_shards(root):
+        found = find_shards(root, None, None)
+        problems: Tuple[List[DataError], List[DataError]] = ([], [])
+        shards = open_shards(found.train, problem=problems[0].append)
+        parts = [Part("train" if found.validation else "all", shards, problems[0])]
+        if found.validation:
+            tested = open_shards(found.validation, shards.class_names, problems[1].append)
+            parts.append(Part("validation", tested, problems[1]))
+        return parts
     train_folder, validation_folder = find_splits(root, None, None)
     unlisted: List[DataError] = []
     train = scan(train_folder, problem=unlisted.append)
@@ -100,6 +113,13 @@ def examine(part: Part, index: int, rules: Rules) -> Record:
     except DataError as error:
         return record._replace(problem=str(error))
     record = record._replace(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    try:
+        if isinstance(files, packed.Packed):
+            files.verify(index)
+            width, height = size_of(files.picture(index, rules))
+            return record._replace(width=width, height=height, format=files.form, mode="RGB")
+    except DataError as error:
+        return record._replace(problem=str(error))
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         record = record._replace(
             width=image.width,
@@ -141,6 +161,11 @@ _RULES = Rules()
 def _begin(parts: Sequence[Part], rules: Rules) -> None:
     global _PARTS, _RULES
     _PARTS, _RULES = parts, rules
+    begin_process()
+
+
+def begin_process() -> None:
+    """In a process that looks at images for another one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the others
     warnings.simplefilter("ignore")
 

@@ -15,6 +15,7 @@ from .boxes import shows
 from .datasets import IGNORED_LABEL, ArrayImages, Augment, ImageDataset
 from .errors import DataError
 from .faults import Faults
+from .packed import Packed
 from .pixels import USUAL, Picture, Rules, decode, read_file
 from .resizing import SMOOTH, Resizing, resize, size_of
 
@@ -108,6 +109,8 @@ class FileImages(ImageDataset):
         """
         if self._picture is not None:
             return self._picture(index)
+        if isinstance(self.files, Packed):
+            return self.files.picture(index, self.preparation.rules)
         return decode(self.files.read(index), self.files.name(index), self.preparation.rules)
 
     def image(self, epoch: int, index: int) -> Tuple[np.ndarray, int]:

@@ -40,7 +40,7 @@ class Files(NamedTuple):
         return Files([self.paths[i] for i in indices], self.labels[indices], self.class_names)
 
 
-def _raise(problem: DataError) -> None:
+def raise_problem(problem: DataError) -> None:
     raise problem
 
 
@@ -141,7 +141,7 @@ class _Walk:
         self.problem(DataError(f"{entry.path}: {what}; delete it"))
 
 
-def scan(root: Path, class_names: Optional[Sequence[str]] = None, problem: Problem = _raise) -> Files:
+def scan(root: Path, class_names: Optional[Sequence[str]] = None, problem: Problem = raise_problem) -> Files:
     """List the images of a folder with one sub-folder a class.
 
     Args:

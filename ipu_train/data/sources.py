@@ -7,7 +7,16 @@ import numpy as np
 import torch
 
 from ..config import DataConfig
-from ..config.data import VALIDATION_FRACTION, Digits, Downloaded, Generated, ImageFolder, Synthetic
+from ..config.data import (
+    VALIDATION_FRACTION,
+    Digits,
+    Downloaded,
+    Generated,
+    ImageFolder,
+    PackedImages,
+    Synthetic,
+    WebDataset,
+)
 from . import keyed
 from .augment import Shift
 from .boxes import FILE as BOX_FILE
@@ -19,9 +28,11 @@ from .faults import Faults
 from .files import CENTRE_SHARE, Preparation, open_files
 from .folder import find_splits, scan
 from .generated import GeneratedImages, SyntheticImages
+from .packed import Packed, describe, open_part
 from .pixels import Rules
 from .policies import InTurn, changes_of, policy
 from .resizing import SMOOTH, Resizing
+from .shards import find_shards, open_shards
 
 
 class DataSource(NamedTuple):
@@ -71,7 +82,7 @@ def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None
     if isinstance(config, Digits):
         source = _digits(config, seed)
     elif isinstance(config, ImageFolder):
-        source = _imagefolder(config, seed, progress)
+        source = _photos(config, seed, progress)
     elif isinstance(config, (Generated, Synthetic)):
         source = _made(config, seed)
     else:
@@ -189,24 +200,23 @@ def _torchvision(config: Downloaded, seed: int) -> DataSource:
     return _from_arrays(config, seed, train, validation, class_names, known.mean, known.std)
 
 
-def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSource:
+def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSource:
     root, size = Path(config.path).expanduser(), config.side
-    train_folder, validation_folder = find_splits(root, config.train_split, config.validation_split)
     unlisted = _faults(config, 0), _faults(config, 0)
-    train, note = scan(train_folder, problem=unlisted[0].not_listed), ""
-    if validation_folder is not None:
+    train, validation = _listed(config, root, unlisted)
+    note = ""
+    if validation is not None:
         if config.validation_fraction is not None:
             raise DataError(
-                f"{validation_folder}: holds the validation images, so data.validation_fraction must go"
+                f"{root}: holds validation images of its own, so data.validation_fraction must go"
             )
-        validation = scan(validation_folder, train.class_names, unlisted[1].not_listed)
     else:
         fraction = config.validation_fraction or VALIDATION_FRACTION
         note = f"{root} has no validation folder: {fraction:.0%} of each class are held out (data.validation_fraction)"
         try:
             indices = stratified_split(train.labels, fraction)
         except DataError as error:
-            raise DataError(f"{train_folder}: {error}") from None
+            raise DataError(f"{root}: {error}") from None
         train, validation = train.chosen(indices[0]), train.chosen(indices[1])
     random_crops = config.augment == "random_resized_crop"
     # Images are tested on 7/8 of their shorter side wherever crops of varied scale came before.
@@ -217,7 +227,8 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
         Resizing(config.interpolation, config.antialias),
     )
     still = Preparation(size, share, rules=rules, resizing=resizing)
-    cache: Any = config.cache
+    mapped = isinstance(train, Packed) and train.form == "pixels"  # already as good as in RAM
+    cache: Any = config.cache if config.cache != "auto" or not mapped else False
     return DataSource(
         config.name,
         open_files(
@@ -247,6 +258,24 @@ def _imagefolder(config: ImageFolder, seed: int, progress: Optional[bool]) -> Da
         config.transparency,
         note,
     )
+
+
+def _listed(config: ImageFolder, root: Path, unlisted: Tuple[Faults, Faults]) -> Tuple[Any, Any]:
+    """Training and validation images; None for the latter where there are none of its own."""
+    train_problem, validation_problem = (faults.not_listed for faults in unlisted)
+    if isinstance(config, PackedImages):
+        parts = list(describe(root)["parts"])
+        names = config.train_split or parts[0], config.validation_split or (parts[1] if parts[1:] else None)
+        return open_part(root, names[0]), open_part(root, names[1]) if names[1] is not None else None
+    if isinstance(config, WebDataset):
+        found = find_shards(root, config.train_split, config.validation_split)
+        shards = open_shards(found.train, problem=train_problem)
+        if not found.validation:
+            return shards, None
+        return shards, open_shards(found.validation, shards.class_names, validation_problem)
+    folder, other = find_splits(root, config.train_split, config.validation_split)
+    train = scan(folder, problem=train_problem)
+    return train, None if other is None else scan(other, train.class_names, validation_problem)
 
 
 def _boxes(config: ImageFolder, root: Path, train: Any) -> Optional[np.ndarray]:

@@ -1,5 +1,7 @@
 """What a plan must know of the images, where possible without opening them."""
 
+import contextlib
+import json
 import os
 from typing import NamedTuple, Optional
 
@@ -36,9 +38,13 @@ def images_of(resolved: Resolved) -> Images:
 
 
 def _classes_in(path: Optional[str]) -> int:
-    """Number of class folders of an imagefolder, 0 when it is not here."""
+    """Number of class folders of an imagefolder, or of classes of a packed data set; 0 when it is not here."""
     if path is None or not os.path.isdir(path):
         return 0
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(
+        os.path.join(path, "pack.json"), encoding="utf-8"
+    ) as file:
+        return len(json.load(file)["class_names"])
     for root in (os.path.join(path, "train"), path):
         if os.path.isdir(root):
             return sum(1 for entry in os.scandir(root) if entry.is_dir())

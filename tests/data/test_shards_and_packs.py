@@ -1,0 +1,285 @@
+"""Folders, tar shards and the packed form of the same images train alike: same pixels, same order, same resume."""
+
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ipu_train.cli import main
+from ipu_train.config import section
+from ipu_train.data import DataError, EpochSampler, check, loader, open_data, shards
+from ipu_train.data.folder import scan
+from ipu_train.data.packed import open_part
+
+from .broken import pixels, saved
+
+CLASSES = ["ant", "bee", "cat"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    for part, count in (("train", 8), ("val", 3)):
+        for number, name in enumerate(CLASSES):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                picture = Image.fromarray(pixels(100 * number + 10 * count + i)[: 40 - i])
+                kind, ending = (("PNG", "png"), ("JPEG", "jpg"))[i % 2]
+                (root / part / name / f"{name}{i}.{ending}").write_bytes(saved(kind, picture))
+    return root
+
+
+def as_shards(root, target, per_shard=5):
+    """WebDataset's layout of the images of a folder, in the folder's order."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    for part in ("train", "val"):
+        files = scan(root / part)
+        for start in range(0, len(files.paths), per_shard):
+            with tarfile.open(target / f"{part}-{start // per_shard:06d}.tar", "w") as tar:
+                for index in range(start, min(start + per_shard, len(files.paths))):
+                    ending = files.paths[index].rpartition(".")[2]
+                    add(tar, f"{index:06d}.{ending}", files.read(index))
+                    add(tar, f"{index:06d}.cls", str(files.labels[index]).encode())
+    return target
+
+
+def add(tar, name, data):
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+@pytest.fixture(scope="module")
+def all_forms(folder, tmp_path_factory):
+    """name: the data section's own keys."""
+    tmp = tmp_path_factory.mktemp("forms")
+    for form in ("pixels", "files"):
+        assert (
+            main(["data", "pack", str(folder), "--out", str(tmp / form), "--form", form, "--processes", "1"])
+            == 0
+        )
+    return {
+        "imagefolder": {"name": "imagefolder", "path": str(folder)},
+        "webdataset": {"name": "webdataset", "path": str(as_shards(folder, tmp / "shards"))},
+        "pixels": {"name": "packed", "path": str(tmp / "pixels")},
+        "files": {"name": "packed", "path": str(tmp / "files")},
+    }
+
+
+def opened(keys, **more):
+    return open_data(section("data", **{"image_size": 16, **keys, **more}), 5)
+
+
+@pytest.mark.parametrize("augment", ["none", "random_resized_crop"])
+@pytest.mark.parametrize("cache", [True, False])
+def test_every_form_has_the_same_pixels_and_labels(all_forms, augment, cache):
+    sources = {name: opened(keys, augment=augment, cache=cache) for name, keys in all_forms.items()}
+    expected = sources.pop("imagefolder")
+    keys = [(2, index) for index in range(24)]
+    for name, source in sources.items():
+        for got, wanted in ((source.train, expected.train), (source.validation, expected.validation)):
+            images, labels = got.batch(keys[: len(got)])
+            assert torch.equal(images, wanted.batch(keys[: len(got)])[0]), name
+            assert labels.tolist() == wanted.labels.tolist()
+        assert source.class_names == CLASSES
+
+
+@pytest.mark.parametrize("form", ["imagefolder", "webdataset", "pixels", "files"])
+def test_each_epoch_has_each_image_once_over_processes_and_after_a_kill(all_forms, form, poptorch):
+    train = opened(all_forms[form], augment="random_resized_crop", cache=False).train
+    everything = [image.numpy().tobytes() for image in train.batch([(1, i) for i in range(24)])[0]]
+    got = []
+    for process in (0, 1):
+        sampler = EpochSampler(24, 5, 4, process_index=process, num_processes=2)
+        options = poptorch.Options()
+        # killed after two of three batches, in the middle of a shard, and begun anew
+        sampler.set_position(1)
+        first = [images for images, _ in loader(poptorch, options, train, sampler, 4)][:2]
+        sampler.set_position(1, 8)
+        rest = [images for images, _ in loader(poptorch, options, train, sampler, 4, workers=1)]
+        assert len(rest) == 1
+        got += [image.numpy().tobytes() for image in torch.cat([*first, *rest])]
+    assert sorted(got) == sorted(everything) and len(set(got)) == 24
+
+
+def test_without_validation_images_shards_hold_out_the_same_as_folders(folder, tmp_path):
+    wanted = opened(
+        {"name": "imagefolder", "path": str(folder / "train")}, validation_fraction=0.25
+    ).validation
+    target = as_shards(folder, tmp_path / "s")
+    for path in target.glob("val*.tar"):
+        path.unlink()
+    got = opened({"name": "webdataset", "path": str(target)}, validation_fraction=0.25).validation
+    assert torch.equal(got.batch(range(6))[0], wanted.batch(range(6))[0])
+
+
+# -- shards ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_index_is_made_once_and_anew_when_a_shard_changes(folder, tmp_path, monkeypatch):
+    root = as_shards(folder, tmp_path)
+    paths = sorted(root.glob("train-*.tar"))
+    first = shards.open_shards(paths)
+    assert list(root.glob(".ipu-train-index-*.npz"))
+    monkeypatch.setattr(shards.tarfile, "open", lambda *_: pytest.fail("the headers were read again"))
+    again = shards.open_shards(paths)
+    assert [again.read(i) for i in range(24)] == [first.read(i) for i in range(24)]
+    monkeypatch.undo()
+    with tarfile.open(paths[-1], "a") as tar:
+        add(tar, "more.png", saved("PNG"))
+        add(tar, "more.cls", b"2")
+    assert len(shards.open_shards(paths).labels) == 25
+
+
+def test_the_index_goes_to_the_users_cache_where_shards_are_read_only(folder, tmp_path, monkeypatch):
+    root = as_shards(folder, tmp_path / "shards")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write = shards.durable.write
+
+    def refuse(path, data):
+        if path.parent == root:
+            raise PermissionError(13, "Permission denied")
+        write(path, data)
+
+    monkeypatch.setattr(shards.durable, "write", refuse)
+    paths = sorted(root.glob("train-*.tar"))
+    shards.open_shards(paths)
+    monkeypatch.setattr(shards.tarfile, "open", lambda *_: pytest.fail("the headers were read again"))
+    assert len(shards.open_shards(paths).labels) == 24 and not list(root.glob(".ipu*"))
+
+
+def test_labels_may_be_json_and_keys_lie_in_folders(tmp_path):
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        add(tar, "a/x.jpg", saved("JPEG"))
+        add(tar, "b/x.jpg", saved("JPEG", Image.fromarray(pixels(1))))
+        add(tar, "a/x.json", b'{"label": 1, "url": "y"}')
+        add(tar, "b/x.cls", b"0\n")
+        add(tar, "b/x.txt", b"a caption")
+    found = shards.open_shards([tmp_path / "train.tar"])
+    assert found.labels.tolist() == [1, 0] and found.class_names == ["0", "1"]
+    assert found.read(0) == saved("JPEG") and found.name(1).endswith("train.tar/b/x.jpg")
+
+
+def test_more_shards_than_may_be_open_at_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_MOST_OPEN", 2)
+    found = shards.open_shards(sorted(as_shards(folder, tmp_path, 1).glob("train-*.tar")))
+    files = scan(folder / "train")
+    assert all(found.read(i) == files.read(i) for i in np.random.default_rng(0).permutation(24))
+    assert len(found._open) == 2
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        ("truncated", "is no whole tar file"),
+        ("text", "is no whole tar file"),
+        ("no label", "has no label"),
+        ("label is no number", "has no label"),
+        ("too large a label", "there are 3 classes"),
+        ("changed later", "ends within this image"),
+        ("compressed", "is compressed"),
+        ("nothing", "holds no shards"),
+    ],
+)
+def test_what_is_wrong_with_shards_is_named(folder, tmp_path, damage, message):
+    root = as_shards(folder, tmp_path)
+    path = root / "train-000001.tar"
+    keys = {"name": "webdataset", "path": str(root), "cache": False}
+    if damage in ("truncated", "text"):
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"no tar file" * 99)
+    elif damage == "changed later":
+        train = opened(keys).train
+        path.write_bytes(path.read_bytes()[:600])
+        with pytest.raises(DataError, match=message):
+            train.batch(range(24))
+        return
+    elif damage in ("compressed", "nothing"):
+        for shard in root.glob("*.tar"):
+            shard.rename(f"{shard}.gz") if damage == "compressed" else shard.unlink()
+    else:
+        with tarfile.open(path, "w") as tar:
+            add(tar, "a.png", saved("PNG"))
+            if damage != "no label":
+                add(tar, "a.cls", b"7" if damage == "too large a label" else b"seven")
+    with pytest.raises(DataError, match=message) as caught:
+        opened(keys)
+    assert str(root) in str(caught.value)
+
+
+def test_skipping_goes_on_without_a_broken_shard(folder, tmp_path, capsys):
+    root = as_shards(folder, tmp_path)
+    (root / "train-000001.tar").write_bytes(b"no tar file" * 99)
+    source = opened({"name": "webdataset", "path": str(root)}, on_error="skip")
+    assert len(source.train) == 19 and source.train.faults.count == 1
+    assert main(["data", "check", str(root), "--processes", "1"]) == 2
+    assert "is no whole tar file" in capsys.readouterr().out
+
+
+# -- the packed form ---------------------------------------------------------------------------------------------------
+
+
+def test_packed_files_keep_their_bytes_and_pictures_may_be_made_smaller(folder, tmp_path):
+    assert (
+        main(
+            ["data", "pack", str(folder), "--out", str(tmp_path / "a"), "--form", "files", "--processes", "1"]
+        )
+        == 0
+    )
+    packed, files = open_part(tmp_path / "a", "train"), scan(folder / "train")
+    assert all(packed.read(i) == files.read(i) for i in range(24))
+    small = ["--shorter-side", "20", "--processes", "1"]
+    assert main(["data", "pack", str(folder), "--out", str(tmp_path / "b"), *small]) == 0
+    packed = open_part(tmp_path / "b", "train")
+    shapes = {packed.picture(i).shape for i in range(24)}
+    assert all(min(shape[:2]) == 20 for shape in shapes) and len(shapes) > 1
+    with Image.open(files.paths[4]) as image:
+        share = 20 / min(image.size)
+        wanted = image.resize((round(image.width * share), 20), Image.LANCZOS)
+    assert np.array_equal(packed.picture(4), np.asarray(wanted))
+
+
+def test_a_pack_is_checked_and_what_is_wrong_with_it_is_named(all_forms, tmp_path, capsys):
+    shutil.copytree(all_forms["pixels"]["path"], tmp_path / "p")
+    root = tmp_path / "p"
+    assert main(["data", "check", str(root), "--processes", "1"]) == 0
+    data = bytearray((root / "train.data").read_bytes())
+    data[5000] ^= 1
+    (root / "train.data").write_bytes(data)
+    assert main(["data", "check", str(root), "--processes", "1"]) == 2
+    assert "its checksum is wrong" in capsys.readouterr().out
+    (root / "train.data").write_bytes(data[:-1])
+    with pytest.raises(DataError, match="is not as long as it was"):
+        opened({"name": "packed", "path": str(root)})
+    (root / "pack.json").write_text("{}")
+    with pytest.raises(DataError, match="pack the data set again"):
+        opened({"name": "packed", "path": str(root)})
+    (root / "pack.json").unlink()
+    with pytest.raises(DataError, match="no packed data set"):
+        opened({"name": "packed", "path": str(root)})
+
+
+def test_packing_names_what_it_cannot_use_or_leaves_it_out(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "d")
+    (tmp_path / "d" / "train" / "bee" / "bee1.jpg").write_bytes(b"")
+    line = ["data", "pack", str(tmp_path / "d"), "--processes", "1", "--out"]
+    assert main([*line, str(tmp_path / "a")]) == 2
+    assert "bee1.jpg: not a readable image (the file is empty)" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "pack.json").exists()
+    assert main([*line, str(tmp_path / "b"), "--skip"]) == 0
+    assert len(open_part(tmp_path / "b", "train").labels) == 23
+    assert main([*line, str(tmp_path / "b")]) == 2 and "is there already" in capsys.readouterr().err
+
+
+def test_a_check_of_each_form_finds_every_image(all_forms, capsys):
+    for keys in all_forms.values():
+        parts = check.open_parts(Path(keys["path"]))
+        assert [len(part.files.labels) for part in parts] == [24, 9]
+        assert main(["data", "check", keys["path"], "--processes", "1"]) == 0
+        assert "33 images in 3 classes" in capsys.readouterr().out
