@@ -200,7 +200,10 @@ def test_model_settings_that_contradict_each_other(model, message):
             "{name: cifar10, augment: random_resized_crop}",
             "got random_resized_crop (random_resized_crop is for imagefolder, webdataset, packed only)",
         ),
-        ("{name: cifar10, augment: centre_crop}", "got centre_crop (centre_crop is for imagefolder, webdataset, packed only)"),
+        (
+            "{name: cifar10, augment: centre_crop}",
+            "(centre_crop is for imagefolder, webdataset, packed only)",
+        ),
         ("{name: cifar10, mean: [0.5, 0.5, 0.5]}", "data.std: mean and std are given together"),
         ("{name: cifar10, mean: [0.5], std: [0.2, 0.2]}", "data.std: has 2 channels and mean has 1"),
         ("{name: synthetic, channels: 2}", "data.channels: must be one of 1, 3; got 2"),
