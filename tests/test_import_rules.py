@@ -40,8 +40,9 @@ HOUSE = {
     "inspect": "config data device models network sweep tracking training",
     "inference": "config data device durable planning tracking training",
     "export": "durable inference models network training",
-    "commands": "_version config data device durable early_checks export inference models network optim pages planning "
-    "processes sweep tracking trainer training",
+    "launching": "config data",
+    "commands": "_version config data device durable early_checks export inference launching models network optim "
+    "pages planning processes sweep tracking trainer training",
     "cli": "commands processes",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names

@@ -12,6 +12,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "export": ("commands.export", "a trained model as ONNX, torch.export, TorchScript or a state dict"),
     "init": ("commands.init", "ask five questions and write a configuration that runs"),
     "inspect": ("inspect.command", "what norms do to activations: power terms by depth, batch dependence"),
+    "launch": ("commands.launch", "start a training on an IPU-POD: instances, workers, the line of poprun"),
     "models": ("commands.models", "list models and norms; show the layers of one"),
     "plan": ("commands.plan", "predict memory per tile and cycles on an IPU"),
     "predict": ("commands.predict", "what a trained model sees in images"),

@@ -45,7 +45,7 @@ const shortNorm = (name) => name.replace("+pn", " + PN").replace("batch", "BN").
 
 const COLOURS = {
   weights: "#0072b2", master_weights: "#2e93cf", optimizer_state: "#56b4e9", gradient_accumulators: "#9ad2f3",
-  stash: "#cc79a7", input_buffers: "#e2b1cc", vertex_code: "#6f6f6f", vertex_state: "#8b8b8b",
+  stash: "#cc79a7", input_buffers: "#e2b1cc", io_tiles: "#b58cc9", vertex_code: "#6f6f6f", vertex_state: "#8b8b8b",
   exchange_code: "#a8a8a8", control_code: "#c4c4c4", activations: "#d55e00", gradients: "#e69f00",
   temporaries: "#009e73",
 };
