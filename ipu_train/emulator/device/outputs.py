@@ -1,12 +1,16 @@
 """What forward returns, with references in the place of tensors: rebuilt with the tensors of each call."""
 
-from typing import Any, Callable, List
+import types
+from typing import Any, Callable, List, Set
 
 import torch
 
 from .._args_parser import custom_parser
 from .._impl import createPoptorchError
 from ..capture.graph import Packed, like_dict, map_structure
+
+# a module's own tensors are weights, and nobody returns functions, classes and modules for the tensors around them
+_HOLD_NONE = (str, bytes, int, float, complex, type, torch.nn.Module, types.FunctionType, types.ModuleType)
 
 
 def pack(value: Any, output: Callable[[torch.Tensor], Any]) -> Any:
@@ -33,13 +37,36 @@ def pack(value: Any, output: Callable[[torch.Tensor], Any]) -> Any:
     if isinstance(value, dict):
         items_by_key = {key: pack(item, output) for key, item in value.items()}
         return items_by_key if type(value) is dict else like_dict(value, items_by_key)
-    if any(isinstance(item, torch.Tensor) for item in getattr(value, "__dict__", {}).values()):
+    if _hides_tensors(value, set()):
         kind = type(value)
         raise createPoptorchError(
             f"forward returns a {kind.__module__}.{kind.__qualname__}, which holds tensors that cannot be found: "
             "return tensors in tuples, lists or dicts, or register the class with poptorch.registerCustomArgParser()"
         )
     return value
+
+
+def _hides_tensors(value: Any, seen: Set[int]) -> bool:
+    """Whether an object holds a tensor somewhere: in its attributes or slots, in what these hold, or in its items."""
+    if isinstance(value, torch.Tensor):
+        return True
+    if id(value) in seen or isinstance(value, _HOLD_NONE):
+        return False
+    seen.add(id(value))
+    if isinstance(value, dict):
+        held = list(value.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        held = list(value)
+    else:
+        slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+        held = list(getattr(value, "__dict__", {}).values())
+        held += [getattr(value, name) for name in slots if hasattr(value, name)]
+    return any(_hides_tensors(item, seen) for item in held)
+
+
+def _slots(kind: type) -> List[str]:
+    names = kind.__dict__.get("__slots__", ())
+    return [names] if isinstance(names, str) else [n for n in names if n not in ("__dict__", "__weakref__")]
 
 
 def unpack(value: Any) -> Any:

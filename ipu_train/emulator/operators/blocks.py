@@ -146,8 +146,8 @@ def BlockFunction(user_id: Optional[str] = None, ipu_id: Optional[int] = None) -
 class Attribute:
     """Attach attributes to operations: ``with Attribute(__outline={"layer": "x"}):``."""
 
-    def __init__(self, **attributes: Dict[str, Any]) -> None:
-        self._attributes = attributes
+    def __init__(self, **kwargs: Dict[str, Any]) -> None:
+        self._attributes = kwargs
 
     def __enter__(self) -> "Attribute":
         if _state.annotations is not None:

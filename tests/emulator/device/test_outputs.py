@@ -1,5 +1,7 @@
 """Containers that forward returns come back with the tensors of the call, not with those of compilation."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -20,6 +22,22 @@ class PairParser(poptorch.ICustomArgParser):
 
     def reconstruct(self, original_structure, tensor_iterator):
         return Pair(next(tensor_iterator), next(tensor_iterator))
+
+
+class Slotted:
+    __slots__ = ("first",)
+
+    def __init__(self, first):
+        self.first = first
+
+
+class SlottedFurther(Slotted):
+    __slots__ = ("note",)
+
+
+@dataclasses.dataclass
+class Deep:
+    parts: dict
 
 
 class Boxes(list):
@@ -52,6 +70,25 @@ def test_registered_containers_are_rebuilt_in_each_call(iterations):
 def test_other_containers_are_refused():
     with pytest.raises(poptorch.Error, match="Pair.*registerCustomArgParser"):
         poptorch.inferenceModel(FromFunction(lambda x: Pair(x, x)))(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Slotted, SlottedFurther, lambda x: Deep({"a": [1, (x, 2)]}), lambda x: Pair(None, Pair({"b": Slotted(x)}, 1)),
+        lambda x: {x}, lambda x: [1, {"a": Deep({"a": x})}],
+    ],
+)  # fmt: skip
+def test_containers_that_hold_tensors_deep_inside_are_refused(make):
+    with pytest.raises(poptorch.Error, match="holds tensors that cannot be found.*registerCustomArgParser"):
+        poptorch.inferenceModel(FromFunction(lambda x: (x, make(x))))(torch.ones(1))
+
+
+def test_objects_without_tensors_come_back_as_they_are():
+    ring = Pair("text", 3)
+    ring.second = ring
+    _, same = poptorch.inferenceModel(FromFunction(lambda x: (x, ring)))(torch.ones(1))
+    assert same is ring
 
 
 @pytest.mark.parametrize("kind", [Boxes, Row])
