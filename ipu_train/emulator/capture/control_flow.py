@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from .._impl import createPoptorchError
 from .graph import Node, Ref
+from .precision import updated_statistics
 from .program import make_function
 from .slots import Slots
 
@@ -232,7 +233,9 @@ def _refuse_outer_writes(
     own = {_memory(values[slot]) for slot in inputs}
     for node in nodes:
         target = _written(node)
-        if target is not None and _memory(values[target]) not in own:
+        hidden = updated_statistics(node.function, node.name, node.args, node.kwargs)
+        targets = [ref.slot for ref in hidden] if target is None else [target]
+        if any(_memory(values[slot]) not in own for slot in targets):
             raise createPoptorchError(
                 f"The body of poptorch.{function} changes a tensor from outside of it in place: {node.name} at "
                 f"{node.location}. Tensors go into a body by value: pass it in and return what it becomes."

@@ -76,6 +76,16 @@ def running_statistics(func: Any, name: str, args: Sequence[Any], kwargs: Any) -
     return [*args[first : first + 2], kwargs.get("running_mean"), kwargs.get("running_var")]
 
 
+def updated_statistics(func: Any, name: str, args: Sequence[Any], kwargs: Any) -> List[Any]:
+    """Those among :func:`running_statistics` that the call updates: none where a norm uses them as they are."""
+    found = [value for value in running_statistics(func, name, args, kwargs) if value is not None]
+    if func is batch_norm_of_micro_batches:
+        return found
+    flag = "training" if name == "batch_norm" else "use_input_stats"
+    uses_batch = args[5] if len(args) > 5 else kwargs.get(flag, name == "instance_norm")
+    return found if uses_batch else []
+
+
 def result_is_half(name: str, half: Sequence[bool], dims: Sequence[int]) -> bool:
     """Whether an operation on floating tensors gives float16.
 

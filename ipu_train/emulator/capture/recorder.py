@@ -170,6 +170,7 @@ class Recorder(TorchFunctionMode):
             found, func = tensor_paths(result), Detached(func)
         node = self.writer.append(func, name, refs[0], refs[1], torch.is_grad_enabled(), location)
         node.refused, self.shadows.refused_if_used = self.shadows.refused_if_used, []
+        self.results.round_statistics(node)
         replaced = {}
         for (path, tensor), shadow in zip(found, shadows):
             half = half_result and tensor.dtype == torch.float32

@@ -223,6 +223,11 @@ class Rounding:
         half.copy_(x)
         return x.copy_(half)
 
+    def unnoticed_(self, x: torch.Tensor) -> torch.Tensor:
+        """Rounded where it lies, for what autograd keeps but does not read."""
+        self.values_(x.data)
+        return x
+
     def gradient(self, gradient: torch.Tensor) -> torch.Tensor:
         """A gradient of a float16 tensor as the device stores it."""
         if torch.is_grad_enabled():  # forward differentiates, and the result is differentiated again

@@ -6,7 +6,13 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import torch
 
 from .graph import Node, Ref, map_structure, references
-from .precision import ACTIVATION_DECIDES, RESULT_NOT_SAVED, result_is_half, running_statistics
+from .precision import (
+    ACTIVATION_DECIDES,
+    RESULT_NOT_SAVED,
+    result_is_half,
+    running_statistics,
+    updated_statistics,
+)
 from .refusals import caller_location
 from .rounding import Rounding
 from .shadow_calls import ShadowCalls
@@ -71,6 +77,18 @@ class StoredResults:
         with torch.no_grad():
             function(self._slots.values[slot])
         self._writer.append(function, "round_in_place", (Ref(slot),), {}, False, node.location)
+
+    def round_statistics(self, node: Node) -> None:
+        """Running statistics that a norm has updated keep their own dtype (PopART, batchnormx.cpp): float16 here.
+
+        torch does not declare the update, so the backward pass must not notice that of the rounding either.
+        """
+        for ref in updated_statistics(node.function, node.name, node.args, node.kwargs):
+            if self._slots.is_half(ref.slot):
+                function = self._rounding.unnoticed_
+                with torch.no_grad():
+                    function(self._slots.values[ref.slot])
+                self._writer.append(function, "round_in_place", (ref,), {}, False, node.location)
 
     def changes_dtype_in_name_only(self, result: torch.Tensor, refs: Any, half: bool) -> bool:
         """Whether a cast gave its own argument back because float16 and float32 have the same storage."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import ipu_train.emulator as poptorch
@@ -199,3 +200,50 @@ def test_a_body_may_change_what_it_made_and_what_it_was_given():
     result, outer = poptorch.inferenceModel(FromFunction(forward))(torch.tensor([1.0, 2.0]))
     # 1 + 7 + 7; 2 + (4 + 2) = 8, 8 + (4 + 8) = 20
     assert result.tolist() == [15.0, 20.0] and outer.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda model, x: lambda a: a + F.relu(x, True),
+        lambda model, x: lambda a: a + F.dropout(x, 0.5, True, True),
+        lambda model, x: lambda a: model.norm(a),
+    ],
+)
+@pytest.mark.parametrize("branch", [False, True])
+def test_hidden_changes_of_outer_tensors_are_refused_with_their_line(body, branch):
+    """Functions with inplace=True, and the running statistics of a batch norm in training mode."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            if branch:
+                return poptorch.cond(x.sum() > 0, body(self, x), [x * 1], lambda a: a, [x])
+            return poptorch.for_loop(2, body(self, x), [x * 1])
+
+    with pytest.raises(poptorch.Error, match=r"outside of it in place: \w+ at .*test_control_flow.py:\d+"):
+        poptorch.inferenceModel(Model().train())(torch.randn(4, 3))
+
+
+def test_statistics_that_a_body_would_update_through_a_function_are_refused():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(3))
+            self.register_buffer("var", torch.ones(3))
+
+        def forward(self, x):
+            return poptorch.for_loop(2, lambda a: F.batch_norm(a, self.mean, self.var, training=True), [x])
+
+    with pytest.raises(poptorch.Error, match="outside of it in place: batch_norm at"):
+        poptorch.inferenceModel(Model())(torch.randn(4, 3))
+
+
+def test_what_a_body_does_to_its_own_tensors_in_place_is_fine():
+    x = torch.tensor([[-1.0, 2.0]])
+    out, same = run(lambda x: (poptorch.for_loop(2, lambda a: F.relu(a, True) + 1, [x])[0], x), x)
+    torch.testing.assert_close(out, torch.relu(torch.relu(x) + 1) + 1)
+    torch.testing.assert_close(same, x)

@@ -387,3 +387,36 @@ class TestRunningStatistics:
         assert executor(torch.ones(2, 2, 3, 3))[1].tolist() == [0.0, 0.0]
         if training:  # the update itself happens
             torch.testing.assert_close(model.norm.running_mean.detach().clone(), torch.full((2,), 0.1))
+
+
+@pytest.mark.parametrize("statistics", [torch.float16, torch.float32])
+def test_running_statistics_are_stored_in_their_own_dtype(statistics):
+    """PopART's batch norm computes them in the dtype of the variable (popx/op/batchnormx.cpp), step by step."""
+
+    class Normalised(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(4).half()
+            self.norm.running_mean = self.norm.running_mean.to(statistics)
+            self.norm.running_var = self.norm.running_var.to(statistics)
+
+        def forward(self, x):
+            out = self.norm(x)
+            return out, poptorch.identity_loss(out.float().square(), "mean")
+
+    torch.manual_seed(0)
+    module = Normalised()
+    model = poptorch.trainingModel(module, None, torch.optim.SGD(module.parameters(), lr=0.0))
+    expected = torch.zeros(4)
+    for _ in range(20):
+        x = (torch.randn(8, 4, 3, 3) + 1).half()
+        model(x)
+        expected = (0.9 * expected + 0.1 * x.float().mean((0, 2, 3))).to(statistics).float()
+    got = model.state_dict()["norm.running_mean"]
+    assert got.dtype == statistics
+    spacing = (
+        1e-3 if statistics == torch.float16 else 1e-6
+    )  # of float16 near 1, where a sum may round the other way
+    torch.testing.assert_close(got.float(), expected, rtol=0, atol=spacing)
+    stored = model._compiled.executable.state["norm.running_mean"].detach()
+    assert torch.equal(stored, stored.to(statistics).float())
