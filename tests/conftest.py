@@ -43,8 +43,12 @@ def poptorch(request):
     return importlib.import_module("poptorch")
 
 
-@pytest.fixture
-def only_long(request):
-    """Skips the test but in a long run."""
-    if not request.config.getoption("--long"):
-        pytest.skip("takes minutes: only with --long")
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes; only with --long")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: only with --long"))

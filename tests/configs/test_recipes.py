@@ -85,12 +85,11 @@ def covering():
 
 
 COVERING = covering()
+OTHERS = [pytest.param(name, marks=pytest.mark.long) for name in RECIPES if name not in COVERING]
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_it_trains_two_steps_on_the_emulator(name, tmp_path, monkeypatch, request):
-    if name not in COVERING and not request.config.getoption("--long"):
-        pytest.skip("all recipes are trained only with --long")
+@pytest.mark.parametrize("name", [*COVERING, *OTHERS])
+def test_it_trains_two_steps_on_the_emulator(name, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_plan", lambda *_: None)  # which takes longer than the two steps
     monkeypatch.setattr(trainer, "_write_plan", lambda *_: None)
     overrides = [*reduced(name), *WITHOUT_WEIGHTS, f"run_dir={tmp_path / 'run'}"]

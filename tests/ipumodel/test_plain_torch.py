@@ -16,7 +16,7 @@ MODELS = [
     "mobilenet_v2",
     "mobilenet_v3_small",
     "efficientnet_b0",
-    "densenet121",
+    pytest.param("densenet121", marks=pytest.mark.long),
     "mnasnet0_5",
     "shufflenet_v2_x1_0",
     "alexnet",

@@ -12,7 +12,8 @@ import pytest
 from ipu_train.kernels import build
 
 
-def test_nothing_is_found_by_the_sanitizers(only_long, tmp_path):
+@pytest.mark.long
+def test_nothing_is_found_by_the_sanitizers(tmp_path):
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     try:

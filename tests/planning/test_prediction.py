@@ -109,7 +109,9 @@ def test_remedies_are_legal_changes_and_help(recipe):
         assert resolved.changed(remedy.changes).config.global_batch_size == resolved.config.global_batch_size
 
 
-@pytest.mark.parametrize("micro_batch, accumulation", [(96, 2), (2048, 1)])
+@pytest.mark.parametrize(
+    "micro_batch, accumulation", [(96, 2), pytest.param(2048, 1, marks=pytest.mark.long)]
+)
 def test_of_a_batch_far_too_large_the_first_remedy_is_one_that_fits(recipe, micro_batch, accumulation):
     shape = [f"training.micro_batch_size={micro_batch}", f"training.gradient_accumulation={accumulation}"]
     resolved = config.load(recipe, [*TOO_LARGE, *shape])
