@@ -19,30 +19,44 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import models
+    from .api import train
     from .config import ConfigError, Resolved, load
+    from .data import DataSource
     from .planning import DoesNotFit, predict
-    from .trainer import Outcome, train
+    from .plugins import RegistrationError, register_dataset, register_model
+    from .trainer import Outcome
+    from .training.callbacks import Callback
 
 __all__ = [
+    "Callback",
     "ConfigError",
+    "DataSource",
     "DoesNotFit",
     "Outcome",
+    "RegistrationError",
     "Resolved",
     "__version__",
     "load",
     "models",
     "predict",
+    "register_dataset",
+    "register_model",
     "train",
 ]
 
 _HOME = {
+    "Callback": ".training.callbacks",
+    "DataSource": ".data",
+    "RegistrationError": ".plugins",
+    "register_dataset": ".plugins",
+    "register_model": ".plugins",
     "ConfigError": ".config",
     "DoesNotFit": ".planning",
     "Outcome": ".trainer",
     "Resolved": ".config",
     "load": ".config",
     "predict": ".planning",
-    "train": ".trainer",
+    "train": ".api",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional
 
 from .config import Resolved
-from .config.data import Downloaded, Generated, ImageFolder, Synthetic
+from .config.data import Downloaded, Generated, ImageFolder, Registered, Synthetic
 
 # A network with more parameters than this is a typing error: 8 GB of weights, and the largest recipe has 45 million.
 MOST_PARAMETERS = 2**31
@@ -94,7 +94,7 @@ def known_images(resolved: Resolved) -> Optional[Known]:
     data = resolved.config.data
     if isinstance(data, (Generated, Synthetic)):
         return Known(data.length, data.length, data.channels, data.image_size)
-    if isinstance(data, ImageFolder):
+    if isinstance(data, (ImageFolder, Registered)):
         return None
     known = _DOWNLOADED.get(data.name, _DIGITS)
     return known._replace(side=data.image_size or known.side)
@@ -129,8 +129,11 @@ def _check_memory(resolved: Resolved, processes: int) -> None:
         return
     config, data = resolved.config, resolved.config.data
     known = known_images(resolved)
-    side = data.side if isinstance(data, ImageFolder) else known.side if known is not None else 0
+    side = (
+        data.side if isinstance(data, (ImageFolder, Registered)) else known.side if known is not None else 0
+    )
     channels = 3 if known is None else known.channels
+    channels = data.own.channels if isinstance(data, Registered) else channels
     one = channels * side * side  # bytes of an image
     if isinstance(data, Generated):
         held, what = 8 * data.num_classes * one, f"{data.num_classes:,} classes"

@@ -6,7 +6,8 @@ batch (micro-batch size x gradient accumulation x replicas). A *step* is a weigh
 
 import contextlib
 import json
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
@@ -22,6 +23,7 @@ from .tracking import read_metrics, tell
 from .training import initial_weights, resuming, run_folder
 from .training.assembly import Assembly, assemble, example_batch, mixing_draws
 from .training.bystanders import NoClaim, NoReporter
+from .training.callbacks import Callback, Callbacks
 from .training.keeper import Keeper
 from .training.prepared import Prepared
 from .training.reporter import Reporter
@@ -44,12 +46,15 @@ class Outcome(NamedTuple):
     accuracy: float
 
 
-def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
+def train(
+    resolved: Resolved, resume: run_folder.Resume = False, callbacks: Iterable[Callback] = ()
+) -> Outcome:
     """Run a configuration to its end, or until a signal asks to stop; with the other processes of a launcher's.
 
     Args:
         resolved: the configuration.
         resume: go on with an earlier run: True where there must be one, "auto" where there is one.
+        callbacks: of the user's own.
 
     Raises:
         ValueError: bad input anywhere (configuration, data, device, folder); the message is meant for the user.
@@ -58,11 +63,17 @@ def train(resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
     """
     processes, _ = join(lambda: resolved, device.will_be_emulated)
     with processes:
-        return train_in(processes, resolved, resume)
+        return train_in(processes, resolved, resume, callbacks)
 
 
-def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume = False) -> Outcome:
+def train_in(
+    processes: Processes,
+    resolved: Resolved,
+    resume: run_folder.Resume = False,
+    callbacks: Iterable[Callback] = (),
+) -> Outcome:
     """:func:`train` in processes that are connected already."""
+    told = Callbacks(callbacks)
     where = processes.first(lambda: run_folder.place(resolved, resume))
     traces = planning.Traces()
     with processes.together():
@@ -120,14 +131,14 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
         steps_per_epoch = calls.per_epoch * calls.steps
         reporter: Any = NoReporter()
         if processes.is_first:
-            reporter = Reporter(resolved, claim.folder, steps_per_epoch, before, claim.put_back)
+            reporter = Reporter(resolved, claim.folder, steps_per_epoch, before, claim.put_back, told)
         reporter.announce(running_on, run, source, where.note)
-        accuracy = 0.0
+        accuracy, ended = 0.0, False
         claim.has_begun = True
         with StopRequest(processes=processes) as stop, reporter, Keeper(
             run, claim, resolved, reporter, environment, before, Prepared.of(source)
         ) as keeper, _saved_when_images_fail(keeper, lambda: position):
-            while (position.epoch < config.training.epochs or position.unvalidated) and not stop.requested:
+            while _goes_on(position, config, ended) and not stop.requested:
                 if position.unvalidated:
                     every = config.validation.every_epochs
                     if every and _due(every, position.epoch, config):
@@ -138,9 +149,9 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
                             break
                         accuracy = measured["accuracy"]
                         keeper.validated(accuracy)
-                        reporter.validation(position.epoch, position.step, measured)
+                        ended = processes.first(partial(_report, reporter, position, measured))
                     position = position.after_validation()
-                    if _due(config.checkpoint.every_epochs, position.epoch, config):
+                    if ended or _due(config.checkpoint.every_epochs, position.epoch, config):
                         keeper.save(position)
                     continue
                 sampler.set_position(position.epoch, position.call * images_per_call)
@@ -178,16 +189,27 @@ def train_in(processes: Processes, resolved: Resolved, resume: run_folder.Resume
             keeper.finish(position)
             stop.agree()
         _tell_skipped(source)
-        if position.epoch >= config.training.epochs and not position.unvalidated:
+        if not _goes_on(position, config, ended):
             reporter.finish()
         else:
             reporter.stopped(position.step)
+        reporter.finished(stop.exit_status)
         if processes.is_first:
             _write_page(resolved, report, claim.folder)
     return Outcome(stop.exit_status, claim.folder, accuracy)
 
 
 # -- parts of the loop -------------------------------------------------------------------------------------------
+
+
+def _goes_on(position: Position, config: Config, ended: bool) -> bool:
+    """Whether there is something left to do."""
+    return position.unvalidated or (position.epoch < config.training.epochs and not ended)
+
+
+def _report(reporter: Any, position: Position, measured: Dict[str, float]) -> bool:
+    """Tell a validation; True when that ends the run."""
+    return bool(reporter.validation(position.epoch, position.step, measured))
 
 
 def _images_per_call(config: Config) -> int:

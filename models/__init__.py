@@ -9,13 +9,17 @@ from typing import Dict, List, NamedTuple, Optional
 
 from ..kernels.settings import EPS, QUANTILES
 from .option_kinds import OptionKind, declared
+from .own import OWN, RegistrationError, build_own, register_model
+from .zoo import IMAGENET, MODELS
 
 __all__ = [
     "NORM_TRAITS",
     "NormTraits",
     "OptionError",
     "PowerStatistics",
+    "RegistrationError",
     "build",
+    "classifier",
     "describe",
     "folded",
     "is_batch_independent",
@@ -29,43 +33,12 @@ __all__ = [
     "needs_stacked_replicas",
     "norm_names",
     "option_kinds",
+    "register_model",
     "set_sync_groups",
     "use_proxy_norm_kernel",
     "weight_decay_exempt",
 ]
 
-# Defaults of the norm, by family (see ``norms.make_norms``).
-_IMAGENET = {"default_groups": 32}
-# channels of a group: a fixed number of groups would leave one channel for each in the narrow first stage
-_CIFAR = {"default_group_size": 4, "cap_groups": True}
-# Graphcore's public code: 4 groups, epsilon 1e-3, batch-norm momentum 0.97 (0.03 in torch's sense)
-_EFFICIENTNET = {"default_groups": 4, "default_eps": 1e-3, "momentum": 0.03, "cap_groups": True}
-
-
-def _models():
-    """name -> (module, function, fixed arguments, defaults of the norm)"""
-    table = {}
-    for depth in (18, 34, 50, 101, 152):
-        table[f"resnet{depth}"] = ("resnet", "imagenet_resnet", {"depth": depth}, _IMAGENET)
-    for depth in (50, 101, 152):
-        table[f"resnet{depth}v2"] = ("resnet", "imagenet_resnet_v2", {"depth": depth}, _IMAGENET)
-    for depth in (14, 50, 101):
-        fixed = {"depth": depth, "groups": 32, "group_width": 4}
-        table[f"resnext{depth}_32x4d"] = ("resnet", "imagenet_resnet", fixed, _IMAGENET)
-    fixed = {"depth": 29, "groups": 32, "group_width": 4}
-    table["resnext29_32x4d"] = ("resnet", "cifar_resnext", fixed, _CIFAR)
-    for depth in (8, 14, 20, 32, 44, 56, 110):
-        table[f"resnet{depth}"] = ("resnet", "cifar_resnet", {"depth": depth}, _CIFAR)
-        table[f"resnet{depth}v2"] = ("resnet", "cifar_resnet_v2", {"depth": depth}, _CIFAR)
-    for suffix, group_size in (("", 1), ("_g16", 16)):
-        for size in ("b0", "b1", "b2", "b3", "b4", "b5", "cifar"):
-            fixed = {"size": size, "group_size": group_size}
-            name = f"efficientnet_{size}{suffix}"
-            table[name] = ("efficientnet", "efficientnet", fixed, _EFFICIENTNET)
-    return table
-
-
-MODELS = _models()
 # Side in pixels that the EfficientNets are trained and tested at (Tan and Le 2019, Masters et al. 2021).
 _EFFICIENTNET_SIDES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "cifar": 32}
 _LAZY = {
@@ -87,8 +60,8 @@ _LAZY = {
 
 
 def names() -> List[str]:
-    """The names that ``build`` knows."""
-    return list(MODELS)
+    """The names that ``build`` knows: the zoo's, and those registered with ``register_model``."""
+    return [*MODELS, *OWN]
 
 
 class NormTraits(NamedTuple):
@@ -122,6 +95,11 @@ _STANDARDISATION = OptionKind("weight_standardisation", "bool", False, False)
 
 def option_kinds(name: str) -> Dict[str, OptionKind]:
     """The options that ``build`` takes for a model beside its named arguments; KeyError for an unknown model."""
+    if name in OWN:
+        return {
+            **OWN[name].options,
+            **({_STANDARDISATION.name: _STANDARDISATION} if takes_norms(name) else {}),
+        }
     module, function, fixed, _ = MODELS[name]
     own = {option: kind for option, kind in declared(module, function).items() if option not in fixed}
     return {**own, _STANDARDISATION.name: _STANDARDISATION}
@@ -129,10 +107,22 @@ def option_kinds(name: str) -> Dict[str, OptionKind]:
 
 def native_image_size(name: str) -> int:
     """Side in pixels of the square images that a model is made for; KeyError for a name ``build`` lacks."""
+    if name in OWN:
+        return OWN[name].image_size
     _, function, fixed, _ = MODELS[name]
     if function == "efficientnet":
         return _EFFICIENTNET_SIDES[fixed["size"]]
     return 32 if function.startswith("cifar_") else 224
+
+
+def takes_norms(name: str) -> bool:
+    """Whether a model's norms are chosen by its settings; a registered one may have its own."""
+    return name not in OWN or OWN[name].takes_norms
+
+
+def classifier(name: str) -> str:
+    """Name of a model's last layer."""
+    return OWN[name].classifier if name in OWN else "fc"
 
 
 def build(
@@ -168,15 +158,14 @@ def build(
 
     Raises ValueError, with the valid names, for anything that no network or norm knows.
     """
-    if name not in MODELS:
+    if name not in MODELS and name not in OWN:
         raise ValueError(_unknown("model", name, names()))
-    module, function, fixed, norm_defaults = MODELS[name]
-    make = getattr(import_module("." + module, __name__), function)
     from .norms import make_norms
     from .options import OptionError
 
     known = option_kinds(name)
-    for option, value in {**options, _STANDARDISATION.name: weight_standardisation}.items():
+    given = {_STANDARDISATION.name: weight_standardisation} if takes_norms(name) else {}
+    for option, value in {**options, **given}.items():
         if option not in known:
             raise OptionError(option, _unknown(f"option of model {name!r}:", option, list(known)))
         message = known[option].complaint(value)
@@ -190,9 +179,16 @@ def build(
             "expectation": proxy_norm_expectation,
             "quantiles": proxy_norm_quantiles,
         }
+    if name in OWN:
+        norm_defaults = {**IMAGENET, "cap_groups": True}
+    else:
+        module, function, fixed, norm_defaults = MODELS[name]
     norms = make_norms(
         norm, norm_groups, norm_eps, proxy, weight_standardisation, norm_group_size, **norm_defaults
     )
+    if name in OWN:
+        return build_own(name, num_classes, in_channels, norms, options)
+    make = getattr(import_module("." + module, __name__), function)
     return make(norms, num_classes, in_channels, **fixed, **options)
 
 

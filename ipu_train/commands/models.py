@@ -78,11 +78,11 @@ def _show(options: Any) -> List[str]:
     text = f"model: {{name: {json.dumps(options.name)}}}\ndata: {{name: synthetic}}\n"
     resolved = load_text(text, Path("models show"), options.overrides)
 
-    from ..models import MODELS, describe, native_image_size
+    from ..models import describe, names, native_image_size
     from ..network import build_network
 
     name = resolved.config.model.name
-    side = native_image_size(name) if name in MODELS else 224
+    side = native_image_size(name) if name in names() else 224
     if options.num_classes and resolved.config.model.num_classes:
         _parser().error("--num-classes and model.num_classes say the same; give one of them")
     classes = options.num_classes or (10 if side == 32 else 1000)

@@ -1,12 +1,17 @@
 """The images: the section data, one typed section for each source."""
 
-from typing import Any, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 from pydantic import Field
 from typing_extensions import Annotated, Literal
 
+from ..models import RegistrationError
+from ..plugins.datasets import OWN as DATASETS
+from ..plugins.datasets import OwnDataset
+from ..plugins.loading import find_dataset
 from .base import LARGEST_SIDE, MOST_CLASSES, AutoFlag, Complaint, Flag, Section, Text
 from .choices import choice
+from .errors import suggestion
 
 # Share of each class kept for validation where a source has no validation images of its own.
 VALIDATION_FRACTION = 0.2
@@ -40,7 +45,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1, description=_FRACTION)]
 Length = Annotated[int, Field(ge=1, le=20_000_000, description="Training images of generated or synthetic.")]
 
 _ORDER = """
-    name path download image_size train_split validation_split validation_fraction augment crop_padding
+    name dataset options path download image_size train_split validation_split validation_fraction augment crop_padding
     auto_augment randaugment_ops randaugment_magnitude color_jitter random_erasing repeats bounding_boxes
     test_crop interpolation antialias mean std
     workers cache on_error most_skipped transparency decoder length num_classes channels
@@ -287,6 +292,49 @@ class Synthetic(_Made):
     length: Length = 1024
 
 
+class Registered(DataConfig):
+    """Images of the user's own, see ``ipu_train.register_dataset``."""
+
+    name: Literal["registered"]
+    augment: Augment = "none"
+    dataset: Text = Field(
+        description="A data set registered with ipu_train.register_dataset: its name, or my_file.py:function."
+    )
+    options: Dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="Further keyword arguments of the function that opens a registered data set.",
+    )
+
+    @property
+    def own(self) -> OwnDataset:
+        """What is registered."""
+        found = find_dataset(self.dataset)
+        if found is None:
+            raise ValueError(f"no data set is registered as {self.dataset}")
+        return found
+
+    @property
+    def side(self) -> int:
+        """Side of the images in pixels."""
+        return self.image_size or self.own.image_size
+
+    def complaints(self) -> Iterator[Complaint]:
+        try:
+            found = find_dataset(self.dataset)
+        except RegistrationError as error:
+            yield "dataset", str(error)
+            return
+        if found is None:
+            hint = suggestion(self.dataset, DATASETS)
+            yield (
+                "dataset",
+                f"no data set is registered as {self.dataset}{hint} (ipu_train.register_dataset does it)",
+            )
+            return
+        yield from super().complaints()
+
+
 SOURCES = choice(
     _ORDER,
     DataConfig,
@@ -299,10 +347,20 @@ SOURCES = choice(
     PackedImages,
     Generated,
     Synthetic,
+    Registered,
 )
 Data: Any = Annotated[
     Union[
-        Digits, Cifar10, Cifar100, FashionMnist, ImageFolder, WebDataset, PackedImages, Generated, Synthetic
+        Digits,
+        Cifar10,
+        Cifar100,
+        FashionMnist,
+        ImageFolder,
+        WebDataset,
+        PackedImages,
+        Generated,
+        Synthetic,
+        Registered,
     ],
     Field(discriminator="name"),
 ]

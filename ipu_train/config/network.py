@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, List, Optional
 from pydantic import Field, field_validator
 from typing_extensions import Literal
 
-from .. import models
+from .. import models, plugins
 from .base import MOST_CLASSES, Complaint, Flag, Section, Text
 from .errors import suggestion
 
@@ -124,11 +124,18 @@ class ModelConfig(Section):
         return {k: v for k, v in options.items() if v is not None} if isinstance(options, dict) else options
 
     def complaints(self) -> Iterator[Complaint]:
-        if self.name not in models.names():
+        try:
+            known = plugins.find_model(self.name)
+        except plugins.RegistrationError as error:
+            yield "name", str(error)
+            return
+        if not known:
             hint = suggestion(self.name, models.names())
             yield "name", f"no model is called {self.name}{hint} (`ipu-train models` lists all)"
         else:
             yield from self._option_complaints()
+            if not models.takes_norms(self.name):
+                yield from self._own_norms()
         traits = models.NORM_TRAITS.get(self.norm)
         if traits is None:
             names = models.norm_names()
@@ -149,6 +156,15 @@ class ModelConfig(Section):
                 self.fill("proxy_norm_quantiles", models.QUANTILES)
         elif self.proxy_norm_quantiles is not None:
             yield "proxy_norm_quantiles", "not read by expectation exact; remove it or set it to null"
+
+    def _own_norms(self) -> Iterator[Complaint]:
+        """A network that takes no norms has its own, and no key of ours is read by them."""
+        if "norm" in self.model_fields_set and self.norm != "none":
+            yield "norm", f"the model {self.name} has norms of its own; remove it or set it to none"
+        self.fill("norm", "none")
+        for key in ("norm_groups", "norm_group_size", "norm_eps", "norm_replicas"):
+            if getattr(self, key) is not None:
+                yield key, f"the model {self.name} has norms of its own; remove it"
 
     def _norm_complaints(self, traits: models.NormTraits) -> Iterator[Complaint]:
         for key in ("norm_groups", "norm_group_size"):

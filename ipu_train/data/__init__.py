@@ -5,7 +5,8 @@ from .errors import DataError
 from .loader import loader
 from .mixing import MixingDraws
 from .sampler import EpochSampler
-from .sources import DataSource, open_data
+from .source import DataSource
+from .sources import open_data
 
 __all__ = [
     "IGNORED_LABEL",

@@ -1,7 +1,7 @@
 """From the data section of a configuration to training and validation images."""
 
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from ..config.data import (
     Generated,
     ImageFolder,
     PackedImages,
+    Registered,
     Synthetic,
     WebDataset,
 )
@@ -31,38 +32,10 @@ from .generated import GeneratedImages, SyntheticImages
 from .packed import Packed, describe, open_part
 from .pixels import Rules
 from .policies import InTurn, changes_of, policy
-from .resizing import SMOOTH, Resizing
+from .registered import open_registered
+from .resizing import Resizing
 from .shards import find_shards, open_shards
-
-
-class DataSource(NamedTuple):
-    """Training and validation images and what a model must know of them.
-
-    Attributes:
-        name: the source's.
-        train, validation: items are (uint8 image ``[C, H, W]``, int64 label).
-        num_classes, channels, image_size: of all images; the size is the side in pixels.
-        mean, std: of each channel, in 0..1 units (of pixel / 255), for the normalisation on the device.
-        class_names: by label.
-        resizing, transparency: of image files, see ``data.interpolation`` and ``data.transparency``.
-        centre_share: side of the centre crop of validation images as a share of the shorter side.
-        note: what to tell of how the images were chosen; empty where they are as the source has them.
-    """
-
-    name: str
-    train: ImageDataset
-    validation: ImageDataset
-    num_classes: int
-    channels: int
-    image_size: int
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
-    class_names: List[str]
-    centre_share: float = 1.0
-    resizing: Resizing = SMOOTH
-    transparency: str = "error"
-    note: str = ""
-
+from .source import DataSource
 
 # Of ImageNet's training pixels, as is usual for photographs.
 _PHOTO_MEAN, _PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -85,6 +58,8 @@ def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None
         source = _photos(config, seed, progress)
     elif isinstance(config, (Generated, Synthetic)):
         source = _made(config, seed)
+    elif isinstance(config, Registered):
+        source = open_registered(config, seed, _augment(config, seed, config.side))
     else:
         source = _torchvision(config, seed)
     if config.mean is not None and config.std is not None:

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple, Optional
 
 from ..config import Resolved
-from ..config.data import Generated, ImageFolder, Synthetic
+from ..config.data import Generated, ImageFolder, Registered, Synthetic
 
 # (channels, side in pixels, classes) of sources whose images need not be there to plan for them
 _IMAGES = {
@@ -31,6 +31,8 @@ def images_of(resolved: Resolved) -> Images:
     data = resolved.config.data
     if isinstance(data, (Generated, Synthetic)):
         return Images(data.channels, data.image_size, data.num_classes)
+    if isinstance(data, Registered):
+        return Images(data.own.channels, data.side, data.own.num_classes)
     if isinstance(data, ImageFolder):
         return Images(3, data.side, _classes_in(data.path) or _FOLDER_CLASSES)
     channels, size, classes = _IMAGES[data.name]

@@ -53,4 +53,4 @@ class NoReporter(_Context):
         pass
 
     announce = training = undone = diverged = validation = powers = end_epoch = _nothing
-    restart_clock = stopped = finish = close = _nothing
+    restart_clock = stopped = finish = finished = close = _nothing

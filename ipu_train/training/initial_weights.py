@@ -8,15 +8,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..config import Resolved
-from ..models import load_checkpoint
+from ..models import classifier, load_checkpoint
 from ..processes.alone import ALONE, Processes
 from ..tracking import tell
 from . import checkpoint, checkpoint_folder
 from .checkpoint import Checkpoint
 
 Weights = Dict[str, torch.Tensor]
-
-CLASSIFIER = "fc."  # the last layer of every network of the zoo
 
 
 def load(resolved: Resolved, network: torch.nn.Module, processes: Processes = ALONE) -> None:
@@ -37,7 +35,7 @@ def _load(resolved: Resolved, network: torch.nn.Module) -> None:
         return
     try:
         weights = read(Path(model.weights).expanduser(), model.averaged_weights)
-        _put(weights, network, model.new_classifier)
+        _put(weights, network, model.new_classifier, classifier(model.name) + ".")
     except (ValueError, RuntimeError) as error:  # RuntimeError: shapes, from load_state_dict
         raise resolved.error("model.weights", str(error)) from error
 
@@ -110,14 +108,14 @@ def _unpickled(path: Path) -> Weights:
     return {name[len("module.") :] if name.startswith("module.") else name: t for name, t in state.items()}
 
 
-def _put(weights: Weights, network: torch.nn.Module, new_classifier: bool) -> None:
+def _put(weights: Weights, network: torch.nn.Module, new_classifier: bool, last: str) -> None:
     ours = network.state_dict()
     if len(set(weights) & set(ours)) * 2 < len(ours):  # another library's names
         load_checkpoint(network, weights, classifier=not new_classifier)
         return
     if new_classifier:
-        kept = {name: value for name, value in ours.items() if name.startswith(CLASSIFIER)}
-        weights = {**{name: v for name, v in weights.items() if not name.startswith(CLASSIFIER)}, **kept}
+        kept = {name: value for name, value in ours.items() if name.startswith(last)}
+        weights = {**{name: v for name, v in weights.items() if not name.startswith(last)}, **kept}
     different = sorted(set(weights) ^ set(ours))
     if different:
         raise ValueError(
@@ -126,9 +124,7 @@ def _put(weights: Weights, network: torch.nn.Module, new_classifier: bool) -> No
         )
     for name, value in weights.items():
         if value.shape != ours[name].shape:
-            advice = (
-                "; set model.new_classifier to keep the model's own" if name.startswith(CLASSIFIER) else ""
-            )
+            advice = "; set model.new_classifier to keep the model's own" if name.startswith(last) else ""
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)} there and {tuple(ours[name].shape)} in the model{advice}"
             )

@@ -8,6 +8,7 @@ from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
 from ..tracking.epoch_words import EpochWords
 from ..tracking.powers import PowerRecord
 from ..tracking.powers_picture import draw_run
+from .callbacks import Callbacks
 from .resuming import TakenUp
 from .run_folder import RunFolder, go_on
 
@@ -21,6 +22,7 @@ class Reporter:
         steps_per_epoch: weight updates of an epoch.
         resumed: the interrupted run; None for a new one.
         put_back: makes the run folder again when somebody has deleted it.
+        told: callbacks of the user's own.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Reporter:
         steps_per_epoch: int,
         resumed: Optional[TakenUp],
         put_back: Callable[[], None],
+        told: Optional[Callbacks] = None,
     ) -> None:
+        self.told = told or Callbacks()
         self.config = resolved.config
         self.name = resolved.name
         self.folder = folder
@@ -94,6 +98,7 @@ class Reporter:
         if self.config.device.synthetic_data:
             tell("  device.synthetic_data: images/s is all that means anything here; no checkpoint is kept")
         tell(f"  run folder {self.folder.path}" + (f"\n  {note}" if note else ""))
+        self.told.started(self.folder.path)
 
     def training(self, epoch: int, step: int, learning_rate: float, loss: float, accuracy: float) -> None:
         """One training call: ``epoch`` counts epochs done, loss and accuracy are its means."""
@@ -115,7 +120,7 @@ class Reporter:
         steps = self.sums["steps"]
         now = time.perf_counter()
         more = {"undone_updates": self.undone_updates} if self.undone_updates else {}
-        self.tracker.train(
+        record = self.tracker.train(
             epoch + 1,
             step,
             self.sums["loss"] / steps if steps else float("nan"),
@@ -126,6 +131,7 @@ class Reporter:
         )
         self.sums = {"loss": 0.0, "accuracy": 0.0, "steps": 0}
         self.undone_updates = 0
+        self.told.training(record)
         self.restart_clock()
 
     def powers(self, epoch: int, statistics: Any, moments: Any) -> None:
@@ -173,11 +179,13 @@ class Reporter:
         self.since, self.timed_steps = time.perf_counter(), 0
         self._last_call = self.since
 
-    def validation(self, epoch: int, step: int, measured: Dict[str, float]) -> None:
-        """A pass over the validation images after ``epoch`` epochs."""
+    def validation(self, epoch: int, step: int, measured: Dict[str, float]) -> bool:
+        """A pass over the validation images after ``epoch`` epochs; True when the run is to end here."""
         record = self.tracker.validation(epoch, step, learning_rate=self.last_learning_rate, **measured)
         tell(epoch_line(record, self.config.training.epochs))
+        ended = self.told.validation(record)
         self.restart_clock()
+        return ended
 
     def state(self) -> Dict[str, Any]:
         """What a checkpoint needs so that the lines after a resume are those of an uninterrupted run."""
@@ -206,6 +214,10 @@ class Reporter:
             if self.power_record is not None:
                 pictures.append(draw_run(self.folder.path, self.name))
         tell(f"metrics  {self.folder.metrics}" + "".join(f"\npicture  {path}" for path in pictures if path))
+
+    def finished(self, status: int) -> None:
+        """The very last."""
+        self.told.finished(self.folder.path, status)
 
     def close(self) -> None:
         self.progress.close()

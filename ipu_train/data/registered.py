@@ -1,0 +1,135 @@
+"""Images of the user's own, through ``register_dataset``."""
+
+import copy
+from typing import Any, Optional, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..config.data import Registered
+from ..plugins import OwnDataset
+from .datasets import Augment, ImageDataset
+from .errors import DataError
+from .source import DataSource
+
+
+class MapStyleImages(ImageDataset):
+    """Any data set with a length and items (image, label) as one of this room.
+
+    Labels are taken from its ``targets`` (as torchvision's have them) or ``labels``, else every item is read once.
+
+    Args:
+        items: the data set.
+        name: of it, for messages.
+        shape: (C, H, W) that every image must have.
+        augment: what happens to the images after that.
+
+    Raises:
+        DataError: labels that are no whole numbers from 0, or items of another form.
+    """
+
+    def __init__(
+        self, items: Any, name: str, shape: Sequence[int], augment: Optional[Augment] = None
+    ) -> None:
+        self.items, self.name, self.shape = items, name, tuple(shape)
+        super().__init__(_labels(items, name), augment)
+
+    def images(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        return np.stack([self._image(int(index)) for index in indices])
+
+    def _image(self, index: int) -> np.ndarray:
+        found = _item(self.items, index, self.name)[0]
+        pixels = found.numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+        from_picture = isinstance(found, Image.Image) or (
+            pixels.ndim == 3 and pixels.shape != self.shape and pixels.shape[2:] == self.shape[:1]
+        )
+        if pixels.ndim == 2:
+            pixels = pixels[None]
+        elif from_picture:
+            pixels = pixels.transpose(2, 0, 1)
+        if pixels.dtype != np.uint8 or pixels.shape != self.shape:
+            shape = " x ".join(map(str, self.shape))
+            raise DataError(
+                f"{self.name}: image {index} must be uint8 of {shape} (channels x height x width, 0 to 255), and is "
+                f"{pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
+            )
+        return pixels
+
+
+def _item(items: Any, index: int, name: str) -> Any:
+    item = items[index]
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise DataError(f"{name}: item {index} must be a pair (image, label), and is a {type(item).__name__}")
+    return item
+
+
+def _labels(items: Any, name: str) -> np.ndarray:
+    try:
+        count = len(items)
+    except TypeError:
+        raise DataError(
+            f"{name}: needs a length; iterable-style data sets have no order to resume in"
+        ) from None
+    found = getattr(items, "targets", None)
+    found = getattr(items, "labels", None) if found is None else found
+    if found is None or len(found) != count:
+        found = [int(_item(items, index, name)[1]) for index in range(count)]
+    labels = np.asarray(found)
+    if not count or labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise DataError(
+            f"{name}: labels must be whole numbers from 0, one an image, and there must be images"
+        )
+    return labels
+
+
+def open_registered(config: Registered, seed: int, augment: Optional[Augment]) -> DataSource:
+    """The images that a registered function opens.
+
+    Raises:
+        DataError: what it gives is not what was declared.
+    """
+    own, name, side = config.own, config.dataset, config.side
+    opened = own.open(image_size=side, seed=seed, **config.options)
+    if isinstance(opened, DataSource):
+        source = opened
+        if augment is not None:
+            train = copy.copy(source.train)
+            train.augment = augment
+            source = source._replace(train=train)
+    else:
+        source = _of_pair(opened, own, name, side, augment)
+    declared = (own.num_classes, own.channels, side)
+    if (source.num_classes, source.channels, source.image_size) != declared:
+        raise DataError(
+            f"{name}: was registered with num_classes, channels and image_size {declared}, and opens images of "
+            f"{(source.num_classes, source.channels, source.image_size)}"
+        )
+    for images in (source.train, source.validation):
+        if len(images) and int(images.labels.max()) >= source.num_classes:
+            raise DataError(
+                f"{name}: a label is {int(images.labels.max())}, and there are {source.num_classes} classes"
+            )
+    return source
+
+
+def _of_pair(opened: Any, own: OwnDataset, name: str, side: int, augment: Optional[Augment]) -> DataSource:
+    if not isinstance(opened, (tuple, list)) or len(opened) != 2:
+        raise DataError(
+            f"{name}: the function must give a DataSource or a pair (training images, validation images), not "
+            f"{type(opened).__name__}"
+        )
+    shape = (own.channels, side, side)
+    train = MapStyleImages(opened[0], f"{name}, training", shape, augment)
+    validation = MapStyleImages(opened[1], f"{name}, validation", shape)
+    return DataSource(
+        name,
+        train,
+        validation,
+        own.num_classes,
+        own.channels,
+        side,
+        tuple(own.mean or (0.5,) * own.channels),
+        tuple(own.std or (0.25,) * own.channels),
+        own.class_names or [str(label) for label in range(own.num_classes)],
+    )

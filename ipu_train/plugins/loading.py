@@ -1,0 +1,115 @@
+"""From a name in a configuration to what is registered under it."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from .. import models
+from ..models import RegistrationError
+from ..models.own import OWN as OWN_MODELS
+from . import datasets
+from .datasets import OwnDataset
+
+GROUP = "ipu_train.plugins"
+_loaded: Dict[str, Any] = {}  # files, by their resolved paths
+_asked = False
+
+
+def find_model(name: str) -> bool:
+    """Whether ``models.build`` knows a name, after looking for it in a file or in installed packages.
+
+    Raises:
+        RegistrationError: the file or package cannot be loaded, or the function makes no network.
+    """
+    if name not in models.names():
+        if ":" in name:
+            function = _function(name)
+            known = next((own for own in OWN_MODELS.values() if own.build is function), None)
+            if known is None:
+                models.register_model(name, function)
+            else:
+                OWN_MODELS[name] = known
+        else:
+            _ask_packages()
+    return name in models.names()
+
+
+def find_dataset(name: str) -> Optional[OwnDataset]:
+    """The data set of that name, after looking for it in a file or in installed packages; None for none.
+
+    Raises:
+        RegistrationError: the file or package cannot be loaded, or the function is not registered there.
+    """
+    if name not in datasets.OWN:
+        if ":" in name:
+            function = _function(name)
+            known = next((own for own in datasets.OWN.values() if own.open is function), None)
+            if known is None:
+                raise RegistrationError(
+                    f"{name}: the function needs @ipu_train.register_dataset(...) above it, which tells the shape "
+                    "of its images"
+                )
+            datasets.OWN[name] = known
+        else:
+            _ask_packages()
+    return datasets.OWN.get(name)
+
+
+def _function(name: str) -> Any:
+    """``my_file.py:function`` or ``package.module:function``."""
+    place, _, attribute = name.rpartition(":")
+    module = _file(place) if place.endswith(".py") else _module(place)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise RegistrationError(f"{name}: {place} has no function {attribute}")
+    return found
+
+
+def _file(place: str) -> Any:
+    path = Path(place).expanduser()
+    if not path.is_file():
+        raise RegistrationError(f"{place}: there is no such file")
+    key = str(path.resolve())
+    for module in list(sys.modules.values()):  # running, or imported in another way
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).name == path.name and Path(file).resolve() == path.resolve():
+            return module
+    if key not in _loaded:
+        spec = importlib.util.spec_from_file_location(path.stem, key)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever the user's own code raises
+            raise RegistrationError(f"{place} cannot be loaded: {type(error).__name__}: {error}") from error
+        _loaded[key] = module
+    return _loaded[key]
+
+
+def _module(place: str) -> Any:
+    try:
+        return importlib.import_module(place)
+    except Exception as error:
+        raise RegistrationError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _ask_packages() -> None:
+    """Let installed packages register what they have, once."""
+    global _asked
+    if _asked:
+        return
+    _asked = True
+    from importlib import metadata
+
+    points: Any = metadata.entry_points()
+    group = points.select(group=GROUP) if hasattr(points, "select") else points.get(GROUP, ())
+    for point in group:
+        try:
+            point.load()()
+        except Exception as error:
+            raise RegistrationError(
+                f"the installed package behind {point.name} ({point.value}) cannot register its models and data sets: "
+                f"{type(error).__name__}: {error}"
+            ) from error

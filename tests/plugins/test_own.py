@@ -1,0 +1,260 @@
+"""Networks and images of the user's own: from Python, from a file, from an installed package."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+import ipu_train
+from ipu_train import models, plugins
+from ipu_train.cli import main
+from ipu_train.config import ConfigError, load
+from ipu_train.data.registered import MapStyleImages
+from ipu_train.plugins import datasets, loading
+from ipu_train.training import checkpoint_folder
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_network.py"
+RECIPE = """
+model: {name: resnet8}
+data: {name: generated, length: 64, image_size: 8, num_classes: 4}
+training: {epochs: 1, micro_batch_size: 8, gradient_accumulation: 2}
+logging: {every_steps: 1, progress: false, plots: false}
+device: {threads: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+    """What a test registers is forgotten after it."""
+    before = [(registry, dict(registry)) for registry in (models.OWN, datasets.OWN, loading._loaded)]
+    monkeypatch.setattr(loading, "_asked", True)
+    yield
+    for registry, content in before:
+        registry.clear()
+        registry.update(content)
+
+
+@pytest.fixture()
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(RECIPE)
+    return tmp_path / "own.yaml"
+
+
+def pool_and_classify(num_classes, in_channels, norms, *, width: int = 8):
+    return nn.Sequential(
+        norms.convolution(in_channels, width, 3),
+        norms.activated(width),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, num_classes),
+    )
+
+
+def final(outcome):
+    return load_file(str(checkpoint_folder.newest(outcome.folder.checkpoints) / "weights.safetensors"))
+
+
+def test_the_example_trains_and_the_commands_find_its_network_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    (run,) = (tmp_path / "runs" / "quickstart").iterdir()
+    models.OWN.clear()
+    datasets.OWN.clear()
+    assert main(["evaluate", "--run", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "100 images" in printed
+    assert "accuracy 100.00%" in printed
+    assert len(EXAMPLE.read_text().splitlines()) < 50
+
+
+@pytest.mark.parametrize("norm, kind", [("group", "GroupNorm"), ("batch", "BatchNorm")])
+def test_a_registered_network_takes_the_norm_of_the_configuration(recipe, norm, kind):
+    ipu_train.register_model("mine", pool_and_classify, image_size=8)
+    more = [f"model.norm={norm}", "model.options={width: 4}", "model.name=mine"]
+    outcome = ipu_train.train(recipe, [*more, "run_dir=run"])
+    weights = final(outcome)
+    assert weights["0.weight"].shape == (4, 3, 3, 3)
+    assert ("1.proxy.beta" in weights) == (norm == "group")
+    network = models.build("mine", 4, norm=norm, proxy_norm=norm == "group", width=4)
+    assert type(network[1].norm).__name__ == kind
+
+
+def test_a_registered_network_is_planned_and_pipelined_at_its_modules(recipe, capsys):
+    ipu_train.register_model("mine", pool_and_classify, image_size=8)
+    split = ["model.name=mine", "device.pipeline_splits=['4']", "training.gradient_accumulation=4"]
+    report = ipu_train.predict(load(recipe, split))
+    assert len(report.to_json()["ipus"]) == 2
+    outcome = ipu_train.train(recipe, [*split, "run_dir=run"])
+    assert outcome.status == 0
+
+
+def test_a_network_that_is_given_starts_from_its_weights_and_has_the_trained_ones_afterwards(recipe):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    with torch.no_grad():
+        network[1].weight.fill_(0.25)
+    outcome = ipu_train.train(recipe, ["run_dir=run", "optimizer.learning_rate=1e-6"], model=network)
+    assert torch.equal(network[1].weight, final(outcome)["1.weight"])
+    torch.testing.assert_close(network[1].weight, torch.full((4, 192), 0.25), rtol=0, atol=1e-3)
+    assert (network[1].weight != 0.25).any()
+    assert load(outcome.folder.config).config.model.norm == "none"
+
+
+class Shapes(torch.utils.data.Dataset):
+    """Pillow images of height and width 6 whose colour is their label."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        label = index % 3
+        return Image.new("RGB", (6, 6), tuple(200 * (c == label) for c in range(3))), label
+
+
+def test_any_map_style_data_set_trains(recipe):
+    @ipu_train.register_dataset("shapes", num_classes=3, image_size=6, class_names=["r", "g", "b"])
+    def shapes(image_size, seed, count=48):
+        return Shapes(count), Shapes(12)
+
+    outcome = ipu_train.train(recipe, ["run_dir=run", "training.epochs=4"], data="shapes")
+    assert outcome.accuracy == 1
+    assert main(["evaluate", "--run", "run"]) == 0
+
+
+def test_images_come_as_arrays_tensors_and_pictures():
+    pixels = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
+    forms = [pixels, torch.from_numpy(pixels), pixels.transpose(1, 2, 0)]
+    images, labels = MapStyleImages([(form, 1) for form in forms], "forms", (2, 4, 4)).batch([0, 1, 2])
+    assert labels.tolist() == [1, 1, 1]
+    assert all(torch.equal(image, torch.from_numpy(pixels)) for image in images)
+
+
+def test_callbacks_hear_every_line_and_may_end_the_run(recipe):
+    class Heard(ipu_train.Callback):
+        def __init__(self):
+            self.said = []
+
+        def started(self, folder):
+            self.said.append(("started", folder.name))
+
+        def training(self, record):
+            self.said.append(("training", record["step"]))
+
+        def validation(self, record):
+            self.said.append(("validation", record["epoch"]))
+            return record["epoch"] == 2
+
+        def finished(self, folder, status):
+            self.said.append(("finished", status))
+
+    heard = Heard()
+    ipu_train.train(recipe, ["run_dir=run", "training.epochs=9"], callbacks=[heard])
+    lines = [("training", step) for step in range(1, 9)]
+    first, second = [*lines[:4], ("validation", 1)], [*lines[4:], ("validation", 2)]
+    assert heard.said == [("started", "run"), *first, *second, ("finished", 0)]
+    assert checkpoint_folder.newest(Path("run/checkpoints")).name == "step_00000008"
+
+
+def test_a_file_and_an_installed_package_bring_models(recipe, tmp_path, monkeypatch):
+    source = (
+        "from torch import nn\n"
+        "def flat(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))\n"
+        "def plain(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, num_classes, 8), nn.Flatten())\n"
+        "def register():\n"
+        "    import ipu_train\n"
+        "    ipu_train.register_model('of_the_package', plain)\n"
+    )
+    (tmp_path / "flat_net.py").write_text(source)
+    outcome = ipu_train.train(recipe, ["model.name=flat_net.py:plain", "run_dir=run"])
+    assert final(outcome)["0.weight"].shape == (4, 3, 8, 8)
+    assert main(["models", "show", "flat_net.py:plain", "--image-size", "8"]) == 0
+
+    folder = tmp_path / "site" / "flat_net-1.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: flat-net\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[ipu_train.plugins]\nflat = flat_net:register\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(loading, "_asked", False)
+    assert load(recipe, ["model.name=of_the_package"]).config.model.norm == "none"
+    sys.modules.pop("flat_net", None)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["model.name=nowhere.py:net"], "nowhere.py: there is no such file"),
+        (["model.name=own.yaml:net"], "own.yaml cannot be imported"),
+        (["model.name=broken.py:net"], "broken.py cannot be loaded: ZeroDivisionError"),
+        (["model.name=mine", "model.options={depth: 3}"], "depth is no option of mine"),
+        (["model.name=mine", "model.options={width: wide}"], "width must be a whole number"),
+        (["model.name=bare", "model.norm=batch"], "bare has norms of its own"),
+        (
+            ["data.name=registered", "data.dataset=nothing", "data.length=null", "data.num_classes=null"],
+            "no data set is registered as nothing",
+        ),
+    ],
+)
+def test_what_cannot_be_found_is_one_message(recipe, tmp_path, overrides, message):
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    ipu_train.register_model("mine", pool_and_classify)
+    ipu_train.register_model("bare", lambda num_classes, in_channels: nn.Linear(1, 1))
+    with pytest.raises(ConfigError, match=message):
+        load(recipe, overrides)
+
+
+@pytest.mark.parametrize(
+    "register, message",
+    [
+        (lambda: ipu_train.register_model("resnet50", pool_and_classify), "has a model resnet50 itself"),
+        (lambda: ipu_train.register_model("x", lambda classes: None), "must take num_classes"),
+        (
+            lambda: ipu_train.register_model("x", lambda num_classes, in_channels, *, a=1: None),
+            "the option a needs a type",
+        ),
+        (
+            lambda: ipu_train.register_dataset("x", len, num_classes=0, image_size=8),
+            "num_classes must be a whole number",
+        ),
+        (
+            lambda: ipu_train.register_dataset("x", len, num_classes=2, image_size=8, mean=[0.5]),
+            "mean has 1 entries, and 3 are needed",
+        ),
+    ],
+)
+def test_what_does_not_keep_the_contract_is_refused_when_it_is_registered(register, message):
+    with pytest.raises(plugins.RegistrationError, match=message):
+        register()
+
+
+@pytest.mark.parametrize(
+    "items, message",
+    [
+        ([(np.zeros((3, 4, 4), np.float32), 0)], "must be uint8 of 3 x 4 x 4"),
+        ([(np.zeros((3, 5, 5), np.uint8), 0)], "and is uint8 of 3 x 5 x 5"),
+        ([np.zeros((3, 4, 4), np.uint8)], r"must be a pair \(image, label\)"),
+        (iter([]), "needs a length"),
+        ([], "there must be images"),
+    ],
+)
+def test_images_of_another_form_are_refused_by_name(items, message):
+    with pytest.raises(ipu_train.data.DataError, match=message):
+        MapStyleImages(items, "mine", (3, 4, 4)).batch([0])
+
+
+def test_something_else_in_the_place_of_callbacks_or_data_is_refused(recipe):
+    with pytest.raises(ValueError, match="is no ipu_train.Callback"):
+        ipu_train.train(recipe, callbacks=[print])
+    with pytest.raises(ValueError, match="takes a DataSource, or a function registered"):
+        ipu_train.train(recipe, data=[1, 2])
