@@ -1,7 +1,7 @@
 """Images of the user's own, through ``register_dataset``."""
 
 import copy
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -83,8 +83,13 @@ def _labels(items: Any, name: str) -> np.ndarray:
     return labels
 
 
-def open_registered(config: Registered, seed: int, augment: Optional[Augment]) -> DataSource:
+def open_registered(
+    config: Registered, seed: int, augment_of: Callable[[Sequence[float]], Optional[Augment]]
+) -> DataSource:
     """The images that a registered function opens.
+
+    Args:
+        augment_of: from the mean of each channel to what happens to the training images.
 
     Raises:
         DataError: what it gives is not what was declared.
@@ -92,13 +97,13 @@ def open_registered(config: Registered, seed: int, augment: Optional[Augment]) -
     own, name, side = config.own, config.dataset, config.side
     opened = own.open(image_size=side, seed=seed, **config.options)
     if isinstance(opened, DataSource):
-        source = opened
+        source, augment = opened, augment_of(opened.mean)
         if augment is not None:
             train = copy.copy(source.train)
             train.augment = augment
             source = source._replace(train=train)
     else:
-        source = _of_pair(opened, own, name, side, augment)
+        source = _of_pair(opened, own, name, side, augment_of(_mean(own)))
     declared = (own.num_classes, own.channels, side)
     if (source.num_classes, source.channels, source.image_size) != declared:
         raise DataError(
@@ -111,6 +116,10 @@ def open_registered(config: Registered, seed: int, augment: Optional[Augment]) -
                 f"{name}: a label is {int(images.labels.max())}, and there are {source.num_classes} classes"
             )
     return source
+
+
+def _mean(own: OwnDataset) -> Tuple[float, ...]:
+    return tuple(own.mean or (0.5,) * own.channels)
 
 
 def _of_pair(opened: Any, own: OwnDataset, name: str, side: int, augment: Optional[Augment]) -> DataSource:
@@ -129,7 +138,7 @@ def _of_pair(opened: Any, own: OwnDataset, name: str, side: int, augment: Option
         own.num_classes,
         own.channels,
         side,
-        tuple(own.mean or (0.5,) * own.channels),
+        _mean(own),
         tuple(own.std or (0.25,) * own.channels),
         own.class_names or [str(label) for label in range(own.num_classes)],
     )

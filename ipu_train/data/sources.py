@@ -1,7 +1,7 @@
 """From the data section of a configuration to training and validation images."""
 
 from pathlib import Path
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None
     elif isinstance(config, (Generated, Synthetic)):
         source = _made(config, seed)
     elif isinstance(config, Registered):
-        source = open_registered(config, seed, _augment(config, seed, config.side))
+        source = open_registered(config, seed, lambda mean: _augment(config, seed, config.side, mean))
     else:
         source = _torchvision(config, seed)
     if config.mean is not None and config.std is not None:
