@@ -36,7 +36,8 @@ def set_common(poptorch: Any, options: Any, config: Config) -> None:
         options._Popart.set(name, value)
     engine = engine_options(config)
     if engine:
-        options._Popart.setEngineOptions(engine)
+        reports = options._Popart.options.get("engineOptions", {})  # of enableProfiling
+        options._Popart.setEngineOptions({**reports, **engine})
 
 
 def engine_options(config: Config) -> Dict[str, str]:

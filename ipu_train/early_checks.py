@@ -54,9 +54,21 @@ def _check_paths(resolved: Resolved, is_first: bool) -> None:
         _check_folder_can_be(resolved, "data.path", config.data.path)
     if is_first and config.model.weights is not None and not Path(config.model.weights).expanduser().exists():
         raise resolved.error("model.weights", f"{config.model.weights}: there is no such file or folder")
+    if config.run_dir is not None and is_first:
+        _check_folder_can_be(resolved, "run_dir", config.run_dir)
+    check_device_folders(resolved)
+
+
+def check_device_folders(resolved: Resolved) -> None:
+    """The folders that a compiler writes to can be made.
+
+    Raises:
+        ConfigError: with the place where the value is written.
+    """
+    device = resolved.config.device
     for path, value in (
-        ("run_dir", config.run_dir if is_first else None),
-        ("device.executable_cache", config.device.executable_cache),
+        ("device.executable_cache", device.executable_cache),
+        ("device.profile", device.profile),
     ):
         if value is not None:
             _check_folder_can_be(resolved, path, value)

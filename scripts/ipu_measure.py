@@ -5,9 +5,7 @@ python scripts/ipu_measure.py environment|operator|recipe NAME [--poptorch sdk|e
 
 import argparse
 import importlib
-import os
 import sys
-from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import torch
@@ -15,6 +13,7 @@ from torch import nn
 
 from ipu_train import config, device, planning
 from ipu_train.assembly import assemble, example_batch
+from ipu_train.compiling.reports import memory_of
 from ipu_train.data import open_data
 from ipu_train.models.proxy_norm import ProxyNorm
 from ipu_train.planning.images import Images
@@ -131,7 +130,7 @@ def recipe(poptorch: Any, kind: str, name: str, profile: str) -> int:
         f"{training.gradient_accumulation}"
     )
     predicted_cycles = round(report.throughput.step_seconds * report.target.clock_hz)
-    memory, why = measured_memory(profile)
+    memory, why = memory_of(profile) if profile else ({}, "Poplar wrote no profile")
     rows: Dict[str, Tuple[int, Any]] = {
         "cycles of a weight update": (predicted_cycles, cycles),
         "bytes, all IPUs": (sum(ipu.memory.total_bytes for ipu in report.ipus), memory.get("total")),
@@ -174,19 +173,6 @@ def overrides(name: str, kind: str) -> List[str]:
         ]
         changes += [f"data.{key}=null" for key in ("path", "cache", "augment") if hasattr(given.data, key)]
     return changes
-
-
-def measured_memory(folder: str) -> Tuple[Dict[str, int], str]:
-    """Bytes of all tiles and of the fullest from Poplar's newest profile, read by the SDK's ``pva``; or why not."""
-    found = sorted(Path(folder).rglob("profile.pop"), key=os.path.getmtime) if folder else []
-    if not found:
-        return {}, "Poplar wrote no profile"
-    try:
-        pva = importlib.import_module("pva")
-        tiles = [tile.memory.total.excludingGaps for tile in pva.openReport(str(found[-1])).compilation.tiles]
-    except Exception as error:  # the library's own errors, or another version's names
-        return {}, f"{type(error).__name__}: {error}"
-    return {"total": sum(tiles), "worst tile": max(tiles)}, ""
 
 
 def main() -> int:

@@ -43,8 +43,9 @@ HOUSE = {
     "inference": "config data device durable planning tracking training",
     "export": "durable inference models network training",
     "launching": "config data",
-    "commands": "_version config data device durable early_checks export inference launching models network optim "
-    "pages planning processes sweep tracking trainer training",
+    "compiling": "assembly config data device planning processes tracking training",
+    "commands": "_version compiling config data device durable early_checks export inference launching models network "
+    "optim pages planning processes sweep tracking trainer training",
     "cli": "commands processes",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names

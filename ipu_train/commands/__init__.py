@@ -5,6 +5,7 @@ from typing import Dict, Tuple
 # name: (module of ipu_train whose main(arguments) runs it and gives an exit status, what it does)
 COMMANDS: Dict[str, Tuple[str, str]] = {
     "average": ("commands.average", "average the weights of several checkpoints"),
+    "compile": ("commands.compile", "compile both programs into the executable cache, without IPUs"),
     "completion": ("commands.completion", "make a shell complete commands, recipes and keys"),
     "config": ("commands.config", "print the resolved configuration; explain keys; JSON Schema for editors"),
     "data": ("commands.data", "check the images that a run shall be trained on"),

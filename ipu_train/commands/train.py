@@ -54,6 +54,8 @@ def main(arguments: List[str]) -> int:
         with processes:
             if lists_splits(resolved, processes.is_first):
                 return 0
+            if resolved.config.device.profile is not None:
+                return _profile(resolved, processes, options.resume)
             # torch takes seconds to import; a folder's refusal does not
             processes.first(lambda: run_folder.place(resolved, options.resume))
             with processes.together():
@@ -61,6 +63,23 @@ def main(arguments: List[str]) -> int:
             from ..trainer import train_in
 
             return train_in(processes, resolved, resume=options.resume).status
+
+
+def _profile(resolved: Any, processes: Any, resume: Any) -> int:
+    """Instead of training, a few steps under Poplar's profiler.
+
+    Raises:
+        ConfigError: with several processes, or a run that is to go on.
+    """
+    from .. import early_checks
+
+    if not processes.alone or resume:
+        why = "--resume has nothing to go on with" if resume else "start one process"
+        raise resolved.error("device.profile", f"runs one replica and trains nothing: {why}")
+    early_checks.check_network(resolved)
+    from ..compiling import profile
+
+    return profile(resolved)
 
 
 def _with_resume(arguments: List[str]) -> List[str]:

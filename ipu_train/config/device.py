@@ -147,6 +147,11 @@ class DeviceConfig(Section):
         max_length=100,
         description="Options of PopART's session by name, such as enableStableNorm: true.",
     )
+    profile: Optional[Text] = Field(
+        None,
+        description="Folder for PopVision's reports: a few weight updates of one replica are run and compared with the "
+        "plan, and nothing is trained. null: train.",
+    )
     chip: Literal["mk1", "mk2", "bow"] = Field(
         "mk2", description="IPU whose memory and cycles are predicted: GC2, GC200 or Bow."
     )
@@ -187,6 +192,9 @@ class DeviceConfig(Section):
         yield from self._memory()
         yield from self._for_the_sdk()
         yield from engine_option_complaints(self.engine_options)
+        for name in ("autoReport.all", "autoReport.directory", "debug.allowOutOfMemory"):
+            if self.profile is not None and name in self.engine_options:
+                yield f"engine_options.{name}", "is set by device.profile"
         yield from session_option_complaints(self.session_options)
 
     def _placement(self) -> Iterator[Complaint]:

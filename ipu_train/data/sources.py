@@ -38,7 +38,7 @@ from .shards import find_shards, open_shards
 from .source import DataSource
 
 # Of ImageNet's training pixels, as is usual for photographs.
-_PHOTO_MEAN, _PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None) -> DataSource:
@@ -210,7 +210,7 @@ def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSou
             train,
             still._replace(crop_seed=seed, boxes=_boxes(config, root, train)) if random_crops else still,
             cache,
-            _augment(config, seed, size, _PHOTO_MEAN),
+            _augment(config, seed, size, PHOTO_MEAN),
             progress,
             _faults(config, len(train.labels), unlisted[0].left_out),
         ),
@@ -225,8 +225,8 @@ def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSou
         len(train.class_names),
         3,
         size,
-        _PHOTO_MEAN,
-        _PHOTO_STD,
+        PHOTO_MEAN,
+        PHOTO_STD,
         train.class_names,
         share,
         resizing,
