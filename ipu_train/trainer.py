@@ -188,7 +188,7 @@ def train_in(
             watchdog.at("writing the last checkpoint")
             keeper.finish(position)
             stop.agree()
-        _tell_skipped(source)
+        _tell_skipped(processes, source)
         if not _goes_on(position, config, ended):
             reporter.finish()
         else:
@@ -291,8 +291,10 @@ def _saved_when_images_fail(keeper: Keeper, position: Callable[[], Position]) ->
         ) from None
 
 
-def _tell_skipped(source: DataSource) -> None:
+def _tell_skipped(processes: Processes, source: DataSource) -> None:
     for part, images in (("training", source.train), ("validation", source.validation)):
+        if images.faults is not None and not processes.alone:
+            images.faults.know(processes.sum(images.faults.known.int()))
         if images.faults is not None and images.faults.count:
             tell(f"{part}: {images.faults}")
 

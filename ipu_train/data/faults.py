@@ -34,6 +34,15 @@ class Faults:
         return int(self._known.sum()) + self.left_out
 
     @property
+    def known(self) -> torch.Tensor:
+        """1 for each image that was found unusable."""
+        return self._known
+
+    def know(self, known: torch.Tensor) -> None:
+        """Take over what all processes of a training have found: positive for those images."""
+        self._known.copy_(known > 0)
+
+    @property
     def indices(self) -> np.ndarray:
         """Their numbers, rising."""
         return np.flatnonzero(self._known.numpy())

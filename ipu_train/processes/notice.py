@@ -25,12 +25,8 @@ class Notice:
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_PATIENCE
         )
 
-    def leave(self) -> None:
-        """This process ends, and says why."""
-        self._ended(1)
-
     def may_speak(self, index: int) -> bool:
-        """Whether this process is the one to say that another has gone: nobody has, and that one has not itself."""
+        """Whether this process, which ends, is the one to say why, its own error or another's end: nobody has yet."""
         before = self._ended(1)
         if before is None:  # process 0 has gone, and the store with it
             return index == 1

@@ -133,7 +133,8 @@ class Several(Processes):
         return self._rows(torch.tensor(list(values), dtype=torch.float64)).sum(0).tolist()
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self._rows(tensor).sum(0).reshape(tensor.shape)
+        with self._connected():
+            return self._hvd.allreduce(tensor, op=self._hvd.Sum)
 
     def signals(self, number: int) -> List[int]:
         return [int(row) for row in self._rows(torch.tensor([float(number)])).reshape(-1).tolist()]
@@ -154,6 +155,10 @@ class Several(Processes):
             with contextlib.suppress(ProcessLost, Elsewhere):  # all is done
                 self._rows(torch.zeros(1))  # nobody goes while others still need it
         elif self._notice is not None:
-            if not isinstance(error, (ProcessLost, Elsewhere)):
-                self._notice.leave()
+            silent = isinstance(error, Elsewhere)
+            if not silent and not isinstance(error, ProcessLost):
+                # an error that all processes have come to by themselves is told once
+                silent = not self._notice.may_speak(self.index)
             self._notice.linger(self.index, self.count)
+            if silent:
+                raise Elsewhere(getattr(error, "exit_status", BAD_INPUT)) from error

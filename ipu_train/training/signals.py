@@ -16,6 +16,7 @@ import time
 from types import FrameType
 from typing import Any, Dict, List, Optional
 
+from ..processes import ProcessLost
 from ..processes.alone import ALONE, Processes
 
 # Ctrl-C reaches every process of a terminal, and launchers pass it on to theirs: one wish, twice, within seconds.
@@ -103,7 +104,7 @@ class StopRequest(_Handlers):
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         said = "Stopped after training: everything is saved."
         if kind is not None and not self._processes.alone:  # the launcher is about to end the processes left
-            said = f"ipu-train: {error}" if str(error) else ""
+            said = f"ipu-train: {error}" if isinstance(error, ProcessLost) else ""
         self._tell_outside(said)
         super().__exit__(kind, error, traceback)
 

@@ -52,6 +52,7 @@ LONG = {
         ],
     ),
     "powers of every norm": (4, ["logging.inspect_every=1"]),
+    "the first divergence ends all": (4, ["optimizer.learning_rate=1e30"]),
     "half precision": (
         2,
         [
@@ -128,6 +129,10 @@ def long_runs(tmp_path_factory):
 
 
 def check(case, statuses, apart, told):
+    if case == "the first divergence ends all":
+        assert set(statuses) == {4}, told
+        assert sum("not finite at step" in text for text in told) == 1
+        return
     assert set(statuses) == {0}, told
     assert apart["other"] == []
     limit = TOLERANCE.get(case, FLOAT32)
