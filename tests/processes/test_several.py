@@ -22,7 +22,7 @@ BATCH_NORM = ["model.norm=batch", "model.norm_groups=null", "model.proxy_norm=fa
 CASES = {  # number of processes, then overrides
     "GN + PN, micro-batches run together": (2, []),
     "GN + PN, one after the other, averaged": (
-        4,
+        2,
         ["device.fuse_micro_batches=off", "averaging.name=exponential", "training.mixup_alpha=0.2"],
     ),
     "BN, one after the other, averaged": (
@@ -146,8 +146,9 @@ def test_several_processes_train_what_one_trains(runs, case):
     check(case, *runs[0][case])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", LONG)
-def test_several_processes_train_what_one_trains_whatever_it_is(only_long, long_runs, case):
+def test_several_processes_train_what_one_trains_whatever_it_is(long_runs, case):
     check(case, *long_runs[0][case])
 
 
@@ -169,7 +170,8 @@ def test_a_process_that_dies_ends_the_others_with_one_message(runs):
     assert ["--resume" in text for text in told].count(True) == 1
 
 
-def test_so_does_the_first_one(only_long, long_runs):
+@pytest.mark.long
+def test_so_does_the_first_one(long_runs):
     statuses, newest, told = long_runs[1][0]
     assert statuses == [-9, 5] and newest == "step_00000006"
     assert told[1].count("another process of this training has ended") == 1

@@ -20,7 +20,7 @@ logging: {progress: false, plots: false, every_steps: 20}
 device: {target: emulator, threads: 1}
 """
 
-pytestmark = pytest.mark.usefixtures("only_long")
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
