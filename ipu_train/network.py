@@ -1,6 +1,6 @@
 """From a configuration to its network: built, initialised, and told which of its parameters are trained."""
 
-from typing import List
+from typing import Any, Dict, List
 
 import torch
 
@@ -28,7 +28,7 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
 def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:
     model = config.model
     exact = model.proxy_norm_quantiles is None  # expectation exact has none
-    quantiles = {} if exact else {"proxy_norm_quantiles": model.proxy_norm_quantiles}
+    quantiles: Dict[str, Any] = {} if exact else {"proxy_norm_quantiles": model.proxy_norm_quantiles}
     return build(
         model.name,
         num_classes=model.num_classes or num_classes,

@@ -262,9 +262,9 @@ def _write_plan(report: Optional[Report], folder: run_folder.RunFolder) -> None:
     durable.write(folder.plan, json.dumps(report.to_json(), indent=1) + "\n")
 
 
-def _write_page(resolved: Resolved, report: Report, folder: run_folder.RunFolder) -> None:
+def _write_page(resolved: Resolved, report: Optional[Report], folder: run_folder.RunFolder) -> None:
     """The report page: the plan, and the metrics so far."""
-    if resolved.config.logging.plots:
+    if resolved.config.logging.plots and report is not None:
         metrics = read_metrics(folder.metrics) if folder.metrics.exists() else []
         pages.write(folder.path / pages.PAGE_FILE, pages.run_contents(resolved, report, metrics))
 

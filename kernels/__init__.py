@@ -5,8 +5,10 @@
 ``ipu_train.kernels.host``: that operator's sources run on the host, for machines without the Poplar SDK.
 """
 
+from typing import Any, Callable, Dict, Optional, Tuple
 
-def custom_ops(options=None):
+
+def custom_ops(options: Optional[Any] = None) -> Dict[Tuple[str, str], Callable[..., Any]]:
     """For an emulated ``poptorch.custom_op``: see :func:`ipu_train.kernels.host.custom_ops`."""
     from ipu_train.kernels import host
 

@@ -23,14 +23,14 @@ def norm_proxy_norm_act(
 ) -> torch.Tensor:
     """See :func:`ipu_train.kernels.cpu.norm_proxy_norm_act`."""
     kind = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-    parameters = [p.to(kind) for p in (beta, gamma, proxy_beta, proxy_gamma)]
+    beta, gamma, proxy_beta, proxy_gamma = (p.to(kind) for p in (beta, gamma, proxy_beta, proxy_gamma))
     phi = _FUNCTIONS[settings.activation]
     points, weights = _points_and_weights(settings.activation, settings.expectation, settings.quantiles)
-    points, weights = (None if t is None else t.to(parameters[0]) for t in (points, weights))
-    mean, inverse = proxy_statistics(*parameters, phi, settings.eps, points, weights)
+    points, weights = (None if t is None else t.to(beta) for t in (points, weights))
+    mean, inverse = proxy_statistics(beta, gamma, proxy_beta, proxy_gamma, phi, settings.eps, points, weights)
     shape = (1, -1) + (1,) * (x.dim() - 2)
     z = x.to(kind)
     if settings.groups is not None:
         z = F.group_norm(z, settings.groups, eps=settings.norm_eps)
-    z = phi(z * parameters[1].view(shape) + parameters[0].view(shape))
+    z = phi(z * gamma.view(shape) + beta.view(shape))
     return ((z - mean.view(shape)) * inverse.view(shape)).to(x.dtype)

@@ -8,7 +8,7 @@ import ctypes
 import functools
 import math
 import warnings
-from typing import Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
@@ -68,7 +68,7 @@ def norm_proxy_norm_act(
     return _converted(x, [p.to(plan.kind).contiguous() for p in tensors[1:]], plan)
 
 
-def _converted(x: torch.Tensor, parameters, plan: "_Plan") -> torch.Tensor:
+def _converted(x: torch.Tensor, parameters: Sequence[torch.Tensor], plan: "_Plan") -> torch.Tensor:
     """The kernel knows one order of memory; the result gets back that of ``x``."""
     y = _apply(x.contiguous(), *parameters, plan)
     for dims, order in ((4, torch.channels_last), (5, torch.channels_last_3d)):
@@ -77,7 +77,7 @@ def _converted(x: torch.Tensor, parameters, plan: "_Plan") -> torch.Tensor:
     return y
 
 
-def _misfit(x, shape, **parameters) -> str:
+def _misfit(x: torch.Tensor, shape: Sequence[int], **parameters: torch.Tensor) -> str:
     name, found = next((name, p.shape) for name, p in parameters.items() if p.shape != shape)
     return (
         f"norm_proxy_norm_act: {name} must have shape {tuple(shape)}, one value for each channel of x "
@@ -116,7 +116,7 @@ class _Plan:
     """What a call needs beside its tensors, made once for each kind of call: small tensors are dominated by
     the work in Python."""
 
-    def __init__(self, shape, dtype, settings: Settings):
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, settings: Settings) -> None:
         self.parameter_shape = torch.Size([shape[1]])
         self.served = dtype in _DTYPES and 0 not in shape
         if not self.served:
@@ -136,7 +136,15 @@ class _Plan:
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
 
-    def run(self, parameters, x, d, out, workspace, gradients=()) -> None:
+    def run(
+        self,
+        parameters: Sequence[torch.Tensor],
+        x: torch.Tensor,
+        d: Optional[torch.Tensor],
+        out: torch.Tensor,
+        workspace: torch.Tensor,
+        gradients: Sequence[torch.Tensor] = (),
+    ) -> None:
         status = _library().proxy_norm_run(
             self.address, torch.get_num_threads(), *[parameter.data_ptr() for parameter in parameters],
             x.data_ptr(), None if d is None else d.data_ptr(), out.data_ptr(), workspace.data_ptr(),
@@ -149,7 +157,7 @@ class _Plan:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(shape, dtype, settings) -> _Plan:
+def _plan(shape: Sequence[int], dtype: torch.dtype, settings: Settings) -> _Plan:
     settings = Settings(*settings)  # whoever replays a recorded call may have made it a plain tuple
     settings.check("norm_proxy_norm_act", shape)
     return _Plan(shape, dtype, settings)
@@ -157,7 +165,15 @@ def _plan(shape, dtype, settings) -> _Plan:
 
 class _NormProxyNormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, beta, gamma, proxy_beta, proxy_gamma, plan):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        beta: torch.Tensor,
+        gamma: torch.Tensor,
+        proxy_beta: torch.Tensor,
+        proxy_gamma: torch.Tensor,
+        plan: _Plan,
+    ) -> torch.Tensor:
         parameters = (beta, gamma, proxy_beta, proxy_gamma)
         y = torch.empty_like(x)
         workspace = torch.empty_like(plan.like_workspace)
@@ -167,7 +183,7 @@ class _NormProxyNormAct(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         x, workspace, *parameters = ctx.saved_tensors
         dx = torch.empty_like(x)
         gradients = [torch.empty_like(parameter) for parameter in parameters]
@@ -177,10 +193,10 @@ class _NormProxyNormAct(torch.autograd.Function):
 
 # What Function.apply comes to outside of functorch's transforms (see _serves), without its way there: of a small
 # tensor's time, much goes to Python's code and data, which the tensors before have driven out of the caches.
-_apply = super(torch.autograd.Function, _NormProxyNormAct).apply
+_apply: Any = super(torch.autograd.Function, _NormProxyNormAct).apply
 
 
-def _serves(tensors) -> bool:
+def _serves(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether these are real, dense tensors of floats in this process's memory, as the kernel needs them."""
     if _is_tracing() or _is_compiling() or _is_functorch_active():
         return False
@@ -208,7 +224,8 @@ def _library() -> ctypes.CDLL:
     source = build.ROOM / "cpu_kernel" / "proxy_norm_cpu.cpp"
     includes = [build.ROOM / "proxy_norm"]
     library = build.load(build.shared_library("proxy_norm_cpu", [source], includes, build.CPU_FLAGS))
-    library.proxy_norm_run.argtypes = [ctypes.c_void_p, ctypes.c_int] + [ctypes.c_void_p] * 12
+    pointers: List[Any] = [ctypes.c_void_p] * 12
+    library.proxy_norm_run.argtypes = [ctypes.c_void_p, ctypes.c_int, *pointers]
     library.proxy_norm_run.restype = ctypes.c_int
     return library
 

@@ -6,7 +6,7 @@ PyTorch's operations. Everything goes over rows: the pixels of one channel of on
 """
 
 import functools
-from typing import Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 
@@ -47,21 +47,34 @@ def norm_proxy_norm_act(
     tensors = (x, beta, gamma, proxy_beta, proxy_gamma)
     if x.dtype not in _DTYPES or x.numel() == 0 or torch.jit.is_tracing() or not available()[0]:
         return composed.norm_proxy_norm_act(*tensors, settings)
-    vectors = [vector.float() for vector in tensors[1:]]
+    beta, gamma, proxy_beta, proxy_gamma = (vector.float() for vector in tensors[1:])
     points, weights = _points(settings.activation, settings.expectation, settings.quantiles, x.device)
-    m, s = proxy_statistics(*vectors, _FUNCTIONS[settings.activation], settings.eps, points, weights)
-    return _NormAct.apply(x.contiguous(), vectors[0], vectors[1], m, s, settings)
+    phi = _FUNCTIONS[settings.activation]
+    m, s = proxy_statistics(beta, gamma, proxy_beta, proxy_gamma, phi, settings.eps, points, weights)
+    y: torch.Tensor = _NormAct.apply(x.contiguous(), beta, gamma, m, s, settings)
+    return y
 
 
 @functools.lru_cache(maxsize=None)
-def _points(activation, expectation, quantiles, device):
+def _points(
+    activation: str, expectation: str, quantiles: int, device: torch.device
+) -> Tuple[Optional[torch.Tensor], Optional[torch.Tensor]]:
     points, weights = points_and_weights(activation, expectation, quantiles)
-    return tuple(None if t is None else t.to(device, torch.float32) for t in (points, weights))
+    points, weights = (None if t is None else t.to(device, torch.float32) for t in (points, weights))
+    return points, weights
 
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, beta, gamma, m, s, settings):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        beta: torch.Tensor,
+        gamma: torch.Tensor,
+        m: torch.Tensor,
+        s: torch.Tensor,
+        settings: Settings,
+    ) -> torch.Tensor:
         center, rest, r = _group_statistics(x, settings)  # [N, C] each
         slope = gamma * r
         offset = beta - rest * slope
@@ -73,7 +86,7 @@ class _NormAct(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         x, beta, gamma, m, s, center, rest, r = ctx.saved_tensors
         settings, rows, grad = ctx.settings, _Rows(x, ctx.settings), grad.contiguous()
         slope = gamma * r
@@ -110,7 +123,7 @@ def _group_sums(by_row: torch.Tensor, groups: int) -> torch.Tensor:
     return by_row.view(n, groups, -1).sum(2, keepdim=True).expand(-1, -1, c // groups).reshape(n, c)
 
 
-def _group_statistics(x: torch.Tensor, settings: Settings):
+def _group_statistics(x: torch.Tensor, settings: Settings) -> Tuple[torch.Tensor, ...]:
     """Mean, what float32 takes from it, and inverse deviation of each row's group: ``[N, C]``, float32."""
     n, c = x.shape[:2]
     if settings.groups is None:
@@ -149,7 +162,7 @@ class _Rows:
 
 
 @functools.lru_cache(maxsize=None)
-def _triton_kernels():
+def _triton_kernels() -> Dict[str, Any]:
     from ipu_train.kernels import triton_kernels
 
     return triton_kernels.KERNELS

@@ -9,7 +9,8 @@ import functools
 import json
 import threading
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -92,7 +93,7 @@ class Session:
         #: What the gradient operator reads: kind (``in``, ``out`` or ``grad_out``) and index.
         self.grad_inputs = [tuple(entry) for entry in self.description.get("grad_inputs", [])]
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._library.host_session_destroy(self._handle)
 
@@ -119,7 +120,9 @@ class Session:
         self._run(self._library.host_session_backward, grad_inputs, order)
         return gradients
 
-    def _run(self, function, inputs, outputs) -> None:
+    def _run(
+        self, function: Any, inputs: Sequence[Optional[torch.Tensor]], outputs: Sequence[torch.Tensor]
+    ) -> None:
         inputs = [None if tensor is None else tensor.detach().contiguous() for tensor in inputs]
         sources = (ctypes.c_void_p * len(inputs))(*(None if t is None else t.data_ptr() for t in inputs))
         targets = (ctypes.c_void_p * len(outputs))(*(t.data_ptr() for t in outputs))
@@ -158,7 +161,7 @@ def library() -> str:
 
 def open_library(path: str) -> ctypes.CDLL:
     """Loads a library with the sessions' C interface."""
-    opened = build.load(path)
+    opened = build.load(Path(path))
     for text in (opened.host_session_description, opened.host_session_report):
         text.restype = ctypes.c_char_p
         text.argtypes = [ctypes.c_void_p]
@@ -172,13 +175,20 @@ def _load() -> ctypes.CDLL:
     return open_library(library())
 
 
-def _raise(status: int, error) -> None:
+def _raise(status: int, error: Any) -> None:
     if status != 0:
         raise HostError(error.value.decode(errors="replace"))
 
 
 def _request(
-    name, inputs, attributes, options, gradient_mapping=None, unused=(), session_options=(), number=100
+    name: str,
+    inputs: Sequence[Tuple[torch.dtype, Sequence[int]]],
+    attributes: Mapping[str, Attribute],
+    options: Optional[Options],
+    gradient_mapping: Optional[str] = None,
+    unused: Sequence[int] = (),
+    session_options: Sequence[str] = (),
+    number: int = 100,
 ) -> str:
     """One operator for the library's C interface: a line for each thing to know of it."""
     options = options or Options()
@@ -196,15 +206,17 @@ def _request(
     return "\n".join(lines)
 
 
-def constant_bytes(operators, tiles: int = 1472, mapping: str = "grouped") -> List[int]:
+def constant_bytes(
+    operators: Sequence[Tuple[Any, Any, Any]], tiles: int = 1472, mapping: str = "grouped"
+) -> List[int]:
     """What the constants of several operators of one graph, with their gradients, take on each tile.
 
     Args:
         operators: Of each: name, inputs and attributes, as :class:`Session` takes them.
     """
     requests = [
-        _request(*operator, Options(tiles, mapping), number=100 + 11 * index)
-        for index, operator in enumerate(operators)
+        _request(name, inputs, attributes, Options(tiles, mapping), number=100 + 11 * index)
+        for index, (name, inputs, attributes) in enumerate(operators)
     ]
     bytes_of_tile = (ctypes.c_longlong * tiles)()
     error = ctypes.create_string_buffer(_ERROR_BYTES)
@@ -220,11 +232,13 @@ def _attribute_line(name: str, key: str, value: Attribute) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _session(name: str, inputs, attributes, options: Options) -> Session:
+def _session(name: str, inputs: Any, attributes: Any, options: Options) -> Session:
     return Session(name, inputs, dict(attributes), options)
 
 
-def _apply(name: str, options: Options, inputs: List[torch.Tensor], attributes) -> List[torch.Tensor]:
+def _apply(
+    name: str, options: Options, inputs: List[torch.Tensor], attributes: Optional[Mapping[str, Attribute]]
+) -> List[torch.Tensor]:
     shapes = tuple((tensor.dtype, tuple(tensor.shape)) for tensor in inputs)
     session = _session(name, shapes, tuple(sorted((attributes or {}).items())), options)
     return list(_Operator.apply(session, *inputs))
@@ -232,7 +246,7 @@ def _apply(name: str, options: Options, inputs: List[torch.Tensor], attributes) 
 
 class _Operator(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, session, *inputs):
+    def forward(ctx: Any, session: Session, *inputs: torch.Tensor) -> Any:
         outputs = _on_host(session.forward, session.outputs, inputs)
         ctx.session = session
         kept = {"in": inputs, "out": outputs}
@@ -243,13 +257,13 @@ class _Operator(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *gradients):
+    def backward(ctx: Any, *gradients: Any) -> Any:
         saved = iter(ctx.saved_tensors)
         tensors = [gradients[i] if kind == "grad_out" else next(saved) for kind, i in ctx.session.grad_inputs]
         return (None, *_on_host(ctx.session.backward, ctx.session.inputs, tensors))
 
 
-def _on_host(function, kinds, tensors) -> List[torch.Tensor]:
+def _on_host(function: Any, kinds: Any, tensors: Any) -> List[torch.Tensor]:
     """Calls ``function`` with copies in host memory and moves its results back. Tensors without data, as a
     tracer has them, give tensors without data."""
     first = tensors[0]

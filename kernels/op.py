@@ -8,6 +8,7 @@ import ctypes
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ LIBRARY = "libproxy_norm.so"
 
 
 def norm_proxy_norm_act(
-    poptorch,
+    poptorch: Any,
     x: torch.Tensor,
     beta: torch.Tensor,
     gamma: torch.Tensor,
@@ -40,7 +41,7 @@ def norm_proxy_norm_act(
     }
     by_channel = torch.zeros(x.shape[1], dtype=torch.float32)
 
-    def call(name, inputs, examples, attributes):
+    def call(name: str, inputs: Any, examples: Any, attributes: Any) -> Any:
         return poptorch.custom_op(
             inputs, name, DOMAIN, VERSION, example_outputs=examples, attributes=attributes
         )

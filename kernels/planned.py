@@ -4,6 +4,8 @@
 norm with its activation that keeps no more than its input.
 """
 
+from typing import Any
+
 import torch
 
 from ipu_train.kernels.settings import Settings
@@ -15,7 +17,7 @@ _LIBRARY.define(
 )
 
 
-def _like(x, beta, gamma, proxy_beta, proxy_gamma, groups, activation):
+def _like(x: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty_like(x)
 
 
@@ -23,7 +25,14 @@ for _key in ("Meta", "CompositeExplicitAutograd"):
     _LIBRARY.impl("norm_proxy_norm_act", _like, _key)
 
 
-def norm_proxy_norm_act(x, beta, gamma, proxy_beta, proxy_gamma, settings: Settings) -> torch.Tensor:
+def norm_proxy_norm_act(
+    x: torch.Tensor,
+    beta: torch.Tensor,
+    gamma: torch.Tensor,
+    proxy_beta: torch.Tensor,
+    proxy_gamma: torch.Tensor,
+    settings: Settings,
+) -> torch.Tensor:
     """As :func:`ipu_train.kernels.cpu.norm_proxy_norm_act`, for tensors without data."""
     vectors = (beta, gamma, proxy_beta, proxy_gamma)
     return torch.ops.ipu_train.norm_proxy_norm_act(x, *vectors, settings.groups or 0, settings.activation)

@@ -1,6 +1,6 @@
 """What a normalised, proxy-normalised activation is: the same words for every implementation of this room."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 EXPECTATIONS = ("quantiles", "exact")
 ACTIVATIONS = ("relu", "silu")
@@ -27,7 +27,7 @@ class Settings(NamedTuple):
     expectation: str = "quantiles"
     quantiles: int = QUANTILES
 
-    def check(self, where: str, shape) -> None:
+    def check(self, where: str, shape: Sequence[int]) -> None:
         """ValueError, which says what is wrong, for settings that do not fit an ``x`` of this shape."""
         if len(shape) < 2:
             raise ValueError(f"{where}: x must be [N, C, ...], but its shape is {tuple(shape)}")

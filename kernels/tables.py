@@ -23,7 +23,8 @@ def quantile_points(quantiles: int) -> torch.Tensor:
 def gauss_rule(points: torch.Tensor, weights: torch.Tensor, nodes: int) -> Tuple[torch.Tensor, torch.Tensor]:
     """The points and weights, ``nodes`` of them, that sum any polynomial of degree below ``2 * nodes`` as the
     given ones do, of a distribution symmetric about zero (Golub and Welsch 1969)."""
-    before, now, off_diagonal = torch.zeros_like(points), torch.ones_like(points), []
+    before, now = torch.zeros_like(points), torch.ones_like(points)
+    off_diagonal: List[float] = []
     for _ in range(nodes - 1):
         following = points * now - (off_diagonal[-1] if off_diagonal else 0.0) * before
         off_diagonal.append((weights * following * following).sum().sqrt().item())
@@ -88,4 +89,5 @@ def proxy_table(
         return torch.cat([points] + tails).to(dtype), (quantiles, 0, 0)
     rules = smooth_rules(expectation, quantiles)
     row = torch.cat([part for rule in rules for part in rule])
-    return row.to(dtype), tuple(len(points) for points, _ in rules)
+    one, two, three = (len(points) for points, _ in rules)
+    return row.to(dtype), (one, two, three)

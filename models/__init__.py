@@ -5,7 +5,7 @@ Importing this module imports no torch; the first ``build`` does.
 
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..kernels.settings import EPS, QUANTILES
 from .option_kinds import OptionKind, declared
@@ -13,7 +13,9 @@ from .own import OWN, RegistrationError, build_own, register_model
 from .zoo import IMAGENET, MODELS
 
 __all__ = [
+    "EPS",
     "NORM_TRAITS",
+    "QUANTILES",
     "NormTraits",
     "OptionError",
     "PowerStatistics",
@@ -138,8 +140,8 @@ def build(
     in_channels: int = 3,
     weight_standardisation: bool = False,
     norm_group_size: Optional[int] = None,
-    **options,
-):
+    **options: Any,
+) -> Any:
     """The network of that name, freshly initialised from torch's global generator, as an ``nn.Module``.
 
     It maps images [N, in_channels, H, W] to logits [N, num_classes].
@@ -198,7 +200,7 @@ def _unknown(what: str, name: str, valid: List[str]) -> str:
     return f"unknown {what} {name!r}.{hint} Valid: {', '.join(valid)}"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module("." + _LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

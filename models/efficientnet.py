@@ -6,7 +6,7 @@ Graphcore's public code for arXiv 2106.03640.
 """
 
 import math
-from typing import List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -183,7 +183,7 @@ def efficientnet(
         width, depth: multipliers in place of the size's own.
     """
     scale = SIZES[size]
-    changes = {"width": width, "depth": depth, "dropout": dropout}
+    changes: Dict[str, Any] = {"width": width, "depth": depth, "dropout": dropout}
     scale = scale._replace(**{name: value for name, value in changes.items() if value is not None})
     for name, value in (("dropout", scale.dropout), ("stochastic_depth", stochastic_depth)):
         check_range(name, value, 0 <= value < 1, "a rate, at least 0 and below 1")

@@ -1,5 +1,7 @@
 """Filter Response Normalization (Singh and Krishnan 2019, arXiv 1911.09737) and its activation, TLU."""
 
+from typing import Optional
+
 import torch
 from torch import nn
 
@@ -7,7 +9,7 @@ from .norm_layers import ChannelAffine
 from .proxy_norm import broadcastable
 
 
-class FilterResponseNorm(ChannelAffine, nn.Module):
+class FilterResponseNorm(ChannelAffine):
     """x / sqrt(mean_{H,W}(x^2) + eps) * weight + bias on [N, C, H, W], for each image and channel.
 
     No mean is subtracted. With eps fixed it needs more than one pixel: on 1x1 maps it gives the sign of x.
@@ -19,7 +21,9 @@ class FilterResponseNorm(ChannelAffine, nn.Module):
         self.eps = eps
         self.set_affine(num_channels, scale, shift)
 
-    def forward(self, x, weight=None, bias=None):
+    def forward(
+        self, x: torch.Tensor, weight: Optional[torch.Tensor] = None, bias: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         weight, bias = self.affine_in(x.dtype, weight, bias)
         # A sum, as torch 2.0's mean keeps its argument for backward; of float32, as the squares of a large image add
         # up to more than float16 holds (65,504: reached by 112 x 112 pixels with a root mean square of 2.3).

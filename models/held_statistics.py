@@ -16,7 +16,7 @@ longer grows with the number of micro-batches, and all sites share one evaluatio
         held.refresh()
 """
 
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from .proxy_norm import HELD, ProxyNorm
 
 
 def chain_statistics_gradients(
-    vectors: Tuple[torch.Tensor, ...], grad_mean: torch.Tensor, grad_scale: torch.Tensor, *settings
+    vectors: Tuple[torch.Tensor, ...], grad_mean: torch.Tensor, grad_scale: torch.Tensor, *settings: Any
 ) -> Tuple[torch.Tensor, ...]:
     """The gradients of beta, gamma, proxy_beta and proxy_gamma that flow through m and s.
 

@@ -1,7 +1,7 @@
 """What a network is made of: layers, shapes, parameters, multiply-accumulates, places of Proxy Norm."""
 
 import re
-from typing import List, NamedTuple, Tuple
+from typing import Any, Callable, List, NamedTuple, Tuple
 
 import torch
 from torch import nn
@@ -65,8 +65,8 @@ def _is_site(module: nn.Module) -> bool:
     return isinstance(module, NormActivation) or (composed and any(True for _ in module.parameters(False)))
 
 
-def _recorder(name: str, rows: List[LayerRow]):
-    def record(module, inputs, output):
+def _recorder(name: str, rows: List[LayerRow]) -> Callable[[nn.Module, Any, Any], None]:
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
         output = output[0] if isinstance(output, tuple) else output
         shape = tuple(output.shape[1:])
         parameters = sum(p.numel() for p in module.parameters())

@@ -88,7 +88,9 @@ class MBConv(nn.Module):
     ):
         super().__init__()
         inner = in_channels * expansion
-        self.expand_conv = self.expand_norm = self.squeeze_excite = None
+        self.expand_conv: Optional[nn.Module] = None
+        self.expand_norm: Optional[nn.Module] = None
+        self.squeeze_excite: Optional[nn.Module] = None
         if expansion != 1:
             self.expand_conv = norms.convolution(in_channels, inner, 1)
             self.expand_norm = norms.activated(inner, activation)
@@ -112,7 +114,7 @@ class MBConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out, scale = x, None
-        if self.expand_conv is not None:
+        if self.expand_conv is not None and self.expand_norm is not None:
             out = self.expand_norm(self.expand_conv(out))
         out = self.group_conv_norm(self.group_conv(out))
         if self.is_unscaled:

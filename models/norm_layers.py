@@ -1,6 +1,6 @@
 """The norms that torch has, with affine steps that may be left out or taken over by Proxy Norm."""
 
-from typing import Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from .activations import activation as find_activation
 from .proxy_norm import ProxyNorm, broadcastable, renormalise
 
 
-class ChannelAffine:
+class ChannelAffine(nn.Module):
     """Mixin of the norms here: a [C] scale and a [C] shift, each of which may be left out or given from
     outside.
 
@@ -74,12 +74,16 @@ class GroupNorm(ChannelAffine, nn.GroupNorm):
     Raises ValueError when the groups do not divide the channels.
     """
 
-    def __init__(self, num_channels, num_groups, eps=1e-5, scale=True, shift=True):
+    def __init__(
+        self, num_channels: int, num_groups: int, eps: float = 1e-5, scale: bool = True, shift: bool = True
+    ) -> None:
         check_groups(num_channels, num_groups)
         nn.GroupNorm.__init__(self, num_groups, num_channels, eps=eps, affine=False)
         self.set_affine(num_channels, scale, shift)
 
-    def forward(self, x, weight=None, bias=None):
+    def forward(
+        self, x: torch.Tensor, weight: Optional[torch.Tensor] = None, bias: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         weight, bias = self.affine_in(x.dtype, weight, bias)
         return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 
@@ -91,15 +95,24 @@ class BatchNorm(ChannelAffine, nn.BatchNorm2d):
     images of a batch.
     """
 
-    def __init__(self, num_channels, eps=1e-5, momentum=0.1, scale=True, shift=True):
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        scale: bool = True,
+        shift: bool = True,
+    ) -> None:
         nn.BatchNorm2d.__init__(self, num_channels, eps=eps, momentum=momentum, affine=False)
         self.set_affine(num_channels, scale, shift)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         self.reset_running_stats()
         ChannelAffine.reset_parameters(self)
 
-    def forward(self, x, weight=None, bias=None):
+    def forward(
+        self, x: torch.Tensor, weight: Optional[torch.Tensor] = None, bias: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         weight, bias = self.affine_in(x.dtype, weight, bias)
         if self.training:
             self.num_batches_tracked.add_(1)
@@ -108,7 +121,7 @@ class BatchNorm(ChannelAffine, nn.BatchNorm2d):
         )
 
 
-class NoNorm(ChannelAffine, nn.Module):
+class NoNorm(ChannelAffine):
     """No normalisation: the affine step alone, on [N, C, *].
 
     The shift is the bias that the convolutions of a normalised network lack. The scale lets a residual
@@ -116,11 +129,13 @@ class NoNorm(ChannelAffine, nn.Module):
     Smith 2020). Keeps for backward: its input, for the gradient of the scale.
     """
 
-    def __init__(self, num_channels, scale=True, shift=True):
+    def __init__(self, num_channels: int, scale: bool = True, shift: bool = True) -> None:
         nn.Module.__init__(self)
         self.set_affine(num_channels, scale, shift)
 
-    def forward(self, x, weight=None, bias=None):
+    def forward(
+        self, x: torch.Tensor, weight: Optional[torch.Tensor] = None, bias: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         weight, bias = self.affine_in(x.dtype, weight, bias)
         if weight is None:
             return x.clone()
@@ -149,7 +164,7 @@ class NormActivation(nn.Module):
         self.delay_scale = delay_scale
         self.kernel: Optional[Callable[..., torch.Tensor]] = None  # see ``use_proxy_norm_kernel``
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor) -> Any:
         if self.kernel is not None:
             return self._by_kernel(x)
         if self.proxy is None:
@@ -161,7 +176,8 @@ class NormActivation(nn.Module):
         return renormalise(self.phi.function(self.norm(x, weight, bias)), scale, shift)
 
     def _by_kernel(self, x: torch.Tensor) -> torch.Tensor:
-        proxy = self.proxy
+        proxy, kernel = self.proxy, self.kernel
+        assert proxy is not None and kernel is not None
         settings = Settings(
             self.norm.num_groups,
             self.activation,
@@ -170,7 +186,7 @@ class NormActivation(nn.Module):
             proxy.expectation,
             proxy.quantiles,
         )
-        return self.kernel(x, proxy.beta, proxy.gamma, proxy.proxy_beta, proxy.proxy_gamma, settings)
+        return kernel(x, proxy.beta, proxy.gamma, proxy.proxy_beta, proxy.proxy_gamma, settings)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}" + (", delay_scale=True" if self.delay_scale else "")

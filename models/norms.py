@@ -110,31 +110,31 @@ class NormKind:
         return self.fused is None
 
 
-def _batch(s, c, scale, shift):
+def _batch(s: Norms, c: int, scale: bool, shift: bool) -> nn.Module:
     return BatchNorm(c, s.eps, s.momentum, scale, shift)
 
 
-def _sync_batch(s, c, scale, shift):
+def _sync_batch(s: Norms, c: int, scale: bool, shift: bool) -> nn.Module:
     return SyncBatchNorm(c, s.eps, s.momentum, scale, shift)
 
 
-def _layer(s, c, scale, shift):
+def _layer(s: Norms, c: int, scale: bool, shift: bool) -> nn.Module:
     return GroupNorm(c, 1, s.eps, scale, shift)
 
 
-def _group(s, c, scale, shift):
+def _group(s: Norms, c: int, scale: bool, shift: bool) -> nn.Module:
     return GroupNorm(c, s.groups_for(c), s.eps, scale, shift)
 
 
-def _instance(s, c, scale, shift):
+def _instance(s: Norms, c: int, scale: bool, shift: bool) -> nn.Module:
     return GroupNorm(c, c, s.eps, scale, shift)
 
 
-def _none(s, c, scale, shift):
+def _none(s: Norms, c: int, scale: bool, shift: bool) -> nn.Module:
     return NoNorm(c, scale, shift)
 
 
-def _frn(s, c, scale, shift):
+def _frn(s: Norms, c: int, scale: bool, shift: bool) -> nn.Module:
     return FilterResponseNorm(c, s.eps, scale, shift)
 
 

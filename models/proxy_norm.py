@@ -15,7 +15,7 @@ formulas, the 200 quantile points, eps = 0.03 and the initial values are those o
 for the paper.
 """
 
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import nn
@@ -109,7 +109,7 @@ class ProxyNorm(nn.Module):
         self.points = None if points is None else points.to(self.beta.device, dtype)
         self.weights = None if weights is None else weights.to(self.beta.device, dtype)
 
-    def _apply(self, fn, *args, **kwargs):
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         # .half() must not round points and statistics, and .double() must give points of full precision.
         super()._apply(fn, *args, **kwargs)
         self._set_points()
@@ -118,10 +118,11 @@ class ProxyNorm(nn.Module):
                 held.data = held.data.to(torch.promote_types(self.beta.dtype, torch.float32))
         return self
 
-    def vectors(self) -> Tuple[torch.Tensor, ...]:
+    def vectors(self) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """beta, gamma, proxy_beta, proxy_gamma in the dtype of the statistics: float32 or float64."""
         dtype = torch.promote_types(self.beta.dtype, torch.float32)
-        return tuple(p.to(dtype) for p in (self.beta, self.gamma, self.proxy_beta, self.proxy_gamma))
+        beta, gamma = self.beta.to(dtype), self.gamma.to(dtype)
+        return beta, gamma, self.proxy_beta.to(dtype), self.proxy_gamma.to(dtype)
 
     def computed_statistics(self) -> Tuple[torch.Tensor, torch.Tensor]:
         """``proxy_statistics`` of the parameters as they are now: two [C], float32 or float64."""
@@ -143,12 +144,21 @@ class ProxyNorm(nn.Module):
         self.held_mean = nn.Parameter(m.detach().clone())
         self.held_scale = nn.Parameter(s.detach().clone())
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name in HELD:
             destination.pop(prefix + name, None)
 
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
+    ) -> None:
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         missing[:] = [name for name in missing if name not in (prefix + HELD[0], prefix + HELD[1])]
         if self.held_mean is not None:
@@ -157,7 +167,9 @@ class ProxyNorm(nn.Module):
                 self.held_mean.copy_(m)
                 self.held_scale.copy_(s)
 
-    def coefficients(self, dtype: torch.dtype):
+    def coefficients(
+        self, dtype: torch.dtype
+    ) -> Tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor], torch.Tensor]:
         """What turns a norm into a proxy-normalised one: (weight, bias, scale, shift), each [C] in ``dtype``.
 
         out = phi(weight * y + bias) * scale + shift. The scale is None where it is already within weight
@@ -165,12 +177,10 @@ class ProxyNorm(nn.Module):
         """
         m, s = self.statistics()
         if self.phi.positively_homogeneous:
-            weight, bias, scale = self.gamma * s, self.beta * s, None
-        else:
-            weight, bias, scale = self.gamma, self.beta, s.to(dtype)
-        return weight.to(dtype), bias.to(dtype), scale, (-m * s).to(dtype)
+            return (self.gamma * s).to(dtype), (self.beta * s).to(dtype), None, (-m * s).to(dtype)
+        return self.gamma.to(dtype), self.beta.to(dtype), s.to(dtype), (-m * s).to(dtype)
 
-    def delayed_coefficients(self, dtype: torch.dtype):
+    def delayed_coefficients(self, dtype: torch.dtype) -> Tuple[torch.Tensor, ...]:
         """(weight, bias, scale, shift), each [C] in ``dtype``, of the form whose scale is applied later.
 
         out = (phi(weight * y + bias) + shift) * scale.

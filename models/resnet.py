@@ -156,7 +156,7 @@ def imagenet_resnet(
                 name, value, value == usual, f"{usual}: the basic blocks of resnet{depth} have no groups"
             )
         options = {}
-    make = partial(block, norms=norms, **options)
+    make = partial(block, norms=norms, **options)  # type: ignore[arg-type]  # of either class of blocks
     widths = scaled(IMAGENET_WIDTHS, width)
     model = ResNet(make, block.expansion, counts, widths, norms, num_classes, in_channels)
     return initialise(model, starts_at_zero(zero_init, block is Bottleneck, norms))

@@ -1,5 +1,7 @@
 """Batch norm over the replicas of a group: the costly alternative to batch-independent norms."""
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -27,11 +29,21 @@ class SyncBatchNorm(BatchNorm):
 
     needs_stacked_replicas = True
 
-    def __init__(self, num_channels, eps=1e-5, momentum=0.1, scale=True, shift=True, groups=1):
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        scale: bool = True,
+        shift: bool = True,
+        groups: int = 1,
+    ) -> None:
         super().__init__(num_channels, eps, momentum, scale, shift)
         self.groups = groups
 
-    def forward(self, x, weight=None, bias=None):
+    def forward(
+        self, x: torch.Tensor, weight: Optional[torch.Tensor] = None, bias: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         if not self.training or self.groups == 1:
             return super().forward(x, weight, bias)
         if x.shape[0] % self.groups:

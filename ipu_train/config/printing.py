@@ -19,7 +19,7 @@ for _name, _pattern in RESOLVERS:
     _Writer.add_implicit_resolver(TAG + _name, _pattern, None)
 
 
-def _text(writer: _Writer, value: str):
+def _text(writer: _Writer, value: str) -> Any:
     lines = value.isprintable()
     return writer.represent_scalar(TAG + "str", value, style=None if lines else '"')
 

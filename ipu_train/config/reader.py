@@ -105,7 +105,7 @@ def parse(text: str, place: str) -> Tuple[Any, Lines, List[Problem]]:
     return value, builder.lines, builder.problems
 
 
-def _compose(text: str):
+def _compose(text: str) -> Any:
     loader = _Composer(text)
     try:
         return loader.get_single_node()
@@ -141,11 +141,11 @@ class _Builder:
         self.problems: List[Problem] = []
         self.values = 0
 
-    def problem(self, node, path: str, message: str) -> None:
+    def problem(self, node: yaml.Node, path: str, message: str) -> None:
         line = node.start_mark.line + 1
         self.problems.append(Problem(f"{self.place}:{line}", path, message, line))
 
-    def build(self, node, path: str, above: Set[int]) -> Any:
+    def build(self, node: yaml.Node, path: str, above: Set[int]) -> Any:
         self.count(node, above)
         if id(node) in above:
             self.problem(node, path, "an alias that contains itself")
@@ -160,7 +160,7 @@ class _Builder:
             return [self.build(item, f"{path}[{i}]", inside) for i, item in enumerate(node.value)]
         return self.scalar(node, path)
 
-    def count(self, node, above: Set[int]) -> None:
+    def count(self, node: yaml.Node, above: Set[int]) -> None:
         """One more value; an alias counts as often as it is used.
 
         Raises:
@@ -171,7 +171,7 @@ class _Builder:
             what = _MANY if self.values > MOST_VALUES else f"nested deeper than {DEEPEST} levels"
             raise TooMuch(None, None, f"{what} (with its aliases)", node.start_mark)
 
-    def mapping(self, node, path: str, above: Set[int]) -> Dict[str, Any]:
+    def mapping(self, node: yaml.Node, path: str, above: Set[int]) -> Dict[str, Any]:
         result: Dict[str, Any] = {}
         merged: Dict[str, Any] = {}
         first: Dict[str, int] = {}
@@ -193,7 +193,7 @@ class _Builder:
             result[key] = self.build(value_node, inner, above)
         return {**merged, **result}
 
-    def merge(self, node, path: str, above: Set[int]) -> Dict[str, Any]:
+    def merge(self, node: yaml.Node, path: str, above: Set[int]) -> Dict[str, Any]:
         """``<<: *anchor``: the keys of one mapping, or of a list of them (the earlier wins)."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         result: Dict[str, Any] = {}
@@ -208,7 +208,7 @@ class _Builder:
             result.update(self.mapping(source, path, above | {id(source)}))
         return result
 
-    def scalar(self, node, path: str) -> Any:
+    def scalar(self, node: yaml.Node, path: str) -> Any:
         kind = node.tag[len(TAG) :] if node.tag.startswith(TAG) else node.tag
         text = node.value
         try:

@@ -1,5 +1,7 @@
 """Images that need no files: learnable ones for trials, and noise for measuring speed."""
 
+from typing import Optional, Sequence
+
 import numpy as np
 import torch
 
@@ -27,7 +29,16 @@ class GeneratedImages(ImageDataset):
     the classes.
     """
 
-    def __init__(self, length, num_classes, channels, size, seed, stream, augment: Augment = None):
+    def __init__(
+        self,
+        length: int,
+        num_classes: int,
+        channels: int,
+        size: int,
+        seed: int,
+        stream: int,
+        augment: Optional[Augment] = None,
+    ) -> None:
         super().__init__(np.arange(length) % num_classes, augment)
         self.templates = templates(seed, num_classes, channels, size)
         self.seed, self.stream = seed, stream
@@ -43,7 +54,7 @@ class GeneratedImages(ImageDataset):
             image[:] = np.clip(128 + template + self._noise(index, shape), 0, 255)
         return result
 
-    def _noise(self, index: int, shape) -> np.ndarray:
+    def _noise(self, index: int, shape: Sequence[int]) -> np.ndarray:
         # Raw bytes of a counter-based generator: numpy promises these for all versions,
         # unlike its distributions.
         generator = np.random.Philox(key=[self.seed * 8 + self.stream, index])
@@ -57,7 +68,15 @@ class SyntheticImages(ImageDataset):
 
     POOL = 64
 
-    def __init__(self, length, num_classes, channels, size, seed, augment: Augment = None):
+    def __init__(
+        self,
+        length: int,
+        num_classes: int,
+        channels: int,
+        size: int,
+        seed: int,
+        augment: Optional[Augment] = None,
+    ) -> None:
         count = channels * size * size
         pool = min(length, self.POOL)
         draws = keyed.bits(seed, keyed.SYNTHETIC, 0, np.arange(pool), 1 + -(-count // 8))

@@ -6,11 +6,15 @@ SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators"
 part of the key.
 """
 
+from typing import Union
+
 import numpy as np
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+
+Numbers = Union[int, np.ndarray]
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -20,7 +24,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def bits(seed: int, stream: int, epoch, index, count: int = 1) -> np.ndarray:
+def bits(seed: int, stream: int, epoch: Numbers, index: Numbers, count: int = 1) -> np.ndarray:
     """Uniform 64-bit numbers.
 
     Args:
@@ -41,7 +45,7 @@ def bits(seed: int, stream: int, epoch, index, count: int = 1) -> np.ndarray:
         return _mix(key[:, None] ^ np.arange(count, dtype=np.uint64)[None, :])
 
 
-def uniform(seed: int, stream: int, epoch, index, count: int = 1) -> np.ndarray:
+def uniform(seed: int, stream: int, epoch: Numbers, index: Numbers, count: int = 1) -> np.ndarray:
     """Uniform float64 numbers in [0, 1), of shape ``[N, count]``; arguments as :func:`bits`."""
     return (bits(seed, stream, epoch, index, count) >> np.uint64(11)) * 2.0**-53
 

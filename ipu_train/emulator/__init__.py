@@ -27,11 +27,12 @@ from ._dataloader import DataLoader  # noqa: F401
 from ._impl import createPoptorchError, isRunningOnIpu  # noqa: F401
 from ._install import install, uninstall  # noqa: F401
 from ._logging import logger, setLogLevel  # noqa: F401
-from ._poplar_executor import PoplarExecutor, _OverwriteContextManager  # noqa: F401
+from ._poplar_executor import PoplarExecutor
 from ._poplar_executor import load as _load
 from ._printing import module_repr, print  # noqa: F401
-from ._utils import accessAttributes, getIpuTensorId  # noqa: F401
+from ._utils import accessAttributes  # noqa: F401
 from .device.hooks import registerPostCompileHook, registerPreCompileHook  # noqa: F401
+from .device.substitutions import _OverwriteContextManager  # noqa: F401
 from .enums import *  # noqa: F403
 from .loading.accessor import AsynchronousDataAccessor  # noqa: F401
 from .operators.custom_ops import registerCustomOp  # noqa: F401
@@ -42,6 +43,7 @@ from .poptorch_core import (  # noqa: F401
     Error,
     RecoverableError,
     UnrecoverableError,
+    getIpuTensorId,
     hasMLIRSupportOnPlatform,
     ipuHardwareIsAvailable,
     ipuHardwareVersion,
@@ -52,7 +54,9 @@ __version__ = "3.4.0+emulator"
 
 _os.environ.setdefault("RDMAV_FORK_SAFE", "1")
 _register()
-poptorch_core._validateOptions = _validateOptions  # PopTorch has it there, in the core that all else imports
+vars(poptorch_core)["_validateOptions"] = (
+    _validateOptions  # PopTorch has it there, in the core that all else imports
+)
 
 
 def _user_model(model: _Any) -> _torch.nn.Module:

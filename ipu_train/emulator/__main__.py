@@ -65,8 +65,7 @@ def load_script(path: str) -> Tuple[Any, types.ModuleType]:
     main.__file__ = path
     main.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
     main.__package__ = None
-    main.__cached__ = None
-    main.__builtins__ = builtins
+    vars(main).update(__cached__=None, __builtins__=builtins)
     return compile(source, path, "exec"), main
 
 
@@ -87,8 +86,9 @@ def load_module(name: str) -> Tuple[Any, types.ModuleType]:
         raise ProgramError(f"No module named {name}")
     main = importlib.util.module_from_spec(spec)
     main.__name__ = "__main__"
-    main.__builtins__ = builtins
-    return spec.loader.get_code(spec.name), main
+    vars(main).update(__builtins__=builtins)
+    loader: Any = spec.loader
+    return loader.get_code(spec.name), main
 
 
 def run(code: Any, main: types.ModuleType) -> None:
@@ -110,7 +110,7 @@ def run(code: Any, main: types.ModuleType) -> None:
 
 def stay_importable() -> None:
     """See to it that processes started later find this very ipu_train, which may lie in the current folder."""
-    here = os.path.abspath(sys.modules["ipu_train"].__file__)
+    here = os.path.abspath(str(sys.modules["ipu_train"].__file__))
     specs = (finder.find_spec("ipu_train", None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
     found = next((spec for spec in specs if spec is not None), None)
     if found is None or os.path.abspath(found.origin or "") != here:
@@ -138,7 +138,8 @@ def launch(arguments: Optional[List[str]] = None) -> None:
             code, main = load_script(parsed.script)
         else:
             code, main = load_module(parsed.module[0])
-            sys.argv[0] = main.__spec__.origin
+            assert main.__spec__ is not None
+            sys.argv[0] = str(main.__spec__.origin)
     except ProgramError as error:
         sys.stderr.write(f"{os.path.basename(sys.executable)}: {error}\n")
         sys.exit(2 if parsed.module is None else 1)

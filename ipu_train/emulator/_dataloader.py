@@ -144,6 +144,7 @@ class DataLoader(torch.utils.data.DataLoader):
     def _checkLeftOver(self, dataset: Any, drop_last: bool, batch_sampler: Any) -> None:
         if drop_last or batch_sampler is not None or not hasattr(dataset, "__len__"):
             return
+        assert self._combined_batch_size is not None
         divisor = self._combined_batch_size * self._options.Distributed.numProcesses
         if len(dataset) % divisor:
             logger.warning(
@@ -156,6 +157,7 @@ class DataLoader(torch.utils.data.DataLoader):
     def _partition(self, dataset: Any, shuffle: bool, drop_last: bool) -> ProcessShareSampler:
         distributed = self._options.Distributed
         seed = None
+        assert self._combined_batch_size is not None
         if shuffle:
             assert self._options.exists("random_seed"), (
                 "Shuffling over several processes needs the same seed in all of them: call "

@@ -122,14 +122,12 @@ def _aliases() -> Dict[str, types.ModuleType]:
             modules[f"poptorch.{info.name}"] = importlib.import_module(f"{PACKAGE}.{info.name}")
     for name, public in _STAND_INS.items():
         modules[public] = importlib.import_module(f"{PACKAGE}.{name}")
-    popdist = modules["popdist"]
-    popdist.poptorch = modules["popdist.poptorch"]
-    popdist.__path__ = []  # a package, for ``import popdist.poptorch``
+    # packages, for ``import popdist.poptorch`` and ``import horovod.torch``
+    vars(modules["popdist"]).update(poptorch=modules["popdist.poptorch"], __path__=[])
     horovod = sys.modules.get("horovod")
-    if getattr(horovod, "torch", None) is not modules["horovod.torch"]:
+    if horovod is None or getattr(horovod, "torch", None) is not modules["horovod.torch"]:
         horovod = types.ModuleType("horovod", "Stand-in for Horovod: only horovod.torch.")
-        horovod.__path__ = []
-        horovod.torch = modules["horovod.torch"]
+        vars(horovod).update(torch=modules["horovod.torch"], __path__=[])
     modules["horovod"] = horovod
     return modules
 
@@ -148,7 +146,7 @@ def _importSdk() -> Tuple[Optional[str], str]:
         for name in [n for n in sys.modules if n == "poptorch" or n.startswith("poptorch.")]:
             del sys.modules[name]
         return None, f"{type(error).__name__}: {error}"
-    return f"version {module.__version__} in {os.path.dirname(module.__file__)}", ""
+    return f"version {module.__version__} in {os.path.dirname(str(module.__file__))}", ""
 
 
 def _handOn(first: bool) -> None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from typing import Union
+from typing import Any, Union
 
 __all__ = ["logger", "setLogLevel"]
 
@@ -53,7 +53,7 @@ class _StandardError(logging.StreamHandler):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self):
+    def stream(self) -> Any:
         return sys.stderr
 
 
@@ -100,7 +100,7 @@ def setPopartLogLevel(level: str) -> None:
     _popart_level = level
 
 
-def trace(text: str, *args) -> None:
+def trace(text: str, *args: Any) -> None:
     """Log below debug level."""
     logger.log(TRACE, text, *args)
 

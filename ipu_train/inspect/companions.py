@@ -33,7 +33,7 @@ class Dependence(NamedTuple):
 def companions_of(images: int, size: int, looked_at: int, draws: int, seed: int) -> np.ndarray:
     """Numbers of images [looked_at * draws, size]: the first of each row is looked at, the others are random."""
     generator = np.random.default_rng(seed)
-    rows = np.empty((looked_at * draws, size), dtype=np.int64)
+    rows: np.ndarray = np.empty((looked_at * draws, size), dtype=np.int64)
     chosen = generator.choice(images, looked_at, replace=False)
     for row in range(len(rows)):
         rows[row, 0] = chosen[row // draws]

@@ -8,6 +8,7 @@ Importing this package imports neither torch nor numpy; the first use of a name 
 """
 
 from importlib import import_module
+from typing import Any
 
 _HOME = {
     "Program": "program",
@@ -22,7 +23,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module("." + _HOME[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,17 +7,23 @@ images per second of whole training runs. ``assumed`` ones are nobody's figure; 
 is plausible.
 """
 
+from typing import Callable
+
 
 class Constant(float):
     """A float that knows its unit, why it exists and where it comes from."""
 
-    def __new__(cls, value, unit, origin, reason):
+    unit: str
+    origin: str
+    reason: str
+
+    def __new__(cls, value: float, unit: str, origin: str, reason: str) -> "Constant":
         self = super().__new__(cls, value)
         self.unit, self.origin, self.reason = unit, origin, reason
         return self
 
 
-def _origin(name):
+def _origin(name: str) -> Callable[[float, str, str], Constant]:
     return lambda value, unit, reason: Constant(value, unit, name, reason)
 
 

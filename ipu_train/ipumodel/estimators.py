@@ -63,13 +63,13 @@ def conv_params_of(attributes: Attributes) -> ConvParams:
         groups,
         in_channels,
         out_channels,
-        tuple(field),
-        tuple(kernel),
-        tuple(stride),
-        tuple(padding),
-        tuple(padding),
-        tuple(dilation),
-        tuple(input_dilation),
+        (field[0], field[1]),
+        (kernel[0], kernel[1]),
+        (stride[0], stride[1]),
+        (padding[0], padding[1]),
+        (padding[0], padding[1]),
+        (dilation[0], dilation[1]),
+        (input_dilation[0], input_dilation[1]),
     )
 
 
@@ -125,7 +125,7 @@ def _copy(elements: int, element_bytes: int, target: Target) -> OpCost:
 def _norm(attributes: Attributes, target: Target, element_bytes: int, backward: bool) -> OpCost:
     shape = attributes["in_shape"]
     elements = math.prod(shape)
-    rate = k.NORM_BACKWARD_CYCLES if backward else k.NORM_FORWARD_CYCLES
+    rate: float = k.NORM_BACKWARD_CYCLES if backward else k.NORM_FORWARD_CYCLES
     name = attributes["operator"]
     if "batch" in name:
         statistics = attributes["channels"]
@@ -165,7 +165,7 @@ def _elementwise(op: Operation, target: Target, element_bytes: int, backward: bo
     elements = max(a["out_elements"], 1)
     short = op.operator.split("::")[-1]
     if op.kind == "unary":
-        rate = k.RECTIFIER_CYCLES if short in _CHEAP else k.TRANSCENDENTAL_CYCLES
+        rate: float = k.RECTIFIER_CYCLES if short in _CHEAP else k.TRANSCENDENTAL_CYCLES
         codelet = "unary"
         if backward:  # gradients read two tensors, and evaluate the function again unless the output was kept
             rate = k.BINARY_CYCLES if short in _CHEAP else k.BINARY_CYCLES + k.TRANSCENDENTAL_CYCLES

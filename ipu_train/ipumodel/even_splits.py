@@ -1,7 +1,7 @@
 """Even cuts of a network into pipeline stages, where a configuration names none."""
 
 import re
-from typing import List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -37,10 +37,12 @@ def even_splits(program: Program, names: Sequence[str], stages: int) -> Tuple[st
         work[inside[0] if inside else (0 if not op.layer.startswith(("fc", "head")) else -1)] += weight
     total = np.concatenate([[0.0], np.cumsum(work)])
     count = len(blocks)
-    best = {(1, end): (total[end], ()) for end in range(1, count + 2)}
+    best: Dict[Tuple[int, int], Tuple[float, Tuple[int, ...]]] = {
+        (1, end): (total[end], ()) for end in range(1, count + 2)
+    }
     for parts in range(2, stages + 1):
         for end in range(parts, count + 2):
-            options = [
+            options: List[Tuple[float, Tuple[int, ...]]] = [
                 (max(best[(parts - 1, cut)][0], total[end] - total[cut]), best[(parts - 1, cut)][1] + (cut,))
                 for cut in range(parts - 1, min(end, count))
             ]

@@ -5,7 +5,7 @@ runs, its operands and its results exist together). Steps may add memory of thei
 """
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -42,6 +42,6 @@ def peak(intervals: Sequence[Interval], steps: int, during: Sequence[float] = ()
     return float(live[at]), at
 
 
-def live_at(intervals: Sequence[Interval], step: int):
+def live_at(intervals: Sequence[Interval], step: int) -> List[Interval]:
     """The intervals live at a step, largest first."""
     return sorted((i for i in intervals if i.start <= step <= i.end), key=lambda i: -i.bytes)

@@ -96,7 +96,7 @@ def weights_of(program: Program, operations: Iterable[Operation]) -> Tuple[int, 
 def state_bytes(program: Program, settings: Settings, trainable: int, frozen: int) -> Dict[str, float]:
     """Bytes of weights, master weights, optimizer state and accumulators on one IPU (of one replica)."""
     _, combined = OPTIMIZERS[settings.optimizer]
-    found = {
+    found: Dict[str, float] = {
         "weights": trainable * settings.activation_bytes + frozen,
         "master_weights": trainable * 4 if settings.precision == "16.32" else 0,
         "optimizer_state": 0,
@@ -259,7 +259,7 @@ def _moment(program: Program, schedule: Schedule, during: Sequence[float], at: i
     """What is live at the peak step, grouped by the layer that made it."""
     if not schedule.steps:
         return Moment(0, 0, "", "", "", ())
-    made = {}  # over the whole network: what a stage receives was made by another one
+    made: Dict[int, str] = {}  # over the whole network: what a stage receives was made by another one
     for op in program.forward():
         for index in op.writes:
             made.setdefault(index, op.layer)

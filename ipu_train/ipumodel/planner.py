@@ -136,7 +136,7 @@ def _sequential_schedule(program: Program, settings: Settings) -> Schedule:
     """All stages on one IPU: what crosses a stage boundary is kept, the rest of each stage is computed
     again.
     """
-    crossing = {}
+    crossing: Dict[int, int] = {}
     for op in program.forward():
         for index in op.writes:
             crossing.setdefault(index, op.stage)

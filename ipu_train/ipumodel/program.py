@@ -1,7 +1,7 @@
 """A traced program: its tensors and its operations, in execution order. Pure data, no torch."""
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 PARAMETER, BUFFER, INPUT, ACTIVATION = "parameter", "buffer", "input", "activation"
 
@@ -41,7 +41,7 @@ class Operation:
     phase: str
     reads: Tuple[int, ...]
     writes: Tuple[int, ...]
-    attributes: Dict[str, object] = field(default_factory=dict)
+    attributes: Dict[str, Any] = field(default_factory=dict)
     saves: Tuple[int, ...] = ()
     differentiable: Tuple[int, ...] = ()
 

@@ -7,7 +7,7 @@ form, the answer is None and the caller traces.
 
 import difflib
 from dataclasses import replace
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from .program import Program
 
@@ -43,7 +43,7 @@ class _Extrapolation:
     def __init__(self, first: int, second: int, wanted: int) -> None:
         self.first, self.second, self.wanted = first, second, wanted
 
-    def __call__(self, a, b):
+    def __call__(self, a: Any, b: Any) -> Any:
         if type(a) is not type(b):
             raise _NotAffine
         if a == b:
@@ -65,7 +65,7 @@ class _Extrapolation:
         return constant + slope * self.wanted
 
 
-def _merge(a, b, extrapolate):
+def _merge(a: Any, b: Any, extrapolate: _Extrapolation) -> Any:
     """A tensor or operation whose fields are extrapolated one by one; the same object where nothing differs."""
     changed = {}
     for name, value in vars(a).items():

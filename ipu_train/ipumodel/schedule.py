@@ -31,7 +31,7 @@ class Schedule:
 
 def writers(operations: Sequence[Operation]) -> Dict[int, List[Operation]]:
     """tensor -> operations that write it, in order."""
-    found = {}
+    found: Dict[int, List[Operation]] = {}
     for op in operations:
         for index in op.writes:
             found.setdefault(index, []).append(op)
@@ -92,15 +92,15 @@ def _smallest_live_sets(operations: Sequence[Operation], tensors: Sequence[Tenso
 
     An operation is alive from its own run until all its readers have run.
     """
-    made_by = {}
-    waiting = {}
+    made_by: Dict[int, int] = {}
+    waiting: Dict[int, int] = {}
     for position, op in enumerate(operations):
         for source in {made_by[i] for i in op.reads if i in made_by} - {position}:
             waiting[source] = position  # the last reader
         for index in op.writes:
             made_by[index] = position
     sizes = [sum(tensors[i].bytes for i in op.writes) for op in operations]
-    ends = {}
+    ends: Dict[int, List[int]] = {}
     for source, reader in waiting.items():
         ends.setdefault(reader, []).append(source)
     live, live_sets, total, totals = set(), [], 0, []
@@ -112,7 +112,7 @@ def _smallest_live_sets(operations: Sequence[Operation], tensors: Sequence[Tenso
         total += sizes[position]
         live_sets.append(frozenset(live))
         totals.append(total)
-    chosen = set()
+    chosen: Set[int] = set()
     for begin, end in decreasing_intervals(len(operations)):
         chosen |= live_sets[min(range(begin, end), key=totals.__getitem__)]
     return {i for position in chosen for i in operations[position].writes if tensors[i].kind == ACTIVATION}
@@ -219,8 +219,8 @@ def _kept_to_the_loss(
 
 def _backwards_to_checkpoints(operations: Sequence[Operation], checkpoints: Set[int]) -> Set[int]:
     """Positions of the operations from which a way without a checkpoint leads to the last one."""
-    made = {}
-    sources = []
+    made: Dict[int, int] = {}
+    sources: List[Set[int]] = []
     for position, op in enumerate(operations):
         sources.append({made[i] for i in op.reads if i in made and i not in checkpoints})
         made.update(dict.fromkeys(op.writes, position))

@@ -109,7 +109,7 @@ class Settings:
     def proportions(self, ipus: int) -> List[float]:
         """The available memory proportion of each of ``ipus`` IPUs; the last one serves those beyond."""
         value = self.available_memory_proportion
-        values = list(value) if isinstance(value, (list, tuple)) else [float(value)]
+        values = [value] if isinstance(value, (int, float)) else list(value)
         values = values or [0.6]
         return [float(values[min(i, len(values) - 1)]) for i in range(max(ipus, 1))]
 

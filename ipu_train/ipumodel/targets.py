@@ -7,10 +7,12 @@ documentation; ``stack`` = osmarks/ipu-stack, which printed a real Poplar ``Targ
 nobody has published.
 """
 
+from typing import Any, Dict
+
 from .constants import LATER_SDK_SPEEDUP
 
 # Everything that Mk1, Mk2 and Bow share.
-_COMMON = {
+_COMMON: Dict[str, Any] = {
     "workers_per_tile": 6,  # jia
     "exchange_bytes_per_cycle": 4,  # poplibs (PoolPlan), stack
     "tiles_per_exchange_bus": 2,  # poplibs (ExchangeEstimator): neighbours may share a stream
@@ -27,7 +29,7 @@ _COMMON = {
     "program_speedup": 1.0,  # cycles are those of SDK 2.0
 }
 
-TARGETS = {
+TARGETS: Dict[str, Dict[str, Any]] = {
     "mk1": dict(
         _COMMON,
         name="mk1",

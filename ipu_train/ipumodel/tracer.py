@@ -6,6 +6,7 @@ below autograd, and, where asked, the backward pass too.
 """
 
 import contextlib
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,22 +16,29 @@ from torch.utils._pytree import tree_flatten, tree_map
 from . import operators
 from .program import ACTIVATION, BUFFER, INPUT, PARAMETER, Operation, Program, Tensor
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+StageAt = Callable[[str, torch.nn.Module], Optional[int]]
+CurrentStage = Callable[[], Optional[int]]
 
-def _storage_key(tensor):
+
+def _storage_key(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
 class _Recorder(TorchDispatchMode):
     """Writes down every operation that reaches the dispatcher."""
 
-    def __init__(self, current_stage=None):
+    def __init__(self, current_stage: Optional[CurrentStage] = None) -> None:
         super().__init__()
-        self.tensors, self.index_of, self.keep = [], {}, []
-        self.operations, self.unknown = [], {}
+        self.tensors: List[Tensor] = []
+        self.index_of: Dict[int, int] = {}  # by address of a storage
+        self.keep: List[Any] = []
+        self.operations: List[Operation] = []
+        self.unknown: Dict[str, int] = {}
         self.phase, self.stage, self.layers = "forward", 0, [""]
         self.current_stage = current_stage
 
-    def tensor(self, value, kind=ACTIVATION, name=""):
+    def tensor(self, value: torch.Tensor, kind: str = ACTIVATION, name: str = "") -> int:
         """Index of the storage behind ``value``, new where it was not seen before."""
         key = _storage_key(value)
         if key not in self.index_of:
@@ -53,7 +61,7 @@ class _Recorder(TorchDispatchMode):
             )
         return self.index_of[key]
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = func._schema.name
@@ -99,7 +107,13 @@ class _Recorder(TorchDispatchMode):
 class _Hooks:
     """Forward hooks on every submodule that keep the recorder's layer path and stage up to date."""
 
-    def __init__(self, module, recorder, splits, stage_at):
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        recorder: _Recorder,
+        splits: Tuple[str, ...],
+        stage_at: Optional[StageAt],
+    ) -> None:
         names = dict(module.named_modules())
         missing = [s for s in splits if s not in names]
         if missing:
@@ -116,8 +130,10 @@ class _Hooks:
             self.handles.append(child.register_forward_hook(lambda *_: self._after(recorder)))
 
     @staticmethod
-    def _before(recorder, name, start, stage_at):
-        def hook(module, _):
+    def _before(
+        recorder: _Recorder, name: str, start: Optional[int], stage_at: Optional[StageAt]
+    ) -> Callable[[torch.nn.Module, Any], None]:
+        def hook(module: torch.nn.Module, _: Any) -> None:
             recorder.layers.append(name)
             stage = stage_at(name, module) if stage_at is not None else None
             if start is not None:
@@ -128,15 +144,15 @@ class _Hooks:
         return hook
 
     @staticmethod
-    def _after(recorder):
+    def _after(recorder: _Recorder) -> None:
         recorder.layers.pop()
 
-    def remove(self):
+    def remove(self) -> None:
         for handle in self.handles:
             handle.remove()
 
 
-def _fake(value):
+def _fake(value: Any) -> Any:
     """A tensor like ``value`` without memory, on the CPU wherever the original is; under a fake tensor mode
     only.
     """
@@ -145,12 +161,17 @@ def _fake(value):
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
 
 
-def cross_entropy(output, labels):
+def cross_entropy(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The default loss of ``trace``: softmax cross entropy of logits [N, K] with class indices [N]."""
     return torch.nn.functional.cross_entropy(output.float(), labels)
 
 
-def _loss_of(module, fake_inputs, loss, labels):
+def _loss_of(
+    module: Callable[..., Any],
+    fake_inputs: Sequence[Any],
+    loss: Optional[Loss],
+    labels: Optional[torch.Tensor],
+) -> Tuple[torch.Tensor, List[torch.Tensor]]:
     output = module(*fake_inputs)
     tensors = [v for v in tree_flatten(output)[0] if isinstance(v, torch.Tensor)]
     if loss is None:
@@ -162,44 +183,43 @@ def _loss_of(module, fake_inputs, loss, labels):
 
 
 def trace(
-    module,
-    example_inputs,
-    loss=cross_entropy,
-    labels=None,
-    training=True,
-    splits=(),
-    stage_at=None,
-    current_stage=None,
-    record_backward=False,
-):
-    """Records a module's program; returns a :class:`~ipu_train.ipumodel.program.Program`.
+    module: torch.nn.Module,
+    example_inputs: Any,
+    loss: Optional[Loss] = cross_entropy,
+    labels: Optional[torch.Tensor] = None,
+    training: bool = True,
+    splits: Sequence[str] = (),
+    stage_at: Optional[StageAt] = None,
+    current_stage: Optional[CurrentStage] = None,
+    record_backward: bool = False,
+) -> Program:
+    """Records a module's program.
 
     Args:
         module: any ``nn.Module``; left as it was.
         example_inputs: the positional inputs of one micro-batch (tensors; their values are never read).
-        loss: function (first output, labels) -> scalar; None when the module itself returns its loss (its
-        last scalar
-            output, as PopTorch models do; else the sum of the first output).
+        loss: function (first output, labels) -> scalar; None when the module itself returns its loss (its last
+            scalar output, as PopTorch models do; else the sum of the first output).
         labels: example labels; by default class indices [N].
         training: whether to record a training step (else the forward pass alone, without gradients).
         splits: names of modules with which a new pipeline stage begins, in order of execution.
         stage_at: function (module name, module) -> stage or None, asked whenever a module begins.
         current_stage: function () -> stage or None, asked at every operation (for block scopes).
         record_backward: also record torch's own backward pass and saved tensors (see ``plain_torch.py``). The
-        IPU's
-            backward pass does not need it: it follows from the forward operations.
+            IPU's backward pass does not need it: it follows from the forward operations.
 
-    Raises ValueError for a split that names no module.
+    Raises:
+        ValueError: a split names no module.
     """
     inputs = example_inputs if isinstance(example_inputs, (list, tuple)) else (example_inputs,)
     recorder = _Recorder(current_stage)
     hooks = _Hooks(module, recorder, tuple(splits), stage_at)
-    saved = []
+    saved: List[torch.Tensor] = []
     was_training = module.training
     module.train(training)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), contextlib.ExitStack() as stack:
-            state = {}
+            state: Dict[str, torch.Tensor] = {}
             for name, value in module.named_parameters():
                 fake = _fake(value).requires_grad_(training and value.requires_grad)
                 state[name] = fake
@@ -214,7 +234,7 @@ def trace(
                     recorder.tensor(value, INPUT, f"input {position}")
             fake_labels = _fake(labels) if labels is not None else None
 
-            def pack(value):
+            def pack(value: torch.Tensor) -> torch.Tensor:
                 saved.append(value)
                 return value
 
@@ -223,7 +243,7 @@ def trace(
                 stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value))
             stack.enter_context(recorder)
 
-            def run(*args):
+            def run(*args: Any) -> Any:
                 return torch.func.functional_call(module, state, args)
 
             if training:

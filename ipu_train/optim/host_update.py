@@ -26,6 +26,7 @@ import torch
 
 from ..config import OptimizerConfig
 from ..config.optimizer import Lars as LarsConfig
+from ..config.optimizer import Sgd
 from ..models.held_statistics import HeldStatistics
 from ..models.proxy_norm import HELD, ProxyNorm
 from .optimizers import GRADIENT_SCALE, Exempt, build_optimizer
@@ -223,7 +224,7 @@ def build_host_update(
         name_of = {id(p): name for name, p in updated}
         names = [[name_of[id(p)] for p in group["params"]] for group in optimizer.param_groups]
         rule = PopTorchRule(optimizer, weights, names)
-    has_state = config.name != "lars" and not (config.name == "sgd" and config.momentum == 0)
+    has_state = not isinstance(config, LarsConfig) and not (isinstance(config, Sgd) and config.momentum == 0)
     if held is None:
         return HostUpdate(parameters, rule, device_has_state=has_state)
     return HostUpdate(parameters, rule, held.chain_gradients, held.refresh, has_state)

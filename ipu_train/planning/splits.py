@@ -102,8 +102,8 @@ class Splitter:
             bounds = (0, *partition.cuts, len(self.cuts) + 1)
             for stage, ipu in enumerate(self.report(names).ipus):
                 here = (stage, bounds[stage], bounds[stage + 1])
-                sizes[stage] *= ipu.memory.worst_tile_bytes / max(1.0, sizes[here])
-                cycles[stage] *= ipu.cycles.total / max(1.0, cycles[here])
+                sizes[stage] *= ipu.memory.worst_tile_bytes / max(1.0, float(sizes[here]))
+                cycles[stage] *= ipu.cycles.total / max(1.0, float(cycles[here]))
 
     def _improved(self, splits: Tuple[str, ...]) -> Tuple[str, ...]:
         """Move single cuts to neighbouring split points while a full plan says that it helps."""

@@ -56,7 +56,7 @@ class Runs:
         self._saved = _between(parts.saved_bytes)
         self._fixed = _between(parts.trainable) * per_weight + self._saved
         self._fixed += _largest_between(parts.working_bytes) + _code(parts, target, self._count)
-        self._boundary = np.append(parts.boundary_bytes, 0.0)[:, None]
+        self._boundary: np.ndarray = np.append(parts.boundary_bytes, 0.0)[:, None]
 
     def costs(self, stages: int) -> StageCosts:
         """The costs of every possible stage of a pipeline of so many."""

@@ -84,5 +84,5 @@ def _along(path: np.ndarray) -> np.ndarray:
 
 
 def _grid_in(box: Any) -> np.ndarray:
-    x, y = np.meshgrid(np.linspace(box.x0, box.x1, 20), np.linspace(box.y0, box.y1, 5))
-    return np.stack([x.ravel(), y.ravel()], axis=1)
+    across = np.meshgrid(np.linspace(box.x0, box.x1, 20), np.linspace(box.y0, box.y1, 5))
+    return np.stack([axis.ravel() for axis in across], axis=1)

@@ -15,9 +15,9 @@ from ..planning import images_of, question
 @lru_cache(maxsize=1)
 def model_version() -> str:
     """Digest of everything that predictions are made with: the IPU model, its constants, the networks, the plans."""
-    digest = hashlib.sha256(Path(network.__file__).read_bytes())
+    digest = hashlib.sha256(Path(str(network.__file__)).read_bytes())
     for room in (ipumodel, models, planning):
-        folder = Path(room.__file__).parent
+        folder = Path(str(room.__file__)).parent
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -141,7 +141,10 @@ def _training(resolved: Resolved, poptorch: Any, steps: int) -> Dict[str, Any]:
             if done >= steps:
                 break
         epoch += 1
-    found = {"measured_accuracy": float(correct.double().sum()) / per_call, "measured_steps": done}
+    found: Dict[str, Any] = {
+        "measured_accuracy": float(correct.double().sum()) / per_call,
+        "measured_steps": done,
+    }
     if not device.is_emulated(poptorch):
         found["measured_latency_seconds"] = list(run.training_model.getLatency())
     return found

@@ -100,7 +100,12 @@ def _legend(styles: Dict[str, Dict[str, Any]], records: Sequence[Record]) -> Lis
 
     handles = [Line2D([], [], **style) for style in styles.values()]
     if not all(one["fits"] for one in records):
-        hollow = {"marker": "o", "markersize": 8, "markerfacecolor": "white", "markeredgewidth": 1.8}
+        hollow: Dict[str, Any] = {
+            "marker": "o",
+            "markersize": 8,
+            "markerfacecolor": "white",
+            "markeredgewidth": 1.8,
+        }
         handles.append(Line2D([], [], color=_GREY, linestyle="none", label="hollow: does not fit", **hollow))
     return handles
 

@@ -131,8 +131,8 @@ def points(sweep: Grid) -> Tuple[List[Point], List[str]]:
             "it, or another --global-batch-size."
         )
     sizes: Dict[str, List[int]] = {}
-    for (_, size), error in left_out.items():
-        for problem in error.problems:
+    for (_, size), refusal in left_out.items():
+        for problem in refusal.problems:
             known = sizes.setdefault(f"{problem.path}: {problem.message}", [])
             known += [size] if size not in known else []
     return found, [

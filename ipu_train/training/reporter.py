@@ -62,7 +62,7 @@ class Reporter:
         self.undone_updates: int = before.get("undone_updates", 0)
         self.since = time.perf_counter()
         self.timed_steps = 0
-        self.last_learning_rate = before.get("learning_rate")
+        self.last_learning_rate: Any = before.get("learning_rate")  # None before the first call
         self.power_record: Optional[PowerRecord] = None
         if self.config.logging.inspect_every is not None:
             self.power_record = PowerRecord(

@@ -21,7 +21,7 @@ from ..processes.alone import ALONE, Processes
 
 # Ctrl-C reaches every process of a terminal, and launchers pass it on to theirs: one wish, twice, within seconds.
 _TWICE = 3.0
-EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+EXIT_STATUS: Dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def _say(message: str) -> None:
@@ -158,4 +158,4 @@ class StopRequest(_Handlers):
 
     @property
     def exit_status(self) -> int:
-        return EXIT_STATUS.get(self._counts, 0)
+        return 0 if self._counts is None else EXIT_STATUS.get(self._counts, 0)

@@ -89,8 +89,8 @@ def map_structure(value: Any, visit: Callable[[Any], Any], leaf: Tuple[type, ...
             return type(value)(mapped)
         return tuple(mapped) if isinstance(value, tuple) else mapped
     if isinstance(value, dict):
-        mapped = {key: map_structure(item, visit, leaf) for key, item in value.items()}
-        return mapped if type(value) is dict else like_dict(value, mapped)
+        items = {key: map_structure(item, visit, leaf) for key, item in value.items()}
+        return items if type(value) is dict else like_dict(value, items)
     if isinstance(value, Packed):
         return Packed([map_structure(item, visit, leaf) for item in value.items], value.rebuild)
     if isinstance(value, slice):
@@ -110,7 +110,12 @@ def like_dict(original: Dict[Any, Any], items: Dict[Any, Any]) -> Dict[Any, Any]
 def references(value: Any) -> List[Ref]:
     """Every :class:`Ref` in a nested structure, in order."""
     found: List[Ref] = []
-    map_structure(value, lambda ref: found.append(ref) or ref, (Ref,))
+
+    def note(ref: Ref) -> Ref:
+        found.append(ref)
+        return ref
+
+    map_structure(value, note, (Ref,))
     return found
 
 

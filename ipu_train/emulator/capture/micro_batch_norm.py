@@ -37,19 +37,17 @@ def batch_norm_of_micro_batches(
     # A channel of each micro-batch becomes a channel of its own: [m, b, C, *] -> [b, m * C, *]
     split = x.reshape((micro_batches, size, channels) + tuple(x.shape[2:])).transpose(0, 1)
     apart = split.reshape((size, micro_batches * channels) + tuple(x.shape[2:]))
-    mean = var = None
-    if running_mean is not None and running_var is not None:
-        mean = running_mean.new_zeros(micro_batches * channels)
-        var = running_var.new_zeros(micro_batches * channels)
-    repeated = [None if p is None else p.repeat(micro_batches) for p in (weight, bias)]
+    running = [statistic for statistic in (running_mean, running_var) if statistic is not None]
+    found = [statistic.new_zeros(micro_batches * channels) for statistic in running]
+    mean, var = found or (None, None)
+    scale, shift = (None if p is None else p.repeat(micro_batches) for p in (weight, bias))
     # with momentum 1 the "running" statistics are those of the micro-batches
-    out = F.batch_norm(apart, mean, var, *repeated, True, 1.0, eps)
-    if mean is not None:
-        with torch.no_grad():
-            for running, found in ((running_mean, mean), (running_var, var)):
-                own = found.view(micro_batches, channels)[::replicas]
-                kept, shares = _decay(momentum, len(own), found.device)
-                running.mul_(kept).add_(shares.to(found.dtype) @ own)
+    out = F.batch_norm(apart, mean, var, scale, shift, True, 1.0, eps)
+    with torch.no_grad():
+        for statistic, of_micro_batches in zip(running, found):
+            own = of_micro_batches.view(micro_batches, channels)[::replicas]
+            kept, shares = _decay(momentum, len(own), own.device)
+            statistic.mul_(kept).add_(shares.to(own.dtype) @ own)
     return out.reshape(split.shape).transpose(0, 1).reshape(x.shape)
 
 

@@ -6,6 +6,7 @@ makes of it (:mod:`..lowering`): one that PopTorch 3.4 has no lowering for is re
 
 import sys
 import warnings
+from types import FrameType
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -106,7 +107,7 @@ def _selects_by_mask(index: Any) -> bool:
 
 def caller_location() -> str:
     """``file:line`` of the innermost frame outside torch and the emulator: where user code made the call."""
-    frame = sys._getframe(1)
+    frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if not (module == "torch" or module.startswith(("torch.", _EMULATOR + "."))):

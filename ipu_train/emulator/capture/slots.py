@@ -69,9 +69,10 @@ class Slots:
         """A slot for a copy of what slot ``of`` holds."""
         return self.new(storage, storage, self.is_half(of))
 
-    def allow_attribute(self, host: torch.Tensor) -> None:
+    def allow_attribute(self, host: torch.Tensor) -> torch.Tensor:
         """A tensor held as a plain attribute of a module: a constant of the graph once it is used."""
         self._attributes[id(host)] = host  # which also keeps its id unique
+        return host
 
     # -- finding them
 

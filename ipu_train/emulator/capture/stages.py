@@ -143,8 +143,8 @@ class StageTracker:
             )
             return Placement(ipu_id, ipu_id)
         if auto == enums.AutoStage.AutoIncrement:
-            stage, self._next_stage = self._next_stage, self._next_stage + 1
-            return Placement(stage if ipu_id is None else ipu_id, stage)
+            number, self._next_stage = self._next_stage, self._next_stage + 1
+            return Placement(number if ipu_id is None else ipu_id, number)
         stage = strategy.stage(block_id)
         if stage._ipu is not None:
             ipu_id = stage._ipu

@@ -58,7 +58,7 @@ class StoredResults:
         if updated is not None and updated is not value:
             self._round_in_place(node, slot)
             return updated
-        function = self._rounding
+        function: Any = self._rounding
         if node.name in RESULT_NOT_SAVED and not value._is_view():
             function = self._rounding.in_place
         rounded = function(value)

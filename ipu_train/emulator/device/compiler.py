@@ -1,6 +1,7 @@
 """From a module and one call's arguments to an executable: capture, checks, storage for weights."""
 
 import contextlib
+import functools
 import warnings
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -191,7 +192,7 @@ def _check_types(model: torch.nn.Module, arguments: Arguments) -> None:
 def _allow_attributes(model: torch.nn.Module, recorder: Recorder) -> None:
     for module in model.modules():
         for value in vars(module).values():
-            map_structure(value, lambda t: recorder.slots.allow_attribute(t) or t, (torch.Tensor,))
+            map_structure(value, recorder.slots.allow_attribute, (torch.Tensor,))
 
 
 def _capture(
@@ -311,9 +312,11 @@ def _return_statistics_unchanged(recorder: Recorder) -> None:
     for slot in sorted(statistics.intersection(ref.slot for ref in references(graph.outputs))):
         kept = recorder.slots.add_copy(recorder.slots.values[slot].detach().clone(), slot)
         graph.start_with_copy(slot, kept)
-        graph.outputs = map_structure(
-            graph.outputs, lambda ref, old=slot, new=kept: Ref(new) if ref.slot == old else ref, (Ref,)
-        )
+        graph.outputs = map_structure(graph.outputs, functools.partial(_instead, slot, kept), (Ref,))
+
+
+def _instead(old: int, new: int, ref: Ref) -> Ref:
+    return Ref(new) if ref.slot == old else ref
 
 
 def _reassigned(before: List[Tuple[str, torch.nn.Module, Dict[str, Any], Dict[str, Any]]]) -> str:

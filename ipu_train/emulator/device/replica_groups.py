@@ -28,12 +28,12 @@ class ReplicaGroups(NamedTuple):
     retrieval: VariableRetrievalMode
 
     @property
-    def count(self) -> int:
+    def groups(self) -> int:
         return self.replicas // self.size
 
     def group_of(self, replica: int) -> int:
         if self.group_type == CommGroupType.Orthogonal:
-            return replica % self.count
+            return replica % self.groups
         return replica // self.size
 
     def to_host(self, stored: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ class ReplicaGroups(NamedTuple):
         if self.retrieval != VariableRetrievalMode.AllReplicas or host.shape[0] != self.replicas:
             return host
         first = {self.group_of(replica): replica for replica in reversed(range(self.replicas))}
-        return host[[first[group] for group in range(self.count)]]
+        return host[[first[group] for group in range(self.groups)]]
 
 
 def make_groups(
@@ -70,9 +70,9 @@ def make_groups(
             )
         made = ReplicaGroups(CommGroupType(group_type), size, replicas, retrieval)
         shape = tuple(parameters[name].shape)
-        if shape[0] not in (made.count, replicas):
+        if shape[0] not in (made.groups, replicas):
             raise createPoptorchError(
-                f"replicaGrouping of {name}: a tensor of shape {shape} needs a leading dimension of {made.count}, one "
+                f"replicaGrouping of {name}: a tensor of shape {shape} needs a leading dimension of {made.groups}, one "
                 f"slice for each group of {size} of the {replicas} replicas"
             )
         groups[name] = made
@@ -118,7 +118,7 @@ class ParameterProxy:
             raise createPoptorchError("replicaGrouping() must be called before the model is compiled")
         self._executor.per_replica_params[self._name] = (comm_group_type, shards, variable_retrieval_mode)
 
-    @property
+    @property  # type: ignore[misc]  # isinstance shall see a parameter
     def __class__(self) -> type:
         return type(self._parameter)
 
@@ -155,4 +155,4 @@ _OPERATORS: List[str] = [
 ]  # fmt: skip
 for _name in _OPERATORS:  # Python looks these up on the class, past __getattr__
     setattr(ParameterProxy, _name, _forward(_name))
-ParameterProxy.__hash__ = lambda self: hash(self._parameter)  # type: ignore[method-assign, assignment]
+ParameterProxy.__hash__ = lambda self: hash(_bare(self))  # type: ignore[method-assign, assignment]

@@ -44,6 +44,7 @@ class Runner:
         self.running_mean = self.mean and strategy == MeanReductionStrategy.Running
         self.check = options.Precision.floating_point_exceptions
         self.output_slots = [ref.slot for ref in references(executable.graph.outputs)]
+        self.loss_slot = -1 if executable.loss_slot is None else executable.loss_slot
         self.constants = list(executable.graph.constants.values())
         self.device = torch.device(options._Emulator.device)
         self.synthetic = bool(options._Popart.options.get("syntheticDataMode", 0))
@@ -60,6 +61,7 @@ class Runner:
         self.timeline = Timeline(len(tensors), len(self.output_slots))
         inputs = [upload(tensor, self.device)[0] for tensor in tensors]
         if self.executable.training:
+            assert optimizer is not None
             outputs = self._train(inputs, optimizer)
         else:
             with torch.set_grad_enabled(self.executable.graph.differentiates):
@@ -163,7 +165,7 @@ class Runner:
         for accumulation in range(self.batching.gradient_accumulation):
             for replica in range(self.batching.replicas):
                 values = self._forward(inputs, iteration, accumulation, replica)
-                self._backward(values[self.executable.loss_slot], optimizer)
+                self._backward(values[self.loss_slot], optimizer)
                 self._keep(values, pieces, iteration, accumulation)
                 self._keep_anchors(values, iteration, accumulation)
             self.random.finish_micro_batch()
@@ -183,7 +185,7 @@ class Runner:
                 for weight in weights.values():
                     weight.grad = None
                 values = self._forward(inputs, iteration, accumulation, replica)
-                self._backward(values[self.executable.loss_slot], optimizer)
+                self._backward(values[self.loss_slot], optimizer)
                 self._keep(values, pieces, iteration, accumulation)
                 gradients = {name: w.grad for name, w in weights.items() if w.grad is not None}
                 self._keep_anchors(values, iteration, accumulation, gradients)
@@ -221,7 +223,7 @@ class Runner:
             # running statistics are those of the replica whose micro-batch comes first
             state = self.executable.state_of(start % self.batching.replicas)
             values = self.executable.program.run(cut, state, self.constants)
-            self._backward(values[self.executable.loss_slot], optimizer)
+            self._backward(values[self.loss_slot], optimizer)
             self.random.finish_micro_batch()
             kept_here = self.batching.keeps(iteration, self.batching.gradient_accumulation - 1)
             steps = self.executable.fused if kept_here else 0

@@ -47,7 +47,7 @@ class _WrappedTensor:
         memo[id(self)] = plain
         return plain
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: Any) -> Any:
         _refresh(self)
         with torch._C.DisableTorchFunctionSubclass():
             if isinstance(self, torch.nn.Parameter):
@@ -56,18 +56,18 @@ class _WrappedTensor:
 
 
 @functools.lru_cache(maxsize=None)
-def _wrapped_tensor_class(base: type) -> type:
+def _wrapped_tensor_class(base: Any) -> Any:
     return type("Poptorch" + base.__name__, (_WrappedTensor, base), {"_poptorch_base": base})
 
 
-def _new_instance(cls: type) -> Any:
+def _new_instance(cls: Any) -> Any:
     """What pickle calls to start an unwrapped copy of a wrapped module."""
     return cls.__new__(cls)
 
 
 @functools.lru_cache(maxsize=None)
-def _wrapped_module_class(base: type) -> type:
-    class Wrapped(base):  # type: ignore[misc, valid-type]
+def _wrapped_module_class(base: Any) -> Any:
+    class Wrapped(base):  # type: ignore[misc]
         _poptorch_base = base
 
         def __getattribute__(self, name: str) -> Any:
@@ -89,7 +89,7 @@ def _wrapped_module_class(base: type) -> type:
             _refresh(self)
             return super().state_dict(*args, **kwargs)
 
-        def __reduce_ex__(self, protocol: int) -> Any:
+        def __reduce_ex__(self, protocol: Any) -> Any:
             _refresh(self)
             return _new_instance, (base,), dict(self.__dict__)
 
@@ -122,11 +122,13 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
                 f"All buffers must be an instance of torch.Tensor (Got {type(buffer).__name__} for {name})"
             )
     owner = Owner(executor)
-    model.__class__ = _wrapped_module_class(type(model))
+    module_class: Any = type(model)
+    model.__class__ = _wrapped_module_class(module_class)
     owners[id(model)] = owner
     for tensor in _tensors(model):
         if not isWrapped(tensor):
-            tensor.__class__ = _wrapped_tensor_class(type(tensor))
+            tensor_class: Any = type(tensor)
+            tensor.__class__ = _wrapped_tensor_class(tensor_class)
             owners[id(tensor)] = owner
 
 

@@ -184,6 +184,7 @@ class Producer:
 
     def _handOverBuffers(self, template: Any, tensors: List[torch.Tensor]) -> None:
         size = self._task.rebatched_size
+        assert size is not None
         rows = 1
         like = tensors
         if size is not None:
@@ -208,6 +209,7 @@ class Producer:
     def _putRows(self, tensors: List[torch.Tensor]) -> None:
         """Copy the rows of one item into as many slots as they fill."""
         size = self._task.rebatched_size
+        assert size is not None
         rows = len(tensors[0])
         taken = 0
         while taken < rows:
@@ -224,11 +226,15 @@ class Producer:
                 self._post(DATA)
 
     def _sameNumber(self, tensors: List[torch.Tensor]) -> List[torch.Tensor]:
-        slot = self._buffers.tensors()
+        slot = self._ring().tensors()
         assert len(slot) == len(tensors), (
             f"All items must have the same number of tensors: expected {len(slot)}, got {len(tensors)}"
         )
         return slot
+
+    def _ring(self) -> RingBuffers:
+        assert self._buffers is not None, "buffers are made with the first item"
+        return self._buffers
 
     def _claimSlot(self) -> None:
         """Wait for a slot to fill; without preloading, the second one only when the consumer iterates."""
@@ -242,7 +248,7 @@ class Producer:
             self._wait(self._signals.epochs)
 
     def _post(self, kind: int, rows: Optional[int] = None) -> None:
-        self._buffers.post(self._generation, kind, rows)
+        self._ring().post(self._generation, kind, rows)
         self._posted = True
         self._signals.filled.release()
 

@@ -37,7 +37,9 @@ def fps(src: torch.Tensor, ptr: List[int], ratio: float = 0.5, random_start: boo
     return torch.stack(taken)
 
 
-def nearest(x: torch.Tensor, y: torch.Tensor, batch_x: Optional[Any] = None, batch_y: Optional[Any] = None):
+def nearest(
+    x: torch.Tensor, y: torch.Tensor, batch_x: Optional[Any] = None, batch_y: Optional[Any] = None
+) -> torch.Tensor:
     """For each point of ``x`` the index of the nearest point of ``y`` in the same cloud.
 
     Args:

@@ -1,7 +1,7 @@
 """``opts._Popart``: settings handed through to PopART, checked when a model is compiled."""
 
 import logging
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from .._logging import logger
 from ..poptorch_core import createError
@@ -90,7 +90,7 @@ class _PopartOptions(OptionsDict):
         """Graph patterns switched on or off by name."""
         return self._patterns
 
-    def set(self, key: str, value: Any) -> "_PopartOptions":
+    def set(self, key: str, value: Any) -> "_PopartOptions":  # type: ignore[override]  # PopTorch's signatures
         """Set one PopART setting. Names and value types are checked when a model is compiled."""
         self.checkIsFrozen(key)
         self._options[key] = value
@@ -124,7 +124,7 @@ def checkPopartOptions(options: Dict[str, Any]) -> None:
         if key in _FRONT_END:
             continue
         if isinstance(value, (dict, list, tuple, set, frozenset)):
-            kind = "container"
+            kind: Optional[str] = "container"
             members = list(value.values()) if isinstance(value, dict) else list(value)
         else:
             kind = next((name for cls, name in _TYPE_NAMES if isinstance(value, cls)), None)

@@ -51,13 +51,12 @@ class Phase:
     """
 
     def __init__(self, *args: Union[str, Stage]) -> None:
-        if args and all(isinstance(arg, Stage) for arg in args):
-            self._stages: List[Stage] = list(args)
-        else:
-            assert all(isinstance(arg, str) for arg in args), (
-                f"A Phase is made of Stages only, or of block ids only: {args}"
-            )
-            self._stages = [Stage(*args)]
+        stages = [arg for arg in args if isinstance(arg, Stage)]
+        block_ids = [arg for arg in args if isinstance(arg, str)]
+        assert len(args) in (len(stages), len(block_ids)), (
+            f"A Phase is made of Stages only, or of block ids only: {args}"
+        )
+        self._stages = stages or [Stage(*block_ids)]
 
     @property
     def stages(self) -> List[Stage]:
@@ -234,7 +233,7 @@ class ParallelPhasedExecution(_IPhasedExecution):
         return super()._described() + [str(self._tensors_liveness)]
 
 
-def _asStage(arg: Union[Stage, str, Sequence[str]]) -> Stage:
+def _asStage(arg: Union[enums.AutoStage, Stage, str, Sequence[str]]) -> Stage:
     if isinstance(arg, Stage):
         return arg
     if isinstance(arg, str):

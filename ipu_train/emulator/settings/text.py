@@ -107,6 +107,6 @@ def _member(value: Any) -> Any:
     if owner == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
         return getattr(torch, name)
     enumeration = getattr(enums, owner, None)
-    if owner in enums.__all__ and name in enumeration.__members__:
+    if owner in enums.__all__ and enumeration is not None and name in enumeration.__members__:
         return enumeration[name]
     return value

@@ -1,6 +1,6 @@
 """What PopTorch's optimizers add to torch's: state on the device and attributes fixed at compile time."""
 
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
 
@@ -53,7 +53,12 @@ class Optimizer:
     """
 
     # Attributes of ours that pickling must carry beside torch's own three. Subclasses add to it.
-    _own_attributes = ("variable_attrs", "host_state_is_dirty", "ipu_state_is_dirty", "_state_dict")
+    _own_attributes: Tuple[str, ...] = (
+        "variable_attrs",
+        "host_state_is_dirty",
+        "ipu_state_is_dirty",
+        "_state_dict",
+    )
 
     variable_attrs: VariableAttributes
 
@@ -95,7 +100,7 @@ class Optimizer:
         The last two are None until the model is compiled, then dicts from names to tensors.
         """
         bring_home(self)
-        state = super().state_dict()
+        state: Dict[str, Any] = super().state_dict()  # type: ignore[misc]  # torch's
         state.update(self._state_dict)
         return state
 
@@ -116,7 +121,9 @@ class Optimizer:
                 "was probably saved from a torch.optim optimizer"
             )
         if "param_groups" in state:
-            super().load_state_dict({key: state[key] for key in ("state", "param_groups")})
+            super().load_state_dict(  # type: ignore[misc]  # torch's
+                {key: state[key] for key in ("state", "param_groups")}
+            )
         self._state_dict = {"ipu_state": state["ipu_state"], "ipu_param": state["ipu_param"]}
         self.host_state_is_dirty = False
         self.ipu_state_is_dirty = self.has_state()
@@ -125,7 +132,7 @@ class Optimizer:
 
     def __getstate__(self) -> Dict[str, Any]:
         bring_home(self)
-        state = dict(super().__getstate__())
+        state = dict(super().__getstate__())  # type: ignore[misc]  # torch's
         state.update({name: self.__dict__[name] for name in self._own_attributes if name in self.__dict__})
         return state
 

@@ -22,7 +22,13 @@ _RMSPROP = {
     "momentum": 0.0,
     "centered": False,
 }
-_KINDS = {"sgd": _SGD, "adam": _ADAM, "adamw": _ADAMW, "rmsprop": _RMSPROP, "lamb": _ADAMW}
+_KINDS: Dict[str, Dict[str, Any]] = {
+    "sgd": _SGD,
+    "adam": _ADAM,
+    "adamw": _ADAMW,
+    "rmsprop": _RMSPROP,
+    "lamb": _ADAMW,
+}
 
 # hyper-parameters of the whole optimizer, and what torch's own optimizers have in their place
 _GLOBALS = {

@@ -6,19 +6,22 @@ of Graphcore's public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a 
 every six cycles, hence the factor of six on everything a worker does.
 """
 
+from typing import Tuple, Union
+
 import numpy as np
 
+Numbers = Union[float, np.ndarray]
 WORKERS = 6
 
 # Cycles a worker saves on every row after the first because it keeps its state between calls.
 _NX1_RETENTION = 6
 
 
-def ceil_div(a, b):
+def ceil_div(a: Numbers, b: Numbers) -> np.ndarray:
     return np.ceil(np.asarray(a, dtype=np.float64) / b)
 
 
-def _row_list(rows, width):
+def _row_list(rows: Numbers, width: Numbers) -> Tuple[np.ndarray, np.ndarray]:
     """Splits ``rows`` of ``width`` over the workers as poplibs does: whole rows, then a part of one.
 
     Returns (whole rows of the busiest worker, width of its partial row, which is 0 where there is none).
@@ -31,15 +34,23 @@ def _row_list(rows, width):
     return whole, ceil_div(rest * width, factor)
 
 
-def _amp_row(width, core_cycles, first):
+def _amp_row(width: Numbers, core_cycles: Numbers, first: float) -> np.ndarray:
     """Worker cycles for one row of ``width`` outputs in the convolution unit loop."""
     short = np.where(width < 1, 0.0, np.where(width < 2, first - 5, first - 1))
     return np.where(width < 3, short, first + (width - 3) * core_cycles)
 
 
 def amp_1x1(
-    rows, width, conv_groups, in_groups, out_groups, passes, units, load_bytes_per_cycle, half_partials
-):
+    rows: Numbers,
+    width: Numbers,
+    conv_groups: Numbers,
+    in_groups: Numbers,
+    out_groups: Numbers,
+    passes: Numbers,
+    units: int,
+    load_bytes_per_cycle: float,
+    half_partials: bool,
+) -> np.ndarray:
     """The one-tap codelet: every output position once for each input group; zeroing is part of the first
     pass.
     """
@@ -56,19 +67,19 @@ def amp_1x1(
 
 
 def amp_nx1(
-    rows,
-    width,
-    kernel_y,
-    kernel_x,
-    conv_groups,
-    in_groups,
-    out_groups,
-    passes,
-    units,
-    height,
-    load_bytes_per_cycle,
-    half_partials,
-):
+    rows: Numbers,
+    width: Numbers,
+    kernel_y: Numbers,
+    kernel_x: Numbers,
+    conv_groups: Numbers,
+    in_groups: Numbers,
+    out_groups: Numbers,
+    passes: Numbers,
+    units: int,
+    height: int,
+    load_bytes_per_cycle: float,
+    half_partials: bool,
+) -> np.ndarray:
     """The general codelet: ``height`` kernel rows at once, one pass for each other tap."""
     core = 2.0 if units == 4 else 4.0
     whole, part = _row_list(rows, width)
@@ -86,15 +97,23 @@ def amp_nx1(
     return fixed + loops + zero
 
 
-def zero_partials(elements, half_partials):
+def zero_partials(elements: Numbers, half_partials: bool) -> np.ndarray:
     """Setting ``elements`` partials to zero, eight bytes a store."""
     vector = 4 if half_partials else 2
     return WORKERS * (ceil_div(ceil_div(elements, WORKERS), vector) + 5)
 
 
 def slic(
-    rows, width, kernel_y, kernel_x, conv_group_groups, stride_x, units, half_partials, groups_per_group
-):
+    rows: Numbers,
+    width: Numbers,
+    kernel_y: Numbers,
+    kernel_x: Numbers,
+    conv_group_groups: Numbers,
+    stride_x: int,
+    units: int,
+    half_partials: bool,
+    groups_per_group: int,
+) -> np.ndarray:
     """The sliding-window codelet: four conv groups (or channels) at once, the kernel row in pieces of four
     taps.
     """
@@ -102,7 +121,7 @@ def slic(
     blocks = kernel_y * ceil_div(kernel_x, 4)
     whole, part = _row_list(rows, width)
 
-    def row(n):
+    def row(n: Numbers) -> np.ndarray:
         if stride_x == 1:
             cycles = np.where(n < 5, 14.0, 15 + (n - 5))
         else:
@@ -125,8 +144,16 @@ def slic(
 
 
 def horizontal_mac(
-    rows, width, taps, conv_groups, in_groups, out_groups, in_per_group, out_per_group, float_inputs
-):
+    rows: Numbers,
+    width: Numbers,
+    taps: Numbers,
+    conv_groups: Numbers,
+    in_groups: Numbers,
+    out_groups: Numbers,
+    in_per_group: int,
+    out_per_group: int,
+    float_inputs: bool,
+) -> np.ndarray:
     """Dot products over input channels, one output at a time: 4 half or 2 float multiplies a cycle."""
     size = float(in_per_group)
     if float_inputs:
@@ -141,7 +168,9 @@ def horizontal_mac(
     return 63 + 54 + conv_groups * (23 + in_groups * (15 + out_groups * (10 + inner))) + zero
 
 
-def vertical_mac(outputs, kernel_y, kernel_x, conv_group_groups, in_groups):
+def vertical_mac(
+    outputs: Numbers, kernel_y: Numbers, kernel_x: Numbers, conv_group_groups: Numbers, in_groups: Numbers
+) -> np.ndarray:
     """Four conv groups side by side, one tap at a time (poplibs ``VerticalMac``), as depthwise weights passes run."""
     whole, part = _row_list(outputs, kernel_x)
     list_length = kernel_y * (
@@ -152,7 +181,9 @@ def vertical_mac(outputs, kernel_y, kernel_x, conv_group_groups, in_groups):
     return 100 + per_group * conv_group_groups
 
 
-def outer_product(width, channels, channels_per_group, float_inputs):
+def outer_product(
+    width: Numbers, channels: Numbers, channels_per_group: int, float_inputs: bool
+) -> np.ndarray:
     """One input channel: every output is one multiply."""
     per_worker = ceil_div(width, WORKERS)
     groups = ceil_div(channels, channels_per_group)
@@ -160,7 +191,7 @@ def outer_product(width, channels, channels_per_group, float_inputs):
     return WORKERS * (25 + groups * (11 + per_worker * (6 + channels_per_group / step)))
 
 
-def reduce_partials(outputs, depth, half_partials, half_outputs):
+def reduce_partials(outputs: Numbers, depth: Numbers, half_partials: bool, half_outputs: bool) -> np.ndarray:
     """Sums ``depth`` partials for each of ``outputs`` on a tile; a cast where the depth is one."""
     vector = 8 if half_partials else 4
     loops = ceil_div(ceil_div(outputs, vector), WORKERS)
@@ -170,7 +201,7 @@ def reduce_partials(outputs, depth, half_partials, half_outputs):
     return np.where(depth > 1, summed, np.where(needs_cast, cast, 0.0))
 
 
-def reduction_stages(depth):
+def reduction_stages(depth: Numbers) -> Tuple[np.ndarray, np.ndarray]:
     """How a reduction is cut into stages: about equal factors once it is deep (poplibs
     ``ConvReducePlan.cpp``).
     """

@@ -239,7 +239,7 @@ class Splits:
         _, moved = _transform(self.problem, c, self.target, sizes["outputs"], self.used, in_bytes)
         conv = (sizes["inputs"] + sizes["weights"]) * in_bytes + sizes["partials"] * partial_bytes
         if c.method == "slic":
-            zeros = _filled(self.problem, self.tile, sizes["inputs"]) * in_bytes
+            zeros: np.ndarray = _filled(self.problem, self.tile, sizes["inputs"]) * in_bytes
             conv = (
                 conv
                 + zeros
@@ -300,9 +300,8 @@ def evaluate(splits: Splits, sizes: Dict[str, np.ndarray], temporary: np.ndarray
         "conv_groups": np.ceil(tile["groups"] / c.groups_per_group),
         "worker_rows": tile["batch"] * tile["oy"] * (tile["ox"] if vertical else 1),
     }
-    return Candidates(
-        cycles, sum(cycles.values()), temporary, splits.columns, splits.used, dict(sizes, **more)
-    )
+    total: np.ndarray = sum(cycles.values())
+    return Candidates(cycles, total, temporary, splits.columns, splits.used, dict(sizes, **more))
 
 
 def _reduce_exchange(
@@ -333,7 +332,7 @@ def _reduction(
 def _filled(p: Problem, tile: Dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
     """Zeros that the sliding window wants between and around the inputs of a tile, in elements."""
     window_y = (tile["oy"] - 1) * p.sy + 1 + (tile["ky"] - 1) * p.kdy
-    window_x = (tile["ox"] - 1) * p.sx + 1 + (p.kx - 1) * p.kdx
+    window_x: np.ndarray = (tile["ox"] - 1) * p.sx + 1 + (p.kx - 1) * p.kdx
     return np.maximum(tile["groups"] * tile["batch"] * tile["ci"] * window_y * window_x - inputs, 0.0)
 
 
@@ -353,7 +352,7 @@ def _transform(
     scale = 1.25 if (p.ci * p.co) % 4 == 0 else 5.0 / 3.0
     share = _whole(p, move_input, move_weights) / used * in_bytes
     cycles = share / target.exchange_bytes_per_cycle + share * scale / copy_in
-    out_bytes = outputs * 2
+    out_bytes: np.ndarray = outputs * 2
     out_scale = 1.25 if p.co % 4 == 0 else 5.0 / 3.0
     if move_output:
         cycles = cycles + out_bytes / target.exchange_bytes_per_cycle + out_bytes * out_scale / copy_in

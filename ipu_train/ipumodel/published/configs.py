@@ -242,7 +242,7 @@ def read_config(row: Row, native_size: Optional[Callable[[str], int]] = None) ->
     Args:
         native_size: function model name -> side in pixels its images have, for rows that give none.
     """
-    notes = []
+    notes: List[str] = []
     row = {name: value or "" for name, value in row.items() if isinstance(name, str)}
     model, default_groups = _model(row)
     norm = _norm(row, default_groups, notes)

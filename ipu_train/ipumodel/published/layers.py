@@ -10,6 +10,7 @@ available memory proportion 0.6 and host transfers do not count, unless the para
 import math
 import re
 from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .. import constants as k
 from ..convolution.cost import conv_cost
@@ -18,7 +19,10 @@ from ..convolution.plan import PlanOptions, plan_pass
 from ..costs import add
 from ..pooling import pool_cost
 from ..reduction import reduce_cost
-from .parameters import Reader, Unsupported
+from ..target import Target
+from .parameters import Pair, Reader, Unsupported
+
+Cost = Tuple[float, float, float]  # cycles, bytes over all tiles, bytes on the worst tile
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ _PHASES = {
 _MOST_ELEMENTS = 2**34
 
 
-def _plan_options(r):
+def _plan_options(r: Reader) -> PlanOptions:
     text = r.get("convolution-options", "matmul-options", "conv-options", default="") or ""
     float_inputs = r.is_float("data-type", "input-type")
     r.get("input-type"), r.get("output-type")
@@ -71,7 +75,7 @@ def _plan_options(r):
     )
 
 
-def _phases(r, default=PASSES):
+def _phases(r: Reader, default: Sequence[str] = PASSES) -> Sequence[str]:
     if r.flag("inference-only"):
         return ("forward",)
     phase = r.get("single-phase", "phase", "phases", "pass", default=None)
@@ -82,7 +86,7 @@ def _phases(r, default=PASSES):
     return _PHASES[phase.lower()]
 
 
-def conv_params(r):
+def conv_params(r: Reader) -> ConvParams:
     """The layer of a convolution row."""
     dimensions, field = r.field()
     lower, upper = r.bounds("padding", dimensions)
@@ -97,21 +101,25 @@ def conv_params(r):
         kernel=r.pair("kernel-size", "kernel", default=(1, 1), dimensions=dimensions, least=1),
         stride=r.pair("stride", default=(1, 1), dimensions=dimensions, least=1),
         # What is cut off the input before it is dilated is negative padding of the dilated input.
-        padding_lower=tuple(p - c * d for p, c, d in zip(lower, cut_lower, input_dilation)),
-        padding_upper=tuple(p - c * d for p, c, d in zip(upper, cut_upper, input_dilation)),
+        padding_lower=_less(lower, cut_lower, input_dilation),
+        padding_upper=_less(upper, cut_upper, input_dilation),
         dilation=r.pair("kernel-dilation", default=(1, 1), dimensions=dimensions, least=1),
         input_dilation=input_dilation,
     ).check()
 
 
+def _less(padding: Pair, cut: Pair, dilation: Pair) -> Pair:
+    return padding[0] - cut[0] * dilation[0], padding[1] - cut[1] * dilation[1]
+
+
 def conv_program(
-    layers,
-    target,
-    options,
-    passes=PASSES,
-    program_cycles=None,
-    program_bytes=None,
-):
+    layers: Sequence[ConvParams],
+    target: Target,
+    options: PlanOptions,
+    passes: Sequence[str] = PASSES,
+    program_cycles: Optional[float] = None,
+    program_bytes: Optional[float] = None,
+) -> Cost:
     """(cycles, total bytes, worst tile bytes) of one program that trains ``layers`` (several: one after the
     other).
     """
@@ -139,14 +147,14 @@ def conv_program(
     return whole.total_cycles + program_cycles * copies, total, worst
 
 
-def octave_layers(params, share_in, share_out):
+def octave_layers(params: ConvParams, share_in: float, share_out: float) -> List[ConvParams]:
     """The four (or fewer) convolutions between high and low frequency channels (Chen et al. 2019, arXiv
     1904.05049).
     """
     low_in = round(params.in_channels * share_in)
     low_out = round(params.out_channels * share_out)
     high_in, high_out = params.in_channels - low_in, params.out_channels - low_out
-    half = tuple(math.ceil(f / 2) for f in params.field)
+    half = (math.ceil(params.field[0] / 2), math.ceil(params.field[1] / 2))
     paths = [
         (high_in, high_out, params.field),
         (low_in, low_out, half),
@@ -156,14 +164,14 @@ def octave_layers(params, share_in, share_out):
     return [replace(params, in_channels=i, out_channels=o, field=f) for i, o, f in paths if i and o]
 
 
-def _conv(r, target):
+def _conv(r: Reader, target: Target) -> Cost:
     layer = conv_params(r)
     _of_an_ipu(layer.input_elements, layer.output_elements, layer.weight_elements)
     return conv_program([layer], target, _plan_options(r), _phases(r))
 
 
-def _octave(r, target):
-    alpha = r.share("alpha", default="0")
+def _octave(r: Reader, target: Target) -> Cost:
+    alpha = str(r.share("alpha", default="0"))
     share_in, share_out = r.share("alpha-in", default=alpha), r.share("alpha-out", default=alpha)
     layers = [layer.check() for layer in octave_layers(conv_params(r), share_in, share_out)]
     for layer in layers:
@@ -171,7 +179,7 @@ def _octave(r, target):
     return conv_program(layers, target, _plan_options(r), _phases(r))
 
 
-def _fully_connected(r, target):
+def _fully_connected(r: Reader, target: Target) -> Cost:
     layer = ConvParams(
         batch=1,
         groups=r.whole("num-groups", "groups", default=1, least=1),
@@ -186,13 +194,13 @@ def _fully_connected(r, target):
     )
 
 
-def _pooling(r, target):
+def _pooling(r: Reader, target: Target) -> Cost:
     dimensions, field = r.field()
     # Left out, kernel and stride are 1, as in the tool.
     kernel = r.pair("kernel", "kernel-size", default=(1, 1), dimensions=dimensions, least=1)
     stride = r.pair("stride", default=(1, 1), dimensions=dimensions, least=1)
     lower, upper = r.bounds("padding", dimensions)
-    out = tuple((field[i] + lower[i] + upper[i] - kernel[i]) // stride[i] + 1 for i in range(2))
+    out = [(field[i] + lower[i] + upper[i] - kernel[i]) // stride[i] + 1 for i in range(2)]
     if min(out) < 1:
         raise Unsupported(f"a pool of {kernel} has no output on a field of {field}")
     element_bytes = r.element_bytes("data-type")
@@ -213,7 +221,7 @@ def _pooling(r, target):
     return cost.total_cycles, total, worst
 
 
-def _reduction(r, target):
+def _reduction(r: Reader, target: Target) -> Cost:
     shape, dims = r.numbers("shape"), r.numbers("dims")
     if shape is None or dims is None or min(shape) < 1:
         raise Unsupported("a reduction needs a shape and dims")
@@ -244,12 +252,12 @@ def _reduction(r, target):
 _REDUCTIONS = ("ADD", "SQUARE_ADD", "MUL", "MIN", "MAX", "LOGICAL_AND", "LOGICAL_OR", "LOG_ADD")
 
 
-def _of_an_ipu(*elements):
+def _of_an_ipu(*elements: int) -> None:
     if max(elements) > _MOST_ELEMENTS:
         raise Unsupported(f"a tensor of {max(elements):,} elements is beyond any IPU's memory")
 
 
-_TOOLS = {
+_TOOLS: Dict[str, Callable[[Reader, Target], Cost]] = {
     "conv": _conv,
     "oct_conv": _octave,
     "octconv": _octave,
@@ -262,7 +270,7 @@ _TOOLS = {
 }
 
 
-def predict_layer(tool, parameters, target):
+def predict_layer(tool: Any, parameters: Optional[str], target: Target) -> LayerPrediction:
     """:class:`LayerPrediction` of one benchmark row; raises :class:`Unsupported` with the reason."""
     run = _TOOLS.get(str(tool).strip().lower().replace("-", "_").replace(" ", "_"))
     if run is None:

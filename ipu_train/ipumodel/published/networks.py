@@ -52,7 +52,7 @@ def native_size(name: str) -> int:
 
 def build(
     name: str, num_classes: int = 1000, norm: str = "batch", norm_groups: int = 32, proxy_norm: bool = False
-):
+) -> nn.Module:
     """A network of ``name_of``, its batch norms replaced as ``norm`` says.
 
     Raises:
@@ -102,7 +102,7 @@ def _norm(norm: str, groups: int, channels: int) -> nn.Module:
 
 def _unit(
     inside: int, outside: int, kernel: int = 3, stride: int = 1, act: Callable[[], nn.Module] = nn.Mish
-):
+) -> nn.Sequential:
     """Convolution, norm, activation."""
     conv = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outside), act())

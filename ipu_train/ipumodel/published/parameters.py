@@ -2,6 +2,9 @@
 
 import math
 import re
+from typing import Dict, List, Optional, Set, Tuple, overload
+
+Pair = Tuple[int, int]
 
 
 class Unsupported(ValueError):
@@ -39,13 +42,14 @@ _PARAMETER = re.compile(
 _TRUTH = ("0", "1", "true", "false", "yes", "no", "on", "off")
 
 
-def parse_parameters(text):
+def parse_parameters(text: Optional[str]) -> Dict[str, str]:
     """``name=value`` or ``--name value`` words as a dict; a name alone, as the tools' flags have it, is "true".
 
     ``{a,b}`` and quoted braces are one value. Names come in lower case with dashes.
     """
     text = text or ""
-    found, position = {}, 0
+    found: Dict[str, str] = {}
+    position = 0
     while True:
         match = _PARAMETER.search(text, position)
         if match is None:
@@ -61,7 +65,7 @@ def parse_parameters(text):
         found[name] = value.strip("\"'")
 
 
-def _numbers(value):
+def _numbers(value: str) -> List[int]:
     """The whole numbers of ``4``, ``{4,4}``, ``4x4`` or ``[4, 4]``; ValueError for anything else in it."""
     words = [w for w in re.split(r"[\s,xX]+", value.strip().strip("{}[]()").strip()) if w]
     return [int(word) for word in words]
@@ -70,18 +74,24 @@ def _numbers(value):
 class Reader:
     """Takes named values out of the parameters and remembers which were never asked for."""
 
-    def __init__(self, text):
+    def __init__(self, text: Optional[str]) -> None:
         self.values = parse_parameters(text)
-        self.used = set()
+        self.used: Set[str] = set()
 
-    def get(self, *names, default=None):
+    @overload
+    def get(self, *names: str, default: str) -> str: ...
+
+    @overload
+    def get(self, *names: str, default: None = None) -> Optional[str]: ...
+
+    def get(self, *names: str, default: Optional[str] = None) -> Optional[str]:
         for name in names:
             if name in self.values:
                 self.used.add(name)
                 return self.values[name]
         return default
 
-    def numbers(self, *names):
+    def numbers(self, *names: str) -> Optional[List[int]]:
         """The whole numbers of the parameter, None when it is not given."""
         value = self.get(*names)
         if value is None:
@@ -94,7 +104,7 @@ class Reader:
             raise Unsupported(f"parameter {self._named(names)}: {value!r} is not a whole number")
         return found
 
-    def whole(self, *names, default=None, least=None):
+    def whole(self, *names: str, default: Optional[int] = None, least: Optional[int] = None) -> int:
         found = self.numbers(*names)
         if found is None:
             if default is None:
@@ -106,7 +116,7 @@ class Reader:
             raise Unsupported(f"parameter {self._named(names)}: must be at least {least}, not {found[0]}")
         return found[0]
 
-    def pair(self, *names, default, dimensions=2, least=None):
+    def pair(self, *names: str, default: Pair, dimensions: int = 2, least: Optional[int] = None) -> Pair:
         """(y, x) of a parameter over the field; one number stands for all its ``dimensions``.
 
         A layer over one dimension is one over two with a single row, so that y is then the value that changes
@@ -126,7 +136,7 @@ class Reader:
             return (0 if least is None else 1, found[0])
         return (found[0], found[-1])
 
-    def field(self):
+    def field(self) -> Tuple[int, Pair]:
         """(number of dimensions, (y, x)) of the input; one number alone is one dimension."""
         found = self.numbers("field")
         if found is None and ("height" in self.values or "width" in self.values):
@@ -139,16 +149,16 @@ class Reader:
             )
         if min(found) < 1:
             raise Unsupported(f"parameter field: must be at least 1, not {min(found)}")
-        return len(found), (1, found[0]) if len(found) == 1 else tuple(found)
+        return len(found), (1 if len(found) == 1 else found[0], found[-1])
 
-    def bounds(self, name, dimensions):
+    def bounds(self, name: str, dimensions: int) -> Tuple[Pair, Pair]:
         """(lower, upper) of padding or truncation, which the tools take together or each by itself."""
         both = self.pair(name, default=(0, 0), dimensions=dimensions)
         lower = self.pair(f"{name}-lower", default=both, dimensions=dimensions)
         upper = self.pair(f"{name}-upper", default=both, dimensions=dimensions)
         return lower, upper
 
-    def share(self, *names, default):
+    def share(self, *names: str, default: str) -> float:
         value = self.get(*names, default=default)
         try:
             found = float(value)
@@ -158,14 +168,14 @@ class Reader:
             raise Unsupported(f"parameter {self._named(names)}: {value!r} is not a number from 0 to 1")
         return found
 
-    def element_bytes(self, *names, default="half"):
+    def element_bytes(self, *names: str, default: str = "half") -> int:
         value = self.get(*names, default=default)
         found = _TYPE_BYTES.get(value.strip().lower().replace("_", " "))
         if found is None:
             raise Unsupported(f"parameter {self._named(names)}: the type {value!r} is not modelled")
         return found
 
-    def is_float(self, *names, default="half"):
+    def is_float(self, *names: str, default: str = "half") -> bool:
         """Whether the type of a convolution is float rather than half; whole numbers are not convolved."""
         size = self.element_bytes(*names, default=default)
         name = self.get(*names, default=default).strip().lower()
@@ -173,11 +183,11 @@ class Reader:
             raise Unsupported(f"parameter {self._named(names)}: the type {name!r} is not modelled here")
         return size == 4
 
-    def flag(self, *names):
+    def flag(self, *names: str) -> bool:
         return str(self.get(*names, default="false")).lower() in ("1", "true", "yes", "on")
 
-    def _named(self, names):
+    def _named(self, names: Tuple[str, ...]) -> str:
         return next((name for name in names if name in self.values), names[0])
 
-    def ignored(self):
+    def ignored(self) -> List[str]:
         return sorted(set(self.values) - self.used - _HARMLESS)
