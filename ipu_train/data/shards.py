@@ -90,8 +90,10 @@ class Shards:
 
     def chosen(self, indices: np.ndarray) -> "Shards":
         """Some of the images."""
-        own = (column[indices] for column in (self.shard, self.offset, self.size, self.labels, self.keys))
-        return Shards(self.paths, *own, self.class_names)
+        shard, offset, size = self.shard[indices], self.offset[indices], self.size[indices]
+        return Shards(
+            self.paths, shard, offset, size, self.labels[indices], self.keys[indices], self.class_names
+        )
 
 
 class Found(NamedTuple):
@@ -168,8 +170,8 @@ def open_shards(
             f"{paths[columns['shard'][worst]]}/{columns['keys'][worst]}: has the label {labels.max()}, but there are "
             f"{len(names)} classes"
         )
-    own = (columns[name] for name in ("shard", "offset", "size", "labels", "keys"))
-    return Shards([str(path) for path in paths], *own, names)
+    shard, offset, size, keys = (columns[name] for name in ("shard", "offset", "size", "keys"))
+    return Shards([str(path) for path in paths], shard, offset, size, columns["labels"], keys, names)
 
 
 def _class_names(folder: Path, labels: np.ndarray) -> List[str]:

@@ -21,7 +21,7 @@ class Workers(NamedTuple):
         how: in words.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # tuples have a method of that name
     delivered: Optional[float]
     wanted: Optional[float]
     how: str
