@@ -5,7 +5,7 @@ Importing this module imports no torch; the first ``build`` does.
 
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..kernels.settings import EPS, QUANTILES
 from .option_kinds import OptionKind, declared
@@ -15,6 +15,7 @@ from .zoo import IMAGENET, MODELS
 __all__ = [
     "EPS",
     "NORM_TRAITS",
+    "OWN",
     "QUANTILES",
     "NormTraits",
     "OptionError",

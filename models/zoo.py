@@ -3,11 +3,16 @@
 from typing import Any, Dict, Tuple
 
 # Defaults of the norm, by family (see ``norms.make_norms``).
-IMAGENET = {"default_groups": 32}
+IMAGENET: Dict[str, Any] = {"default_groups": 32}
 # channels of a group: a fixed number of groups would leave one channel for each in the narrow first stage
-_CIFAR = {"default_group_size": 4, "cap_groups": True}
+_CIFAR: Dict[str, Any] = {"default_group_size": 4, "cap_groups": True}
 # Graphcore's public code: 4 groups, epsilon 1e-3, batch-norm momentum 0.97 (0.03 in torch's sense)
-_EFFICIENTNET = {"default_groups": 4, "default_eps": 1e-3, "momentum": 0.03, "cap_groups": True}
+_EFFICIENTNET: Dict[str, Any] = {
+    "default_groups": 4,
+    "default_eps": 1e-3,
+    "momentum": 0.03,
+    "cap_groups": True,
+}
 
 
 def _models() -> Dict[str, Tuple[str, str, Dict[str, Any], Dict[str, Any]]]:
@@ -18,7 +23,7 @@ def _models() -> Dict[str, Tuple[str, str, Dict[str, Any], Dict[str, Any]]]:
     for depth in (50, 101, 152):
         table[f"resnet{depth}v2"] = ("resnet", "imagenet_resnet_v2", {"depth": depth}, IMAGENET)
     for depth in (14, 50, 101):
-        fixed = {"depth": depth, "groups": 32, "group_width": 4}
+        fixed: Dict[str, Any] = {"depth": depth, "groups": 32, "group_width": 4}
         table[f"resnext{depth}_32x4d"] = ("resnet", "imagenet_resnet", fixed, IMAGENET)
     fixed = {"depth": 29, "groups": 32, "group_width": 4}
     table["resnext29_32x4d"] = ("resnet", "cifar_resnext", fixed, _CIFAR)
