@@ -151,6 +151,9 @@ COMPOSED_BY_TORCH = """
     rad2deg_ rand_like randint_like randn_like rot90 scalar_tensor unsafe_split unsafe_split_with_sizes zero
 """
 
+# Caught, and composed by PopTorch itself of operators with a lowering (dispatch_tracer/RegisterAtenOverloads.cpp).
+COMPOSED_BY_POPTORCH = "_weight_norm_interface"
+
 # The operand that type inference gets as int64, though the device has it as int32
 # (dispatch_tracer/TypeInferenceHandler.cpp).
 INDEX_OPERAND: Dict[str, int] = {
@@ -183,7 +186,7 @@ RANDOM: FrozenSet[str] = frozenset(
 
 KNOWN: FrozenSet[str] = frozenset(name for names in HANDLERS.values() for name in names.split())
 CAUGHT: FrozenSet[str] = frozenset(CAUGHT_WHOLE.split())
-COMPOSED: FrozenSet[str] = frozenset(COMPOSED_BY_TORCH.split())
+COMPOSED: FrozenSet[str] = frozenset(COMPOSED_BY_TORCH.split() + COMPOSED_BY_POPTORCH.split())
 
 
 def lowered_as(name: str) -> str:

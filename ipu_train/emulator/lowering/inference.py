@@ -154,6 +154,12 @@ def normal(mean: Shadow, std: Shadow, generator: Any = None) -> Shadow:
     return Shadow(torch.broadcast_shapes(mean.shape, std.shape), mean.dtype)
 
 
+def weight_norm(v: Shadow, g: Shadow, dim: int = 0) -> Tuple[Shadow, Shadow]:
+    """``v * (g / |v|)``; only that is used of the two results."""
+    shape = torch.broadcast_shapes(v.shape, g.shape)
+    return Shadow(shape, _promoted(v, g)), Shadow(g.shape, g.dtype)
+
+
 def index_reduce(
     x: Shadow, dim: int, index: Shadow, source: Shadow, reduce: str, include_self: bool = True
 ) -> Shadow:
@@ -172,6 +178,7 @@ INFERENCE: Dict[str, Callable[..., Any]] = {
     "bilinear": bilinear,
     "binary_cross_entropy_with_logits": bce_with_logits,
     "normal.Tensor_Tensor": normal,
+    "_weight_norm_interface": weight_norm,
     "index_reduce": index_reduce,
     "index_reduce_": index_reduce,
     "nll_loss2d_forward": nll_loss2d,

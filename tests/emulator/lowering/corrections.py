@@ -18,6 +18,7 @@ _IN_PLACE = (
 _LOSS = "popart_canonicalization/LossOps.cpp and AtenHandlers.gen.cpp: createIdentityloss"
 _DEAD = "LowerToPopartFactories.cpp, lowerToPopartFromDispatch: dead code goes before anything is lowered"
 _BFLOAT16 = "PopART's popx/irlowering.cpp, popType: the data type is not supported in Poplar"
+_WEIGHT_NORM = "dispatch_tracer/RegisterAtenOverloads.cpp, weightNormInterface: composed of norms"
 _CONSTANT_EXPRESSION = "type_and_constant_canonicalization/EvaluateConstexprs.cpp: it has no inputs"
 _INDEX = "dispatch_tracer/TypeInferenceHandler.cpp, indexArgToUpcast: the index is int64 for type inference"
 
@@ -118,6 +119,8 @@ ACCEPTED: Dict[str, Tuple[Any, str]] = {
     "gradient_where": (["float32", [3]], _COMPOSED),
     "gradient_clamp": (["float32", [3]], _COMPOSED),
     "gradient_vector": (["float32", [3]], _COMPOSED),
+    "nn_weight_norm": (["float32", [2, 4]], _WEIGHT_NORM),
+    "nn_parametrized_weight_norm": (["float32", [1, 4, 3, 3]], _WEIGHT_NORM),
     "nn_gru_two_layers": ([["float32", [5, 2, 4]], ["float32", [2, 2, 4]]], _COMPOSED),
     "nn_lstm_cell": ([["float32", [2, 4]], ["float32", [2, 4]]], _COMPOSED),
     "train_mse": (["float32", []], _LOSS),
