@@ -5,6 +5,8 @@ Whoever needs a new arrow adds it below, where it can be seen; an arrow that nob
 
 import ast
 import configparser
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,8 @@ EMULATOR = {
 }
 # imported only inside the functions that need them
 OPTIONAL = {"wandb", "matplotlib", "poptorch", "popdist", "horovod"}
+# without which the modules that stand on them cannot be imported
+ONLY_WITH = {"triton"}
 LONGEST = 400  # lines; what is longer wants to be two files
 
 
@@ -186,6 +190,19 @@ def test_no_module_imports_itself_through_others():
             break
         left = {name: targets - leaves for name, targets in left.items() if name not in leaves}
     assert not left, f"a circle of imports runs through {', '.join(sorted(left))}"
+
+
+def test_every_module_can_be_imported():
+    """In an order of its own each: without circles the order makes no difference."""
+    names = sorted(name for name in ALL if not name.endswith("__main__"))
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: importlib.import_module(name)\n"
+        f"    except ModuleNotFoundError as e: assert e.name in {sorted(ONLY_WITH)}, (name, e)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *reversed(names)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_libraries_that_need_not_be_there_are_imported_where_they_are_used():
