@@ -8,7 +8,7 @@ import os
 from typing import Any, Dict, List
 
 SHELLS = ("bash", "zsh", "fish")
-DATA = ("check", "pack")
+DATA = ("check", "pack", "bench")
 
 _WEIGHTS = {"--run": True, "--checkpoint": True, "--weights": True, "--config": True}
 # Options of each command; those of training have no command. True: a value follows.
@@ -25,6 +25,8 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
         "--form": True,
         "--shorter-side": True,
         "--skip": False,
+        "--config": True,
+        "--seconds": True,
     },
     "evaluate": {**_WEIGHTS, "--data": True, "--json": True, "--confusion": True},
     "export": {**_WEIGHTS, "--format": True, "--out": True, "--opset": True},

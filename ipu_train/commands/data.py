@@ -1,7 +1,8 @@
-"""``ipu-train data``: check a data set before it is trained on, or pack it."""
+"""``ipu-train data``: check a data set before it is trained on, pack it, or measure how fast it is read."""
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, List, Optional
@@ -19,20 +20,26 @@ def main(arguments: List[str]) -> int:
     Raises:
         DataError, DataCommandError: no data set there, or a file that cannot be written.
     """
-    options = parser().parse_args(arguments)
+    # argparse takes no words behind options after the name of an action
+    options, rest = parser().parse_known_args(arguments)
+    if options.action == "bench" and all("=" in word and not word.startswith("-") for word in rest):
+        options.overrides += rest
+    elif rest:
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
     return options.run(options)
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="ipu-train data",
-        description="Check a data set before it is trained on, or pack it.\n\n"
+        description="Check a data set before it is trained on, pack it, or measure how fast it is read.\n\n"
         "  ipu-train data check PATH [--manifest FILE] [--transparency error|black|white] [--processes N]\n"
-        "  ipu-train data pack PATH --out DIR [--form pixels|files] [--shorter-side N] [--skip] [...]",
+        "  ipu-train data pack PATH --out DIR [--form pixels|files] [--shorter-side N] [--skip] [...]\n"
+        "  ipu-train data bench PATH [--config X] [--seconds N] [section.key=value ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    actions: Any = result.add_subparsers(dest="action", required=True, metavar="check|pack")
+    actions: Any = result.add_subparsers(dest="action", required=True, metavar="check|pack|bench")
     check = actions.add_parser(
         "check",
         help="find everything that cannot be used, and write a manifest",
@@ -66,6 +73,21 @@ def parser() -> argparse.ArgumentParser:
         "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
     )
     pack.set_defaults(run=_pack)
+    bench = actions.add_parser(
+        "bench",
+        help="images per second of one core, and whether they feed the device",
+        description="Prepare training images on one core as training would, and print images per second and what "
+        "reading, decoding and the rest cost. With --config the plan's images per second tell how many data.workers "
+        "feed the device.",
+        allow_abbrev=False,
+    )
+    bench.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
+    bench.add_argument("--config", metavar="X", help="a YAML file or a recipe that the images are for")
+    bench.add_argument("--seconds", type=_count, default=10, metavar="N", help="10 if left out")
+    bench.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="such as data.image_size=224"
+    )
+    bench.set_defaults(run=_bench)
     return result
 
 
@@ -129,6 +151,53 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
+# What is measured where no configuration says otherwise.
+_USUAL = """
+model: {name: resnet50}
+data: {name: imagefolder, path: ".", augment: random_resized_crop, image_size: 224}
+"""
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from .. import planning
+    from ..config import load, load_text
+    from ..data import source_name, training_images
+    from ..data.bench import measure
+
+    root = options.path.expanduser()
+    own = [f"data.name={source_name(root)}", f"data.path={json.dumps(str(root))}", "data.cache=false"]
+    if options.config is None:
+        resolved = load_text(_USUAL, Path("bench"), [*own, *options.overrides])
+    else:
+        resolved = load(options.config, [*own, *options.overrides])
+    data = resolved.config.data
+    images = training_images(data, resolved.config.training.seed)
+    speed = measure(images, options.seconds)
+    print(
+        f"{root}: {data.name}, {len(images):,} training images at {data.side} x {data.side}, augment {data.augment}"
+    )
+    previous = 0.0
+    for what in speed.rounds:
+        name = {"all": "cropping, resizing, augmenting"}.get(what, what) if len(speed.rounds) > 1 else "all"
+        print(f"  {name:<32} {max(speed.median(what) - previous, 0.0):8.3f} ms an image")
+        previous = speed.median(what)
+    times = speed.rounds["all"]
+    print(
+        f"one core: {speed.images_per_second:,.0f} images/s ({1e3 / max(times):,.0f} to {1e3 / min(times):,.0f} in "
+        f"{len(times)} rounds, {speed.images:,} images; {speed.waiting:.0%} of the time spent waiting)"
+    )
+    if options.config is not None:
+        needed = planning.predict(resolved).images_per_second
+        cores = math.ceil(needed / speed.images_per_second)
+        have = os.cpu_count() or 1
+        feeds = "feed" if cores <= have else "do not feed"
+        print(
+            f"the plan takes {needed:,.0f} images/s: {cores:,} cores (data.workers={cores}); the {have} cores of this "
+            f"machine {feeds} it"
+        )
+    return 0
+
+
 def _list(what: str, lines: List[str]) -> None:
     if lines:
         print(f"{what}: {len(lines):,}")
@@ -146,11 +215,16 @@ def _manifest(options: argparse.Namespace, root: Path) -> Optional[Path]:
     """
     manifest: Path = options.manifest or root / "manifest.jsonl"
     folder = manifest.absolute().parent
-    if not manifest.is_dir() and folder.is_dir() and os.access(str(folder), os.W_OK | os.X_OK):
+    if not manifest.is_dir() and folder.is_dir() and _takes_files(folder):
         return manifest
     if options.manifest is None:
         return None
     raise DataCommandError(f"--manifest {manifest}: must be a file in a folder that can be written to")
+
+
+def _takes_files(folder: Path) -> bool:
+    # the superuser may write anywhere, and a folder without any right to write is meant to stay as it is
+    return os.access(str(folder), os.W_OK | os.X_OK) and bool(folder.stat().st_mode & 0o222)
 
 
 def _write(manifest: Path, found: Any) -> None:

@@ -1,7 +1,7 @@
 """Random changes of training images: uint8 in, uint8 out, a pure function of (seed, epoch, index)."""
 
 import math
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -70,6 +70,11 @@ class Crop(NamedTuple):
         return self[:4]
 
 
+def crop_draws(seed: int, epochs: Any, indices: Any) -> np.ndarray:
+    """What :func:`random_resized_crop` is made of, for many images at once: float64 ``[N, 3 + 2 TRIES]``."""
+    return keyed.uniform(seed, keyed.AUGMENT, epochs, indices, 3 + 2 * TRIES)
+
+
 def random_resized_crop(
     width: int,
     height: int,
@@ -77,16 +82,18 @@ def random_resized_crop(
     epoch: int,
     index: int,
     accepts: Optional[Callable[[Box], bool]] = None,
+    draws: Optional[np.ndarray] = None,
 ) -> Crop:
     """A random rectangle of 8 to 100 % of the area of an image, flipped or not; sizes in pixels.
 
     Args:
         width, height: of the image.
         seed, epoch, index: the key.
+        draws: the key's row of :func:`crop_draws`, when it is there already.
         accepts: asked whether a rectangle will do, for :data:`boxes.TRIES` tries; the last one is taken as it is.
     """
-    draws = keyed.uniform(seed, keyed.AUGMENT, epoch, index, 3 + 2 * TRIES)[0].tolist()
-    crop = _drawn_crop(width, height, draws)
+    first: List[float] = (crop_draws(seed, epoch, index)[0] if draws is None else draws).tolist()
+    crop = _drawn_crop(width, height, first)
     if accepts is not None:
         one = 2 + 2 * TRIES
         more: List[float] = []
@@ -95,7 +102,7 @@ def random_resized_crop(
                 break
             if not more:
                 more = keyed.uniform(seed, keyed.BOXES, epoch, index, one * (boxes.TRIES - 1))[0].tolist()
-            crop = _drawn_crop(width, height, [draws[0], *more[attempt * one : (attempt + 1) * one]])
+            crop = _drawn_crop(width, height, [first[0], *more[attempt * one : (attempt + 1) * one]])
     return crop
 
 

@@ -4,20 +4,20 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .augment import Crop, centre_crop, random_resized_crop
+from .augment import Crop, centre_crop, crop_draws, random_resized_crop
 from .boxes import shows
 from .datasets import IGNORED_LABEL, ArrayImages, Augment, ImageDataset
 from .errors import DataError
 from .faults import Faults
 from .packed import Packed
 from .pixels import USUAL, Picture, Rules, decode, read_file
-from .resizing import SMOOTH, Resizing, resize, size_of
+from .resizing import SMOOTH, Resizing, crop_and_resize, resize, size_of
 
 CACHE_BYTES = 2 * 2**30
 _SHOW_PROGRESS_FROM = 5000  # images
@@ -46,19 +46,31 @@ class Preparation(NamedTuple):
     resizing: Resizing = SMOOTH
     boxes: Optional[np.ndarray] = None
 
-    def crop(self, width: int, height: int, epoch: int, index: int) -> Crop:
+    def draws(self, epochs: np.ndarray, indices: np.ndarray) -> Sequence[Optional[np.ndarray]]:
+        """Random numbers of many images at once, one row each."""
+        if self.crop_seed is None:
+            return [None] * len(indices)
+        return crop_draws(self.crop_seed, epochs, indices)
+
+    def crop(
+        self, width: int, height: int, epoch: int, index: int, draws: Optional[np.ndarray] = None
+    ) -> Crop:
         """The rectangle of a picture of ``width`` x ``height`` pixels that is used."""
         if self.crop_seed is None:
             return centre_crop(width, height, self.share)
         box, accepts = None if self.boxes is None else self.boxes[index], None
         if box is not None and not np.isnan(box[0]):
             accepts = partial(shows, box, width, height)
-        return random_resized_crop(width, height, self.crop_seed, epoch, index, accepts)
+        return random_resized_crop(width, height, self.crop_seed, epoch, index, accepts, draws)
 
-    def image(self, picture: Picture, epoch: int, index: int) -> np.ndarray:
-        """uint8 ``[3, size, size]``."""
-        width, height = size_of(picture)
-        return resize(picture, self.crop(width, height, epoch, index), self.size, self.resizing)
+    def image(
+        self, picture: Picture, epoch: int, index: int, draws: Optional[np.ndarray] = None
+    ) -> np.ndarray:
+        """uint8 ``[3, size, size]``; ``draws`` is the row of :meth:`draws`, when it is there already."""
+        crop = self.crop(*size_of(picture), epoch, index, draws)
+        if self.crop_seed is None:
+            return resize(picture, crop, self.size, self.resizing)
+        return crop_and_resize(picture, crop, self.size, self.resizing)
 
 
 def open_image(path: str, rules: Rules = USUAL) -> Image.Image:
@@ -113,12 +125,13 @@ class FileImages(ImageDataset):
             return self.files.picture(index, self.preparation.rules)
         return decode(self.files.read(index), self.files.name(index), self.preparation.rules)
 
-    def image(self, epoch: int, index: int) -> Tuple[np.ndarray, int]:
+    def image(self, epoch: int, index: int, draws: Optional[np.ndarray] = None) -> Tuple[np.ndarray, int]:
         """An image (uint8 ``[3, size, size]``) and its label, before augmentation."""
         own = index
         for _ in range(len(self)):
             try:
-                return self.preparation.image(self.picture(own), epoch, index), int(self.labels[own])
+                image = self.preparation.image(self.picture(own), epoch, index, draws)
+                return image, int(self.labels[own])
             except DataError as error:
                 self.faults.note(own, error)
             if not self.stand_in:
@@ -131,8 +144,9 @@ class FileImages(ImageDataset):
         size = self.preparation.size
         images = np.empty((len(indices), 3, size, size), dtype=np.uint8)
         labels = np.empty(len(indices), dtype=np.int64)
+        draws = self.preparation.draws(epochs, indices)
         for i, (epoch, index) in enumerate(zip(epochs.tolist(), indices.tolist())):
-            images[i], labels[i] = self.image(epoch, index)
+            images[i], labels[i] = self.image(epoch, index, draws[i])
         return images, labels
 
 

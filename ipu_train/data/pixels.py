@@ -88,11 +88,13 @@ def read_file(path: str) -> bytes:
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
-            mode = os.fstat(number).st_mode
-            if not stat.S_ISREG(mode):
-                raise DataError(f"{path}: is {kind_of(mode)}, not a file; delete it")
-            with os.fdopen(os.dup(number), "rb") as file:
-                return file.read()
+            status = os.fstat(number)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{path}: is {kind_of(status.st_mode)}, not a file; delete it")
+            parts = [os.read(number, status.st_size + 1)]
+            while parts[-1]:
+                parts.append(os.read(number, 2**20))
+            return b"".join(parts)
         finally:
             os.close(number)
     except OSError as error:

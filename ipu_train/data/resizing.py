@@ -1,9 +1,16 @@
-"""A rectangle of a picture, resized to a square."""
+"""A rectangle of a picture, resized to a square.
+
+Centre crops, which networks are judged by, are resized by Pillow, as nearly everybody's are: with a box of fractions of
+pixels, whose filter sees what lies around it. Random crops are cut out first, as torchvision does, and resized by
+torch's kernel for bytes: twice as fast, and at most 2 of 255 levels different (Pillow before torch 2.1, without it).
+"""
 
 import math
 from typing import NamedTuple, Tuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from .augment import Crop
@@ -15,6 +22,9 @@ _FILTERS = {
     "bicubic": (Image.BICUBIC, 2.0),
     "lanczos": (Image.LANCZOS, 3.0),
 }
+
+
+HAS_KERNEL_FOR_BYTES = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 1)
 
 
 class Resizing(NamedTuple):
@@ -44,6 +54,21 @@ def resize(picture: Picture, crop: Crop, size: int, how: Resizing = SMOOTH) -> n
     else:
         pixels = np.asarray(picture)
     pixels = pixels.transpose(2, 0, 1)
+    return pixels[:, :, ::-1] if crop.flip else pixels
+
+
+def crop_and_resize(picture: Picture, crop: Crop, size: int, how: Resizing = SMOOTH) -> np.ndarray:
+    """A rectangle of whole pixels, cut out and then resized: uint8 ``[3, size, size]``."""
+    left, top, right, bottom = (int(value) for value in crop.box)
+    part = np.array(np.asarray(picture)[top:bottom, left:right])
+    whole = crop._replace(left=0, top=0, right=right - left, bottom=bottom - top)
+    if not HAS_KERNEL_FOR_BYTES or not how.antialias or how.interpolation not in ("bilinear", "bicubic"):
+        return resize(part, whole, size, how)
+    if part.shape[:2] != (size, size):
+        one = torch.from_numpy(part).permute(2, 0, 1)[None]
+        pixels = F.interpolate(one, size=(size, size), mode=how.interpolation, antialias=True)[0].numpy()
+    else:
+        pixels = part.transpose(2, 0, 1)
     return pixels[:, :, ::-1] if crop.flip else pixels
 
 

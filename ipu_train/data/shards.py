@@ -234,6 +234,8 @@ def _kept_now(paths: Sequence[Path], problem: Problem) -> Dict[str, np.ndarray]:
         for place in _places(paths):
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
+                if not place.parent.stat().st_mode & 0o222:  # meant to stay as it is, also by the superuser
+                    continue
                 durable.write(place, buffer.getvalue())
                 break
             except OSError:

@@ -29,12 +29,13 @@ from .faults import Faults
 from .files import CENTRE_SHARE, Preparation, open_files
 from .folder import find_splits, scan
 from .generated import GeneratedImages, SyntheticImages
+from .packed import NAME as PACK
 from .packed import Packed, describe, open_part
 from .pixels import Rules
 from .policies import InTurn, changes_of, policy
 from .registered import open_registered
 from .resizing import Resizing
-from .shards import find_shards, open_shards
+from .shards import find_shards, has_shards, open_shards
 from .source import DataSource
 
 # Of ImageNet's training pixels, as is usual for photographs.
@@ -70,6 +71,13 @@ def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None
             )
         source = source._replace(mean=tuple(config.mean), std=tuple(config.std))
     return source
+
+
+def source_name(root: Path) -> str:
+    """The ``data.name`` of what lies in a folder: packed, webdataset, else imagefolder."""
+    if (root / PACK).is_file():
+        return "packed"
+    return "webdataset" if has_shards(root) else "imagefolder"
 
 
 def _augment(config: DataConfig, seed: int, size: int, mean: Sequence[float]) -> Optional[Augment]:
@@ -193,31 +201,14 @@ def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSou
         except DataError as error:
             raise DataError(f"{root}: {error}") from None
         train, validation = train.chosen(indices[0]), train.chosen(indices[1])
-    random_crops = config.augment == "random_resized_crop"
-    # Images are tested on 7/8 of their shorter side wherever crops of varied scale came before.
-    share = CENTRE_SHARE if random_crops or config.augment == "centre_crop" else 1.0
-    share = config.test_crop or share
-    rules, resizing = (
-        Rules(config.transparency, config.decoder),
-        Resizing(config.interpolation, config.antialias),
-    )
-    still = Preparation(size, share, rules=rules, resizing=resizing)
-    mapped = isinstance(train, Packed) and train.form == "pixels"  # already as good as in RAM
-    cache: Any = config.cache if config.cache != "auto" or not mapped else False
+    still = _preparation(config)
     return DataSource(
         config.name,
-        open_files(
-            train,
-            still._replace(crop_seed=seed, boxes=_boxes(config, root, train)) if random_crops else still,
-            cache,
-            _augment(config, seed, size, PHOTO_MEAN),
-            progress,
-            _faults(config, len(train.labels), unlisted[0].left_out),
-        ),
+        _training(config, seed, root, train, unlisted[0].left_out, progress),
         open_files(
             validation,
             still,
-            cache,
+            _cache(config, validation),
             progress=progress,
             faults=_faults(config, len(validation.labels), unlisted[1].left_out),
             stand_in=False,
@@ -228,11 +219,51 @@ def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSou
         PHOTO_MEAN,
         PHOTO_STD,
         train.class_names,
-        share,
-        resizing,
+        still.share,
+        still.resizing,
         config.transparency,
         note,
     )
+
+
+def training_images(config: ImageFolder, seed: int) -> ImageDataset:
+    """All images of the training part, none of them held out for validation; as :func:`open_data` prepares them."""
+    root, unlisted = Path(config.path).expanduser(), (_faults(config, 0), _faults(config, 0))
+    train, _ = _listed(config, root, unlisted)
+    return _training(config, seed, root, train, unlisted[0].left_out, None)
+
+
+def _training(
+    config: ImageFolder, seed: int, root: Path, train: Any, left_out: int, progress: Optional[bool]
+) -> ImageDataset:
+    preparation = _preparation(config)
+    if config.augment == "random_resized_crop":
+        preparation = preparation._replace(crop_seed=seed, boxes=_boxes(config, root, train))
+    return open_files(
+        train,
+        preparation,
+        _cache(config, train),
+        _augment(config, seed, config.side, PHOTO_MEAN),
+        progress,
+        _faults(config, len(train.labels), left_out),
+    )
+
+
+def _preparation(config: ImageFolder) -> Preparation:
+    """Of images that are not cropped at random."""
+    # Images are tested on 7/8 of their shorter side wherever crops of varied scale came before.
+    varied = config.augment in ("random_resized_crop", "centre_crop")
+    share = config.test_crop or (CENTRE_SHARE if varied else 1.0)
+    rules, resizing = (
+        Rules(config.transparency, config.decoder),
+        Resizing(config.interpolation, config.antialias),
+    )
+    return Preparation(config.side, share, rules=rules, resizing=resizing)
+
+
+def _cache(config: ImageFolder, files: Any) -> Any:
+    mapped = isinstance(files, Packed) and files.form == "pixels"  # already as good as in RAM
+    return False if config.cache == "auto" and mapped else config.cache
 
 
 def _listed(config: ImageFolder, root: Path, unlisted: Tuple[Faults, Faults]) -> Tuple[Any, Any]:

@@ -12,7 +12,7 @@ from ipu_train.data import DataError, EpochSampler, keyed, loader, open_data
 from ipu_train.data.augment import random_resized_crop
 from ipu_train.data.boxes import read_boxes, shows
 from ipu_train.data.policies import Drawn
-from ipu_train.data.resizing import Resizing, resize
+from ipu_train.data.resizing import Resizing, crop_and_resize, resize
 
 ALL = {"color_jitter": [0.4, 0.4, 0.4, 0.1], "random_erasing": 0.5}
 POLICIES = ["randaugment", "trivialaugment", "autoaugment", "autoaugment_cifar10", "autoaugment_svhn"]
@@ -180,6 +180,26 @@ def test_only_what_is_needed_is_copied_and_the_pixels_are_those_of_the_whole(nam
             assert np.array_equal(resize(pixels, crop, 32, how), resize(whole, crop, 32, how))
         for x in (crop, crop._replace(left=crop.left + 0.25, bottom=crop.bottom - 0.5)):
             assert np.array_equal(resize(pixels, x, 200), resize(whole, x, 200))
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "nearest"])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_random_crops_are_cut_out_first_and_resized_to_within_two_levels_of_pillow(name, antialias):
+    pixels = np.asarray(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)).resize((400, 300))
+    )
+    how = Resizing(name, antialias or name == "lanczos")
+    for index in range(12):
+        crop = random_resized_crop(400, 300, 4, 0, index)
+        got = crop_and_resize(pixels, crop, 96, how)
+        assert np.array_equal(got, crop_and_resize(Image.fromarray(pixels), crop, 96, how))
+        cut = Image.fromarray(pixels).crop(crop.box)
+        whole = (0, 0, *cut.size)
+        method = getattr(Image, name.upper())
+        plain = cut.transform((96, 96), Image.EXTENT, whole, method) if not how.antialias else None
+        wanted = cut.resize((96, 96), method) if plain is None else plain
+        wanted = np.asarray(wanted)[:, ::-1] if crop.flip else np.asarray(wanted)
+        assert np.abs(got.transpose(1, 2, 0).astype(int) - wanted).max() <= 2
 
 
 def test_without_antialiasing_single_points_are_sampled_as_torch_does():

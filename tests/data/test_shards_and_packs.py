@@ -1,6 +1,8 @@
 """Folders, tar shards and the packed form of the same images train alike: same pixels, same order, same resume."""
 
+import hashlib
 import io
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -283,3 +285,30 @@ def test_a_check_of_each_form_finds_every_image(all_forms, capsys):
         assert [len(part.files.labels) for part in parts] == [24, 9]
         assert main(["data", "check", keys["path"], "--processes", "1"]) == 0
         assert "33 images in 3 classes" in capsys.readouterr().out
+
+
+def test_a_check_leaves_read_only_folders_as_they_are(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "d")
+    (tmp_path / "d").chmod(0o555)
+    assert main(["data", "check", str(tmp_path / "d"), "--processes", "1"]) == 0
+    assert "not written, the folder is read-only" in capsys.readouterr().out
+    assert (
+        main(["data", "check", str(tmp_path / "d"), "--processes", "1", "--manifest", str(tmp_path / "m")])
+        == 0
+    )
+    lines = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
+    assert len(lines) == 33 and {line["problem"] for line in lines} == {None}
+    assert hashlib.sha256(Path(lines[5]["file"]).read_bytes()).hexdigest() == lines[5]["sha256"]
+    (tmp_path / "d").chmod(0o755)
+
+
+def test_a_benchmark_says_what_one_core_does_and_whether_it_feeds_the_plan(all_forms, capsys):
+    for keys in all_forms.values():
+        assert main(["data", "bench", keys["path"], "--seconds", "1", "data.image_size=32"]) == 0
+        said = capsys.readouterr().out
+        assert "24 training images at 32 x 32, augment random_resized_crop" in said and "one core: " in said
+    line = ["data", "bench", all_forms["pixels"]["path"], "--seconds", "1", "--config", "quickstart"]
+    assert main([*line, "model.norm_groups=2", "data.image_size=8"]) == 0
+    assert "the plan takes" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["data", "check", all_forms["pixels"]["path"], "data.image_size=8"])
