@@ -2,7 +2,8 @@
 
 import math
 import time
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 from ..config import Resolved
 from .shape import Shape
@@ -11,7 +12,8 @@ RESERVE = 1.15  # so that a slow moment of the file system does not stop the IPU
 _SECONDS = 1.5
 
 
-class Workers(NamedTuple):
+@dataclass(frozen=True)
+class Workers:
     """Workers of each instance and how they were found.
 
     Attributes:
