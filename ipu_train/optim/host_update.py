@@ -17,7 +17,7 @@ loses nothing. The host puts the old weights back, applies the rule that is want
 The training is that of the update rule, to rounding. It costs calls of a single device iteration and, in each of them,
 transfers that PopTorch can only make whole: all weights to the host and back (lars, or sgd without momentum), and with
 an optimizer that has state, weights and state once more to the host before they go back (counted over PopTorch's own
-front end; ``copyNamedBuffersToDevice`` moves less, but buffers get no gradient).
+front end: docs/host_updates.md; ``copyNamedBuffersToDevice`` moves less, but buffers get no gradient).
 """
 
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
