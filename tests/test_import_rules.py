@@ -5,6 +5,7 @@ Whoever needs a new arrow adds it below, where it can be seen; an arrow that nob
 
 import ast
 import configparser
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -99,11 +100,13 @@ def modules():
                 yield (package if path.stem == "__init__" else package + "." + path.stem), path
 
 
+@functools.lru_cache(maxsize=None)
 def imports(path, name):
     """(absolute dotted target, whether it runs at import time) of every import statement in a file.
 
     What stands under ``if TYPE_CHECKING`` never runs and is left out.
     """
+    found = []
     tree = ast.parse(path.read_text())
     inside_function, never_run = set(), set()
     for node in ast.walk(tree):
@@ -118,12 +121,13 @@ def imports(path, name):
         top_level = id(node) not in inside_function
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, top_level
+                found.append((alias.name, top_level))
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             base = base + ([node.module] if node.module else [])
             for alias in node.names:
-                yield ".".join(base + [alias.name]), top_level
+                found.append((".".join(base + [alias.name]), top_level))
+    return found
 
 
 ALL = dict(modules())
