@@ -1,6 +1,7 @@
 """Random changes of training images: uint8 in, uint8 out, a pure function of (seed, epoch, index)."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -15,7 +16,8 @@ RATIO = (3.0 / 4.0, 4.0 / 3.0)
 TRIES = 10
 
 
-class Shift(NamedTuple):
+@dataclass(frozen=True)
+class Shift:
     """Displacement by up to ``padding`` pixels each way, and with ``flip`` a random left-right flip.
 
     With ``flip`` this is the usual augmentation of CIFAR (He et al. 2016, section 4.2: pad by 4, crop at
