@@ -10,9 +10,16 @@ IPUModel.
 
 import importlib
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
+
+# plans that commands keep, by content: the user's own are left alone, and one run finds another's
+os.environ.setdefault(
+    "IPU_TRAIN_CACHE",
+    os.path.join(tempfile.gettempdir(), f"ipu-train-tests-{os.environ.get('USER', 'plans')}"),
+)
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None)

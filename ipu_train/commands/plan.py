@@ -54,6 +54,7 @@ def main(arguments: List[str]) -> int:
         from .. import pages
 
         pages.check(options.html)
+    planning.keep_plans()
     traces = planning.Traces()
     resolved = planning.with_splits(resolved, traces=traces)
     report = planning.predict(resolved, traces=traces)

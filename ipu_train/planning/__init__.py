@@ -1,6 +1,7 @@
 """What a configuration would need and cost on IPUs, before anything runs: predictions, pipeline splits, remedies."""
 
 from .images import Images, images_of
+from .kept import keep_plans
 from .prediction import describe, predict, with_splits
 from .remedies import DoesNotFit, Remedy, doubt, refuse, remedies
 from .settings import question, settings_of
@@ -14,6 +15,7 @@ __all__ = [
     "describe",
     "doubt",
     "images_of",
+    "keep_plans",
     "predict",
     "question",
     "refuse",

@@ -1,8 +1,9 @@
 """Traces of configured networks, kept: two of one network give every micro-batch size and every pipeline split."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import models
 from ..config import Resolved
@@ -15,6 +16,19 @@ from ..kernels import planned
 from ..network import build_network
 
 _KEPT = 8  # networks; a trace holds some thousand small objects
+
+
+class _Unfilled(TorchDispatchMode):
+    """Initial values are not written on the meta device; torch's own rules for that would import its compiler."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip it, torch would import it
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name.endswith("_") and args[0].device.type == "meta":
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 class Traces:
@@ -62,11 +76,12 @@ class Traces:
 
     def _trace(self, network_key: str, resolved: Resolved, channels: int, size: int, classes: int) -> Program:
         batch = resolved.config.training.micro_batch_size
-        network = build_network(resolved, classes, channels)
+        with torch.device("meta"), _Unfilled():  # weights without values: none are asked for
+            network = build_network(resolved, classes, channels)
         fused = fused_on_ipus(resolved.config)
         if fused:
             models.use_proxy_norm_kernel(network, planned.norm_proxy_norm_act, fused)
-        program = trace(network, [torch.zeros(batch, channels, size, size)])
+        program = trace(network, [torch.zeros(batch, channels, size, size, device="meta")], bare=True)
         if network_key not in self._traced and len(self._traced) >= _KEPT:
             self._traced.clear()
             self._programs.clear()

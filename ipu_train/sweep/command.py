@@ -12,7 +12,7 @@ from .. import pages
 from .._version import __version__
 from ..config import Resolved, load
 from ..ipumodel import ranges
-from ..planning import images_of
+from ..planning import images_of, keep_plans
 from ..planning.workers import WorkerLost, Workers, cores
 from ..tracking import tell
 from . import folder as folders
@@ -52,6 +52,7 @@ def main(arguments: List[str]) -> int:
     for message in left_out:
         tell(f"left out, {message}")
     _prepare(all_points, options.jobs, options.measure_steps)
+    keep_plans()
     path = folders.choose(base, chosen, options.resume)
     with Interrupts() as interrupts:
         run = _Run(base, sweep, all_points, path, options, interrupts)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from .. import pages
 from ..config import Resolved, load
 from ..ipumodel import ranges
-from ..planning import predict, with_splits
+from ..planning import keep_plans, predict, with_splits
 from ..planning.traces import Traces
 from ..planning.workers import Workers, cores
 from ..tracking import table, tell
@@ -41,6 +41,7 @@ def main(arguments: List[str]) -> int:
     output = _output(options.output, base)
     if options.html is not None:
         pages.check(options.html)
+    keep_plans()
     choices = _search(space, sizes, options.jobs)
     traces = Traces()
     given = with_splits(base, traces=traces)

@@ -32,6 +32,7 @@ class Candidates(NamedTuple):
     sizes: Dict[str, np.ndarray]
 
 
+@lru_cache(maxsize=4096)
 def distinct_splits(size: int, limit: int) -> np.ndarray:
     """Split counts that give different tile sizes: about 2 sqrt(size) of them."""
     size = int(max(size, 1))

@@ -16,6 +16,7 @@ import numpy as np
 from ..target import Target
 from .evaluate import AXES, Candidates, Splits, evaluate
 from .forms import DEFAULT_OPTIONS, Codelet, PlanOptions, codelets_for, fewest_cycles, transformed
+from .kept import kept
 from .params import ConvParams, Problem, flatten, problem_of
 
 __all__ = ["AXES", "DEFAULT_OPTIONS", "ConvPlan", "PlanOptions", "plan_pass", "plan_problem"]
@@ -193,7 +194,7 @@ def canonical(problem: Problem) -> Problem:
 
 @lru_cache(maxsize=4096)
 def _planned(problem: Problem, target: Target, options: PlanOptions) -> ConvPlan:
-    return plan_problem(problem, target, options)
+    return kept(problem, target, options, lambda: plan_problem(problem, target, options), ConvPlan)
 
 
 @lru_cache(maxsize=8192)
