@@ -1,8 +1,9 @@
 """A PopTorch DataLoader over the data sets of this room."""
 
+import collections
 import functools
 import os
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Optional, Sequence, Tuple
 
 import torch
 from torch.utils.data import Dataset
@@ -14,6 +15,12 @@ from .sampler import EpochSampler
 Coefficients = Callable[[Sequence[Key]], torch.Tensor]
 
 
+# Batches that a worker has handed over and still holds: what torch lets it prepare ahead, and the one that is in use.
+# Who lets go of shared memory last gives it back to the system, 0.1 ms or more a megabyte; that shall not be the main
+# process.
+_HANDED_OVER = 3
+
+
 class _Keys(Dataset):
     """Hands out the keys themselves; the whole batch is then fetched at once where it is collated.
 
@@ -22,6 +29,7 @@ class _Keys(Dataset):
 
     def __init__(self, dataset: ImageDataset, coefficients: Optional[Coefficients] = None):
         self.dataset, self.coefficients = dataset, coefficients
+        self._handed_over: Deque[Tuple[torch.Tensor, ...]] = collections.deque(maxlen=_HANDED_OVER)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -31,7 +39,11 @@ class _Keys(Dataset):
 
     def collate(self, keys: Sequence[Key]) -> Tuple[torch.Tensor, ...]:
         item = self.dataset.batch(keys)
-        return item if self.coefficients is None else (*item, self.coefficients(keys))
+        if self.coefficients is not None:
+            item = (*item, self.coefficients(keys))
+        if torch.utils.data.get_worker_info() is not None:
+            self._handed_over.append(item)
+        return item
 
 
 def _begin_worker(parent: int, worker: int) -> None:
