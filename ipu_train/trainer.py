@@ -133,7 +133,7 @@ def train_in(
         if processes.is_first:
             reporter = Reporter(resolved, claim.folder, steps_per_epoch, before, claim.put_back, told)
         reporter.announce(running_on, run, source, where.note)
-        accuracy, ended = 0.0, False
+        accuracy, ended = 0.0, processes.first(lambda: bool(reporter.has_ended))
         claim.has_begun = True
         with StopRequest(processes=processes) as stop, reporter, Keeper(
             run, claim, resolved, reporter, environment, before, Prepared.of(source)
@@ -148,7 +148,7 @@ def train_in(
                         if measured is None:  # made up for on resume
                             break
                         accuracy = measured["accuracy"]
-                        keeper.validated(accuracy)
+                        keeper.validated(measured)
                         ended = processes.first(partial(_report, reporter, position, measured))
                     position = position.after_validation()
                     if ended or _due(config.checkpoint.every_epochs, position.epoch, config):

@@ -12,6 +12,9 @@ from .overrides import AFTER_FILE, Override, apply, parse_overrides
 from .printing import dump, explain, leaves
 from .schema import SECTIONS, Config
 
+# The first line of a run folder's config.yaml: whose run it is.
+NAME_LINE = "# run of {}\n"
+
 DEFAULT, OVERRIDE = "default", "override"
 
 
@@ -34,7 +37,11 @@ class Resolved(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the configuration: the file's, without ``.yaml``."""
+        """Name of the configuration: the file's, without ``.yaml``, or that of the run whose ``config.yaml`` it is."""
+        first = self.texts[0][1].partition("\n")[0] + "\n"
+        before, after = NAME_LINE.split("{}")
+        if first.startswith(before) and first.endswith(after):
+            return first[len(before) : len(first) - len(after)]
         return self.source.stem
 
     def dump(self) -> str:

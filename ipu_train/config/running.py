@@ -29,6 +29,10 @@ class LoggingConfig(Section):
     wandb_entity: Optional[Text] = Field(
         None, description="Team or user of the Weights & Biases run. null: yours."
     )
+    tensorboard: Flag = Field(
+        False, description="Write event files for TensorBoard into tensorboard/ of the run folder."
+    )
+    csv: Flag = Field(False, description="Write metrics.csv, the lines of metrics.jsonl as a table, too.")
     stalled_after: Optional[float] = Field(
         600.0,
         gt=0,
@@ -51,7 +55,8 @@ class CheckpointConfig(Section):
     )
     keep: int = Field(3, ge=1, le=MOST_EPOCHS, description="Newest checkpoints kept; older ones are deleted.")
     keep_best: Flag = Field(
-        True, description="Keep the checkpoint with the best validation accuracy too, however old it is."
+        True,
+        description="Keep the checkpoint of the best validation (validation.metric) too, however old it is.",
     )
     resume: Optional[Text] = Field(
         None,

@@ -123,6 +123,16 @@ def _averaging_starts_in_the_run(averaging: AveragingConfig, training: TrainingC
         )
 
 
+def _averages_are_there_to_judge_by(
+    validation: ValidationConfig, averaging: AveragingConfig
+) -> Iterator[Complaint]:
+    if validation.metric.startswith("averaged_") and averaging.name == "none":
+        yield (
+            "validation.metric",
+            f"is {validation.metric}, and averaging.name is none; set one of them otherwise",
+        )
+
+
 def _updates_on_the_host(
     model: ModelConfig, optimizer: OptimizerConfig, training: TrainingConfig
 ) -> Iterator[Complaint]:
@@ -174,6 +184,7 @@ BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
     _schedule_fits_the_run,
     _final_rate_is_lower,
     _averaging_starts_in_the_run,
+    _averages_are_there_to_judge_by,
     _updates_on_the_host,
     _loss_scaling_changes_in_the_run,
     _automatic_loss_scaling_has_gradients,

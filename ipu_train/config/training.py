@@ -109,8 +109,24 @@ class ValidationConfig(Section):
         description="Micro-batches between two returns to the host. null: chosen by the program.",
     )
 
+    metric: Literal["accuracy", "top5", "loss", "averaged_accuracy", "averaged_top5", "averaged_loss"] = (
+        Field(
+            "accuracy",
+            description="What the best validation is judged by (checkpoint.keep_best, patience). averaged_...: the "
+            "averaged weights' figures, see averaging.",
+        )
+    )
+    patience: Optional[int] = Field(
+        None,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="Validations without a better metric after which the run ends early. null: it never does.",
+    )
+
     def complaints(self) -> Iterator[Complaint]:
         if self.every_epochs == 0:
-            for key in ("micro_batch_size", "device_iterations"):
+            if self.metric != "accuracy":
+                yield "metric", "not read, because every_epochs is 0 (no validation)"
+            for key in ("micro_batch_size", "device_iterations", "patience"):
                 if getattr(self, key) is not None:
                     yield key, "not read, because every_epochs is 0 (no validation)"

@@ -3,6 +3,7 @@
 from typing import Any, Iterable, List, Optional, Sequence
 
 from .metrics import TRAIN, VALIDATION, Record
+from .patience import score
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -35,11 +36,12 @@ def _row(title: str, record: Record) -> List[str]:
     ]
 
 
-def results(records: Sequence[Record]) -> str:
+def results(records: Sequence[Record], metric: str = "accuracy") -> str:
     """Last training line, last and best validation of a run, as a table; accuracy in per cent.
 
     Args:
-        records: what ``metrics.jsonl`` holds. The best validation is the earliest of the highest accuracy.
+        records: what ``metrics.jsonl`` holds. The best validation is the earliest of the best.
+        metric: by which it is judged, see ``validation.metric``.
     """
     rows = []
     train = [record for record in records if record.get("split") == TRAIN]
@@ -48,9 +50,9 @@ def results(records: Sequence[Record]) -> str:
         rows.append(_row("train", train[-1]))
     if validation:
         rows.append(_row("validation", validation[-1]))
-        judged = [record for record in validation if record.get("accuracy") is not None]
+        judged = [record for record in validation if score(record, metric) is not None]
         if judged:
-            best = max(judged, key=lambda record: record["accuracy"])
+            best = max(judged, key=lambda record: score(record, metric) or 0.0)
             rows.append(_row("best validation", best))
     return table(["", "epoch", "step", "loss", "accuracy", "images/s"], rows)
 

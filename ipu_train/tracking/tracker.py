@@ -1,10 +1,13 @@
 """Everything a run tells, in one place: the metrics file and, when asked, Weights & Biases."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional
 
 from ..config import LoggingConfig
-from .metrics import TRAIN, VALIDATION, MetricsFile, PathLike, Record, read_metrics
+from .csv_file import write_csv
+from .metrics import TRAIN, VALIDATION, MetricsError, MetricsFile, PathLike, Record, read_metrics
+from .tensorboard import TensorBoardRun
 from .weights_and_biases import WandbRun
 
 
@@ -34,6 +37,12 @@ class Tracker:
         self._put_back = put_back
         self._file = MetricsFile(self.path, beginning)
         self._wandb: Optional[WandbRun] = None
+        self._csv = folder / "metrics.csv" if logging.csv else None
+        self._tensorboard: Optional[TensorBoardRun] = None
+        if logging.tensorboard:
+            self._tensorboard = TensorBoardRun(
+                folder, max((r.get("step", 0) for r in self.records()), default=0)
+            )
         if logging.wandb:
             self._wandb = WandbRun(folder, config, logging.wandb_project, logging.wandb_entity, name)
 
@@ -97,6 +106,10 @@ class Tracker:
         self._file.write(**record)
         if self._wandb is not None:
             self._wandb.log(split, step, {"epoch": epoch, **values})
+        if self._tensorboard is not None:
+            self._tensorboard.log(split, step, {"epoch": epoch, **values})
+        if self._csv is not None and split == VALIDATION:
+            write_csv(self._csv, self.records())
         return record
 
     def content(self) -> bytes:
@@ -111,6 +124,11 @@ class Tracker:
 
     def close(self) -> None:
         self._file.close()
+        if self._csv is not None:
+            with contextlib.suppress(MetricsError, OSError):  # somebody has deleted the folder
+                write_csv(self._csv, self.records())
+        if self._tensorboard is not None:
+            self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.close()
 

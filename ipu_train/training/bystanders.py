@@ -43,6 +43,8 @@ class NoWriter(_Context):
 class NoReporter(_Context):
     """In place of :class:`~ipu_train.training.reporter.Reporter`."""
 
+    has_ended = False
+
     def metrics(self) -> bytes:
         return b""
 

@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
+
+from ..tracking.patience import score
 
 STATE, SUMS = "state.json", "SHA256SUMS"
 PARTIAL, REPLACED, DELETED = "partial", "replaced", "deleted"
@@ -79,23 +81,36 @@ def prune(folder: Path, written: Path, keep: int, keep_best: bool = True) -> Non
 
 
 def best(folder: Path) -> Optional[Path]:
-    """The checkpoint with the best validation accuracy, the earliest of equals; None without validation."""
+    """The checkpoint of the best validation, the earliest of equals; None without validation.
+
+    They are judged by the metric of the newest one (``validation.metric``).
+    """
     return _best(list_checkpoints(folder))
 
 
 def _best(paths: Sequence[Path]) -> Optional[Path]:
-    accuracies = [
-        (accuracy, -index) for index, accuracy in enumerate(map(_accuracy, paths)) if accuracy is not None
+    states = [_state(path) for path in paths]
+    metric = next((str(state["metric"]) for state in reversed(states) if "metric" in state), "accuracy")
+    scores = [
+        (found, -index) for index, found in enumerate(_score(s, metric) for s in states) if found is not None
     ]
-    return paths[-max(accuracies)[1]] if accuracies else None
+    return paths[-max(scores)[1]] if scores else None
 
 
-def _accuracy(path: Path) -> Optional[float]:
+def _state(path: Path) -> Dict[str, Any]:
     try:
-        accuracy = json.loads((path / STATE).read_text(encoding="utf-8")).get("validation_accuracy")
-    except (OSError, ValueError, AttributeError):  # damaged
-        return None
-    return float(accuracy) if isinstance(accuracy, (int, float)) else None
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # damaged
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _score(state: Dict[str, Any], metric: str) -> Optional[float]:
+    """Higher is better; checkpoints of earlier versions know the accuracy alone."""
+    figures = state.get("validation")
+    if not isinstance(figures, dict) or not figures:
+        figures = {"accuracy": state.get("validation_accuracy")}
+    return score(figures, metric)
 
 
 def tidy(folder: Path) -> None:

@@ -55,12 +55,12 @@ class Keeper:
             )
         self.sent, self.limit = Sent(), Limit(config.training.divergence_limit or 0)
         self.position = Position()  # of the last checkpoint
-        self.validation_accuracy: Optional[float] = None
+        self.validation: Dict[str, float] = {}
         if before is not None:
             state = before.state
             self.sent = Sent(state.learning_rate, state.loss_scaling)
             self.limit = Limit(config.training.divergence_limit or 0, **state.undone)
-            self.validation_accuracy = state.validation_accuracy
+            self.validation = state.validation
             if not claim.place.is_new:
                 self.position = state.position
         self._branches_at = before.state.position if before is not None and claim.place.is_new else None
@@ -76,7 +76,7 @@ class Keeper:
         """
         if not self.writer.is_writing:
             self.wait()
-        self.validation_accuracy = None
+        self.validation = {}
         automatic = self.config.optimizer.automatic_loss_scaling
         if self.sent != (rate, scaling):
             run_state.send(self.run, rate, None if automatic else scaling)
@@ -175,7 +175,8 @@ class Keeper:
         captured = run_state.capture(self.run, position, self.sent, reported)
         captured.state.update(
             undone=self.limit.state(),
-            validation_accuracy=self.validation_accuracy,
+            validation=self.validation,
+            metric=self.config.validation.metric,
             environment=self.environment,
             images=self.images,
         )
@@ -218,9 +219,9 @@ class Keeper:
         self.save(position)
         self.wait()
 
-    def validated(self, accuracy: float) -> None:
-        """The next checkpoint is of weights with this accuracy."""
-        self.validation_accuracy = accuracy
+    def validated(self, measured: Dict[str, float]) -> None:
+        """The next checkpoint is of weights with these figures."""
+        self.validation = {key: value for key, value in measured.items() if key != "images_per_second"}
 
     def __enter__(self) -> "Keeper":
         self.writer.__enter__()

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Optional
 from ..config import Resolved
 from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
 from ..tracking.epoch_words import EpochWords
+from ..tracking.patience import Patience
 from ..tracking.powers import PowerRecord
 from ..tracking.powers_picture import draw_run
 from .callbacks import Callbacks
@@ -54,6 +55,8 @@ class Reporter:
         self.progress = Progress(
             images, self.config.training.epochs, done * self.images_per_step, self.config.logging.progress
         )
+        validation = self.config.validation
+        self.patience = Patience(validation.metric, validation.patience, resumed.metrics if resumed else b"")
         self.words = EpochWords(self.config.training.epochs, silent=self.progress.visible)
         self._steps_per_epoch = steps_per_epoch
         self._last_call = time.perf_counter()
@@ -143,6 +146,8 @@ class Reporter:
     def end_epoch(self, epoch: int, step: int) -> None:
         """After ``epoch`` epochs, before what is measured then."""
         self.words.end_epoch(epoch)
+        if self.config.logging.every_steps > self._steps_per_epoch and self.sums["steps"]:
+            self._write_training_line(epoch - 1, step)  # no epoch is without a line
         if self.power_record is not None and self.power_record.is_due(epoch):
             self.tracker.powers(epoch, step, self.power_record.end_epoch(epoch, step))
 
@@ -184,8 +189,18 @@ class Reporter:
         record = self.tracker.validation(epoch, step, learning_rate=self.last_learning_rate, **measured)
         tell(epoch_line(record, self.config.training.epochs))
         ended = self.told.validation(record)
+        if self.patience.see(record):
+            tell(
+                f"{self.patience.metric} has not improved in {self.patience.waited} validations "
+                "(validation.patience): the run ends"
+            )
         self.restart_clock()
-        return ended
+        return ended or self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has waited long enough for a better validation."""
+        return self.patience.is_exhausted
 
     def state(self) -> Dict[str, Any]:
         """What a checkpoint needs so that the lines after a resume are those of an uninterrupted run."""
@@ -207,7 +222,7 @@ class Reporter:
     def finish(self) -> None:
         """Table of results and picture."""
         self.close()
-        print(results(self.tracker.records()), flush=True)
+        print(results(self.tracker.records(), self.config.validation.metric), flush=True)
         pictures = []
         if self.config.logging.plots:
             pictures.append(plot_run(self.folder.path, title=self.name))

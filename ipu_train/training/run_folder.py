@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Union
 
 from .. import durable
-from ..config import Resolved
+from ..config import NAME_LINE, Resolved
 from . import checkpoint_folder, run_lock
 from .recipe_changes import refused_changes
 
@@ -205,7 +205,7 @@ class Claim:
         own = self.resolved
         if own.config.checkpoint.resume is not None:
             own = own.changed(["checkpoint.resume=null"])
-        durable.write(self.folder.config, own.dump())
+        durable.write(self.folder.config, NAME_LINE.format(own.name) + own.dump())
 
     def put_back(self) -> None:
         """Make the folder again that somebody has deleted under the run."""

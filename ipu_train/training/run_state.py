@@ -52,7 +52,13 @@ class SavedState(BaseModel):
     loss_scaling: float = Field(gt=0)
     reported: Dict[str, Any]
     undone: Dict[str, int] = {}
-    validation_accuracy: Optional[float] = None
+    validation_accuracy: Optional[float] = Field(
+        None, description="in the place of validation, of earlier versions"
+    )
+    validation: Dict[str, float] = Field(
+        {}, description="of these weights; empty where they were not validated"
+    )
+    metric: str = Field("accuracy", description="which of them the best checkpoint is chosen by")
     environment: Dict[str, Any] = {}
     images: Dict[str, Any] = Field({}, description="see ``Prepared``")
 

@@ -76,7 +76,7 @@ def test_best_and_last_are_different_checkpoints_where_the_run_got_worse(trained
     first, last = checkpoint.list_checkpoints(run / "checkpoints")
     both = [checkpoint.load(path) for path in (first, last)]
     for saved, accuracy in zip(both, (0.9, 0.1)):
-        saved.state["validation_accuracy"] = accuracy
+        saved.state["validation"] = {"accuracy": accuracy}
         checkpoint.save(run / "checkpoints", saved, keep=9)
     of_best, of_last = (evaluate(tmp_path, "--run", run, "--weights", w) for w in ("best", "last"))
     assert of_best == evaluate(tmp_path, "--checkpoint", first)

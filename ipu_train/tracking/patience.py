@@ -1,0 +1,46 @@
+"""Which validation was the best, and for how many nothing was better."""
+
+import json
+from typing import Any, Mapping, Optional
+
+from .metrics import VALIDATION
+
+
+def score(figures: Mapping[str, Any], metric: str) -> Optional[float]:
+    """The figure that ``validation.metric`` names, turned so that higher is better; None where it was not measured."""
+    value = figures.get(metric)
+    if not isinstance(value, (int, float)):
+        return None
+    return -float(value) if metric.endswith("loss") else float(value)
+
+
+class Patience:
+    """Counts validations since the best one.
+
+    Args:
+        metric: what is judged by, such as ``accuracy`` or ``loss``.
+        most: validations without improvement after which a run ends; None: never.
+        lines: of ``metrics.jsonl``, of the run that goes on.
+    """
+
+    def __init__(self, metric: str, most: Optional[int], lines: bytes = b"") -> None:
+        self.metric, self.most = metric, most
+        self.best: Optional[float] = None
+        self.waited = 0
+        for line in lines.splitlines():
+            record = json.loads(line)
+            if record.get("split") == VALIDATION:
+                self.see(record)
+
+    def see(self, figures: Mapping[str, Any]) -> bool:
+        """Take note of a validation; True where the run ends with it."""
+        found = score(figures, self.metric)
+        if found is not None and (self.best is None or found > self.best):
+            self.best, self.waited = found, 0
+        else:
+            self.waited += 1
+        return self.is_exhausted
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.most is not None and self.waited >= self.most
