@@ -38,7 +38,7 @@ class _Keys(Dataset):
         return key
 
     def collate(self, keys: Sequence[Key]) -> Tuple[torch.Tensor, ...]:
-        item = self.dataset.batch(keys)
+        item: Tuple[torch.Tensor, ...] = self.dataset.batch(keys)
         if self.coefficients is not None:
             item = (*item, self.coefficients(keys))
         if torch.utils.data.get_worker_info() is not None:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from ..target import Target
 from .forms import Codelet, PlanOptions
@@ -74,9 +74,10 @@ def kept(
 
 
 def _problem(fields: Any) -> Problem:
-    return Problem(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    )
+    values: Dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Problem(**values)
 
 
 def _connection() -> Optional[sqlite3.Connection]:
@@ -100,7 +101,8 @@ def _read(key: bytes) -> Optional[str]:
             connection and connection.execute("SELECT plan FROM plans WHERE problem = ?", (key,)).fetchone()
         )
     except sqlite3.Error:
-        return _without()
+        _without()
+        return None
     return found[0] if found else None
 
 
