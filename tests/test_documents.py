@@ -38,8 +38,10 @@ def named_paths(document):
             r"[A-Z]{3,}", target.replace("README", "")
         ):
             continue
-        if ("/" in target and first in OURS) or (target.endswith(ENDINGS) and "/" not in target):
+        if "/" in target and first in OURS:
             yield target
+        elif "/" not in target and target.endswith(ENDINGS) and document.parent.name != "docs":
+            yield target  # of the room that the document is the map of; in docs/ it is a file of the reader's
 
 
 def exists(target, document):
