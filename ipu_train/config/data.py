@@ -48,7 +48,7 @@ _ORDER = """
     name dataset options path download image_size train_split validation_split validation_fraction augment crop_padding
     auto_augment randaugment_ops randaugment_magnitude color_jitter random_erasing repeats bounding_boxes
     test_crop interpolation antialias mean std
-    workers cache on_error most_skipped transparency decoder length num_classes channels
+    workers cache on_error most_skipped transparency scaled_decoding decoder length num_classes channels
 """
 
 
@@ -194,6 +194,12 @@ class ImageFolder(DataConfig):
         "error",
         description="Pictures with pixels that are not opaque: error refuses them; black or white is laid behind "
         "them.",
+    )
+    scaled_decoding: Flag = Field(
+        False,
+        description="Decode JPEG files of training at a half, a quarter or an eighth of their size where the crop "
+        "still has image_size pixels: faster on photographs of many megapixels, with slightly other pixels. Images in "
+        "RAM are decoded whole.",
     )
     decoder: Literal["auto", "simplejpeg", "pillow"] = Field(
         "auto",

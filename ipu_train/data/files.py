@@ -16,7 +16,7 @@ from .datasets import IGNORED_LABEL, ArrayImages, Augment, ImageDataset
 from .errors import DataError
 from .faults import Faults
 from .packed import Packed
-from .pixels import USUAL, Picture, Rules, decode, read_file
+from .pixels import USUAL, Picture, Rules, decode, jpeg_size, read_file
 from .resizing import SMOOTH, Resizing, crop_and_resize, resize, size_of
 
 CACHE_BYTES = 2 * 2**30
@@ -36,6 +36,8 @@ class Preparation(NamedTuple):
         crop_seed: take random resized crops (a function of this seed, epoch and index) instead of centre crops.
         rules: of decoding.
         resizing: how a rectangle becomes ``size`` x ``size`` pixels.
+        scaled: large JPEG files may be decoded at a half, a quarter or an eighth of their size, where their crop still
+            has ``size`` pixels.
         boxes: of the objects, see :func:`boxes.read_boxes`; None: crops are where they fall.
     """
 
@@ -45,6 +47,7 @@ class Preparation(NamedTuple):
     rules: Rules = USUAL
     resizing: Resizing = SMOOTH
     boxes: Optional[np.ndarray] = None
+    scaled: bool = False
 
     def draws(self, epochs: np.ndarray, indices: np.ndarray) -> Sequence[Optional[np.ndarray]]:
         """Random numbers of many images at once, one row each."""
@@ -125,12 +128,35 @@ class FileImages(ImageDataset):
             return self.files.picture(index, self.preparation.rules)
         return decode(self.files.read(index), self.files.name(index), self.preparation.rules)
 
+    def _small(self, own: int, epoch: int, index: int, draws: Optional[np.ndarray]) -> Optional[np.ndarray]:
+        """The image from a JPEG file decoded at less than its size; None where that cannot be."""
+        how = self.preparation
+        if not how.scaled or self._picture is not None or isinstance(self.files, Packed):
+            return None
+        data = self.files.read(own)
+        size = jpeg_size(data)
+        if size is None:
+            return None
+        crop = how.crop(*size, epoch, index, draws)
+        share = how.size / min(crop.right - crop.left, crop.bottom - crop.top)
+        if share > 0.5:
+            return None
+        picture = decode(data, self.files.name(own), how.rules, share)
+        across, down = (now / then for now, then in zip(size_of(picture), size))
+        left, top, right, bottom = crop.box
+        smaller = Crop(left * across, top * down, right * across, bottom * down, crop.flip)
+        return resize(
+            picture, smaller, how.size, how.resizing
+        )  # with a box of fractions of pixels: nothing moves
+
     def image(self, epoch: int, index: int, draws: Optional[np.ndarray] = None) -> Tuple[np.ndarray, int]:
         """An image (uint8 ``[3, size, size]``) and its label, before augmentation."""
         own = index
         for _ in range(len(self)):
             try:
-                image = self.preparation.image(self.picture(own), epoch, index, draws)
+                image = self._small(own, epoch, index, draws)
+                if image is None:
+                    image = self.preparation.image(self.picture(own), epoch, index, draws)
                 return image, int(self.labels[own])
             except DataError as error:
                 self.faults.note(own, error)

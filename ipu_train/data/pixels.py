@@ -12,6 +12,7 @@ What has no such meaning is refused: 32-bit integers and floating point (no valu
 
 import importlib.util
 import io
+import math
 import os
 import re
 import stat
@@ -117,15 +118,14 @@ def refuse(name: str, reason: str) -> NoReturn:
     raise DataError(f"{name}: not a readable image ({reason}); replace or delete it") from None
 
 
-def decode(data: bytes, name: str, rules: Rules = USUAL, smallest: Optional[int] = None) -> Picture:
+def decode(data: bytes, name: str, rules: Rules = USUAL, share: float = 1.0) -> Picture:
     """The picture in the bytes of a file, 8-bit RGB.
 
     Args:
         data: the file.
         name: how messages call it.
         rules: what may be done to it.
-        smallest: JPEG files may be decoded at a half, a quarter or an eighth of their size, as long as the shorter side
-            keeps this many pixels; None: at full size.
+        share: JPEG files may be decoded at a half, a quarter or an eighth of their size, not below this share of it.
 
     Raises:
         DataError: damaged, of no known format, or without a meaning in 8-bit RGB.
@@ -133,7 +133,7 @@ def decode(data: bytes, name: str, rules: Rules = USUAL, smallest: Optional[int]
     if not data:
         refuse(name, "the file is empty")
     if data[:2] == b"\xff\xd8" and rules.decoder != "pillow" and has_simplejpeg():
-        fast = _decode_jpeg(data, name, smallest)
+        fast = _decode_jpeg(data, name, share)
         if fast is not None:
             return fast
     if data[:8] == _PNG:
@@ -142,7 +142,7 @@ def decode(data: bytes, name: str, rules: Rules = USUAL, smallest: Optional[int]
     # PIL raises nearly everything on broken files: OSError, SyntaxError, ValueError, struct.error, ...
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _meant(image, data, name, rules, smallest)
+            return _meant(image, data, name, rules, share)
     except DataError:
         raise
     except Image.UnidentifiedImageError:
@@ -157,7 +157,7 @@ def decode(data: bytes, name: str, rules: Rules = USUAL, smallest: Optional[int]
 # -- JPEG ------------------------------------------------------------------------------------------------------------
 
 
-def _decode_jpeg(data: bytes, name: str, smallest: Optional[int]) -> Optional[np.ndarray]:
+def _decode_jpeg(data: bytes, name: str, share: float) -> Optional[np.ndarray]:
     """The pixels of a plain JPEG file; None leaves it to Pillow: CMYK, turned pictures, what is not understood."""
     import simplejpeg
 
@@ -171,11 +171,10 @@ def _decode_jpeg(data: bytes, name: str, smallest: Optional[int]) -> Optional[np
         return None
     _check_size(width, height, name)
     scaled = {}
-    if smallest is not None and min(width, height) >= 2 * smallest:
-        share = smallest / min(width, height)
+    if share <= 0.5:
         scaled = {
-            "min_height": int(np.ceil(height * share)),
-            "min_width": int(np.ceil(width * share)),
+            "min_height": math.ceil(height * share),
+            "min_width": math.ceil(width * share),
             "min_factor": 2,
         }
     try:
@@ -186,6 +185,17 @@ def _decode_jpeg(data: bytes, name: str, smallest: Optional[int]) -> Optional[np
             return simplejpeg.decode_jpeg(data, strict=False, **scaled)
         if any(word in str(error) for word in ("Corrupt", "Premature", "Invalid")):
             refuse(name, str(error))
+        return None
+
+
+def jpeg_size(data: bytes) -> Optional[Tuple[int, int]]:
+    """Width and height of a JPEG file that stands upright; None: of anything else."""
+    if data[:2] != b"\xff\xd8" or (b"Exif\0\0" in data[:65536] and _is_turned(data)):
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return image.size
+    except Exception:
         return None
 
 
@@ -206,15 +216,14 @@ def _check_size(width: int, height: int, name: str) -> None:
 # -- everything else ---------------------------------------------------------------------------------------------------
 
 
-def _meant(image: Image.Image, data: bytes, name: str, rules: Rules, smallest: Optional[int]) -> Image.Image:
+def _meant(image: Image.Image, data: bytes, name: str, rules: Rules, share: float) -> Image.Image:
     _check_size(image.width, image.height, name)
     # MPO: a camera's JPEG file with previews behind the picture
     frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
     if frames > 1:
         refuse(name, f"it has {frames} frames, and a training image is one")
-    if smallest is not None and image.format == "JPEG" and min(image.size) >= 2 * smallest:
-        share = smallest / min(image.size)
-        image.draft(None, (int(np.ceil(image.width * share)), int(np.ceil(image.height * share))))
+    if share <= 0.5 and image.format == "JPEG":
+        image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
     image.load()
     if image.format == "PNG":
         _check_rows(image, data, name)

@@ -81,7 +81,7 @@ def source_name(root: Path) -> str:
 
 
 def _augment(config: DataConfig, seed: int, size: int, mean: Sequence[float]) -> Optional[Augment]:
-    changes: List[Augment] = []
+    changes: List[Any] = []
     if config.augment in ("flip_crop", "shift"):
         padding = config.crop_padding if config.crop_padding is not None else max(1, size // 8)
         if padding >= size:
@@ -241,7 +241,7 @@ def _training(
         preparation = preparation._replace(crop_seed=seed, boxes=_boxes(config, root, train))
     return open_files(
         train,
-        preparation,
+        preparation._replace(scaled=config.scaled_decoding),
         _cache(config, train),
         _augment(config, seed, config.side, PHOTO_MEAN),
         progress,

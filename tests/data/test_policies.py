@@ -240,3 +240,27 @@ def test_validation_sees_the_share_of_the_image_that_is_asked_for(tmp_path):
     source = open_data(data)
     assert np.array_equal(source.validation[0][0].permute(1, 2, 0).numpy(), pixels[10:30, 20:40])
     assert source.centre_share == 0.5
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "auto"])
+def test_large_photographs_may_be_decoded_at_less_than_their_size(tmp_path, decoder):
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((800, 600), Image.BICUBIC)
+    for part in ("train", "val"):
+        (tmp_path / part / "x").mkdir(parents=True)
+        for i in range(6):
+            photo.rotate(30 * i).save(tmp_path / part / "x" / f"{i}.jpg", quality=95)
+
+    def train(scaled):
+        keys = {
+            "augment": "random_resized_crop",
+            "cache": False,
+            "scaled_decoding": scaled,
+            "decoder": decoder,
+        }
+        return open_data(section("data", name="imagefolder", path=str(tmp_path), image_size=64, **keys)).train
+
+    keys = [(epoch, index) for epoch in range(3) for index in range(6)]
+    whole, fast = (train(scaled).batch(keys)[0].double() for scaled in (False, True))
+    assert not torch.equal(whole, fast)
+    assert (whole - fast).abs().mean() < 3  # the same places of the pictures, to within a pixel
