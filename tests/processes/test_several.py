@@ -52,7 +52,15 @@ LONG = {
         ],
     ),
     "powers of every norm": (4, ["logging.inspect_every=1"]),
-    "the first divergence ends all": (4, ["optimizer.learning_rate=1e30"]),
+    "the first divergence ends all": (
+        4,
+        [
+            "model.norm=none",
+            "model.norm_groups=null",
+            "model.proxy_norm=false",
+            "optimizer.learning_rate=1e6",
+        ],
+    ),
     "half precision": (
         2,
         [
