@@ -406,7 +406,7 @@ class TestEnd:
         process, lines, pid = self.start(iterate, strategy)
         os.kill(pid, signal.SIGINT)
         process.send_signal(signal.SIGINT)
-        lines += process.communicate(timeout=120)[0].splitlines(True)
+        lines += process.communicate(timeout=300)[0].splitlines(True)
         unexpected = [line for line in lines if "[debug]" not in line and "[control]" not in line]
         assert not unexpected, "".join(unexpected)
         assert "[control] stopped\n" in lines

@@ -187,7 +187,7 @@ def test_processes_train_one_model(launcher, tmp_path):
             "2",
             str(script),
         ]
-        subprocess.run(command, env=environment, check=True, timeout=120)
+        subprocess.run(command, env=environment, check=True, timeout=300)
     else:  # what Open MPI would set
         processes = []
         for rank in ("0", "1"):
@@ -198,7 +198,7 @@ def test_processes_train_one_model(launcher, tmp_path):
             }
             mpi["PMIX_NAMESPACE"] = f"prterun-test-{os.getpid()}"
             processes.append(subprocess.Popen([sys.executable, str(script)], env=dict(environment, **mpi)))
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
     results = [json.loads((tmp_path / f"result{rank}").read_text()) for rank in range(2)]
     for rank, result in enumerate(results):
         assert result["rank"] == rank
