@@ -15,6 +15,7 @@ from ipu_train import config, device, planning
 from ipu_train.assembly import assemble, example_batch
 from ipu_train.compiling.reports import memory_of
 from ipu_train.data import open_data
+from ipu_train.kernels.settings import Settings
 from ipu_train.models.proxy_norm import ProxyNorm
 from ipu_train.planning.images import Images
 
@@ -52,7 +53,7 @@ class Operator(nn.Module):
 
     def forward(self, cotangent: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         x, *parameters = (getattr(self, name) for name in self.names)
-        y = self.kernel(x, self.groups, *parameters)
+        y = self.kernel(x, *parameters, Settings(self.groups))
         return self.identity_loss((y.float() * cotangent.view(y.shape)).sum(), "sum"), y
 
 
