@@ -1,0 +1,92 @@
+"""Export every model family with every norm and compare logits: ONNX Runtime, torch.export, TorchScript, torchvision.
+
+python scripts/exported_models.py [--families resnet8,resnet50,...] [--formats onnx,...] [--out FILE.md]
+
+Weights are random and away from their initial values, images are random; differences are the largest over batches of 1
+and of 7, in float32. The status is 1 where one is above 1e-4 (of the largest logit where that is above 1).
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ipu_train import models
+from ipu_train.export import formats
+from ipu_train.export.compare import agrees, largest_difference
+from ipu_train.export.libraries import same_network
+from ipu_train.models import folded
+
+# family: (side in pixels, options that keep it small without leaving out a kind of layer)
+FAMILIES = {
+    "resnet20": (32, {}),
+    "resnet20v2": (32, {}),
+    "resnext29_32x4d": (32, {"width": 0.5}),
+    "efficientnet_cifar": (32, {"depth": 0.5}),
+    "efficientnet_cifar_g16": (32, {"depth": 0.5}),
+    "resnet18": (64, {}),
+    "resnet50": (64, {}),
+    "resnet50v2": (64, {}),
+    "resnext50_32x4d": (64, {}),
+    "efficientnet_b0": (64, {}),
+    "efficientnet_b0_g16": (64, {}),
+}
+NORMS = ["batch", "sync_batch", "layer", "layer+pn", "group", "group+pn", "instance", "instance+pn", "none"]
+NORMS += ["evonorm_s0", "evonorm_b0", "frn"]
+
+
+def network(name, norm, options):
+    torch.manual_seed(0)
+    kind, _, proxy = norm.partition("+")
+    built = models.build(name, 10, norm=kind, proxy_norm=proxy == "pn", **options)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.rand_like(parameter) - 0.1)
+        for key, buffer in built.named_buffers():
+            if key.endswith("running_mean"):
+                buffer.normal_(std=0.1)
+            elif key.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5)
+    return built.eval()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--norms", default=",".join(NORMS))
+    parser.add_argument("--formats", default=",".join(formats.FORMATS))
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    wanted = options.formats.split(",")
+    lines = [
+        f"# Exported models\n\n`python {' '.join(sys.argv)}`, torch {torch.__version__}, seed 0: largest difference of",
+        "logits to the network's own, batches of 1 and 7, float32.\n",
+        "| model | norm | largest logit | " + " | ".join([*wanted, "torchvision or timm"]) + " |",
+        "|---|---|---|" + "---|" * (len(wanted) + 1),
+    ]
+    bad = 0
+    for name in options.families.split(","):
+        side, more = FAMILIES[name]
+        for norm in options.norms.split(","):
+            built, shape, cells, largest = network(name, norm, more), (3, side, side), [], 0.0
+            for form in wanted:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / "file"
+                    formats.write(form, folded(built), shape, path, None)
+                    difference, largest = largest_difference(built, formats.read(form, path), shape)
+                bad += not agrees(difference, largest)
+                cells.append(f"{difference:.1e}")
+            theirs, _ = same_network(name, built, shape)
+            cells.append("-" if theirs is None else f"{theirs.difference:.1e} ({theirs.library})")
+            lines.append(f"| {name} | {norm} | {largest:.3g} | " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
+    if options.out is not None:
+        options.out.write_text("\n".join(lines) + "\n")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
