@@ -15,6 +15,7 @@ _WEIGHTS = {"--run": True, "--checkpoint": True, "--weights": True, "--config": 
 OPTIONS: Dict[str, Dict[str, bool]] = {
     "": {"--config": True, "--resume": False, "--version": False},
     "average": {"--kind": True, "--decay": True, "--out": True},
+    "compile": {"--config": True, "--instances": True},
     "completion": {},
     "config": {"--config": True, "--explain": True, "--json-schema": False},
     "data": {
@@ -39,9 +40,29 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
         "--output": True,
         "--force": False,
     },
-    "inspect": {"--config": True},
+    "inspect": {
+        "--config": True,
+        "--checkpoint": True,
+        "--norms": True,
+        "--images": True,
+        "--json": True,
+        "--csv": True,
+        "--plot": True,
+    },
+    "launch": {
+        "--config": True,
+        "--hosts": True,
+        "--ipus": True,
+        "--instances": True,
+        "--partition": True,
+        "--vipu-host": True,
+        "--interface": True,
+        "--images-per-worker": True,
+        "--cores": True,
+        "--dry-run": False,
+    },
     "models": {"--image-size": True, "--num-classes": True},
-    "plan": {"--config": True, "--json": False, "--plot": True},
+    "plan": {"--config": True, "--json": False, "--plot": True, "--html": True},
     "predict": {**_WEIGHTS, "--top": True, "--json": True, "--csv": True},
     "sweep": {
         "--config": True,
@@ -54,6 +75,7 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
         "--measure-steps": True,
         "--resume": False,
         "--json": True,
+        "--html": True,
     },
     "tune": {
         "--config": True,
@@ -62,6 +84,7 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
         "--headroom": True,
         "--jobs": True,
         "--output": True,
+        "--html": True,
     },
 }
 

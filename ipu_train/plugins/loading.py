@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -13,6 +14,7 @@ from . import datasets
 from .datasets import OwnDataset
 
 GROUP = "ipu_train.plugins"
+_FUNCTION = re.compile(r"(?:.+\.py|\w+(?:\.\w+)*):\w+")
 _loaded: Dict[str, Any] = {}  # files, by their resolved paths
 _asked = False
 
@@ -24,7 +26,7 @@ def find_model(name: str) -> bool:
         RegistrationError: the file or package cannot be loaded, or the function makes no network.
     """
     if name not in models.names():
-        if ":" in name:
+        if _FUNCTION.fullmatch(name):
             function = _function(name)
             known = next((own for own in OWN_MODELS.values() if own.build is function), None)
             if known is None:
@@ -43,7 +45,7 @@ def find_dataset(name: str) -> Optional[OwnDataset]:
         RegistrationError: the file or package cannot be loaded, or the function is not registered there.
     """
     if name not in datasets.OWN:
-        if ":" in name:
+        if _FUNCTION.fullmatch(name):
             function = _function(name)
             known = next((own for own in datasets.OWN.values() if own.open is function), None)
             if known is None:

@@ -1,6 +1,7 @@
 """Shell completion: what a shell is answered for the start of a line."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -73,6 +74,8 @@ def test_options_are_those_of_the_commands(command, capsys):
         cli.main([command, "--help"])
     words = capsys.readouterr().out
     assert [option for option in completion.OPTIONS[command] if option not in words] == []
+    first = re.findall(r"^  (?:-\w, )?(--[a-z-]+)", words, re.MULTILINE)  # of the options' own lines
+    assert [option for option in first if option not in completion.OPTIONS[command]] in ([], ["--help"])
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)

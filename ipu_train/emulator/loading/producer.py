@@ -184,7 +184,6 @@ class Producer:
 
     def _handOverBuffers(self, template: Any, tensors: List[torch.Tensor]) -> None:
         size = self._task.rebatched_size
-        assert size is not None
         rows = 1
         like = tensors
         if size is not None:
