@@ -12,7 +12,8 @@ import torch
 
 _PREFIX = "ipu-train"
 _PATIENCE = timedelta(seconds=10)
-_LINGERING = 3.0  # seconds
+_LINGERING = 15.0  # seconds: on a busy machine a process may notice late that another is gone
+_LINGERING_FOR_THE_LAST = 3.0
 
 
 class Notice:
@@ -37,7 +38,14 @@ class Notice:
         if index or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
             return
         limit = time.monotonic() + _LINGERING
-        while (self._ended(0) or count) < count and time.monotonic() < limit:
+        expected = count - 1  # one is dead, mostly; should it not be, it has a little more time
+        while time.monotonic() < limit:
+            found = self._ended(0) or count
+            if found >= count:
+                return
+            if found >= expected:
+                expected = count
+                limit = min(limit, time.monotonic() + _LINGERING_FOR_THE_LAST)
             time.sleep(0.05)
 
     def _ended(self, more: int) -> Optional[int]:
