@@ -106,14 +106,9 @@ FC_PROGRAM_BYTES = fitted(
 # --- pooling
 # --------------------------------------------------------------------------------------------------------
 POOL_STEP_CYCLES = fitted(
-    3670.0,
+    1650.0,
     "cycles per pass",
-    "padding, halo exchange, work lists and syncs of one pooling pass; two passes in training",
-)
-POOL_TAP_CYCLES = fitted(
-    14.0,
-    "cycles per vector of eight channels and tap, per pass",
-    "six worker slots for load, maximum and store of eight halves, twice that where the gradient compares",
+    "padding, halo exchange and syncs around the codelet of one pooling pass; two passes in training",
 )
 POOL_REGROUP_CYCLES = fitted(
     2500.0,
@@ -139,19 +134,9 @@ POOL_WINDOW_SHARE = fitted(
 # --- reductions
 # -----------------------------------------------------------------------------------------------------
 REDUCE_STEP_CYCLES = fitted(
-    1350.0,
-    "cycles",
-    "compute sets, exchange set-up and syncs of a reduction over tiles",
-)
-REDUCE_VECTOR_CYCLES = fitted(
-    3.0,
-    "cycles per eight-byte vector on a tile",
-    "load and accumulate, six workers in turn",
-)
-REDUCE_STAGE_CYCLES = fitted(
-    210.0,
-    "cycles per doubling of the tiles that hold partials",
-    "gathering and summing partials in stages",
+    720.0,
+    "cycles per stage",
+    "compute set, exchange set-up and sync of each stage of a reduction over tiles",
 )
 REDUCE_PROGRAM_BYTES = fitted(
     115.0,

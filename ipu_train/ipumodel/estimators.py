@@ -9,7 +9,7 @@ from .convolution.forms import PlanOptions
 from .convolution.params import ConvParams
 from .costs import OpCost, add
 from .operators import Attributes
-from .pooling import pool_cost
+from .pooling import Pool, pool_cost
 from .program import Operation
 from .reduction import reduce_cost
 from .target import Target
@@ -194,12 +194,26 @@ def _broadcast_gradient(op: Operation, target: Target, element_bytes: int, cost:
 def _pool(a: Attributes, target: Target, element_bytes: int, backward: bool) -> OpCost:
     shape, out = a["in_shape"], a["shape"]
     dims = len(a["kernel"])
-    field, out_field = shape[-dims:], out[-dims:]
     batch = math.prod(shape[: len(shape) - dims - 1]) or 1
-    cost = pool_cost(
-        batch, shape[-dims - 1], field, a["kernel"], a["stride"], out_field, target, element_bytes
+    field, out_field = tuple(shape[-dims:]), tuple(out[-dims:])
+    if field == tuple(a["kernel"]) and math.prod(out_field) == 1 and not (backward and a["maximum"]):
+        # A window that is the whole field is a reduction, and its gradient is broadcast (popnn/Pooling.cpp).
+        elements, left = math.prod(shape), math.prod(out)
+        if backward:
+            return _copy(elements, element_bytes, target)
+        return reduce_cost(elements, left, min(left, 8), target, element_bytes)
+    flat = (1,) * (2 - dims)
+    pool = Pool(
+        batch,
+        shape[-dims - 1],
+        flat + field,
+        flat + tuple(a["kernel"]),
+        flat + tuple(a["stride"]),
+        flat + out_field,
+        element_bytes,
+        a["maximum"],
     )
-    return cost
+    return pool_cost(pool, ("backward",) if backward else ("forward",), target)
 
 
 def estimate(

@@ -42,7 +42,7 @@ def distinct_splits(size: int, limit: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=2048)
-def _all_splits(grains: Tuple[int, ...], tiles: int) -> Tuple[List[np.ndarray], np.ndarray]:
+def every_split(grains: Tuple[int, ...], tiles: int) -> Tuple[List[np.ndarray], np.ndarray]:
     """Every combination of splits over the axes that uses at most ``tiles`` and not far too few, and their product."""
     per_axis = [distinct_splits(g, tiles) for g in grains]
     most = 1.0
@@ -194,7 +194,7 @@ class Splits:
             -(-out_channels // c.out_per_group),
         )
         per_grain = (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
-        self.columns, self.used = _all_splits(grains, target.tiles)
+        self.columns, self.used = every_split(grains, target.tiles)
         self.tile = {a: np.ceil(g / s) * k for a, g, s, k in zip(AXES, grains, self.columns, per_grain)}
         self._compute: Optional[np.ndarray] = None
 

@@ -17,7 +17,7 @@ from ..convolution.cost import conv_cost
 from ..convolution.params import PASSES, ConvParams
 from ..convolution.plan import PlanOptions, plan_pass
 from ..costs import add
-from ..pooling import pool_cost
+from ..pooling import Pool, pool_cost
 from ..reduction import reduce_cost
 from ..target import Target
 from .parameters import Pair, Reader, Unsupported
@@ -204,17 +204,20 @@ def _pooling(r: Reader, target: Target) -> Cost:
     if min(out) < 1:
         raise Unsupported(f"a pool of {kernel} has no output on a field of {field}")
     element_bytes = r.element_bytes("data-type")
-    passes = 2 if len(_phases(r)) > 1 else 1
-    grouped = r.whole("fwd-chans-per-group", default=8, least=1) % 8 == 0
+    phases = _phases(r)
+    passes = ("forward", "backward") if len(phases) > 1 else phases
     r.get("bwd-chans-per-group")
     kind = r.get("pooling-type", "type", default="max").lower()
     if kind not in ("max", "avg", "average", "sum"):
         raise Unsupported(f"parameter pooling-type: {kind!r} is none of max, avg, sum")
     batch, channels = r.whole("batch-size", default=1, least=1), r.whole("channels", least=1)
     _of_an_ipu(batch * channels * math.prod(field), batch * channels * math.prod(out))
-    cost = pool_cost(batch, channels, field, kernel, stride, out, target, element_bytes, passes, grouped)
+    # Left out, channels lie in sixteens where they can, as in the tool.
+    lies_in = r.whole("fwd-chans-per-group", default=1 if channels % 16 else 16, least=1)
+    pool = Pool(batch, channels, field, kernel, stride, (out[0], out[1]), element_bytes, kind == "max")
+    cost = pool_cost(pool, passes, target, lies_in)
     elements = batch * channels * (math.prod(field) + math.prod(out))
-    total = passes * elements * element_bytes + cost.temporary_bytes + cost.code_bytes
+    total = len(passes) * elements * element_bytes + cost.temporary_bytes + cost.code_bytes
     worst = max(
         k.MEMORY_ELEMENT_BYTES + 0.5 * total / target.tiles, k.WORST_TILE_SHARE * total / target.tiles
     )
@@ -238,15 +241,25 @@ def _reduction(r: Reader, target: Target) -> Cost:
     tiles = r.whole("tiles-per-ipu", default=target.tiles, least=1)
     inputs = math.prod(shape)
     outputs = inputs // math.prod(shape[d] for d in set(dims))
-    inner = math.prod(shape[max(dims) + 1 :])
+    inner = _outputs_of_run(shape, dims, math.ceil(inputs / min(tiles, target.tiles)))
     strided = len(set(dims)) > 1 or operation == "SQUARE_ADD"
-    cost = reduce_cost(inputs, outputs, max(inner, 1), target, element_bytes, strided, tiles)
+    cost = reduce_cost(inputs, outputs, inner, target, element_bytes, strided, tiles)
     total = (inputs + outputs) * element_bytes + cost.code_bytes + cost.temporary_bytes
     holds = math.ceil(inputs / min(tiles, target.tiles)) * element_bytes
     # Partial sums over one dimension are placed beyond the first memory element; small two-dimensional ones
     # are not.
     worst = k.MEMORY_ELEMENT_BYTES if len(set(dims)) == 1 else holds
     return cost.total_cycles, total, worst + k.WORST_TILE_SHARE * (total / target.tiles - holds / 2) * 0.5
+
+
+def _outputs_of_run(shape: Sequence[int], dims: Sequence[int], elements: int) -> int:
+    """To how many outputs a run of neighbouring elements belongs, as a tile holds one."""
+    found = 1
+    for axis in reversed(range(len(shape))):
+        if axis not in dims:
+            found *= min(shape[axis], elements)
+        elements = math.ceil(elements / shape[axis])
+    return found
 
 
 _REDUCTIONS = ("ADD", "SQUARE_ADD", "MUL", "MIN", "MAX", "LOGICAL_AND", "LOGICAL_OR", "LOG_ADD")
