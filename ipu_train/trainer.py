@@ -6,6 +6,7 @@ batch (micro-batch size x gradient accumulation x replicas). A *step* is a weigh
 
 import contextlib
 import json
+import math
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
@@ -303,7 +304,8 @@ def _means(config: Config, loss: torch.Tensor, correct: torch.Tensor) -> Tuple[f
     """Mean loss and accuracy of those micro-batches of a call whose results came back, added up or each."""
     images = _images_per_call(config) * returned_share(config)
     micro_batches = images / config.training.micro_batch_size
-    return loss.double().sum().item() / micro_batches, correct.double().sum().item() / images
+    # a few numbers: Python adds them up in the time of one of torch's operations
+    return math.fsum(loss.flatten().tolist()) / micro_batches, math.fsum(correct.flatten().tolist()) / images
 
 
 def _sum_of(moments: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,8 @@ check, metrics file. Only the call of the device is replaced, by a sleep of the 
 for it, and the network is not compiled. Images are noise from a pool, so that decoding is not measured
 (``data_rates.py`` does that); they are gathered, collated and handed over as ever. The first calls, in which workers
 start, are left out. By the clock, waiting for workers counts, which a machine without idle cores has to; the main
-thread's own processor time is what no number of workers takes away. Under torchrun, the figures are process 0's.
+thread's own processor time is what no number of workers takes away; other threads of the process can run beside a
+device call. Under torchrun, the figures are process 0's.
 """
 
 import argparse
@@ -33,38 +34,46 @@ WARM_UP = 5
 
 
 class Clock:
-    """Wall clock and processor time of the main thread around the calls, and in parts of what lies between them."""
+    """Marks around the calls, and times of parts of what lies between them.
+
+    A mark is the wall clock, the main thread's processor time and that of all threads of the process, in seconds.
+    """
 
     def __init__(self):
         self.begun, self.ended, self.parts = [], [], {}
 
     @staticmethod
     def now():
-        return torch.tensor([time.perf_counter(), time.thread_time()], dtype=torch.float64)
+        return time.perf_counter(), time.thread_time(), time.process_time()
 
     def measured(self, name, function):
         def timed(*args, **kwargs):
             begun = self.now()
             result = function(*args, **kwargs)
-            self.parts.setdefault(name, []).append(self.now() - begun)
+            self.parts.setdefault(name, []).append((begun, self.now()))
             return result
 
         return timed
 
-    def between(self):
-        """[calls, 2]: from the end of each call to the beginning of the next."""
-        return [begun - ended for begun, ended in zip(self.begun[1:], self.ended)]
+    def rows(self):
+        """name: seconds [calls, 3]."""
+        spans = {"all between two calls": list(zip(self.ended, self.begun[1:])), **self.parts}
+        return {
+            name: torch.tensor(pairs, dtype=torch.float64).diff(dim=1).squeeze(1)
+            for name, pairs in spans.items()
+        }
 
 
-def sleeping(clock, seconds, config):
+def sleeping(clock, seconds, replicas):
     """In place of a call of the device."""
+
+    results = torch.full((replicas,), 1.0), torch.full((replicas,), 4.0)
 
     def call(run, batch, rate):
         clock.begun.append(clock.now())
         time.sleep(seconds)
         clock.ended.append(clock.now())
-        replicas = run.processes.local(config.training.replicas)
-        return torch.full((replicas,), 1.0), torch.full((replicas,), 4.0)
+        return results
 
     return call
 
@@ -98,7 +107,8 @@ def main():
     clock = Clock()
     trainer._plan = lambda *_: None
     trainer._write_plan = trainer._write_page = trainer._average = lambda *_: None
-    trainer._call = sleeping(clock, predicted, cfg)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    trainer._call = sleeping(clock, predicted, cfg.training.replicas // processes)
     PoplarExecutor.compile = lambda *_: None
     Keeper.save = lambda *_: None  # nothing was trained
     Keeper.tell_device = clock.measured("learning rate to the device", Keeper.tell_device)
@@ -109,21 +119,26 @@ def main():
         trainer.train(run.changed([f"run_dir={folder}/run"]))
     if int(os.environ.get("RANK", 0)):
         return
-    training, processes = cfg.training, os.environ.get("WORLD_SIZE", "1")
+    training = cfg.training
     print(
         f"{options.recipe}: {training.replicas} replicas x micro-batch {training.micro_batch_size} x gradient "
         f"accumulation {training.gradient_accumulation} x device iterations {training.device_iterations}: {images} "
         f"images of {shape.size} x {shape.size} a call, predicted {1e3 * predicted:.1f} ms; {processes} process(es), "
-        f"{options.workers} worker(s) each; torch {torch.__version__}, Python {sys.version.split()[0]}"
+        f"{options.workers} worker(s) each; torch {torch.__version__}, Python {sys.version.split()[0]}, load "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
-    rows = {"all between two calls": clock.between(), **clock.parts}
     print(
-        f"  {'medians over ' + str(options.steps) + ' calls':<28}  by the clock         main thread's own work"
+        f"  medians over {options.steps} calls        by the clock, the main thread's work (its lowest tenth), that of "
+        "all threads"
     )
-    for name, times in rows.items():
-        wall, own = (1e3 * torch.stack(times[WARM_UP:])).median(0).values.tolist()
-        shares = [0.1 * value / predicted for value in (wall, own)]
-        print(f"  {name:<28} {wall:9.3f} ms {shares[0]:6.2f} % {own:9.3f} ms {shares[1]:6.2f} %")
+    for name, times in clock.rows().items():
+        times = 1e3 * times[WARM_UP:]
+        wall, own, every = times.median(0).values.tolist()
+        low = times[:, 1].quantile(0.1).item()
+        print(
+            f"  {name:<28} {wall:9.3f} ms {own:9.3f} ms {0.1 * own / predicted:6.2f} % ({low:.3f} ms "
+            f"{0.1 * low / predicted:.2f} %) {every:9.3f} ms {0.1 * every / predicted:6.2f} %"
+        )
 
 
 if __name__ == "__main__":

@@ -42,18 +42,23 @@ class ImageDataset(Dataset):
         """The images before augmentation, uint8 ``[N, C, H, W]``."""
         raise NotImplementedError
 
-    def fetch(self, epochs: np.ndarray, indices: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """The images before augmentation (uint8 ``[N, C, H, W]``) and their labels (int64 ``[N]``)."""
+    def fetch(
+        self, epochs: np.ndarray, indices: np.ndarray, room: Optional[np.ndarray] = None
+    ) -> Tuple[np.ndarray, np.ndarray]:
+        """The images before augmentation (uint8 ``[N, C, H, W]``) and their labels (int64 ``[N]``).
+
+        ``room``: memory that the images may be written to, if it is of their shape.
+        """
         return self.images(epochs, indices), self.labels[indices]
 
-    def batch(self, keys: Sequence[Key]) -> Item:
-        """Images (uint8 ``[N, C, H, W]``) and labels (int64 ``[N]``) of the given keys."""
+    def batch(self, keys: Sequence[Key], room: Optional[np.ndarray] = None) -> Item:
+        """Images (uint8 ``[N, C, H, W]``) and labels (int64 ``[N]``) of the given keys; ``room``: see :meth:`fetch`."""
         epochs, indices = np.array(pairs_of(keys), dtype=np.int64).reshape(-1, 2).T
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(
                 f"the data set has {len(self)} images; asked for {indices.min()}..{indices.max()}"
             )
-        images, labels = self.fetch(epochs, indices)
+        images, labels = self.fetch(epochs, indices, room)
         if self.augment is not None:
             images = self.augment(images, epochs, indices)
         return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
@@ -91,8 +96,8 @@ class PaddedDataset(ImageDataset):
         super().__init__(np.concatenate([dataset.labels, np.full(filling, IGNORED_LABEL)]))
         self.dataset = dataset
 
-    def batch(self, keys: Sequence[Key]) -> Item:
-        pairs = pairs_of(keys)
-        images, labels = self.dataset.batch([(epoch, index % len(self.dataset)) for epoch, index in pairs])
-        filling = torch.tensor([index >= len(self.dataset) for _, index in pairs], dtype=torch.bool)
+    def batch(self, keys: Sequence[Key], room: Optional[np.ndarray] = None) -> Item:
+        pairs = [(epoch, index % len(self.dataset)) for epoch, index in pairs_of(keys)]
+        images, labels = self.dataset.batch(pairs, room)
+        filling = torch.tensor([index >= len(self.dataset) for _, index in pairs_of(keys)], dtype=torch.bool)
         return images, labels.masked_fill(filling, IGNORED_LABEL)

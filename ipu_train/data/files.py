@@ -166,9 +166,13 @@ class FileImages(ImageDataset):
             own = (own + 1) % len(self)
         raise DataError(f"{self.files.name(index)}: neither this image nor any other can be used")
 
-    def fetch(self, epochs: np.ndarray, indices: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        size = self.preparation.size
-        images = np.empty((len(indices), 3, size, size), dtype=np.uint8)
+    def fetch(
+        self, epochs: np.ndarray, indices: np.ndarray, room: Optional[np.ndarray] = None
+    ) -> Tuple[np.ndarray, np.ndarray]:
+        shape = (len(indices), 3, self.preparation.size, self.preparation.size)
+        if room is None or room.shape != shape or room.dtype != np.uint8:
+            room = np.empty(shape, dtype=np.uint8)
+        images = room
         labels = np.empty(len(indices), dtype=np.int64)
         draws = self.preparation.draws(epochs, indices)
         for i, (epoch, index) in enumerate(zip(epochs.tolist(), indices.tolist())):

@@ -1,49 +1,46 @@
 """A PopTorch DataLoader over the data sets of this room."""
 
-import collections
 import functools
 import os
-from typing import Any, Callable, Deque, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple, Union
 
 import torch
 from torch.utils.data import Dataset
 
 from . import workers as workers_of
 from .datasets import ImageDataset, Key
-from .sampler import EpochSampler
+from .handover import AHEAD, Filled, Slots
+from .sampler import EpochSampler, Places
 
 Coefficients = Callable[[Sequence[Key]], torch.Tensor]
 
 
-# Batches that a worker has handed over and still holds: what torch lets it prepare ahead, and the one that is in use.
-# Who lets go of shared memory last gives it back to the system, 0.1 ms or more a megabyte; that shall not be the main
-# process.
-_HANDED_OVER = 3
-
-
-class _Keys(Dataset):
-    """Hands out the keys themselves; the whole batch is then fetched at once where it is collated.
+class _Places(Dataset):
+    """Hands out the places themselves; the whole batch is then fetched at once where it is collated.
 
     torch fetches a batch item by item before 2.1, and PopTorch 3.4 comes with 2.0.1.
     """
 
-    def __init__(self, dataset: ImageDataset, coefficients: Optional[Coefficients] = None):
-        self.dataset, self.coefficients = dataset, coefficients
-        self._handed_over: Deque[Tuple[torch.Tensor, ...]] = collections.deque(maxlen=_HANDED_OVER)
+    def __init__(
+        self, dataset: ImageDataset, sampler: EpochSampler, coefficients: Optional[Coefficients], ahead: int
+    ):
+        self.dataset, self.sampler, self.coefficients = dataset, sampler, coefficients
+        self._slots = Slots(ahead)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> Key:
-        return key
+    def __getitem__(self, place: int) -> int:
+        return place
 
-    def collate(self, keys: Sequence[Key]) -> Tuple[torch.Tensor, ...]:
-        item: Tuple[torch.Tensor, ...] = self.dataset.batch(keys)
+    def collate(self, places: Sequence[int]) -> Union[Tuple[torch.Tensor, ...], Filled]:
+        keys = self.sampler.keys(places)
+        worker = torch.utils.data.get_worker_info()
+        room = None if worker is None else self._slots.room()
+        item: Tuple[torch.Tensor, ...] = self.dataset.batch(keys, room)
         if self.coefficients is not None:
             item = (*item, self.coefficients(keys))
-        if torch.utils.data.get_worker_info() is not None:
-            self._handed_over.append(item)
-        return item
+        return item if worker is None else self._slots.fill(worker.id, item)
 
 
 def _begin_worker(parent: int, worker: int) -> None:
@@ -74,19 +71,20 @@ def loader(
 
     Returns:
         The loader; its items are images (uint8 ``[B, C, H, W]``) and labels (int64 ``[B]``), and the coefficients
-        when there are any, B being the combined batch size.
+        when there are any, B being the combined batch size. With workers, a batch is overwritten once the next one
+        is taken: keep a copy of what is needed longer.
     """
-    keys = _Keys(dataset, coefficients)
+    places = _Places(dataset, sampler, coefficients, more.get("prefetch_factor") or AHEAD)
     return poptorch.DataLoader(
         options,
-        keys,
+        places,
         batch_size=micro_batch_size,
-        sampler=sampler,
+        sampler=Places(sampler),
         drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,
         auto_distributed_partitioning=False,
-        collate_fn=keys.collate,
+        collate_fn=places.collate,
         # a torch loader draws a number each time it is iterated; not from the state that a resumed run restores
         generator=torch.Generator(),
         worker_init_fn=functools.partial(_begin_worker, os.getpid()) if workers else None,

@@ -1,12 +1,31 @@
 """The order of the images: a function of seed, epoch and position alone."""
 
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from . import keyed
 from .errors import DataError
+
+
+class Places(Sampler):
+    """A sampler's order as places in it, counted from the start of epoch 0.
+
+    Numbers are small change to hand to another process, which looks up the keys itself (:meth:`EpochSampler.keys`).
+    """
+
+    def __init__(self, sampler: "EpochSampler"):
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[int]:
+        epoch, start = self.sampler.position
+        first = epoch * self.sampler.epoch_length
+        yield from range(first + start, first + self.sampler.epoch_length)
+        self.sampler.position = (epoch + 1, 0)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
 
 class EpochSampler(Sampler):
@@ -67,6 +86,7 @@ class EpochSampler(Sampler):
                 "make the batch smaller"
             )
         self.position: Tuple[int, int] = (0, 0)
+        self._looked_up = (-1, np.empty((0, 2), dtype=np.int64))
 
     @property
     def epoch_length(self) -> int:
@@ -100,11 +120,26 @@ class EpochSampler(Sampler):
         used = order[: self.blocks * self.batch_multiple * self.num_processes]
         return used.reshape(-1, self.num_processes, self.share)[:, self.process_index].ravel()
 
+    def _keys(self, epoch: int) -> np.ndarray:
+        """The keys of an epoch, int64 ``[epoch_length, 2]``."""
+        copies = self._dealt(np.arange(self.length) % self.repeats)
+        return np.stack([epoch * self.repeats + copies, self.indices(epoch)], axis=1)
+
+    def keys(self, places: Sequence[int]) -> List[Tuple[int, int]]:
+        """The keys at places that are counted from the start of epoch 0; quick for those of the same epoch."""
+        epochs, at = np.divmod(np.array(places, dtype=np.int64), self.epoch_length)
+        found = np.empty((len(at), 2), dtype=np.int64)
+        for epoch in np.unique(epochs).tolist():
+            if epoch != self._looked_up[0]:
+                self._looked_up = epoch, self._keys(epoch)
+            chosen = epochs == epoch
+            found[chosen] = self._looked_up[1][at[chosen]]
+        return [(epoch, index) for epoch, index in found.tolist()]
+
     def __iter__(self) -> Iterator[Tuple[int, int]]:
         epoch, start = self.position
-        copies = self._dealt(np.arange(self.length) % self.repeats)
-        epochs = epoch * self.repeats + copies
-        yield from zip(epochs[start:].tolist(), self.indices(epoch)[start:].tolist())
+        keys = self._keys(epoch)[start:]
+        yield from zip(keys[:, 0].tolist(), keys[:, 1].tolist())
         self.position = (epoch + 1, 0)
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """Keeps a run's state: what the device was told, checkpoints, and what is undone when a run diverges."""
 
 import contextlib
+import math
 from typing import Any, Dict, Iterator, Optional
 
 import torch
@@ -93,7 +94,7 @@ class Keeper:
         policy = self.config.training.on_divergence
         if self.config.device.synthetic_data:
             return True
-        finite = bool(torch.isfinite(loss).all())
+        finite = all(map(math.isfinite, loss.flatten().tolist()))
         if finite and policy != SKIP:
             return True
         if finite:

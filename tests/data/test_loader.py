@@ -1,6 +1,7 @@
 """Batches through a DataLoader: whole, ordered, counted once, and the same with and without workers."""
 
 import pickle
+import time
 import types
 
 import numpy as np
@@ -97,3 +98,44 @@ def test_data_sets_can_be_sent_to_another_process(name):
         images, labels = pickle.loads(pickle.dumps(part)).batch([(2, 5), (0, 1)])
         expected = part.batch([(2, 5), (0, 1)])
         assert torch.equal(images, expected[0]) and torch.equal(labels, expected[1])
+
+
+class Sent(ImageDataset):
+    """Images whose pixels are their index; written where there is room, as those of files are."""
+
+    def __init__(self, length):
+        super().__init__(np.arange(length))
+
+    def fetch(self, epochs, indices, room=None):
+        images = np.empty((len(indices), 1, 8, 8), dtype=np.uint8) if room is None else room
+        images[:] = indices.reshape(-1, 1, 1, 1)
+        return images, self.labels[indices]
+
+
+@pytest.mark.parametrize("workers, ahead", [(1, 2), (2, 1)])
+def test_workers_write_into_the_same_memory_again_but_not_into_the_batch_in_use(workers, ahead):
+    data = Sent(96)
+    sampler = EpochSampler(len(data), 0, batch_multiple=4)
+    batches = loader(
+        plain,
+        2,
+        data,
+        sampler,
+        2,
+        workers=workers,
+        coefficients=lambda keys: torch.tensor([[index] for _, index in keys]),
+        prefetch_factor=ahead,
+    )
+    places = set()
+    for epoch, stops_after in ((0, 7), (1, 24), (2, 24)):  # the first one is left in its middle
+        sampler.set_position(epoch)
+        for i, (images, labels, drawn) in enumerate(batches):
+            if i == stops_after:
+                break
+            if i % 4 == 0:
+                time.sleep(0.05)  # the workers have time to prepare all that they may
+            expected = sampler.indices(epoch)[4 * i : 4 * i + 4]
+            for found in (images[:, 0, 7, 7], labels, drawn[:, 0]):
+                assert found.tolist() == expected.tolist()
+            places.add(images.data_ptr())
+    assert len(places) == workers * (ahead + 1)

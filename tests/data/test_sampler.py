@@ -3,6 +3,7 @@
 import pytest
 
 from ipu_train.data import DataError, EpochSampler
+from ipu_train.data.sampler import Places
 
 
 def test_an_epoch_sees_each_image_once():
@@ -39,6 +40,18 @@ def test_going_through_moves_on_to_the_next_epoch_and_breaking_off_does_not():
     assert first[0] == 0 and next(iter(sampler)) == first
     assert [epoch for epoch, _ in sampler] == [0] * 20
     assert [epoch for epoch, _ in sampler] == [1] * 20
+
+
+@pytest.mark.parametrize("process, repeats", [(0, 1), (1, 3)])
+def test_places_stand_for_the_keys_of_every_epoch(process, repeats):
+    sampler = EpochSampler(100, 4, 8, process_index=process, num_processes=2, share=4, repeats=repeats)
+    keys = [*sampler, *sampler, *sampler]
+    assert sampler.keys(range(len(keys))) == keys
+    assert sampler.keys([100, 3, 47]) == [keys[place] for place in (100, 3, 47)]
+    sampler.set_position(1, 40)
+    places = Places(sampler)
+    assert list(places) == list(range(88, 96)) and sampler.position == (2, 0)
+    assert list(places)[:2] == [96, 97]
 
 
 def test_orders_differ_between_seeds_and_epochs():
