@@ -56,7 +56,14 @@ def main(arguments: List[str]) -> int:
     for path in found.files:
         print(f"  {path} ({path.stat().st_size / 1e6:,.1f} MB)")
     if not found.files:
-        print(f"nothing new in {cache}: both programs were there")
+        print(nothing_new(cache, found.known))
     if resolved.config.device.executable_cache == USUAL_CACHE:
         print(f"trainings use it with device.executable_cache={cache} (ipu-train launch sets it)")
     return 0
+
+
+def nothing_new(cache: str, known: int) -> str:
+    """What it means that compiling left no new file in a cache that held ``known`` files."""
+    if known:
+        return f"nothing new in {cache}: the programs were there"
+    return f"{cache} is empty: PopTorch wrote no executable, so a training would compile its programs itself"

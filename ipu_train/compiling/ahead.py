@@ -28,10 +28,12 @@ class CompileError(ValueError):
 
 
 class Compiled(NamedTuple):
-    """Seconds of each program, new files of the cache, whether an SDK compiled them, and for which images."""
+    """Seconds of each program, new files of the cache and how many it had, whether an SDK compiled them, for which
+    images."""
 
     seconds: List[Any]
     files: List[Path]
+    known: int
     by_sdk: bool
     note: str
 
@@ -95,7 +97,7 @@ def compile_ahead(resolved: Resolved, instances: int = 1) -> Compiled:
             )
         seconds.append(("validation", time.perf_counter() - started))
     new = sorted(set(_files(cache)) - before)
-    return Compiled(seconds, new, not emulated, images.note)
+    return Compiled(seconds, new, len(before), not emulated, images.note)
 
 
 def _files(folder: Any) -> Iterable[Path]:

@@ -6,6 +6,7 @@ import pytest
 
 import ipu_train.emulator as poptorch
 from ipu_train import cli, device
+from ipu_train.commands.compile import nothing_new
 from ipu_train.compiling.ahead import OfflineInstance
 from ipu_train.config import load_text
 from ipu_train.processes.alone import ALONE
@@ -83,3 +84,8 @@ def test_an_instance_of_several_has_its_share_of_the_replicas():
     options = OfflineInstance(4, 2).options(poptorch, 1, 16)
     assert options.replication_factor == 4
     assert (options.Distributed.numProcesses, options.Distributed.processId) == (4, 0)
+
+
+@pytest.mark.parametrize("known, said", [(2, "the programs were there"), (0, "wrote no executable")])
+def test_a_cache_without_new_files_is_not_said_to_hold_the_programs_unless_it_does(known, said):
+    assert said in nothing_new("cache", known)
