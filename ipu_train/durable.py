@@ -6,7 +6,7 @@ A link planted under the name of such a file is replaced, never followed.
 import os
 import tempfile
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -47,3 +47,19 @@ def umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def refusal(folder: PathLike) -> Optional[str]:
+    """Why nothing can be written in a folder that is there, as the operating system says it; None: it can.
+
+    It is tried: rights alone do not tell for a superuser, on a full disk, or in a folder such as ``/proc``.
+    """
+    if not os.access(str(folder), os.W_OK | os.X_OK):
+        return "permission denied"
+    try:
+        descriptor, probe = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=str(folder))
+    except OSError as error:
+        return str(error.strerror or error).lower()
+    os.close(descriptor)
+    os.unlink(probe)
+    return None

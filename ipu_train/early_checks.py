@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional
 
+from . import places
 from .config import Resolved
 from .config.data import Downloaded, Generated, ImageFolder, Registered, Synthetic
+from .training import checkpoint_folder, weights_file
+from .training.run_folder import CHECKPOINTS
 
 # A network with more parameters than this is a typing error: 8 GB of weights, and the largest recipe has 45 million.
 MOST_PARAMETERS = 2**31
@@ -52,8 +55,8 @@ def _check_paths(resolved: Resolved, is_first: bool) -> None:
         _check_image_folder(resolved, config.data)
     if isinstance(config.data, Downloaded) and config.data.path is not None:
         _check_folder_can_be(resolved, "data.path", config.data.path)
-    if is_first and config.model.weights is not None and not Path(config.model.weights).expanduser().exists():
-        raise resolved.error("model.weights", f"{config.model.weights}: there is no such file or folder")
+    if is_first:
+        check_weights(resolved)
     if config.run_dir is not None and is_first:
         _check_folder_can_be(resolved, "run_dir", config.run_dir)
     check_device_folders(resolved)
@@ -76,15 +79,9 @@ def check_device_folders(resolved: Resolved) -> None:
 
 def _check_image_folder(resolved: Resolved, data: ImageFolder) -> None:
     root = Path(data.path).expanduser()
-    if not root.exists():
-        raise resolved.error(
-            "data.path", f"{data.path}: there is no such folder; set data.path to the folder of the images"
-        )
-    if not root.is_dir():
-        raise resolved.error(
-            "data.path",
-            f"{data.path}: is a file; data.path takes the folder that holds one sub-folder a class",
-        )
+    why = places.without_images(root, data.name)
+    if why is not None:
+        raise resolved.error("data.path", f"{data.path}: {why}")
     for key, name in (("train_split", data.train_split), ("validation_split", data.validation_split)):
         if name is not None and data.name == "imagefolder" and not (root / name).is_dir():
             raise resolved.error(f"data.{key}", f"{root / name}: there is no such folder")
@@ -92,13 +89,32 @@ def _check_image_folder(resolved: Resolved, data: ImageFolder) -> None:
 
 def _check_folder_can_be(resolved: Resolved, path: str, value: str) -> None:
     """A folder that is there or can be made; a file in its way, or a place without permission, is refused."""
-    folder = Path(value).expanduser()
-    there = next(above for above in (folder, *folder.absolute().parents) if os.path.lexists(str(above)))
-    if not there.is_dir():
-        what = "is a file" if there == folder else f"{there} is a file, so no folder can be made in it"
-        raise resolved.error(path, f"{value}: {what}; name a folder")
-    if not os.access(str(there), os.W_OK | os.X_OK):
-        raise resolved.error(path, f"{value}: nothing can be written in {there}; choose another folder")
+    why = places.unwritable(Path(value).expanduser())
+    if why is not None:
+        advice = "choose another folder" if why.startswith("nothing") else "name a folder"
+        raise resolved.error(path, f"{value}: {why}; {advice}")
+
+
+def check_weights(resolved: Resolved) -> None:
+    """``model.weights`` is a run folder with a checkpoint, a checkpoint, or a file that begins as one of weights does.
+
+    Raises:
+        ConfigError: with the place where the value is written.
+    """
+    value = resolved.config.model.weights
+    if value is None:
+        return
+    path = Path(value).expanduser()
+    if not path.exists():
+        raise resolved.error("model.weights", f"{value}: there is no such file or folder")
+    if path.is_dir():
+        is_one = checkpoint_folder.is_checkpoint(path)
+        if not is_one and not checkpoint_folder.list_checkpoints(path / CHECKPOINTS):
+            raise resolved.error("model.weights", f"no checkpoint in the folder {value}")
+        return
+    why = weights_file.problem(path)
+    if why is not None:
+        raise resolved.error("model.weights", f"{value}: {why}")
 
 
 def known_images(resolved: Resolved) -> Optional[Known]:

@@ -104,7 +104,7 @@ def train_in(
             watchdog.at("compiling the training program")
             with device.errors_of(poptorch, "training"):
                 run.training_model.compile(*example_batch(config, source, processes))
-        environment = resuming.environment(running_on, run.fused, processes.count)
+        environment = resuming.environment(running_on, run.fused, processes.count, source.pixels)
         before = resuming.take_up(run, where, resolved, calls, environment)
         position = before.state.position if before is not None else Position()
         if before is not None and before.longer:

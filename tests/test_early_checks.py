@@ -30,6 +30,13 @@ FOLDER = ("data.name=imagefolder",)
         ((*FOLDER, "data.path=.", "data.train_split=no"), "data.train_split: no: there is no such folder"),
         (("run_dir=file",), "run_dir: file: is a file; name a folder"),
         (("run_dir=file/a/b",), "so no folder can be made in it"),
+        ((*FOLDER, "data.path=empty"), "data.path: empty: holds no class folders"),
+        (("data.name=packed", "data.path=empty"), "data.path: empty: holds no pack.json"),
+        (("data.name=webdataset", "data.path=empty"), "data.path: empty: holds no shards (*.tar)"),
+        (("run_dir=/proc/x",), "run_dir: /proc/x: nothing can be written in /proc"),
+        (("model.weights=empty",), "model.weights: no checkpoint in the folder empty"),
+        (("model.weights=file",), "model.weights: file: is no file of weights"),
+        (("model.weights=half.safetensors",), "is no safetensors file, or only the beginning of one"),
         (("model.weights=no.pth",), "model.weights: no.pth: there is no such file or folder"),
         (("data.name=cifar10", "data.path=file"), "data.path: file: is a file"),
         (
@@ -45,6 +52,8 @@ FOLDER = ("data.name=imagefolder",)
 def test_what_cannot_be_used_is_named(overrides, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half.safetensors").write_bytes(b"\xff\0\0\0\0\0\0\0{")
     assert message in refusal(*overrides)
 
 
@@ -75,7 +84,7 @@ def test_sizes_beyond_the_machine_are_refused(overrides, message, monkeypatch):
 
 def test_recipes_pass_where_their_data_is(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "imagenet").mkdir()
+    (tmp_path / "imagenet" / "train" / "n01440764").mkdir(parents=True)
     for name in ("quickstart", "resnet50_gn_pn", "cifar10_resnet20_bn", "efficientnet_b5_gn"):
         early_checks.check(load(name))
 

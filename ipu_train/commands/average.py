@@ -4,6 +4,11 @@ import argparse
 from pathlib import Path
 from typing import List
 
+from .. import outputs
+from ..training import checkpoint_folder
+from ..training.checkpoint_folder import STATE
+from ..training.run_folder import CHECKPOINTS
+
 _DECAY = 0.97  # of Masters et al. 2021 (arXiv 2106.03640), whose checkpoints are one epoch apart
 
 
@@ -15,22 +20,24 @@ def main(arguments: List[str]) -> int:
     """Average checkpoints, oldest first, into a safetensors file that ``model.weights`` takes; gives 0.
 
     Raises:
-        AverageError, CheckpointError: checkpoints that are missing, unreadable or of different networks; a file that
-            cannot be written.
+        AverageError, OutputError, CheckpointError: checkpoints that are missing, unreadable or of different networks;
+            a file that cannot be written.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.kind == "mean" and options.decay is not None:
         parser.error("--decay is for --kind exponential; a mean has none")
-    if (options.out.parent / "state.json").is_file():  # a checkpoint's own weights must not be lost
+    if (options.out.parent / STATE).is_file():  # a checkpoint's own weights must not be lost
         raise AverageError(f"--out {options.out} is inside a checkpoint: choose another file.")
+    outputs.check("--out", options.out)
+    folders = _checkpoints(options.paths)
+
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from ..optim import average_states
     from ..training import checkpoint
 
-    folders = _checkpoints(options.paths)
     decay = (options.decay or _DECAY) if options.kind == "exponential" else None
     try:
         average = average_states((checkpoint.load(f).weights for f in folders), options.kind, decay)
@@ -82,12 +89,10 @@ def _decay(text: str) -> float:
 
 
 def _checkpoints(paths: List[Path]) -> List[Path]:
-    from ..training import checkpoint
-
     found: List[Path] = []
     for path in paths:
         inside = (
-            [path] if (path / "state.json").is_file() else checkpoint.list_checkpoints(path / "checkpoints")
+            [path] if (path / STATE).is_file() else checkpoint_folder.list_checkpoints(path / CHECKPOINTS)
         )
         if not inside:
             raise AverageError(

@@ -24,14 +24,18 @@ def main(arguments: List[str]) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
 
-    from .. import early_checks, planning
-    from ..compiling import CompileError, compile_ahead
+    from .. import early_checks
+    from ..compiling import refusals
     from ..config import load
+
+    resolved = load(options.config, options.overrides)
+    refusals.check(resolved, options.instances)
+    early_checks.check_device_folders(resolved)
+
+    from .. import planning
+    from ..compiling.ahead import compile_ahead
     from ..device import will_be_emulated
 
-    if options.instances < 1:
-        raise CompileError(f"--instances must be at least 1, got {options.instances}")
-    resolved = load(options.config, options.overrides)
     if not will_be_emulated(resolved) and resolved.config.device.executable_cache is None:
         resolved = resolved.changed([f"device.executable_cache={USUAL_CACHE}"])
     early_checks.check_device_folders(resolved)

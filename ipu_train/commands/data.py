@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, List, Optional
 
+from .. import durable, places
+
 _MOST_SHOWN = 20
 
 
@@ -104,12 +106,13 @@ def _count(text: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    root = _folder(options.path)
+    manifest = _manifest(options, root)
+
     from ..data import check
     from ..data.pixels import Rules
 
-    root = options.path.expanduser()
     parts = check.open_parts(root)
-    manifest = _manifest(options, root)
     records = check.examine_all(parts, Rules(options.transparency), options.processes)
     found = check.find(parts, list(records))
     if manifest is not None:
@@ -127,13 +130,17 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
+    root, out = _folder(options.path), options.out.expanduser()
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise DataCommandError(f"--out {out}: is there already; name a new folder")
+    why = places.unwritable(out)
+    if why is not None:
+        raise DataCommandError(f"--out {out}: {why}")
+
     from ..data import check, pack
     from ..data.errors import DataError
     from ..data.pixels import Rules
 
-    out = options.out.expanduser()
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise DataCommandError(f"--out {out}: is there already; name a new folder")
     skipped: List[str] = []
 
     def problem(error: DataError) -> None:
@@ -141,7 +148,7 @@ def _pack(options: argparse.Namespace) -> int:
             raise DataError(f"{error}. Nothing is packed; --skip leaves such images out")
         skipped.append(str(error))
 
-    parts = check.open_parts(options.path.expanduser())
+    parts = check.open_parts(root)
     how = pack.Packing(options.form, options.shorter_side, Rules(options.transparency))
     written = pack.pack(parts, out, how, problem, options.processes)
     for name, part in written.items():
@@ -159,17 +166,19 @@ data: {name: imagefolder, path: ".", augment: random_resized_crop, image_size: 2
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from .. import planning
     from ..config import load, load_text
-    from ..data import source_name, training_images
-    from ..data.bench import measure
 
-    root = options.path.expanduser()
-    own = [f"data.name={source_name(root)}", f"data.path={json.dumps(str(root))}", "data.cache=false"]
+    root = _folder(options.path)
+    own = [f"data.name={places.source_name(root)}", f"data.path={json.dumps(str(root))}", "data.cache=false"]
     if options.config is None:
         resolved = load_text(_USUAL, Path("bench"), [*own, *options.overrides])
     else:
         resolved = load(options.config, [*own, *options.overrides])
+
+    from .. import planning
+    from ..data import training_images
+    from ..data.bench import measure
+
     data = resolved.config.data
     images = training_images(data, resolved.config.training.seed)
     speed = measure(images, options.seconds)
@@ -198,6 +207,19 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _folder(path: Path) -> Path:
+    """The folder of a data set, with something in it that can be one.
+
+    Raises:
+        DataCommandError: it is not there, cannot be read, or holds no images of any form.
+    """
+    root = path.expanduser()
+    why = places.without_images(root)
+    if why is not None:
+        raise DataCommandError(f"{path}: {why}")
+    return root
+
+
 def _list(what: str, lines: List[str]) -> None:
     if lines:
         print(f"{what}: {len(lines):,}")
@@ -224,12 +246,10 @@ def _manifest(options: argparse.Namespace, root: Path) -> Optional[Path]:
 
 def _takes_files(folder: Path) -> bool:
     # the superuser may write anywhere, and a folder without any right to write is meant to stay as it is
-    return os.access(str(folder), os.W_OK | os.X_OK) and bool(folder.stat().st_mode & 0o222)
+    return durable.refusal(folder) is None and bool(folder.stat().st_mode & 0o222)
 
 
 def _write(manifest: Path, found: Any) -> None:
-    from .. import durable
-
     lines = [json.dumps(record._asdict()) for record in found.records]
     lines += [json.dumps({"doubt": doubt}) for doubt in found.doubts]
     known = {record.problem for record in found.records}

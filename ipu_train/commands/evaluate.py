@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import List
 
+from .. import outputs
+from ..inference.errors import UseError
 from . import weights_options
 
 
@@ -11,7 +13,7 @@ def main(arguments: List[str]) -> int:
     """Evaluate a model on images with labels and print what comes out; gives the exit status 0.
 
     Raises:
-        UseError, CheckpointError, ConfigError, DataError, DeviceError: with a message for the user.
+        OutputError, UseError, CheckpointError, ConfigError, DataError, DeviceError: with a message for the user.
     """
     parser = weights_options.parser(
         "evaluate",
@@ -36,15 +38,20 @@ def main(arguments: List[str]) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
 
+    outputs.check_picture(options.confusion, "--confusion", also=(".csv",))
+    outputs.check("--json", options.json)
+    asked = weights_options.asked(options, options.overrides)
+    if options.data is not None and not options.data.is_dir():
+        what = "is no folder" if options.data.exists() else "there is no such folder"
+        raise UseError(f"--data {options.data}: {what}; it takes one with a sub-folder a class")
+
     from .. import durable
     from ..inference import picture, program
     from ..inference.evaluation import evaluate
     from ..inference.files import labelled
+    from ..inference.trained import take
 
-    if options.confusion is not None:
-        picture.check(options.confusion)
-    weights_options.check_writable("--json", options.json)
-    trained = weights_options.trained(options, options.overrides)
+    trained = take(asked)
     if options.data is None:
         source, prepared = program.validation_images(trained)
         images = source.validation

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from .. import outputs
 from ..config import Resolved, load, load_text, nearest
 from ..config.data import SOURCES
 from ..config.printing import scalar
@@ -58,6 +59,7 @@ def main(arguments: List[str]) -> int:
     output = Path(options.output)
     if output.exists() and not options.force:
         raise InitError(f"{output} is there already; choose another --output, or overwrite it with --force")
+    outputs.check("--output", output)
     text, resolved = configuration(_answers(options), output)
     try:
         output.write_text(text, encoding="utf-8")

@@ -9,10 +9,9 @@ from .arguments import parser as with_configuration
 
 
 def _number(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more; got {text}")
+    return int(text)
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -67,19 +66,23 @@ def main(arguments: List[str]) -> int:
     """
     options = _arguments().parse_intermixed_args(arguments)
 
-    from .. import planning
     from ..config import load
-    from ..device import sdk_is_installed
     from ..launching import LaunchError, shape_of
-    from ..launching.lines import poprun, torchrun
-    from ..launching.shape import filling
-    from ..launching.workers import measured_rate, workers_for
-    from ..planning.workers import cores
 
     if options.images_per_worker is not None and not 0 < options.images_per_worker < 1e9:
         raise LaunchError(f"--images-per-worker must be a rate above 0, got {options.images_per_worker:g}")
     resolved = load(options.config, options.overrides)
     system = _system(options)
+    if resolved.config.knows_its_ipus:
+        shape_of(resolved, system)
+
+    from .. import planning
+    from ..device import sdk_is_installed
+    from ..launching.lines import poprun, torchrun
+    from ..launching.shape import filling
+    from ..launching.workers import measured_rate, workers_for
+    from ..planning.workers import cores
+
     traces = planning.Traces()
     resolved = planning.with_splits(resolved, traces=traces)
     shape = shape_of(resolved, system)

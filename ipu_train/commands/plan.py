@@ -2,34 +2,17 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import Any, List
 
+from .. import outputs
 from .arguments import parser as with_configuration
-
-
-class PictureError(ValueError):
-    """A picture that cannot be drawn where it was asked for."""
-
-
-def _check_picture(path: str) -> None:
-    """Refuse a picture before the prediction is made rather than after it."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise PictureError("--plot needs matplotlib; install ipu-train[plots]") from None
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    if Path(path).suffix[1:].lower() not in known:
-        raise PictureError(f"--plot {path}: its name must end in one of .{', .'.join(known)}")
-    if not Path(path).absolute().parent.is_dir():
-        raise PictureError(f"--plot {path}: must be a file in a folder that exists")
 
 
 def main(arguments: List[str]) -> int:
     """Print the prediction; gives the exit status 0.
 
     Raises:
-        ConfigError, PictureError: bad input.
+        ConfigError, OutputError: bad input.
         planning.DoesNotFit: the step does not fit.
     """
     parser = with_configuration(
@@ -42,18 +25,16 @@ def main(arguments: List[str]) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
 
-    from .. import planning
     from ..config import load
 
     resolved = load(options.config, options.overrides)
+    outputs.check_picture(options.plot)
+    outputs.check_page(options.html)
     if lists_splits(resolved):
         return 0
-    if options.plot is not None:
-        _check_picture(options.plot)
-    if options.html is not None:
-        from .. import pages
 
-        pages.check(options.html)
+    from .. import planning
+
     planning.keep_plans()
     traces = planning.Traces()
     resolved = planning.with_splits(resolved, traces=traces)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import List
 
+from .. import outputs
+from ..inference.errors import UseError
 from . import weights_options
 
 
@@ -12,7 +14,7 @@ def main(arguments: List[str]) -> int:
     """Predict the classes of image files and print them; gives the exit status 0.
 
     Raises:
-        UseError, CheckpointError, ConfigError, DataError, DeviceError: with a message for the user.
+        OutputError, UseError, CheckpointError, ConfigError, DataError, DeviceError: with a message for the user.
     """
     parser = weights_options.parser(
         "predict",
@@ -32,18 +34,23 @@ def main(arguments: List[str]) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
 
-    from .. import durable
-    from ..inference import files, prediction, program
-    from ..inference.trained import split_words
-    from ..tracking import table
-
-    overrides, words = split_words(options.images)
+    overrides, words = weights_options.split_words(options.images)
     if not words:
         parser.error("name at least one image or a folder of images")
     for option in ("json", "csv"):
-        weights_options.check_writable(f"--{option}", getattr(options, option))
+        outputs.check(f"--{option}", getattr(options, option))
+    for word in words:
+        if not Path(word).expanduser().exists():
+            raise UseError(f"{word}: there is no such image or folder")
+    asked = weights_options.asked(options, overrides)
+
+    from .. import durable
+    from ..inference import files, prediction, program
+    from ..inference.trained import take
+    from ..tracking import table
+
     paths = files.files_in(words)
-    trained = prediction.for_few(weights_options.trained(options, overrides), len(paths))
+    trained = prediction.for_few(take(asked), len(paths))
     prepared, _ = program.prepared_of(trained)
     images = files.PreparedFiles(paths, prepared)
     compiled = program.compiled(trained, program.without_images(prepared), prepared)

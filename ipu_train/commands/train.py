@@ -77,7 +77,7 @@ def _profile(resolved: Any, processes: Any, resume: Any) -> int:
         why = "--resume has nothing to go on with" if resume else "start one process"
         raise resolved.error("device.profile", f"runs one replica and trains nothing: {why}")
     early_checks.check_network(resolved)
-    from ..compiling import profile
+    from ..compiling.profile import profile
 
     return profile(resolved)
 

@@ -2,9 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Iterable, List, Tuple
 
-_WHICH = ("best", "last", "averaged")
+from ..inference import asked as asked_
+from ..inference.asked import WHICH, Asked
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -24,39 +25,33 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     )
     result.add_argument(
         "--weights",
-        choices=_WHICH,
+        choices=WHICH,
         help="of a run: those of the best validation accuracy, the last (default), or averaged over the epochs",
     )
     result.add_argument("--config", metavar="X", help="the network of a file with a state dict")
     return result
 
 
-def trained(options: Any, overrides: List[str]) -> Any:
-    """The weights that the options name.
+def asked(options: Any, overrides: List[str]) -> Asked:
+    """Whose weights the options name; imports no torch.
 
     Raises:
-        UseError, CheckpointError, ConfigError: there are none such, or what is there cannot be used.
+        UseError: there are none such.
+        ConfigError: a configuration, or changes to one, that cannot be used.
     """
-    from ..inference.trained import chosen
+    return asked_.asked(options.run, options.checkpoint, options.weights, overrides, options.config)
 
-    return chosen(options.run, options.checkpoint, options.weights, overrides, options.config)
+
+def split_words(words: Iterable[str]) -> Tuple[List[str], List[str]]:
+    """Free words of a command line: overrides (``section.key=value``), and the others."""
+    overrides: List[str] = []
+    others: List[str] = []
+    for word in words:
+        key = word.partition("=")[0]
+        is_override = "=" in word and not Path(word).exists() and "/" not in key
+        (overrides if is_override else others).append(word)
+    return overrides, others
 
 
 def json_path(parser_: argparse.ArgumentParser, what: str) -> None:
     parser_.add_argument("--json", type=Path, metavar="PATH", help=f"write {what} to this file as JSON")
-
-
-def check_writable(option: str, path: Optional[Path]) -> None:
-    """Refuse a file that could not be written, before anything is computed.
-
-    Raises:
-        UseError: its folder is not there, or it is a folder itself.
-    """
-    from ..inference.errors import UseError
-
-    if path is None:
-        return
-    if not path.absolute().parent.is_dir():
-        raise UseError(f"{option} {path}: there is no folder {path.absolute().parent}")
-    if path.is_dir():
-        raise UseError(f"{option} {path}: is a folder; name a file")

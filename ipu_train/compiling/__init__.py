@@ -1,6 +1,8 @@
-"""Programs that are compiled without being trained: ahead of a run, or for a profile of a few steps."""
+"""Programs that are compiled without being trained: ahead of a run, or for a profile of a few steps.
 
-from .ahead import CompileError, compile_ahead
-from .profile import ProfileError, profile
+This face imports no torch; :mod:`.ahead` and :mod:`.profile` do.
+"""
 
-__all__ = ["CompileError", "ProfileError", "compile_ahead", "profile"]
+from .errors import CompileError
+
+__all__ = ["CompileError"]

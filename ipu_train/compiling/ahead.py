@@ -17,14 +17,12 @@ from ..assembly import assemble, example_batch
 from ..config import Resolved
 from ..processes.alone import Processes
 from ..training.validation import images_per_call
+from . import refusals
+from .errors import CompileError
 from .images import shape_of_images
 
 # PopTorch's numbers; a Bow runs the programs of a Mk2
 IPU_VERSIONS = {"mk1": 1, "mk2": 2, "bow": 2}
-
-
-class CompileError(ValueError):
-    """Programs that cannot be compiled ahead; the message says why."""
 
 
 class Compiled(NamedTuple):
@@ -64,14 +62,7 @@ def compile_ahead(resolved: Resolved, instances: int = 1) -> Compiled:
         DeviceError: PopTorch refuses a program.
     """
     config = resolved.config
-    if config.device.target == "ipu_model":
-        raise CompileError(
-            "device.target is ipu_model, which is simulated: nothing can be compiled ahead for it"
-        )
-    if config.training.replicas % instances:
-        raise CompileError(
-            f"{config.training.replicas} replicas (training.replicas) cannot be shared out among {instances} instances"
-        )
+    refusals.check(resolved, instances)
     emulated = device.will_be_emulated(resolved)
     if not emulated and os.environ.get("POPTORCH_IPU_MODEL", "0") not in ("", "0"):
         raise CompileError("POPTORCH_IPU_MODEL is set, which simulates IPUs: unset it to compile for IPUs")

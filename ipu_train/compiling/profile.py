@@ -16,10 +16,6 @@ from .reports import files_of, memory_of
 STEPS = 3  # the first also moves the weights; Poplar's report holds the first two runs of a program
 
 
-class ProfileError(ValueError):
-    """A configuration that cannot be profiled; the message says why."""
-
-
 class Row(NamedTuple):
     """A quantity, as predicted and as measured; None where it was not measured."""
 
@@ -68,7 +64,7 @@ def profile(resolved: Resolved) -> int:
     """Run :data:`STEPS` calls, say where the reports are and how they compare with the plan; gives exit status 0.
 
     Raises:
-        ProfileError, DeviceError: it cannot be profiled.
+        DeviceError: it cannot be profiled.
         DoesNotFit: the emulator is asked for a program that no IPU could hold.
     """
     folder = resolved.config.device.profile

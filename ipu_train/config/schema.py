@@ -79,6 +79,11 @@ class Config(Section):
         complain(list(complaints_between({name: getattr(self, name) for name in SECTIONS})))
         return self
 
+    @property
+    def knows_its_ipus(self) -> bool:
+        """Whether :attr:`ipus_per_replica` is settled; how many IPUs a network needs may have to be found."""
+        return self.device.pipeline_splits != AUTO_SPLITS or self.device.ipus_per_replica is not None
+
     def values(self) -> Dict[str, Any]:
         """Plain values, section by section; keys that a choice does not read are null."""
         values = self.model_dump()

@@ -6,7 +6,7 @@ from .loader import loader
 from .mixing import MixingDraws
 from .sampler import EpochSampler
 from .source import DataSource
-from .sources import open_data, source_name, training_images
+from .sources import open_data, training_images
 
 __all__ = [
     "IGNORED_LABEL",
@@ -18,6 +18,5 @@ __all__ = [
     "PaddedDataset",
     "loader",
     "open_data",
-    "source_name",
     "training_images",
 ]

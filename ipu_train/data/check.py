@@ -16,12 +16,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..places import has_shards
 from . import packed, workers
 from .errors import DataError
 from .folder import find_splits, scan
 from .pixels import FORMATS, Rules, decode
 from .resizing import size_of
-from .shards import find_shards, has_shards, open_shards
+from .shards import find_shards, open_shards
 
 _TOGETHER = 32  # images of one task of a process
 _SMALL = 16  # side in pixels below which a picture is hardly one

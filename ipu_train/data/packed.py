@@ -14,10 +14,11 @@ import numpy as np
 from typing_extensions import Literal
 
 from .. import durable
+from ..places import PACK
 from .errors import DataError
 from .pixels import USUAL, Picture, Rules, decode
 
-NAME = "pack.json"
+NAME = PACK
 _VERSION = 1
 Form = Literal["pixels", "files"]
 

@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from .. import durable
+from ..places import has_shards
 from .downloads import default_path
 from .errors import DataError
 from .folder import EXTENSIONS, VALIDATION_NAMES, Problem, raise_problem
@@ -101,11 +102,6 @@ class Found(NamedTuple):
 
     train: List[Path]
     validation: List[Path]
-
-
-def has_shards(root: Path) -> bool:
-    """Whether a folder, or its folder of training images, holds tar files."""
-    return any(any(folder.glob("*.tar")) for folder in (root, root / "train") if folder.is_dir())
 
 
 def find_shards(root: Path, train: Optional[str], validation: Optional[str]) -> Found:

@@ -17,6 +17,7 @@ class DataSource(NamedTuple):
         class_names: by label.
         resizing, transparency: of image files, see ``data.interpolation`` and ``data.transparency``.
         centre_share: side of the centre crop of validation images as a share of the shorter side.
+        pixels: what they come from beside the files, see :mod:`.pipeline`.
         note: what to tell of how the images were chosen; empty where they are as the source has them.
     """
 
@@ -33,3 +34,4 @@ class DataSource(NamedTuple):
     resizing: Resizing = SMOOTH
     transparency: str = "error"
     note: str = ""
+    pixels: str = ""

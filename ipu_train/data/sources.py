@@ -29,13 +29,13 @@ from .faults import Faults
 from .files import CENTRE_SHARE, Preparation, open_files
 from .folder import find_splits, scan
 from .generated import GeneratedImages, SyntheticImages
-from .packed import NAME as PACK
 from .packed import Packed, describe, open_part
+from .pipeline import made_by
 from .pixels import Rules
 from .policies import InTurn, changes_of, policy
 from .registered import open_registered
 from .resizing import Resizing
-from .shards import find_shards, has_shards, open_shards
+from .shards import find_shards, open_shards
 from .source import DataSource
 
 # Of ImageNet's training pixels, as is usual for photographs.
@@ -70,14 +70,7 @@ def open_data(config: DataConfig, seed: int = 0, progress: Optional[bool] = None
                 f"{source.channels}"
             )
         source = source._replace(mean=tuple(config.mean), std=tuple(config.std))
-    return source
-
-
-def source_name(root: Path) -> str:
-    """The ``data.name`` of what lies in a folder: packed, webdataset, else imagefolder."""
-    if (root / PACK).is_file():
-        return "packed"
-    return "webdataset" if has_shards(root) else "imagefolder"
+    return source._replace(pixels=made_by(config))
 
 
 def _augment(config: DataConfig, seed: int, size: int, mean: Sequence[float]) -> Optional[Augment]:

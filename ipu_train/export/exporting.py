@@ -19,10 +19,9 @@ from . import formats
 from .compare import BATCHES, TOLERANCE, agrees, largest_difference
 from .errors import ExportError
 from .libraries import same_network
+from .names import STATE_DICT, STATE_DICT_SUFFIXES
 
-STATE_DICT = "state_dict"
 NAMES = (*formats.FORMATS, STATE_DICT)
-_STATE_DICT_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 class Exported(NamedTuple):
@@ -51,8 +50,8 @@ def check(name: str, path: Path, opset: Optional[int]) -> None:
         return
     if opset is not None:
         raise ExportError("--opset is for --format onnx")
-    if path.suffix not in _STATE_DICT_SUFFIXES:
-        raise ExportError(f"--out {path}: a state dict must end in {', '.join(_STATE_DICT_SUFFIXES)}")
+    if path.suffix not in STATE_DICT_SUFFIXES:
+        raise ExportError(f"--out {path}: a state dict must end in {', '.join(STATE_DICT_SUFFIXES)}")
 
 
 def network_of(trained: Trained, prepared: Prepared) -> torch.nn.Module:

@@ -7,31 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import durable
-from .errors import UseError
 from .evaluation import Evaluation
 
-PICTURES = (".png", ".svg", ".pdf")
 _NAMED, _NUMBERED = 60, 25  # classes up to which names and numbers can be read
 _DARK = 0.6
-
-
-def check(path: Path) -> None:
-    """Refuse what :func:`write` could not write, before anything is computed.
-
-    Raises:
-        UseError: another kind of file, a folder that is not there, or no matplotlib.
-    """
-    if path.suffix.lower() not in (*PICTURES, ".csv"):
-        raise UseError(f"--confusion {path}: must end in {', '.join(PICTURES)} or .csv")
-    if not path.absolute().parent.is_dir():
-        raise UseError(f"--confusion {path}: there is no folder {path.absolute().parent}")
-    if path.suffix.lower() != ".csv":
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            raise UseError(
-                f"--confusion {path}: pictures need matplotlib; install ipu-train[plots], or ask for a .csv"
-            ) from None
 
 
 def write(evaluation: Evaluation, path: Path, title: str) -> None:

@@ -4,11 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from .. import early_checks, outputs
 from ..config import Resolved, load
 from ..tracking import tell
 from ..tracking.powers import Layer, as_json
 from ..tracking.powers_picture import draw_powers
 from .errors import InspectError
+from .settings import RandomNetSettings, names_of, sizes_of
 
 _USAGE = """ipu-train inspect --config X [--checkpoint C] [--norms N,...] [section.key=value ...]
        ipu-train inspect random-net [--width W] [--depth D] [--norms N,...]
@@ -45,12 +47,12 @@ def _network(arguments: List[str]) -> int:
     _count(parser, "--images", 512, "training images to measure over")
     options = parser.parse_intermixed_args(arguments)
     _check_outputs(options)
+    bases = _by_norm(options)
 
     from ..data import open_data
     from . import records
     from .network import inspect_network
 
-    bases = _by_norm(options)
     poptorch = _device(bases[0])
     source = open_data(bases[0].config.data, bases[0].config.training.seed)
     layers: List[Layer] = []
@@ -70,8 +72,6 @@ def _network(arguments: List[str]) -> int:
 
 
 def _random_net(arguments: List[str]) -> int:
-    from .random_net import RandomNetSettings
-
     usual = RandomNetSettings()
     parser = _parser(
         "random-net",
@@ -99,13 +99,13 @@ def _random_net(arguments: List[str]) -> int:
     _check_outputs(options)
     if options.groups and options.group_size:
         raise InspectError("--groups and --group-size say the same in two ways; give one of them")
+    norms = names_of(options.norms)
 
     from . import records
     from .random_net import RandomNet, inspect_random_net, mean_layers, unbiased_collapse
     from .theory import estimated_rate, predicted_collapse, predicted_rate
 
     settings = RandomNetSettings(**{name: getattr(options, name) for name in RandomNetSettings._fields})
-    norms = _names(options.norms)
     for norm in norms:  # what does not exist is refused before the first network is computed
         RandomNet(norm, settings._replace(depth=1))
     poptorch = _emulator_or_sdk()
@@ -147,16 +147,16 @@ def _batch_dependence(arguments: List[str]) -> int:
     _count(parser, "--draws", 16, "random companions for each of them")
     options = parser.parse_intermixed_args(arguments)
     _check_outputs(options)
-
-    from ..data import open_data
-    from . import records
-    from .companions import inspect_companions, sizes_of
-    from .picture import draw_dependence
-
     sizes = sizes_of(options.micro_batch_sizes)
     if options.draws < 2:
         raise InspectError("--draws: must be at least 2, as one draw has no variance")
     bases = _by_norm(options)
+
+    from ..data import open_data
+    from . import records
+    from .companions import inspect_companions
+    from .picture import draw_dependence
+
     poptorch = _device(bases[0])
     source = open_data(bases[0].config.data, bases[0].config.training.seed)
     points = []
@@ -230,13 +230,6 @@ def _number(parser: argparse.ArgumentParser, name: str, default: float, what: st
     parser.add_argument(flag, type=number, default=default, metavar="S", help=f"{what} (default {default:g})")
 
 
-def _names(text: str) -> List[str]:
-    names = [name.strip().replace(" ", "") for name in text.split(",") if name.strip()]
-    if not names:
-        raise InspectError("--norms: names no norm; write for example batch,layer,layer+pn")
-    return list(dict.fromkeys(names))
-
-
 def _by_norm(options: argparse.Namespace) -> List[Resolved]:
     """The configuration with each of the norms, and with the weights of the checkpoint."""
     from ..sweep.points import change_norm, grid
@@ -244,12 +237,13 @@ def _by_norm(options: argparse.Namespace) -> List[Resolved]:
     weights = [] if options.checkpoint is None else [f"model.weights={options.checkpoint}"]
     base = load(options.config, [*options.overrides, *weights])
     if options.norms is None:
+        early_checks.check_weights(base)
         return [base]
     if options.checkpoint is not None:
         raise InspectError(
             "--checkpoint holds the weights of one norm, so --norms cannot change it; inspect each run by itself"
         )
-    names = grid(base, _names(options.norms), [base.config.training.micro_batch_size]).norms
+    names = grid(base, names_of(options.norms), [base.config.training.micro_batch_size]).norms
     return [change_norm(base, name) for name in names]
 
 
@@ -275,19 +269,9 @@ def _emulator_or_sdk() -> Any:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse what cannot be written before anything is measured."""
-    for flag in ("json", "csv", "plot"):
-        path = getattr(options, flag)
-        if path is not None and not Path(path).absolute().parent.is_dir():
-            raise InspectError(f"--{flag} {path}: must be a file in a folder that exists")
-    if options.plot is None:
-        return
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise InspectError("--plot needs matplotlib; install ipu-train[plots]") from None
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    if Path(options.plot).suffix[1:].lower() not in known:
-        raise InspectError(f"--plot {options.plot}: its name must end in one of .{', .'.join(known)}")
+    outputs.check("--json", options.json)
+    outputs.check("--csv", options.csv)
+    outputs.check_picture(options.plot)
 
 
 def _csv_and_picture(options: argparse.Namespace, rows: Sequence[Any], draw: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """Batch dependence made visible: how much an image's output changes with the other images of its micro-batch."""
 
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, List, NamedTuple
 
 import numpy as np
 import torch
@@ -82,16 +82,3 @@ def _dependence(norm: str, size: int, outputs: torch.Tensor) -> Dependence:
     across = outputs.mean(1).var(0, unbiased=True).mean() if len(outputs) > 1 else torch.zeros(())
     total = float(within + across)
     return Dependence(norm, size, float(within), float(within) / total if total else 0.0)
-
-
-def sizes_of(text: str) -> Sequence[int]:
-    """``2,8`` to (2, 8)."""
-    try:
-        sizes = [int(part) for part in text.split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 2:
-        raise InspectError(
-            f"--micro-batch-sizes: must be whole numbers of at least 2, such as 2,8,32; got {text}"
-        )
-    return list(dict.fromkeys(sizes))

@@ -5,7 +5,7 @@ are drawn: gamma ~ N(1, s_g^2), beta ~ N(0, s_b^2). The images are independent n
 """
 
 import math
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, List
 
 import torch
 from torch import nn
@@ -15,52 +15,7 @@ from ..tracking.powers import TERMS, Layer
 from .errors import InspectError
 from .program import MomentsProgram
 from .records import layers_of
-
-PROXY_NORM, STANDARDISED = "+pn", "+ws"
-
-
-class RandomNetSettings(NamedTuple):
-    """What a random network is made of.
-
-    Attributes:
-        width, depth: channels of each layer, and layers.
-        groups, group_size: of group norm; one of them.
-        activation: of each layer.
-        gamma_std, beta_std: s_g and s_b of the affine steps.
-        norm_eps, proxy_norm_eps: added to variances.
-        images, image_size, channels: of the noise images of each network.
-        micro_batch_size: images that batch norm sees at once; None for all.
-        networks: random networks, with the seeds ``seed``, ``seed + 1``, ...; the terms are means over them.
-        seed: of weights, affine steps and images; all norms get the same.
-    """
-
-    width: int = 1024
-    depth: int = 50
-    groups: Optional[int] = None
-    group_size: Optional[int] = None
-    activation: str = "relu"
-    gamma_std: float = 0.2
-    beta_std: float = 0.2
-    norm_eps: float = 1e-7
-    proxy_norm_eps: float = 0.03
-    images: int = 32
-    image_size: int = 4
-    channels: int = 3
-    micro_batch_size: Optional[int] = None
-    networks: int = 4
-    seed: int = 0
-
-
-def split_name(norm: str) -> Tuple[str, bool, bool]:
-    """``layer+ws+pn`` to (layer, has Proxy Norm, has standardised weights)."""
-    name, *extras = norm.split("+")
-    for extra in extras:
-        if "+" + extra not in (PROXY_NORM, STANDARDISED):
-            raise InspectError(
-                f"--norms: {norm!r}: after a norm come {PROXY_NORM} (Proxy Norm) and {STANDARDISED} (weight "
-                "standardisation) only"
-            )
-    return name, "pn" in extras, "ws" in extras
+from .settings import RandomNetSettings, split_name
 
 
 def norms_of(norm: str, settings: RandomNetSettings) -> Norms:

@@ -2,13 +2,12 @@
 
 from .contents import COSTS, choices_contents, plan_contents, run_contents, sweep_contents
 from .errors import PageError
-from .write import PAGE_FILE, check, page, write
+from .write import PAGE_FILE, page, write
 
 __all__ = [
     "COSTS",
     "PAGE_FILE",
     "PageError",
-    "check",
     "choices_contents",
     "page",
     "plan_contents",

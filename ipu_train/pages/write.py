@@ -46,19 +46,6 @@ def page(contents: Dict[str, Any]) -> str:
     )
 
 
-def check(path: Union[str, Path]) -> None:
-    """Refuse a place for the page before the prediction is made rather than after it.
-
-    Raises:
-        PageError: the file cannot be there.
-    """
-    place = Path(path)
-    if place.suffix.lower() not in (".html", ".htm"):
-        raise PageError(f"--html {path}: its name must end in .html")
-    if place.is_dir() or not place.absolute().parent.is_dir():
-        raise PageError(f"--html {path}: must be a file in a folder that exists")
-
-
 def write(path: Union[str, Path], contents: Dict[str, Any]) -> Path:
     """Write the page; a reader sees the old one or the new one.
 

@@ -10,6 +10,8 @@ from typing import Any, Dict, Iterable, List, Optional
 from .. import ipumodel, models, network, planning
 from ..config import Resolved
 from ..planning import images_of, question
+from .folder import sweeps_in
+from .names import POINTS
 
 
 @lru_cache(maxsize=1)
@@ -61,3 +63,8 @@ class Kept:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         partial.write_text(json.dumps(value), encoding="utf-8")
         os.replace(str(partial), str(path))
+
+
+def kept_in(folder: Path) -> Kept:
+    """Predictions of the sweep in a folder, and those of its neighbours for reading."""
+    return Kept(folder / POINTS, [neighbour / POINTS for neighbour in sweeps_in(folder.parent)])

@@ -5,16 +5,14 @@ import time
 from pathlib import Path
 from typing import List, Optional
 
+from .. import places
 from ..config import Resolved
-from .content import Kept
 from .errors import SweepError
-from .outputs import JSON_FILE
-
-_POINTS = "points"
+from .names import JSON_FILE, POINTS
 
 
-def choose(resolved: Resolved, chosen: Optional[str], resume: bool) -> Path:
-    """The folder, made and proved writable.
+def place(resolved: Resolved, chosen: Optional[str], resume: bool) -> Path:
+    """Where the sweep is or will be; nothing is made yet.
 
     Args:
         resolved: the configuration.
@@ -26,7 +24,7 @@ def choose(resolved: Resolved, chosen: Optional[str], resume: bool) -> Path:
     """
     if resume:
         path = Path(chosen) if chosen is not None else _newest(resolved)
-        if path is None or not (path / _POINTS).is_dir():
+        if path is None or not (path / POINTS).is_dir():
             where = path if path is not None else _parent(resolved)
             raise SweepError(f"Nothing to resume: no sweep in {where}. Start it without --resume.")
     elif chosen is not None:
@@ -37,35 +35,40 @@ def choose(resolved: Resolved, chosen: Optional[str], resume: bool) -> Path:
             )
     else:
         path = _unused(_parent(resolved) / time.strftime("%Y-%m-%d_%H-%M-%S", time.gmtime()))
-    try:
-        (path / _POINTS).mkdir(parents=True, exist_ok=True)
-        probe = path / _POINTS / f".writable.{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise SweepError(
-            f"Cannot write the sweep folder {path}: {error.strerror or error}. Choose another with sweep_dir=PATH."
-        ) from error
+    why = places.unwritable(path)
+    if why is not None:
+        raise _cannot_write(path, why)
     return path
 
 
-def kept_in(folder: Path) -> Kept:
-    """Predictions of this sweep, and those of its neighbours for reading."""
-    return Kept(folder / _POINTS, [neighbour / _POINTS for neighbour in _sweeps(folder.parent)])
+def make(path: Path) -> None:
+    """Make the folder, and that of its points.
+
+    Raises:
+        SweepError: it cannot be made.
+    """
+    try:
+        (path / POINTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, str(error.strerror or error)) from error
+
+
+def _cannot_write(path: Path, why: str) -> SweepError:
+    return SweepError(f"Cannot write the sweep folder {path}: {why}. Choose another with sweep_dir=PATH.")
 
 
 def _parent(resolved: Resolved) -> Path:
     return Path("sweeps") / resolved.name
 
 
-def _sweeps(parent: Path) -> List[Path]:
+def sweeps_in(parent: Path) -> List[Path]:
     """Sweep folders under ``parent``, newest first."""
-    found = [path.parent for path in parent.glob(f"*/{_POINTS}")]
+    found = [path.parent for path in parent.glob(f"*/{POINTS}")]
     return sorted(found, key=os.path.getmtime, reverse=True)
 
 
 def _newest(resolved: Resolved) -> Optional[Path]:
-    found = _sweeps(_parent(resolved))
+    found = sweeps_in(_parent(resolved))
     return found[0] if found else None
 
 

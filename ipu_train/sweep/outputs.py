@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Optional
 from ..ipumodel import ranges
 from ..tracking import table
 from .errors import SweepError
+from .names import CSV_FILE, JSON_FILE
 from .records import Record
 
-CSV_FILE, JSON_FILE, PICTURE_FILE = "sweep.csv", "sweep.json", "sweep.png"
 _FIRST = (
     "norm", "micro_batch_size", "gradient_accumulation", "replicas", "global_batch_size", "keeps_global_batch",
     "ipus_per_replica", "fits", "total_bytes", "worst_tile_bytes", "bytes_per_tile", "cycles", "images_per_second",

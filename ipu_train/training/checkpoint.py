@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from .. import durable
 from . import checkpoint_folder
-from .checkpoint_folder import PARTIAL, REPLACED, STATE, SUMS, folder_name, list_checkpoints, newest
+from .checkpoint_folder import PARTIAL, REPLACED, STATE, SUMS, WEIGHTS, folder_name, list_checkpoints, newest
 
 __all__ = [
     "FORMAT",
@@ -39,12 +39,7 @@ __all__ = [
 ]
 
 FORMAT = 2
-WEIGHTS, OPTIMIZER, CONFIG, METRICS = (
-    "weights.safetensors",
-    "optimizer.safetensors",
-    "config.yaml",
-    "metrics.jsonl",
-)
+OPTIMIZER, CONFIG, METRICS = "optimizer.safetensors", "config.yaml", "metrics.jsonl"
 FILES = (CONFIG, METRICS, OPTIMIZER, STATE, WEIGHTS)  # as a shell sorts them
 _CHUNK = 1 << 20
 

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..tracking.patience import score
 
-STATE, SUMS = "state.json", "SHA256SUMS"
+STATE, SUMS, WEIGHTS = "state.json", "SHA256SUMS", "weights.safetensors"
 PARTIAL, REPLACED, DELETED = "partial", "replaced", "deleted"
 
 _NAME = re.compile(r"step_(\d{8,})")

@@ -44,8 +44,16 @@ class Calls(NamedTuple):
         return position.call < self.per_epoch and position.step == step
 
 
-def environment(running_on: str, fused: bool, processes: int = 1) -> Dict[str, Any]:
-    """What the bits of a run depend on beside its configuration."""
+def environment(running_on: str, fused: bool, processes: int = 1, pixels: str = "") -> Dict[str, Any]:
+    """What the bits of a run depend on beside its configuration.
+
+    Args:
+        running_on: the device, in words.
+        fused: whether micro-batches are computed together.
+        processes: that train together.
+        pixels: what the images come from, see ``DataSource``.
+    """
+    of_pixels = {"pixels": pixels} if pixels else {}
     return {
         "ipu-train": __version__,
         "torch": torch.__version__,
@@ -54,6 +62,7 @@ def environment(running_on: str, fused: bool, processes: int = 1) -> Dict[str, A
         "processor": _processor(),
         "fused micro-batches": fused,
         "processes": processes,
+        **of_pixels,
     }
 
 
@@ -139,7 +148,9 @@ def _how_exact(state: SavedState, changed: Changes, now: Dict[str, Any]) -> str:
     """A line that says from where the run goes on, and what it has in common with an uninterrupted one."""
     before = state.environment
     reasons = [
-        f"{name}: {before.get(name)} -> {value}" for name, value in now.items() if before.get(name) != value
+        f"{name}: {before.get(name, 'not known')} -> {value}"
+        for name, value in now.items()
+        if before.get(name) != value
     ]
     reasons += changed.inexact
     verdict = f"same recipe, not bit-exact, because {'; '.join(reasons)}" if reasons else "exact"

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Union
 
-from .. import durable
+from .. import durable, places
 from ..config import NAME_LINE, Resolved
 from . import checkpoint_folder, run_lock
 from .recipe_changes import refused_changes
@@ -255,11 +255,9 @@ def _missing(path: Path) -> List[Path]:
 
 def _check_writable(path: Path) -> None:
     """Refuse a folder that cannot be made or written before any work is done for it."""
-    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not nearest.is_dir():
-        raise _cannot_make(path, NotADirectoryError(20, f"{nearest} is no folder"))
-    if not os.access(str(nearest), os.W_OK | os.X_OK):
-        raise _cannot_make(path, PermissionError(13, f"{nearest} cannot be written"))
+    why = places.unwritable(path)
+    if why is not None:
+        raise RunFolderError(f"Cannot make the run folder {path}: {why}. Choose another with run_dir=PATH.")
 
 
 def _cannot_make(path: Path, error: OSError) -> RunFolderError:

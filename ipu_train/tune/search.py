@@ -14,7 +14,7 @@ from ..planning import predict
 from ..planning.settle import splits_override, splitter_of
 from ..planning.splits import Splitter
 from ..planning.traces import Traces
-from .errors import TuneError
+from .space import Space, replicas_for
 
 PROPORTIONS = (0.1, 0.2, 0.4, 0.6)
 _VARIED = 3  # choices whose available memory proportion is varied
@@ -46,14 +46,6 @@ class Choice(NamedTuple):
     def quality(self) -> Tuple[bool, float, int]:
         """Larger is better: fits with the head-room, images/s, fewer bytes."""
         return (self.fits, self.images_per_second, -self.worst_tile_bytes)
-
-
-class Space(NamedTuple):
-    """What is searched: the configuration, head-room as a share of tile memory, IPUs in all (None: free)."""
-
-    base: Resolved
-    headroom: float
-    total_ipus: Optional[int] = None
 
 
 def choice(resolved: Resolved, report: Report, headroom: float, overrides: Sequence[str] = ()) -> Choice:
@@ -101,23 +93,6 @@ def _batch_independent(base: Resolved) -> bool:
 
     images = images_of(base)
     return bool(is_batch_independent(build_network(base, images.classes, images.channels)))
-
-
-def replicas_for(space: Space, ipus: int) -> int:
-    """Replicas of so many IPUs each: the configuration's, or as many as the IPUs in all make.
-
-    Raises:
-        TuneError: they do not divide.
-    """
-    if space.total_ipus is None:
-        return space.base.config.training.replicas
-    if space.total_ipus < 1:
-        raise TuneError(f"--total-ipus: must be at least 1, got {space.total_ipus}")
-    if space.total_ipus % ipus:
-        raise TuneError(
-            f"--total-ipus {space.total_ipus} is no multiple of {ipus} IPUs a replica; change --ipus"
-        )
-    return space.total_ipus // ipus
 
 
 def search(traces: Traces, space: Space, ipus: int) -> List[Choice]:

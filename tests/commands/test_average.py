@@ -53,7 +53,7 @@ def test_what_cannot_be_averaged_is_one_message(run_folder, tmp_path, capsys):
 
 def test_a_file_that_cannot_be_written_is_one_message(run_folder, tmp_path, capsys):
     assert main(["average", str(run_folder), "--out", str(tmp_path / "nowhere" / "x.safetensors")]) == 2
-    assert "x.safetensors cannot be written: " in capsys.readouterr().err
+    assert "x.safetensors: must be a file in a folder that exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

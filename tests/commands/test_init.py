@@ -86,7 +86,7 @@ def test_five_questions_are_asked_at_a_terminal(monkeypatch):
         (["--machine", "many"], "must be a whole number"),
         (["--classes", "3"], "digits has 10 classes"),
         (["--data", "imagenet", "--classes", "9", "--machine", "2"], "a replica of resnet50 takes 4 IPUs"),
-        (["--output", "no/run.yaml"], "cannot be written"),
+        (["--output", "no/run.yaml"], "must be a file in a folder that exists"),
     ],
 )
 def test_answers_that_cannot_be_are_refused(arguments, message, capsys, tmp_path):

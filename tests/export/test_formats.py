@@ -131,7 +131,7 @@ def test_what_computes_something_else_is_refused_and_not_kept(trained_run, tmp_p
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--format", "state_dict", "--out", "x.bin"], "a state dict must end in .safetensors, .pth, .pt"),
+        (["--format", "state_dict", "--out", "x.bin"], "must end in one of .safetensors, .pth or .pt"),
         (["--format", "torchscript", "--out", "x.pt", "--opset", "18"], "--opset is for --format onnx"),
         (["--format", "torchscript", "--out", "nowhere/x.pt"], "there is no folder"),
         (["--format", "onnx", "--out", "x.onnx", "--opset", "3"], "writes opsets"),

@@ -124,9 +124,10 @@ def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_pa
         ([], "name a run with --run DIR"),
         (["--run", "{run}", "--checkpoint", "x"], "not both"),
         (["--checkpoint", "nowhere.safetensors"], "there is no such checkpoint or file"),
-        (["--checkpoint", "{run}/config.yaml"], "add --config X"),
+        (["--checkpoint", "{run}/config.yaml"], "is no file of weights"),
+        (["--checkpoint", "{weights}"], "add --config X"),
         (["--run", "{run}", "--data", "{images}"], "train: the training images have no class of this name"),
-        (["--run", "{run}", "--confusion", "x.gif"], "must end in .png, .svg, .pdf or .csv"),
+        (["--run", "{run}", "--confusion", "x.txt"], "its name must end in one of"),
         (["--run", "{run}", "--json", "nowhere/x.json"], "there is no folder"),
         (
             ["--run", "{run}", "data.name=digits"],
@@ -135,8 +136,11 @@ def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_pa
         (["--run", "{run}", "model.options.width=0.5"], "not of the network that its configuration builds"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_message(trained_run, images, capsys, arguments, message):
-    assert main(["evaluate", *(a.format(run=trained_run, images=images) for a in arguments)]) == 2
+def test_what_cannot_be_evaluated_is_one_message(trained_run, images, tmp_path, capsys, arguments, message):
+    weights = tmp_path / "mine.safetensors"
+    shutil.copy(checkpoint.newest(trained_run / "checkpoints") / "weights.safetensors", weights)
+    words = [a.format(run=trained_run, images=images, weights=weights) for a in arguments]
+    assert main(["evaluate", *words]) == 2
     errors = capsys.readouterr().err
     assert message in errors
     assert "Traceback" not in errors

@@ -1,5 +1,7 @@
 """An image that cannot be used does not cost the steps before it, and can be mended or skipped."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -61,3 +63,21 @@ def test_a_run_that_skips_says_how_many(photos, capsys):
     (photos / "data" / "train" / "y" / "3.png").write_bytes(b"")
     run(photos, "skipping", "data.on_error=skip", "data.most_skipped=0.1")
     assert "training: 1 of 16 images could not be used and were skipped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [None, "pipeline 1, Pillow 9.0.0"])
+def test_pixels_that_other_code_has_made_are_not_gone_on_from_as_exact(photos, capsys, before):
+    """None: of a version whose checkpoints did not tell."""
+    run(photos, "run", "training.epochs=1")
+    newest = checkpoint.newest(photos / "run" / "checkpoints")
+    state = json.loads((newest / "state.json").read_text())
+    now = state["environment"].pop("pixels")
+    assert now.startswith("pipeline ") and "Pillow" in now
+    if before is not None:
+        state["environment"]["pixels"] = before
+    (newest / "state.json").write_text(json.dumps(state))
+    (newest / "SHA256SUMS").write_bytes(checkpoint._sums(newest))
+    capsys.readouterr()
+    run(photos, "run", "training.epochs=1", resume=True)
+    said = f"not bit-exact, because pixels: {before or 'not known'} -> {now}"
+    assert said in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""What a search is over. No torch in here."""
+
+from typing import NamedTuple, Optional
+
+from ..config import Resolved
+from .errors import TuneError
+
+
+class Space(NamedTuple):
+    """What is searched: the configuration, head-room as a share of tile memory, IPUs in all (None: free)."""
+
+    base: Resolved
+    headroom: float
+    total_ipus: Optional[int] = None
+
+
+def replicas_for(space: Space, ipus: int) -> int:
+    """Replicas of so many IPUs each: the configuration's, or as many as the IPUs in all make.
+
+    Raises:
+        TuneError: they do not divide.
+    """
+    if space.total_ipus is None:
+        return space.base.config.training.replicas
+    if space.total_ipus < 1:
+        raise TuneError(f"--total-ipus: must be at least 1, got {space.total_ipus}")
+    if space.total_ipus % ipus:
+        raise TuneError(
+            f"--total-ipus {space.total_ipus} is no multiple of {ipus} IPUs a replica; change --ipus"
+        )
+    return space.total_ipus // ipus
