@@ -51,10 +51,16 @@ def wait_until(condition, seconds=10.0):
 class TestEpochs:
     @pytest.mark.parametrize("strategy", list(SharingStrategy))
     def test_batches_are_those_of_the_synchronous_loader(self, strategy):
-        data = loader(Increasing(11), iterations=2, async_options={"sharing_strategy": strategy})
-        assert len(data) == 2
-        for _ in range(2):
-            assert labels(data) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        """Shuffled, so that a sampler with a generator reaches workers that are not forked, too."""
+        opts = Options().deviceIterations(2).randomSeed(1)
+        opts.Distributed.configureProcessId(1, 2)
+        alone = DataLoader(opts, Increasing(22), 2, shuffle=True)
+        together = DataLoader(
+            opts, Increasing(22), 2, shuffle=True, mode=DataLoaderMode.Async,
+            async_options={"sharing_strategy": strategy},
+        )  # fmt: skip
+        assert len(together) == 2
+        assert [labels(together), labels(together)] == [labels(alone), labels(alone)]
 
     @pytest.mark.parametrize("load_indefinitely", [True, False])
     @pytest.mark.parametrize("num_workers", [0, 1])
@@ -128,17 +134,6 @@ class TestEpochs:
         data = DataLoader(opts, Increasing(8), 2, mode=DataLoaderMode.Async, async_options=FORK)
         assert len(data) == 2 and labels(data) == [[4, 5], [6, 7]]
 
-    @pytest.mark.parametrize("strategy", [SharingStrategy.SharedMemory, SharingStrategy.ForkServer])
-    def test_samplers_with_generators_reach_a_worker_that_is_not_forked(self, strategy):
-        opts = Options().randomSeed(1)
-        opts.Distributed.configureProcessId(1, 2)
-        alone = DataLoader(opts, Increasing(8), 2, shuffle=True)
-        together = DataLoader(
-            opts, Increasing(8), 2, shuffle=True, mode=DataLoaderMode.Async,
-            async_options={"sharing_strategy": strategy},
-        )  # fmt: skip
-        assert [labels(together), labels(together)] == [labels(alone), labels(alone)]
-
 
 class TestBuffers:
     def test_tensors_are_shared_and_overwritten(self):
@@ -203,10 +198,15 @@ class TestBuffers:
 
 
 class TestRebatching:
-    @pytest.mark.parametrize("known", [Increasing(23, labels=False), Stream(23, known_length=True)])
-    @pytest.mark.parametrize("drop_last", [True, False])
-    @pytest.mark.parametrize("worker_size", [None, 1, 3])
-    def test_nothing_is_lost_between_workers(self, known, drop_last, worker_size):
+    @pytest.mark.parametrize(
+        "kind, drop_last, worker_size",
+        [
+            ("map", True, None), ("stream", False, None), ("stream", True, 1), ("map", False, 1),
+            ("stream", True, 3), ("map", False, 3),
+        ],
+    )  # fmt: skip
+    def test_nothing_is_lost_between_workers(self, kind, drop_last, worker_size):
+        known = Increasing(23, labels=False) if kind == "map" else Stream(23, known_length=True)
         data = loader(
             known,
             DataLoaderMode.AsyncRebatched,
@@ -364,16 +364,20 @@ class TestEnd:
         data.terminate()
         assert data._accessor is None and len(list(data)) == 4
 
-    SCRIPT = """
-        import os, signal, time, torch
+
+# Forks a program with a loader for each line that it reads: torch is imported once for all.
+PROGRAMS = """
+    import os, signal, sys, time, torch
+    from ipu_train import emulator as poptorch
+
+    def program(iterate, strategy):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
-        from ipu_train import emulator as poptorch
         poptorch.setLogLevel("DEBUG")
         data = torch.utils.data.TensorDataset(torch.randn(100, 3, 32, 32), torch.zeros(100))
         loader = poptorch.DataLoader(poptorch.Options(), data, 16, shuffle=True, num_workers=1,
                                      mode=poptorch.DataLoaderMode.Async,
-                                     async_options=dict(sharing_strategy=poptorch.SharingStrategy.{strategy}))
-        if {iterate}:
+                                     async_options=dict(sharing_strategy=poptorch.SharingStrategy[strategy]))
+        if iterate == "iterating":
             for _ in loader:
                 pass
         try:
@@ -381,49 +385,78 @@ class TestEnd:
             time.sleep(300)
         except KeyboardInterrupt:
             print("[control] stopped", flush=True)
-    """
 
-    def start(self, iterate, strategy):
-        code = textwrap.dedent(self.SCRIPT).replace("{iterate}", str(iterate)).replace("{strategy}", strategy)
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-c", code],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True,
-            env=dict(os.environ, OMP_NUM_THREADS="1"),
-        )
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "[control] ready" in line:
-                break
-        match = re.search(r"AsynchronousDataAccessor worker process: (\d+)", "".join(lines))
-        assert match, "".join(lines)
-        return process, lines, int(match.group(1))
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        iterate, strategy, output = line.split()
+        child = os.fork()
+        if child == 0:
+            file = os.open(output, os.O_WRONLY | os.O_CREAT)
+            os.dup2(file, 1), os.dup2(file, 2)
+            program(iterate, strategy)
+            sys.exit()
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("over", flush=True)
+"""
 
-    @pytest.mark.parametrize("iterate, strategy", [(True, "ForkServer"), (False, "Fork")])
-    def test_interrupting_is_quiet(self, iterate, strategy):
-        process, lines, pid = self.start(iterate, strategy)
+
+@pytest.fixture(scope="module")
+def programs():
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", textwrap.dedent(PROGRAMS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+        env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )
+    yield process
+    process.stdin.close()
+    assert process.wait(60) == 0
+    process.stdout.close()
+
+
+@pytest.fixture
+def start(programs, tmp_path):
+    """Starts a program; gives its number, its worker's, what waits for its end and what reads its output."""
+    output = tmp_path / "output"
+
+    def begin(iterate, strategy):
+        programs.stdin.write(f"{iterate} {strategy} {output}\n")
+        programs.stdin.flush()
+        pid = int(programs.stdout.readline())
+        wait_until(lambda: output.exists() and "[control] ready" in output.read_text(), 300)
+        match = re.search(r"AsynchronousDataAccessor worker process: (\d+)", output.read_text())
+        assert match, output.read_text()
+        return pid, int(match.group(1)), programs.stdout.readline, output.read_text
+
+    return begin
+
+
+class TestEndOfPrograms:
+    @pytest.mark.parametrize("iterate, strategy", [("iterating", "ForkServer"), ("idle", "Fork")])
+    def test_interrupting_is_quiet(self, start, iterate, strategy):
+        pid, its_worker, wait, output = start(iterate, strategy)
+        os.kill(its_worker, signal.SIGINT)
         os.kill(pid, signal.SIGINT)
-        process.send_signal(signal.SIGINT)
-        lines += process.communicate(timeout=300)[0].splitlines(True)
+        wait()
+        lines = output().splitlines()
         unexpected = [line for line in lines if "[debug]" not in line and "[control]" not in line]
-        assert not unexpected, "".join(unexpected)
-        assert "[control] stopped\n" in lines
+        assert not unexpected, output()
+        assert "[control] stopped" in lines
 
-    def test_a_worker_does_not_outlive_a_killed_process(self):
-        process, _, pid = self.start(True, "Fork")
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    def test_a_worker_does_not_outlive_a_killed_process(self, start):
+        pid, its_worker, wait, _ = start("iterating", "Fork")
+        os.kill(pid, signal.SIGKILL)
+        wait()
 
         def gone():
             try:
-                os.kill(pid, 0)
+                os.kill(its_worker, 0)
             except ProcessLookupError:
                 return True
             try:  # nobody may be left to collect it
-                with open(f"/proc/{pid}/stat") as file:
+                with open(f"/proc/{its_worker}/stat") as file:
                     return file.read().rsplit(")", 1)[1].split()[0] == "Z"
             except FileNotFoundError:
                 return True

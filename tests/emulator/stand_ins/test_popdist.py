@@ -171,35 +171,65 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "mpirun"])
-def test_processes_train_one_model(launcher, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    environment = dict(os.environ, RESULT=str(tmp_path / "result"), OMP_NUM_THREADS="1")
-    environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    if launcher == "torchrun":
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            str(script),
-        ]
-        subprocess.run(command, env=environment, check=True, timeout=300)
-    else:  # what Open MPI would set
-        processes = []
+# What the two launchers set. Both pairs of processes are forks of one, so that torch is imported once;
+# ``tests/processes/test_torchrun.py`` starts torchrun itself.
+LAUNCH = """
+    import os, socket, sys, traceback
+    import torch
+    import ipu_train.emulator
+    from ipu_train.emulator.stand_ins import horovod, popdist, popdist_poptorch
+
+    torch.set_num_threads(1)
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)  # imports much that the forks then share
+    code = compile(sys.stdin.read(), "script.py", "exec")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    for launcher in ("torchrun", "mpirun"):  # in turns: both take the devices 0 and 1
+        children = []
         for rank in ("0", "1"):
-            mpi = {
-                "OMPI_COMM_WORLD_RANK": rank,
-                "OMPI_COMM_WORLD_SIZE": "2",
-                "OMPI_COMM_WORLD_LOCAL_RANK": rank,
-            }
-            mpi["PMIX_NAMESPACE"] = f"prterun-test-{os.getpid()}"
-            processes.append(subprocess.Popen([sys.executable, str(script)], env=dict(environment, **mpi)))
-        assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    results = [json.loads((tmp_path / f"result{rank}").read_text()) for rank in range(2)]
+            if launcher == "torchrun":
+                own = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1",
+                       "MASTER_PORT": port}
+            else:  # what Open MPI would set
+                own = {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_SIZE": "2",
+                       "OMPI_COMM_WORLD_LOCAL_RANK": rank, "PMIX_NAMESPACE": f"prterun-test-{os.getpid()}"}
+            child = os.fork()
+            if child == 0:
+                os.environ.update(own, RESULT=os.path.join(sys.argv[1], launcher))
+                try:
+                    exec(code, {"__name__": "__main__"})
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            children.append(child)
+        if any([os.waitpid(child, 0)[1] for child in children]):
+            sys.exit(launcher + " has failed")
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("popdist")
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment.update(OMP_NUM_THREADS="1")
+    environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LAUNCH), str(folder)],
+        input=textwrap.dedent(SCRIPT),
+        env=environment,
+        text=True,
+        timeout=300,
+        stderr=subprocess.PIPE,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "mpirun"])
+def test_processes_train_one_model(results, launcher):
+    results = [json.loads((results / f"{launcher}{rank}").read_text()) for rank in range(2)]
     for rank, result in enumerate(results):
         assert result["rank"] == rank
         assert result["sum"] == [3.0, 6.0]
