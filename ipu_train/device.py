@@ -12,12 +12,13 @@ import os
 import traceback
 import warnings
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
 from . import device_options, kernels, models
 from .config import Config, Resolved
+from .device_options import fused_on_ipus
 from .processes.alone import ALONE, Processes
 
 
@@ -270,20 +271,6 @@ def use_proxy_norm_kernel(poptorch: Any, network: torch.nn.Module, config: Confi
             models.use_proxy_norm_kernel(network, cpu.norm_proxy_norm_act)
         else:
             warnings.warn(f"Proxy Norm runs on plain torch, slower and with more memory: {reason}")
-
-
-def fused_on_ipus(config: Config) -> Sequence[str]:
-    """The activations for which IPUs run the fused operator: what a training and its plan go by."""
-    from .kernels import op
-    from .kernels.estimates import FASTER_FUSED
-    from .kernels.settings import ACTIVATIONS
-
-    wanted = config.model.proxy_norm_kernel
-    if not config.model.proxy_norm or config.model.proxy_norm_statistics == "per_update":
-        return ()
-    if wanted == "popart":
-        return ACTIVATIONS
-    return FASTER_FUSED if wanted == "auto" and op.is_built() else ()
 
 
 def triton_kernel(poptorch: Any, config: Config) -> Callable[..., torch.Tensor]:

@@ -1,8 +1,11 @@
 """The section device in PopTorch's words: what of it becomes ``poptorch.Options``, for one program or for both."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from .config import Config
+from .kernels import library
+from .kernels.estimates import FASTER_FUSED
+from .kernels.settings import ACTIVATIONS
 
 # popart.RecomputationType. Standard chooses for itself and computes user checkpoints again; RecomputeAll keeps them,
 # and so does Pipeline, which PopART refuses on one IPU: a pipeline's last stage, here the only one, is kept anyway.
@@ -105,3 +108,13 @@ def _recomputation(config: Config) -> int:
     if config.device.recompute == "pipeline":
         return _PIPELINE if pipelined else _NONE
     return _STANDARD if config.device.recompute == "standard" else _NONE
+
+
+def fused_on_ipus(config: Config) -> Sequence[str]:
+    """The activations for which IPUs run the fused operator: what a training and its plan go by."""
+    wanted = config.model.proxy_norm_kernel
+    if not config.model.proxy_norm or config.model.proxy_norm_statistics == "per_update":
+        return ()
+    if wanted == "popart":
+        return ACTIVATIONS
+    return FASTER_FUSED if wanted == "auto" and library.is_built() else ()

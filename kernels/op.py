@@ -6,17 +6,16 @@ SDK, :func:`load_library` must have been called before a model is compiled.
 
 import ctypes
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ipu_train.kernels.library import library_path
 from ipu_train.kernels.settings import Settings
 
 DOMAIN = "ipu_train"
 VERSION = 1
-LIBRARY = "libproxy_norm.so"
 
 
 def norm_proxy_norm_act(
@@ -56,16 +55,6 @@ def norm_proxy_norm_act(
     return call("GroupNormProxyNormAct", [x, *parameters], examples, attributes)[0]
 
 
-def _library_path() -> Path:
-    folder = os.environ.get("IPU_TRAIN_POPART_OPS") or str(Path(__file__).resolve().parent / "build")
-    return Path(folder) / LIBRARY
-
-
-def is_built() -> bool:
-    """Whether the library for the SDK is where :func:`load_library` looks for it."""
-    return _library_path().exists()
-
-
 @functools.lru_cache(maxsize=None)
 def load_library() -> ctypes.CDLL:
     """Loads the operators, built against the Poplar SDK, into this process, which registers them with PopART.
@@ -73,7 +62,7 @@ def load_library() -> ctypes.CDLL:
     Raises:
         RuntimeError: There is no such library; the message says how to build it.
     """
-    path = _library_path()
+    path = library_path()
     if not path.exists():
         raise RuntimeError(
             f"the PopART operators are not built ({path} does not exist): enable the Poplar SDK and run "

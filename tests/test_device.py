@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ipu_train import device
+from ipu_train import device, device_options
 from ipu_train.config import load_text
 from ipu_train.models import build
 from ipu_train.training.checkpoint import CheckpointError
@@ -251,12 +251,12 @@ def test_the_kernel_and_plain_torch_are_the_same_network(emulator):
 
 def test_ipus_run_the_fused_operator_where_it_is_built_or_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("IPU_TRAIN_POPART_OPS", str(tmp_path))
-    assert device.fused_on_ipus(resolved().config) == ()
+    assert device_options.fused_on_ipus(resolved().config) == ()
     (tmp_path / "libproxy_norm.so").touch()
-    assert "relu" in device.fused_on_ipus(resolved().config)
-    assert device.fused_on_ipus(resolved("model.proxy_norm_kernel=torch").config) == ()
+    assert "relu" in device_options.fused_on_ipus(resolved().config)
+    assert device_options.fused_on_ipus(resolved("model.proxy_norm_kernel=torch").config) == ()
     (tmp_path / "libproxy_norm.so").unlink()
-    assert "silu" in device.fused_on_ipus(resolved("model.proxy_norm_kernel=popart").config)
+    assert "silu" in device_options.fused_on_ipus(resolved("model.proxy_norm_kernel=popart").config)
 
 
 def test_the_kernel_for_gpus_is_refused_where_nothing_computes_on_one(emulator):

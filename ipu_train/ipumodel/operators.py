@@ -6,9 +6,10 @@ e.g. ``groupnormx.cpp``, ``batchnorm``; PopART's gradient operations).
 """
 
 import math
-from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
-import torch
+if TYPE_CHECKING:  # what a kept trace is planned with imports no torch
+    import torch
 
 Attributes = Dict[str, Any]
 
@@ -115,7 +116,7 @@ def _pair(value: Any, dims: int) -> Tuple[int, ...]:
     return tuple(int(v) for v in (values * dims if len(values) == 1 else values)[:dims])
 
 
-def _convolution(args: Sequence[Any], inputs: Sequence[torch.Tensor]) -> Attributes:
+def _convolution(args: Sequence[Any], inputs: "Sequence[torch.Tensor]") -> Attributes:
     """Attributes of ``aten::convolution(input, weight, bias, stride, padding, dilation, transposed, ..,
     groups)``.
     """
@@ -134,7 +135,7 @@ def _convolution(args: Sequence[Any], inputs: Sequence[torch.Tensor]) -> Attribu
     }
 
 
-def _matrix_product(short: str, inputs: Sequence[torch.Tensor]) -> Attributes:
+def _matrix_product(short: str, inputs: "Sequence[torch.Tensor]") -> Attributes:
     """(groups, rows, inner, columns) of a matrix product."""
     a, b = (inputs[1], inputs[2]) if short in ("addmm", "baddbmm") else (inputs[0], inputs[1])
     if short == "linear":
@@ -170,8 +171,8 @@ class _Call(NamedTuple):
 
     short: str
     args: Sequence[Any]
-    inputs: Sequence[torch.Tensor]
-    outputs: Sequence[torch.Tensor]
+    inputs: "Sequence[torch.Tensor]"
+    outputs: "Sequence[torch.Tensor]"
     reads: Tuple[int, ...]
     writes: Tuple[int, ...]
 
@@ -254,8 +255,8 @@ _RULES: Dict[str, _Rule] = {
 def describe(
     name: str,
     args: Sequence[Any],
-    inputs: Sequence[torch.Tensor],
-    outputs: Sequence[torch.Tensor],
+    inputs: "Sequence[torch.Tensor]",
+    outputs: "Sequence[torch.Tensor]",
     reads: Tuple[int, ...],
     writes: Tuple[int, ...],
 ) -> Description:

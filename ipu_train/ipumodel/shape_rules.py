@@ -112,6 +112,42 @@ def _convolution(args: Args, kwargs: Kwargs) -> Any:
     return x.new_empty([x.shape[0], weight.shape[0], *field]) if min(field) > 0 else None
 
 
+def _max_pool(args: Args, kwargs: Kwargs) -> Any:
+    """``max_pool2d_with_indices(input, kernel_size, stride, padding, dilation)``, rounded down."""
+    x, *sizes = args
+    if not 2 <= len(args) <= 5 or kwargs or not _is_plain(x) or x.dim() != 4:
+        return None
+    kernels, strides, paddings, dilations = (_pair(size) for size in (*sizes, *([], 0, 1)[len(args) - 2 :]))
+    field = [
+        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, stride, padding, dilation in zip(
+            x.shape[2:], kernels, strides or kernels, paddings, dilations
+        )
+    ]
+    if min(field) <= 0 or any(2 * padding > kernel for padding, kernel in zip(paddings, kernels)):
+        return None
+    shape = [*x.shape[:2], *field]
+    return x.new_empty(shape), x.new_empty(shape, dtype=torch.int64)
+
+
+def _filled_like(args: Args, kwargs: Kwargs) -> Any:
+    """``zeros_like(x)``, and ``empty_like`` and ``ones_like`` alike, of the type and place of ``x``."""
+    given = {value for name, value in kwargs.items() if name != "pin_memory"} - {None, *_SAME_FORMAT}
+    return None if len(args) != 1 or given or not _is_plain(args[0]) else args[0].new_empty(args[0].shape)
+
+
+_SAME_FORMAT = (torch.preserve_format, torch.contiguous_format)  # of tensors that are contiguous
+
+
+def _bernoulli_in_place(args: Args, kwargs: Kwargs) -> Any:
+    """``bernoulli_(x, p)``."""
+    return args[0] if len(args) == 2 and isinstance(args[1], float) and _is_plain(args[0]) else None
+
+
+def _pair(size: Any) -> List[int]:
+    return [size] * 2 if isinstance(size, int) else list(size) * (2 if len(size) == 1 else 1)
+
+
 def _addmm(args: Args, kwargs: Kwargs) -> Any:
     """``addmm(bias, a, b)``."""
     if len(args) != 3 or not all(map(_is_floating, args)):
@@ -139,10 +175,15 @@ _OTHERS = {
     "aten::convolution": _convolution,
     "aten::addmm": _addmm,
     "aten::mm": _mm,
+    "aten::max_pool2d_with_indices": _max_pool,
     "aten::_log_softmax": _log_softmax,
     "aten::nll_loss_forward": _nll_loss,
     "aten::mean": _mean,
     "aten::sum": _mean,
+    "aten::zeros_like": _filled_like,
+    "aten::ones_like": _filled_like,
+    "aten::empty_like": _filled_like,
+    "aten::bernoulli_": _bernoulli_in_place,
     "aten::var_mean": _var_mean,
     "aten::native_group_norm": _group_norm,
     "aten::native_batch_norm": _batch_norm,

@@ -1,34 +1,19 @@
-"""Traces of configured networks, kept: two of one network give every micro-batch size and every pipeline split."""
+"""Traces of configured networks, kept: two of one network give every micro-batch size and every pipeline split.
 
-from typing import Any, Dict, List, Optional, Tuple
+Importing this module imports no torch, and a network whose traces are kept needs none.
+"""
 
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from typing import Dict, Iterable, List, Optional, Tuple
 
-from .. import models
-from ..config import Resolved
-from ..device import fused_on_ipus
+from ..config import ConfigError, Resolved
+from ..device_options import fused_on_ipus
 from ..ipumodel.program import Program
 from ..ipumodel.report import Report
 from ..ipumodel.rescale import at_batch, at_splits
-from ..ipumodel.tracer import trace
-from ..kernels import planned
-from ..network import build_network
+from . import kept
+from .images import Images, images_of
 
 _KEPT = 8  # networks; a trace holds some thousand small objects
-
-
-class _Unfilled(TorchDispatchMode):
-    """Initial values are not written on the meta device; torch's own rules for that would import its compiler."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to skip it, torch would import it
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._schema.name.endswith("_") and args[0].device.type == "meta":
-            return args[0]
-        return func(*args, **(kwargs or {}))
 
 
 class Traces:
@@ -54,38 +39,92 @@ class Traces:
         Raises:
             ConfigError: the model cannot be built, or a pipeline split names no module.
         """
-        network_key = repr((resolved.config.model, channels, size, classes))
-        batch = resolved.config.training.micro_batch_size
-        key = (network_key, batch)
-        if key not in self._programs:
-            self._programs[key] = self._scaled(network_key, batch) or self._trace(
-                network_key, resolved, channels, size, classes
-            )
+        program = self._whole(resolved, Images(channels, size, classes))
         splits = resolved.config.device.pipeline_splits
         if not splits:
-            return self._programs[key]
+            return program
         try:
-            return at_splits(self._programs[key], splits)
+            return at_splits(program, splits)
         except ValueError as error:
             raise resolved.error("device.pipeline_splits", str(error)) from error
 
+    def prepare(self, configurations: Iterable[Resolved]) -> None:
+        """Trace what the configurations' networks need, so that copies of these traces in other processes need not.
+
+        A network that cannot be run on its images is left out: it is refused where it is asked for.
+
+        Raises:
+            ConfigError: a model cannot be built.
+        """
+        sizes: Dict[str, Dict[int, Resolved]] = {}
+        for resolved in configurations:
+            batch = resolved.config.training.micro_batch_size
+            sizes.setdefault(_network_key(resolved, images_of(resolved)), {})[batch] = resolved
+        for of_network in sizes.values():
+            for batch in sorted(of_network):
+                try:
+                    self._whole(of_network[batch], images_of(of_network[batch]))
+                except ConfigError:
+                    raise
+                except (RuntimeError, ValueError):
+                    break
+
+    def itself(self) -> "Traces":
+        """What worker processes begin with: these traces."""
+        return self
+
+    def batch_independent(self, resolved: Resolved) -> bool:
+        """Whether each image's output in training is a function of that image alone.
+
+        Raises:
+            ConfigError: the model cannot be built.
+        """
+        images, model = images_of(resolved), resolved.config.model.name
+        network_key = _network_key(resolved, images)
+        found = kept.batch_independent(network_key, model)
+        if found is None:
+            from .tracing import is_batch_independent
+
+            found = is_batch_independent(resolved, images)
+            kept.keep_batch_independent(network_key, model, found)
+        return found
+
+    def _whole(self, resolved: Resolved, images: Images) -> Program:
+        network_key = _network_key(resolved, images)
+        batch = resolved.config.training.micro_batch_size
+        if network_key not in self._traced:
+            if len(self._traced) >= _KEPT:
+                self._traced.clear()
+                self._programs.clear()
+            self._traced[network_key] = []
+            for program in kept.traces(network_key, resolved.config.model.name):
+                self._remember(network_key, program)
+        key = (network_key, batch)
+        if key not in self._programs:
+            self._programs[key] = self._scaled(network_key, batch) or self._trace(
+                network_key, resolved, images
+            )
+        return self._programs[key]
+
+    def _remember(self, network_key: str, program: Program) -> None:
+        self._programs[network_key, program.batch] = program
+        if program.batch > 1 and len(self._traced[network_key]) < 2:
+            self._traced[network_key].append(program)
+
     def _scaled(self, network_key: str, batch: int) -> Optional[Program]:
         """From two traces of other batches; batch 1 is traced, since torch may take other routes there."""
-        traced = self._traced.get(network_key, [])
+        traced = self._traced[network_key]
         return at_batch(traced[0], traced[1], batch) if len(traced) == 2 and batch > 1 else None
 
-    def _trace(self, network_key: str, resolved: Resolved, channels: int, size: int, classes: int) -> Program:
-        batch = resolved.config.training.micro_batch_size
-        with torch.device("meta"), _Unfilled():  # weights without values: none are asked for
-            network = build_network(resolved, classes, channels)
-        fused = fused_on_ipus(resolved.config)
-        if fused:
-            models.use_proxy_norm_kernel(network, planned.norm_proxy_norm_act, fused)
-        program = trace(network, [torch.zeros(batch, channels, size, size, device="meta")], bare=True)
-        if network_key not in self._traced and len(self._traced) >= _KEPT:
-            self._traced.clear()
-            self._programs.clear()
-        traced = self._traced.setdefault(network_key, [])
-        if batch > 1 and len(traced) < 2:
-            traced.append(program)
+    def _trace(self, network_key: str, resolved: Resolved, images: Images) -> Program:
+        from .tracing import traced
+
+        program = traced(resolved, images)
+        self._remember(network_key, program)
+        kept.keep_trace(network_key, resolved.config.model.name, program)
         return program
+
+
+def _network_key(resolved: Resolved, images: Images) -> str:
+    """All that a trace depends on beside the micro-batch size and what ``kept`` names its file by."""
+    return repr((resolved.config.model, tuple(images), tuple(fused_on_ipus(resolved.config))))

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
@@ -23,11 +24,10 @@ def cores() -> int:
 
 def _begin(start: Callable[..., Any], arguments: Tuple[Any, ...]) -> None:
     global _state
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:  # else nothing computes
+        sys.modules["torch"].set_num_threads(1)
     _state = start(*arguments)
 
 
@@ -62,7 +62,7 @@ class Workers:
         if self.count <= 1:
             self._state = self._start(*self._arguments)
             return self
-        # a fork starts at once with torch imported; nothing has computed in this process that a fork could disturb
+        # a fork starts at once with all that is imported and traced; nothing has computed here that it could disturb
         method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
         self._before = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(

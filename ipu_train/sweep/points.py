@@ -238,21 +238,3 @@ def _split(text: str) -> List[str]:
         else:
             parts[-1] += letter
     return parts
-
-
-def check(all_points: Sequence[Point]) -> None:
-    """Refuse what only building a model can tell, before any time is spent: each distinct network once.
-
-    Raises:
-        ConfigError: a model, norm, number of groups or option that the zoo does not have.
-    """
-    from ..network import build_network
-    from ..planning import images_of
-
-    seen = set()
-    for point in all_points:
-        model = point.resolved.config.model
-        if repr(model) not in seen:
-            seen.add(repr(model))
-            images = images_of(point.resolved)
-            build_network(point.resolved, images.classes, images.channels)

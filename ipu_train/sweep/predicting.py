@@ -16,11 +16,16 @@ class Answer(NamedTuple):
 
 
 class Oracle:
-    """Predicts configurations; traces and kept predictions are shared between them."""
+    """Predicts configurations; traces and kept predictions are shared between them.
 
-    def __init__(self, kept: Kept) -> None:
+    Args:
+        kept: predictions of this sweep and of earlier ones.
+        traces: of the networks, where they are traced already.
+    """
+
+    def __init__(self, kept: Kept, traces: Optional[Traces] = None) -> None:
         self.kept = kept
-        self.traces = Traces()
+        self.traces = traces or Traces()
 
     def __call__(self, resolved: Resolved) -> Answer:
         key = key_of(resolved)

@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-import torch
 from tqdm import tqdm
 
 from .. import pages
 from .._version import __version__
 from ..config import Resolved
 from ..ipumodel import ranges
-from ..planning import images_of, keep_plans
+from ..planning import Traces, images_of, keep_plans
 from ..planning.workers import WorkerLost, Workers, cores
 from ..tracking import tell
 from . import folder as folders
@@ -23,7 +22,7 @@ from .interrupts import Interrupted, Interrupts
 from .names import JSON_FILE, PICTURE_FILE
 from .outputs import terminal_table, write
 from .picture import draw
-from .points import Grid, Point, check, series
+from .points import Grid, Point, series
 from .predicting import Oracle
 from .records import Record, predicted
 from .running import Series, count_ipus, find_largest, predict_points
@@ -40,13 +39,15 @@ def run(base: Resolved, sweep: Grid, all_points: List[Point], path: Path, option
         options: of the command line.
 
     Raises:
-        SweepError: a point that no network can be, or a folder that cannot be written.
+        ConfigError: a model, norm, number of groups or option that there is not.
+        SweepError: a folder that cannot be written.
     """
-    _prepare(all_points)
     keep_plans()
+    traces = Traces()  # here, for all the processes to come
+    traces.prepare(point.resolved for point in all_points)
     folders.make(path)
     with Interrupts() as interrupts:
-        sweeping = _Run(base, sweep, all_points, path, options, interrupts)
+        sweeping = _Run(base, sweep, all_points, path, options, traces, interrupts)
         try:
             sweeping.predict()
             if options.measure:
@@ -61,16 +62,6 @@ def run(base: Resolved, sweep: Grid, all_points: List[Point], path: Path, option
     return sweeping.verdict()
 
 
-def _prepare(all_points: List[Point]) -> None:
-    """Refuse networks that cannot be before the first point, and have torch loaded for the processes to come."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # processes are forked after this: none may have threads that compute
-    try:
-        check(all_points)
-    finally:
-        torch.set_num_threads(threads)
-
-
 class _Run:
     """The state of a sweep between its steps."""
 
@@ -81,9 +72,10 @@ class _Run:
         all_points: List[Point],
         path: Path,
         options: argparse.Namespace,
+        traces: Traces,
         interrupts: Interrupts,
     ) -> None:
-        self.interrupts = interrupts
+        self.traces, self.interrupts = traces, interrupts
         self.base, self.sweep, self.points, self.path, self.options = base, sweep, all_points, path, options
         self.records: Dict[int, Record] = {}
         self.series: List[Series] = []
@@ -113,7 +105,7 @@ class _Run:
             bar.update()
 
         count = min(jobs, len(self.points))
-        with Workers(count, Oracle, (kept,), self.interrupts.check) as workers, bar:
+        with Workers(count, Oracle, (kept, self.traces), self.interrupts.check) as workers, bar:
             predict_points(workers, kept, self.points, done)
             bar.set_description_str("largest micro-batch")
             self.series = find_largest(workers, self.sweep, self.points, self.ordered(), found)

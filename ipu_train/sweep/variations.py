@@ -20,9 +20,6 @@ def write_page(path: str, resolved: Resolved, report: Report) -> None:
     Raises:
         PageError: it cannot be written.
     """
-    import torch
-
-    torch.set_num_threads(1)  # processes are forked: none may have threads that compute
     with counting("what-if") as told:
         points = variations(resolved, report, cores(), told)
     pages.write(path, pages.plan_contents(resolved, report, points))
@@ -43,7 +40,9 @@ def variations(
     own = _choice(resolved, report.recompute)
     found = {_key(own): point(own, report.to_json(), given=True)}
     wanted = [(choice, other) for choice, other in _around(resolved, report) if _key(choice) not in found]
-    with Workers(min(jobs, len(wanted)), Traces, ()) as workers:
+    traces = Traces()
+    traces.prepare(other for _, other in wanted)
+    with Workers(min(jobs, len(wanted)), Traces.itself, (traces,)) as workers:
         named = {i: choice for i, (choice, _) in enumerate(wanted)}
         for i, answer in workers.run(_predict, ((i, (other,)) for i, (_, other) in enumerate(wanted))):
             if answer is not None:

@@ -9,7 +9,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..config import Resolved
 from ..ipumodel.report import Report
-from ..models import is_batch_independent
 from ..planning import predict
 from ..planning.settle import splits_override, splitter_of
 from ..planning.splits import Splitter
@@ -17,6 +16,7 @@ from ..planning.traces import Traces
 from .space import Space, replicas_for
 
 PROPORTIONS = (0.1, 0.2, 0.4, 0.6)
+_TRACED = 3  # micro-batch sizes: 1, and two from which traces of all others follow
 _VARIED = 3  # choices whose available memory proportion is varied
 
 
@@ -74,25 +74,23 @@ def _checkpoints_named(names: Sequence[str]) -> str:
     return f" ({len(names)})" if names else ""
 
 
-def micro_batch_sizes(base: Resolved, replicas: int) -> List[int]:
+def micro_batch_sizes(space: Space, replicas: int) -> List[int]:
     """Sizes that divide a replica's share of the global batch, rising.
 
     Batch Norm trains differently at another micro-batch; its configurations only go up from their own size.
     """
-    whole = base.config.global_batch_size
+    whole = space.base.config.global_batch_size
     if whole % replicas:
         return []
     share = whole // replicas
-    least = 1 if _batch_independent(base) else base.config.training.micro_batch_size
+    least = 1 if space.batch_independent else space.base.config.training.micro_batch_size
     return [size for size in range(least, share + 1) if share % size == 0]
 
 
-def _batch_independent(base: Resolved) -> bool:
-    from ..network import build_network
-    from ..planning import images_of
-
-    images = images_of(base)
-    return bool(is_batch_independent(build_network(base, images.classes, images.channels)))
+def first_sizes(space: Space, ipus: Sequence[int]) -> List[Resolved]:
+    """The configuration at the micro-batch sizes from which traces of all others follow."""
+    sizes = {size for count in ipus for size in micro_batch_sizes(space, replicas_for(space, count))[:_TRACED]}
+    return [space.base.changed([f"training.micro_batch_size={size}"]) for size in sorted(sizes)[:_TRACED]]
 
 
 def search(traces: Traces, space: Space, ipus: int) -> List[Choice]:
@@ -100,7 +98,7 @@ def search(traces: Traces, space: Space, ipus: int) -> List[Choice]:
     replicas = replicas_for(space, ipus)
     share = space.base.config.global_batch_size // replicas
     found: List[Choice] = []
-    for size in micro_batch_sizes(space.base, replicas):
+    for size in micro_batch_sizes(space, replicas):
         if ipus > 1 and share // size < 2 * ipus - 1:  # a pipeline must be filled by one weight update
             break
         shape = [

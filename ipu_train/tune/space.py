@@ -7,11 +7,19 @@ from .errors import TuneError
 
 
 class Space(NamedTuple):
-    """What is searched: the configuration, head-room as a share of tile memory, IPUs in all (None: free)."""
+    """What is searched.
+
+    Attributes:
+        base: the configuration.
+        headroom: share of tile memory to leave free.
+        total_ipus: IPUs in all; None: free.
+        batch_independent: whether the network trains alike at any micro-batch.
+    """
 
     base: Resolved
     headroom: float
     total_ipus: Optional[int] = None
+    batch_independent: bool = True
 
 
 def replicas_for(space: Space, ipus: int) -> int:

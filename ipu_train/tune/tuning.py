@@ -14,7 +14,7 @@ from ..planning.traces import Traces
 from ..planning.workers import Workers, cores
 from ..tracking import table, tell
 from .errors import NoChoiceFits, TuneError
-from .search import Choice, choice, ranked, search
+from .search import Choice, choice, first_sizes, ranked, search
 from .space import Space
 
 _SHOWN = 5
@@ -34,8 +34,9 @@ def tune(space: Space, sizes: List[int], jobs: Optional[int], output: Path, page
         TuneError: nothing to choose from; :class:`NoChoiceFits` when nothing fits.
     """
     keep_plans()
-    choices = _search(space, sizes, jobs)
     traces = Traces()
+    space = space._replace(batch_independent=traces.batch_independent(space.base))
+    choices = _search(space, sizes, jobs, traces)
     given = with_splits(space.base, traces=traces)
     reference = choice(given, predict(given, traces=traces), space.headroom)
     best = ranked(choices)
@@ -71,12 +72,10 @@ def _points(reference: Choice, chosen: Choice, choices: List[Choice]) -> List[Di
     return list(found.values())
 
 
-def _search(space: Space, sizes: List[int], jobs: Optional[int]) -> List[Choice]:
-    import torch
-
-    torch.set_num_threads(1)
+def _search(space: Space, sizes: List[int], jobs: Optional[int], traces: Traces) -> List[Choice]:
+    traces.prepare(first_sizes(space, sizes))  # here, for all the processes to come
     found: List[Choice] = []
-    with Workers(min(jobs or cores(), len(sizes)), Traces, ()) as workers:
+    with Workers(min(jobs or cores(), len(sizes)), Traces.itself, (traces,)) as workers:
         bar = tqdm(
             total=len(sizes),
             desc="tune",

@@ -19,7 +19,9 @@ NORMS = [
 
 
 @pytest.mark.parametrize(
-    "name, norm, proxy", [("resnet8", *one) for one in NORMS] + [("efficientnet_b0_g16", "group", True)]
+    "name, norm, proxy",
+    [("resnet8", *one) for one in NORMS]
+    + [("efficientnet_b0_g16", "group", True), ("resnet18", "group", True)],
 )
 def test_a_bare_trace_is_the_trace_on_fake_tensors(name, norm, proxy):
     groups = {"norm_groups": 4} if norm == "group" else {}
@@ -45,6 +47,11 @@ def test_a_bare_trace_is_the_trace_on_fake_tensors(name, norm, proxy):
     lambda x, y: nn.functional.conv2d(x, x.new_empty(6, 2, 3, 2), x.new_empty(6), 2, (1, 2), (1, 2), groups=2),
     lambda x, y: nn.functional.conv1d(x.flatten(2), x.new_empty(6, 4, 3), padding="same"),
     lambda x, y: nn.functional.conv_transpose2d(x, x.new_empty(4, 2, 3, 3), stride=2),
+    lambda x, y: nn.functional.dropout(x, 0.3), lambda x, y: nn.functional.dropout(x.transpose(1, 2), 0.3),
+    lambda x, y: torch.zeros_like(x), lambda x, y: torch.ones_like(x, dtype=torch.float64),
+    lambda x, y: nn.functional.max_pool2d(x, 2, return_indices=True), lambda x, y: nn.functional.max_pool2d(x, 3, 2, 1),
+    lambda x, y: nn.functional.max_pool2d(x, (2, 3), padding=1, return_indices=True),
+    lambda x, y: nn.functional.max_pool2d(x, 2, ceil_mode=True), lambda x, y: nn.functional.max_pool2d(x, 2, 1, 0, 2),
     lambda x, y: nn.functional.linear(x.flatten(1), x.new_empty(7, 100), x.new_empty(7)),
 ])  # fmt: skip
 def test_a_rule_gives_shape_type_and_strides_of_torchs_own(call):
@@ -64,11 +71,13 @@ def test_a_rule_gives_shape_type_and_strides_of_torchs_own(call):
     assert found == expected
 
 
-def test_a_plan_does_without_torchs_compiler():
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
+def test_a_plan_does_without_torchs_compiler(name):
     program = (
         "import sys; from ipu_train import config, planning\n"
-        "planning.predict(config.load('cifar10_resnet20_gn_pn'))\n"
-        "sys.exit(', '.join(name for name in ('torch._dynamo', 'matplotlib') if name in sys.modules))"
+        f"planning.predict(config.load('cifar10_resnet20_gn_pn', ['model.name={name}']))\n"
+        "own = 'torch._dynamo', 'torch.fx.experimental.symbolic_shapes', 'matplotlib'\n"
+        "import torch; sys.exit(', '.join(name for name in own if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stderr.strip() == ""

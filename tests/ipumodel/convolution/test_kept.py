@@ -4,6 +4,7 @@ import sqlite3
 
 import pytest
 
+from ipu_train.ipumodel import store
 from ipu_train.ipumodel.convolution import kept, plan
 from ipu_train.ipumodel.convolution.forms import PlanOptions
 from ipu_train.ipumodel.convolution.params import ConvParams, problem_of
@@ -75,7 +76,7 @@ def test_a_file_that_cannot_be_used_changes_nothing(folder, harm, monkeypatch):
     elif harm == "another table":
         sqlite3.connect(str(file)).execute("CREATE TABLE plans (x)").connection.commit()
     else:
-        monkeypatch.setattr(kept, "_WAIT_IN_S", 0.05)
+        monkeypatch.setattr(store, "_WAIT_IN_S", 0.05)
         holder = sqlite3.connect(str(file), isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
     assert planned(PROBLEMS[0]) == plan.plan_problem(PROBLEMS[0], TARGET, OPTIONS)
