@@ -6,7 +6,7 @@ of Graphcore's public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a 
 every six cycles, hence the factor of six on everything a worker does.
 """
 
-from typing import Tuple, Union
+from typing import Callable, Iterator, Tuple, Union
 
 import numpy as np
 
@@ -21,17 +21,47 @@ def ceil_div(a: Numbers, b: Numbers) -> np.ndarray:
     return np.ceil(np.asarray(a, dtype=np.float64) / b)
 
 
-def _row_list(rows: Numbers, width: Numbers) -> Tuple[np.ndarray, np.ndarray]:
-    """Splits ``rows`` of ``width`` over the workers as poplibs does: whole rows, then a part of one.
+def _pieces(rows: Numbers, width: Numbers) -> Iterator[Tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """What each worker computes of ``rows`` of ``width``: a run of neighbouring positions (poplibs
+    ``partitionConvPartialByWorker``).
 
-    Returns (whole rows of the busiest worker, width of its partial row, which is 0 where there is none).
+    Yields for each worker (width of the part of its first row, number of whole rows after it, width of the part of
+    its last row); widths are 0 where there is none.
+    """
+    rows, width = np.asarray(rows, dtype=np.float64), np.asarray(width, dtype=np.float64)
+    positions = rows * width
+    for worker in range(WORKERS):
+        begin = np.floor(worker * positions / WORKERS)
+        end = np.floor((worker + 1) * positions / WORKERS)
+        first_row, last_row = np.floor(begin / width), np.floor((end - 1) / width)
+        several = last_row > first_row
+        first = np.where(several, (first_row + 1) * width, end) - begin
+        yield (
+            first,
+            np.where(several, last_row - first_row - 1, 0.0),
+            np.where(several, end - last_row * width, 0.0),
+        )
+
+
+def _slowest(rows: Numbers, width: Numbers, row_cycles: Callable[[Numbers], np.ndarray]) -> np.ndarray:
+    """Cycles of the worker that takes longest, from those of a part of a row of so many positions."""
+    whole_row, slowest = row_cycles(width), np.zeros(())
+    for first, whole, last in _pieces(rows, width):
+        cycles = np.where(first > 0, row_cycles(first), 0.0) + whole * whole_row
+        slowest = np.maximum(slowest, cycles + np.where(last > 0, row_cycles(last), 0.0))
+    return slowest
+
+
+def _row_list(rows: Numbers, width: Numbers, row_cycles: Callable[[Numbers], np.ndarray]) -> np.ndarray:
+    """Cycles of a worker whose share are whole rows and then parts of rows (poplibs
+    ``estimateConvPartialHorizontalMacInnerLoopCycles``).
     """
     rows = np.asarray(rows, dtype=np.float64)
     factor = WORKERS / np.gcd(WORKERS, rows.astype(np.int64))
     longest = ceil_div(rows * factor, WORKERS)
     whole = np.floor(longest / factor)
-    rest = longest - whole * factor
-    return whole, ceil_div(rest * width, factor)
+    parts = longest - whole * factor
+    return whole * row_cycles(width) + parts * row_cycles(ceil_div(width, factor))
 
 
 def _amp_row(width: Numbers, core_cycles: Numbers, first: float) -> np.ndarray:
@@ -82,10 +112,8 @@ def amp_nx1(
 ) -> np.ndarray:
     """The general codelet: ``height`` kernel rows at once, one pass for each other tap."""
     core = 2.0 if units == 4 else 4.0
-    whole, part = _row_list(rows, width)
     worker = 17.0 + (1 if half_partials else 0)
-    worker = worker + whole * (_amp_row(width, core, 34.0) - _NX1_RETENTION)
-    worker = worker + np.where(part > 0, _amp_row(part, core, 34.0) - _NX1_RETENTION, 0.0)
+    worker = worker + _slowest(rows, width, lambda n: _amp_row(n, core, 34.0) - _NX1_RETENTION)
     # Four kernel rows at once need their weights shuffled: the wide load cannot be used.
     load = min(load_bytes_per_cycle, 8) if height == 4 else load_bytes_per_cycle
     overhead = {1: 15.0, 2: 46.0, 4: 60.0}[height] + 3 + units * 32.0 / load
@@ -119,21 +147,20 @@ def slic(
     """
     eight_half = units == 8 and half_partials
     blocks = kernel_y * ceil_div(kernel_x, 4)
-    whole, part = _row_list(rows, width)
 
     def row(n: Numbers) -> np.ndarray:
-        if stride_x == 1:
-            cycles = np.where(n < 5, 14.0, 15 + (n - 5))
+        if stride_x == 1:  # two to four positions take other paths than the loop
+            cycles = np.where(n < 5, np.where(n < 2, 13.0, 17.0 + n), 10.0 + n)
         else:
-            cycles = np.where(n < 3, 14.0, 15 + 2 * (n - 3))
+            cycles = np.where(n < 3, 11.0 + 2 * n, 9.0 + 2 * n)
         return (
             (cycles - (0 if half_partials else 1)) * (1 if units == 16 else 2)
             + (0 if half_partials else 3)
             + 10
         )
 
-    worker = 18.0 + whole * row(width) + np.where(part > 0, row(part), 0.0)
-    load = 16 + (18 if groups_per_group == 1 else 21 + WORKERS * 11)
+    worker = 17.0 + _slowest(rows, width, row)
+    load = 16 + (18 if groups_per_group == 1 else 21 + WORKERS * (12 if groups_per_group == 2 else 10))
     merge = 2 + 2 * rows * width if eight_half else 0.0
     return (
         28
@@ -160,24 +187,27 @@ def horizontal_mac(
         dot = 7 + (size if in_per_group % 2 == 0 else 2 * size)
     else:
         dot = 7 + (size / 4 if in_per_group % 4 == 0 else size)
-    whole, part = _row_list(rows, width)
     each = 7 + out_per_group * dot
-    worker = taps * (16 + whole * (19 + width * each) + np.where(part > 0, 19 + part * each, 0.0)) + 16
+    worker = taps * (16 + _row_list(rows, width, lambda n: 19 + n * each)) + 16
     inner = WORKERS * worker
     zero = zero_partials(rows * width * out_per_group, False) * out_groups * conv_groups
     return 63 + 54 + conv_groups * (23 + in_groups * (15 + out_groups * (10 + inner))) + zero
 
 
 def vertical_mac(
-    outputs: Numbers, kernel_y: Numbers, kernel_x: Numbers, conv_group_groups: Numbers, in_groups: Numbers
+    outputs: Numbers,
+    batch: Numbers,
+    kernel_y: Numbers,
+    kernel_x: Numbers,
+    conv_group_groups: Numbers,
+    in_groups: Numbers,
 ) -> np.ndarray:
-    """Four conv groups side by side, one tap at a time (poplibs ``VerticalMac``), as depthwise weights passes run."""
-    whole, part = _row_list(outputs, kernel_x)
-    list_length = kernel_y * (
-        whole * (15 + 5 + 2 * (kernel_x - 1)) + np.where(part > 0, 15 + 5 + 2 * part, 0.0)
-    )
-    reduce = 10 + (9 + 2 * (WORKERS - 1)) * ceil_div(outputs * 4, WORKERS) / 4
-    per_group = 4 + outputs * 4 + 32 + in_groups * (24 + WORKERS * (6 + list_length)) + WORKERS * reduce
+    """Four conv groups side by side, kernel rows for single outputs (poplibs ``VerticalMac``), as depthwise weights
+    passes run; ``outputs`` of one sample.
+    """
+    lists = kernel_y * _row_list(batch * outputs, kernel_x, lambda n: 15 + 5 + 2 * (n - 1))
+    reduce = 10 + (9 + 2 * (WORKERS - 1)) * ceil_div(outputs, WORKERS) / 4
+    per_group = 4 + outputs + 32 + in_groups * (24 + WORKERS * (6 + lists)) + reduce
     return 100 + per_group * conv_group_groups
 
 

@@ -6,6 +6,7 @@ from typing import Tuple
 from .. import constants as k
 from ..costs import OpCost
 from ..target import Target
+from .evaluate import SLIC_BUFFER_BYTES, unplanned_cycles
 from .params import ConvParams
 from .plan import DEFAULT_OPTIONS, ConvPlan, PlanOptions, plan_pass
 
@@ -19,6 +20,16 @@ def vertex_state_bytes(plan: ConvPlan) -> float:
     work_lists = s["taps"] * 6 * 6 * rows
     pointers = 4 * (s["in_groups"] + s["out_groups"] + s["in_groups"] * s["out_groups"]) * s["conv_groups"]
     return work_lists + pointers
+
+
+def partial_bytes(plan: ConvPlan) -> float:
+    """Bytes of a tile's partial sums; a sliding window has a second buffer of one group's, eight bytes off the first
+    (``ConvVertices.cpp``, ``createConvPartialSlicVertex``).
+    """
+    held = plan.sizes["partials"] * (2 if plan.codelet.half_partials else 4)
+    if plan.codelet.method != "slic":
+        return held
+    return held + held / plan.sizes["conv_groups"] + SLIC_BUFFER_BYTES + 8
 
 
 def messages(plan: ConvPlan, target: Target, element_bytes: int) -> Tuple[float, float, float]:
@@ -59,10 +70,11 @@ def conv_cost(
     # The weights are transposed before the backward pass and updated after the weights pass: half of it each.
     weight_share = 0.0 if pass_ == "forward" else 0.5
     moved = k.OPERAND_MOVE_CYCLES * activation_bytes / target.tiles * 2.0 / 3.0
+    unplanned = unplanned_cycles(plan.problem, plan.codelet, plan.splits, plan.serial, target, options)
     moved += k.WEIGHT_MOVE_CYCLES * weight_share * weight_bytes / target.tiles
     return OpCost(
         cycles={
-            "compute": c["compute"] + c["reduce"],
+            "compute": c["compute"] + c["reduce"] + unplanned,
             "exchange": c["input_exchange"] + c["weight_exchange"] + c["reduce_exchange"],
             "rearrange": c["transform"] + moved + k.CONV_STEP_CYCLES,
             "sync": 0.0,

@@ -1,7 +1,8 @@
 """Cycles and temporary bytes of a pass under every way to split it over tiles, one form and codelet at a time."""
 
+from dataclasses import replace
 from functools import lru_cache
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -10,11 +11,12 @@ from . import codelets
 from .codelets import ceil_div
 from .forms import Codelet, PlanOptions
 from .params import Problem
+from .rearrange import kernel_rows_at_once, transform, zeros
 
 AXES = ("groups", "batch", "oy", "ox", "ky", "ci", "co")
 # Splits that leave more tiles idle than this share of the best filling are not looked at.
 _FILL = 0.5
-_SLIC_BUFFER_BYTES = 200  # alignment of the sliding window's second buffer of partials
+SLIC_BUFFER_BYTES = 200  # alignment of the sliding window's second buffer of partials
 
 
 class Candidates(NamedTuple):
@@ -99,9 +101,7 @@ def _amp_cycles(
     """Cycles of the convolution unit: the one-tap loop where it applies, else the general one."""
     in_groups = ceil_div(tile["ci"], c.in_per_group)
     out_groups = ceil_div(tile["co"], c.out_per_group)
-    units = target.conv_units(floats, not c.half_partials)
-    weights_per_unit = target.conv_unit_weight_bytes // (4 if floats else 2)
-    height = max(1, weights_per_unit * c.units // units // c.in_per_group)
+    height = kernel_rows_at_once(c, target, floats)
     passes = c.out_per_group / c.units
     load = target.conv_unit_load_bytes_per_cycle
     cycles = codelets.amp_nx1(
@@ -164,10 +164,48 @@ def _compute(
             codelet.groups_per_group,
         )
     if codelet.method == "vmac":
-        return codelets.vertical_mac(rows * width, tile["ky"], problem.kx, group_groups, in_groups)
+        # Its planner counts every output, the dilated ones too.
+        outputs = tile["oy"] * tile["ox"]
+        return codelets.vertical_mac(outputs, tile["batch"], tile["ky"], problem.kx, group_groups, in_groups)
     return codelets.outer_product(
         tile["ox"], tile["co"] * tile["groups"], codelet.out_per_group, options.float_inputs
     )
+
+
+def unplanned_cycles(
+    p: Problem, c: Codelet, splits: Sequence[int], serial: int, target: Target, options: PlanOptions
+) -> float:
+    """Cycles of a chosen split that happen and that the planner does not count.
+
+    Where several kernel rows are multiplied at once, gaps between dilated rows are filled with zeros, which are then
+    multiplied as well (``ConvVertices.cpp``, ``createConvPartialAmpVertices``).
+    """
+    if c.method != "amp" or p.dy == 1 or kernel_rows_at_once(c, target, options.float_inputs) == 1:
+        return 0.0
+    tile = _on_tile(p, c, serial, [np.array([float(split)]) for split in splits])
+    every_row, planned = (_compute(form, c, tile, target, options) for form in (replace(p, dy=1), p))
+    return serial * float(every_row[0] - planned[0])
+
+
+def _grains(p: Problem, c: Codelet, serial: int) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
+    """(number, size) of what is split along each of ``AXES``."""
+    out_channels = -(-p.co // serial)
+    count = (
+        -(-p.groups // c.groups_per_group),
+        p.batch,
+        p.oy,
+        p.ox,
+        p.ky,
+        -(-p.ci // c.in_per_group),
+        -(-out_channels // c.out_per_group),
+    )
+    return count, (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
+
+
+def _on_tile(p: Problem, c: Codelet, serial: int, columns: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
+    """Elements along each of ``AXES`` on the busiest tile."""
+    counts, sizes = _grains(p, c, serial)
+    return {a: np.ceil(n / s) * size for a, n, s, size in zip(AXES, counts, columns, sizes)}
 
 
 class Splits:
@@ -182,20 +220,9 @@ class Splits:
     ):
         self.problem, self.codelet, self.serial = problem, codelet, serial
         self.target, self.options = target, options
-        p, c = problem, codelet
-        out_channels = -(-p.co // serial)
-        grains = (
-            -(-p.groups // c.groups_per_group),
-            p.batch,
-            p.oy,
-            p.ox,
-            p.ky,
-            -(-p.ci // c.in_per_group),
-            -(-out_channels // c.out_per_group),
-        )
-        per_grain = (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
+        grains, _ = _grains(problem, codelet, serial)
         self.columns, self.used = every_split(grains, target.tiles)
-        self.tile = {a: np.ceil(g / s) * k for a, g, s, k in zip(AXES, grains, self.columns, per_grain)}
+        self.tile = _on_tile(problem, codelet, serial, self.columns)
         self._compute: Optional[np.ndarray] = None
 
     @property
@@ -237,16 +264,14 @@ class Splits:
         codelet and of the reduction."""
         c = self.codelet
         in_bytes, partial_bytes = self._widths()
-        _, moved = _transform(self.problem, c, self.target, sizes["outputs"], self.used, in_bytes)
+        _, moved = transform(self.problem, c, self.target, sizes["outputs"], self.used, in_bytes)
         conv = (sizes["inputs"] + sizes["weights"]) * in_bytes + sizes["partials"] * partial_bytes
+        conv = conv + sum(self._zeros()) * in_bytes
         if c.method == "slic":
-            zeros: np.ndarray = _filled(self.problem, self.tile, sizes["inputs"]) * in_bytes
-            conv = (
-                conv
-                + zeros
-                + sizes["partials"] * partial_bytes / ceil_div(self.tile["groups"], c.groups_per_group)
+            conv = conv + sizes["partials"] * partial_bytes / ceil_div(
+                self.tile["groups"], c.groups_per_group
             )
-            conv = conv + _SLIC_BUFFER_BYTES
+            conv = conv + SLIC_BUFFER_BYTES
         depth = sizes["depth"]
         return np.maximum(
             np.maximum(moved, conv), np.where(depth > 1, sizes["outputs"] * depth * partial_bytes, 0.0)
@@ -263,11 +288,11 @@ class Splits:
         # channels.
         in_rate = np.where(split["co"] % target.tiles_per_exchange_bus == 0, 2 * rate, rate)
         shared = split["oy"] * split["ox"] * split["batch"]
-        transform, _ = _transform(p, c, target, sizes["outputs"], self.used, in_bytes)
-        if c.method == "slic":
-            transform = transform + _filled(p, self.tile, inputs) * in_bytes / rate
+        moving, _ = transform(p, c, target, sizes["outputs"], self.used, in_bytes)
+        zero_inputs, zero_weights = self._zeros()
+        moving = moving + zero_inputs * in_bytes / in_rate + zero_weights * in_bytes / rate
         if self.serial > 1:
-            transform = transform + 30.0 + weights * in_bytes / target.memcpy_bytes_per_cycle
+            moving = moving + 30.0 + weights * in_bytes / target.memcpy_bytes_per_cycle
         steps = {
             "input_exchange": (inputs - np.floor(inputs / split["co"])) * in_bytes / in_rate,
             "weight_exchange": (weights - np.floor(weights / shared)) * in_bytes / rate,
@@ -277,11 +302,21 @@ class Splits:
             "reduce": _reduction(
                 c, sizes["partials"], sizes["outputs"], depth, not self.options.float_inputs
             ),
-            "transform": transform,
+            "transform": moving,
         }
         if self.serial > 1:
             steps = {step: value * self.serial for step, value in steps.items()}
         return dict({"compute": self.compute}, **steps)
+
+    def _zeros(self) -> Tuple[np.ndarray, np.ndarray]:
+        return zeros(
+            self.problem,
+            self.codelet,
+            self.tile,
+            self.columns[4],
+            self.target,
+            self.options.float_inputs,
+        )
 
     def _widths(self) -> Tuple[int, int]:
         """Bytes of an operand's and of a partial result's element."""
@@ -328,46 +363,3 @@ def _reduction(
         later = codelets.reduce_partials(outputs, second, c.half_partials, out_half)
         reduce = reduce + np.where(second > 1, later, 0.0)
     return reduce
-
-
-def _filled(p: Problem, tile: Dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
-    """Zeros that the sliding window wants between and around the inputs of a tile, in elements."""
-    window_y = (tile["oy"] - 1) * p.sy + 1 + (tile["ky"] - 1) * p.kdy
-    window_x: np.ndarray = (tile["ox"] - 1) * p.sx + 1 + (p.kx - 1) * p.kdx
-    return np.maximum(tile["groups"] * tile["batch"] * tile["ci"] * window_y * window_x - inputs, 0.0)
-
-
-def _transform(
-    p: Problem, c: Codelet, target: Target, outputs: np.ndarray, used: np.ndarray, in_bytes: int
-) -> Tuple[np.ndarray, np.ndarray]:
-    """Cycles and bytes of moving operands into the planned layout (poplibs ``addTransformCycleEstimate``)."""
-    is_weights = p.pass_ == "weights"
-    pad_in = p.ci % c.in_per_group != 0
-    pad_out = p.co % c.out_per_group != 0
-    combined = p.combined > 1
-    move_input = is_weights or p.expanded or p.swapped or combined or pad_in
-    move_weights = move_input or pad_out
-    move_output = (is_weights != p.swapped) or combined or pad_out
-    copy_in = float(min(target.memcpy_bytes_per_cycle, in_bytes))
-    # The scale is poplibs' own: 5/4, or 5/3 when channels are not in fours.
-    scale = 1.25 if (p.ci * p.co) % 4 == 0 else 5.0 / 3.0
-    share = _whole(p, move_input, move_weights) / used * in_bytes
-    cycles = share / target.exchange_bytes_per_cycle + share * scale / copy_in
-    out_bytes: np.ndarray = outputs * 2
-    out_scale = 1.25 if p.co % 4 == 0 else 5.0 / 3.0
-    if move_output:
-        cycles = cycles + out_bytes / target.exchange_bytes_per_cycle + out_bytes * out_scale / copy_in
-    elif c.out_per_group != 16:
-        rate = min(target.memcpy_bytes_per_cycle, c.out_per_group * 2)
-        cycles = cycles + out_bytes * out_scale / rate
-    return cycles, 2.0 * np.maximum(share, out_bytes if move_output else 0.0)
-
-
-def _whole(p: Problem, move_input: bool, move_weights: bool) -> float:
-    """Elements of the whole operands, after expansion, that a transform has to write."""
-    total = 0.0
-    if move_input:
-        total += float(p.groups) * p.batch * p.ci * p.iy * p.ix
-    if move_weights:
-        total += float(p.groups) * p.ci * p.co * p.ky * p.kx
-    return total

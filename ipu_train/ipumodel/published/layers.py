@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .. import constants as k
-from ..convolution.cost import conv_cost
+from ..convolution.cost import conv_cost, partial_bytes
 from ..convolution.params import PASSES, ConvParams
 from ..convolution.plan import PlanOptions, plan_pass
 from ..costs import add
@@ -135,11 +135,7 @@ def conv_program(
         tensors += k.WEIGHT_COPIES * copies * p.weight_elements * element_bytes
     used = max(c.tiles for c in costs)
     total = tensors + whole.temporary_bytes + whole.code_bytes + program_bytes * used
-    partials = max(
-        plan_pass(p, pass_, target, options).sizes["partials"] * (2 if options.half_partials else 4)
-        for p in layers
-        for pass_ in passes
-    )
+    partials = max(partial_bytes(plan_pass(p, pass_, target, options)) for p in layers for pass_ in passes)
     worst = max(
         target.interleaved_region_starts_at + partials + k.INTERLEAVED_HEADER_BYTES,
         k.WORST_TILE_SHARE * total / target.tiles,

@@ -28,11 +28,23 @@ def test_a_kernel_costs_one_pass_for_each_tap():
 
 
 @given(rows=st.integers(1, 60), width=st.integers(1, 60))
-def test_six_workers_share_the_rows_without_losing_any(rows, width):
-    whole, part = codelets._row_list(np.array([rows]), np.array([width]))
-    busiest = whole[0] * width + part[0]
-    assert busiest * codelets.WORKERS >= rows * width
-    assert busiest <= rows * width  # nobody does more than there is
+def test_six_workers_share_the_positions_without_losing_any(rows, width):
+    shares = list(codelets._pieces(np.array([rows]), np.array([width])))
+    positions = [first[0] + whole[0] * width + last[0] for first, whole, last in shares]
+    assert len(positions) == codelets.WORKERS and sum(positions) == rows * width
+    assert max(positions) - min(positions) <= 1  # neighbouring runs, as even as can be
+    for first, _, last in shares:
+        assert 0 <= first[0] <= width and 0 <= last[0] <= width
+
+
+@given(rows=st.integers(1, 60), width=st.integers(1, 60))
+def test_the_slowest_worker_takes_the_most_pieces(rows, width):
+    def pieces(worker):
+        run = range(worker * rows * width // 6, (worker + 1) * rows * width // 6)
+        return len({position // width for position in run})
+
+    found = codelets._slowest(np.array([rows]), np.array([width]), lambda n: np.ones_like(n, dtype=float))
+    assert found[0] == max(pieces(worker) for worker in range(6))
 
 
 @given(outputs=st.integers(1, 5000), depth=st.integers(2, 64))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipu_train.ipumodel.convolution.evaluate import Splits
+from ipu_train.ipumodel.convolution.evaluate import Splits, unplanned_cycles
 from ipu_train.ipumodel.convolution.forms import PlanOptions, codelets_for, transformed
 from ipu_train.ipumodel.convolution.params import PASSES, ConvParams, problem_of
 from ipu_train.ipumodel.convolution.plan import SERIAL_SPLITS, plan_pass, plan_problem
@@ -108,3 +108,15 @@ def test_a_depthwise_convolution_does_not_run_channel_by_channel_on_the_convolut
     assert plan_pass(depthwise, "forward", MK2).codelet.method == "slic"
     without = plan_pass(depthwise, "forward", MK2, PlanOptions(slic=False))
     assert without.total_cycles > plan_pass(depthwise, "forward", MK2).total_cycles
+
+
+def test_gaps_between_dilated_rows_are_multiplied_where_several_kernel_rows_are_taken_at_once():
+    strided = ConvParams(4, 128, 1, 1, (56, 56), (3, 3), (2, 2), (1, 1), (0, 0))
+    plan = plan_pass(strided, "backward", MK2)
+    arguments = (plan.splits, plan.serial, MK2, PlanOptions())
+    assert plan.codelet.method == "amp" and plan.problem.combined == plan.codelet.in_per_group == 8
+    # Twice the rows in the codelet's loop over positions, not in loading weights.
+    more = unplanned_cycles(plan.problem, plan.codelet, *arguments)
+    assert 0.2 * plan.cycles["compute"] < more < plan.cycles["compute"]
+    sixteen = replace(plan.codelet, in_per_group=16)  # one row at once: gaps are stepped over
+    assert unplanned_cycles(plan.problem, sixteen, *arguments) == 0
