@@ -25,6 +25,7 @@ from .training import initial_weights, resuming, run_folder
 from .training.assembly import Assembly, assemble, example_batch, mixing_draws
 from .training.bystanders import NoClaim, NoReporter
 from .training.callbacks import Callback, Callbacks
+from .training.in_step import FailElsewhere, InStep
 from .training.keeper import Keeper
 from .training.prepared import Prepared
 from .training.reporter import Reporter
@@ -139,13 +140,14 @@ def train_in(
         with StopRequest(processes=processes) as stop, reporter, Keeper(
             run, claim, resolved, reporter, environment, before, Prepared.of(source)
         ) as keeper, _saved_when_images_fail(keeper, lambda: position):
+            in_step = partial(InStep, stop=stop, processes=processes)
             while _goes_on(position, config, ended) and not stop.requested:
                 if position.unvalidated:
                     every = config.validation.every_epochs
                     if every and _due(every, position.epoch, config):
                         keeper.wait()  # no process may be forked while a checkpoint is being written
                         watchdog.at(f"validating after step {position.step}")
-                        measured = validate(run, config, poptorch, source, stop.agree)
+                        measured = validate(run, config, poptorch, source, lambda: stop.requested, in_step)
                         if measured is None:  # made up for on resume
                             break
                         accuracy = measured["accuracy"]
@@ -157,7 +159,8 @@ def train_in(
                     continue
                 sampler.set_position(position.epoch, position.call * images_per_call)
                 reporter.restart_clock()
-                for batch in watchdog.waiting_for("images", training_data):
+                images = in_step(watchdog.waiting_for("images", training_data))
+                for batch in images:
                     rate = learning_rate(
                         config.schedule,
                         run.base_learning_rate,
@@ -169,6 +172,7 @@ def train_in(
                     watchdog.at(f"training step {position.step + 1}")
                     with processes.connected(), keeper.ending_at_exceptions(poptorch, position):
                         results = _call(run, batch, rate)
+                    images.fetch_ahead()
                     loss, correct = processes.outputs(results[:2], stop)
                     position = position.after_call(config.training.device_iterations)
                     if keeper.accepts(loss, position):
@@ -280,16 +284,21 @@ def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:
 @contextlib.contextmanager
 def _saved_when_images_fail(keeper: Keeper, position: Callable[[], Position]) -> Iterator[None]:
     """An image that cannot be used ends the run, but does not cost it the steps since the last checkpoint."""
+    failure: Optional[DataError] = None
     try:
         yield
+        return
     except DataError as error:
-        saved = "with its last checkpoint"
-        if keeper.run.processes.alone:  # several agree on each checkpoint, and the others are elsewhere
-            keeper.finish(position())
-            saved = f"saved at step {position().step}" if position().step else "before its first step"
-        raise DataError(
-            f"{error}. The run ends {saved}; go on with --resume once that is mended, or with data.on_error=skip"
-        ) from None
+        failure = error
+    except FailElsewhere:
+        pass
+    keeper.finish(position())
+    saved = f"saved at step {position().step}" if position().step else "before its first step"
+    with keeper.run.processes.together():
+        if failure is not None:
+            raise DataError(
+                f"{failure}. The run ends {saved}; go on with --resume once that is mended, or with data.on_error=skip"
+            ) from None
 
 
 def _tell_skipped(processes: Processes, source: DataSource) -> None:

@@ -23,13 +23,16 @@ def free_port():
         return found.getsockname()[1]
 
 
-def in_processes(count, recipe, folder, overrides, resume=False, wires=None, environment=None):
+def in_processes(
+    count, recipe, folder, overrides, resume=False, wires=None, environment=None, command=cli.main
+):
     """Run the command in ``count`` processes at once; their exit statuses, negative for signals that killed them.
 
     Args:
         resume: False, True or "auto".
         wires: by process, arguments of a :class:`~forked_runs.Tripwire`.
         environment: further variables, as a launcher sets them.
+        command: what each process runs with the arguments of the command; gives the exit status.
     """
     launcher = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     launcher.update(environment or {})
@@ -38,7 +41,7 @@ def in_processes(count, recipe, folder, overrides, resume=False, wires=None, env
         child = os.fork()
         if child == 0:
             own = dict(launcher, RANK=str(index), LOCAL_RANK=str(index)) if count > 1 else {}
-            _child(recipe, folder, overrides, resume, (wires or {}).get(index), own, index)
+            _child(recipe, folder, overrides, resume, (wires or {}).get(index), own, index, command)
         children.append(child)
     started, statuses = time.monotonic(), {}
     while len(statuses) < count:
@@ -54,7 +57,7 @@ def in_processes(count, recipe, folder, overrides, resume=False, wires=None, env
     return [statuses[child] for child in children]
 
 
-def _child(recipe, folder, overrides, resume, wire, environment, index):
+def _child(recipe, folder, overrides, resume, wire, environment, index, command):
     status = 70
     try:
         os.setpgid(0, 0)
@@ -64,7 +67,7 @@ def _child(recipe, folder, overrides, resume, wire, environment, index):
         if wire is not None:
             Tripwire(f"{folder}.{index}", *wire)
         more = [] if not resume else ["--resume" if resume is True else "--resume=auto"]
-        status = cli.main(["--config", str(recipe), *overrides, f"run_dir={folder}", *more])
+        status = command(["--config", str(recipe), *overrides, f"run_dir={folder}", *more])
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()

@@ -61,7 +61,7 @@ class Processes:
     def outputs(self, results: "Sequence[torch.Tensor]", stop: Any) -> "List[torch.Tensor]":
         """Outputs of a training call (a value for each replica) of all replicas, in their order.
 
-        ``stop`` hears what signals the processes have received.
+        ``stop`` hears the words of the processes, and tells this one's.
         """
         return list(results)
 
@@ -73,9 +73,9 @@ class Processes:
         """Sum over the processes."""
         return tensor
 
-    def signals(self, number: int) -> List[int]:
-        """The signal that each process has received, 0 for none."""
-        return [number]
+    def words(self, own: int) -> List[int]:
+        """A whole number from each process."""
+        return [own]
 
     def take_first(self, tensors: "Dict[str, torch.Tensor]") -> None:
         """Overwrite tensors with process 0's."""

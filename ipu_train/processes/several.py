@@ -119,8 +119,8 @@ class Several(Processes):
             return self._hvd.broadcast_object(own, root_rank=index)
 
     def outputs(self, results: Sequence[torch.Tensor], stop: Any) -> List[torch.Tensor]:
-        number = torch.tensor([float(stop.signal or 0)], dtype=torch.float64)
-        rows = self._rows(torch.cat([number, *(result.double().reshape(-1) for result in results)]))
+        word = torch.tensor([float(stop.word)], dtype=torch.float64)
+        rows = self._rows(torch.cat([word, *(result.double().reshape(-1) for result in results)]))
         stop.hear([int(row) for row in rows[:, 0].tolist()])
         gathered, start = [], 1
         for result in results:
@@ -136,8 +136,8 @@ class Several(Processes):
         with self._connected():
             return self._hvd.allreduce(tensor, op=self._hvd.Sum)
 
-    def signals(self, number: int) -> List[int]:
-        return [int(row) for row in self._rows(torch.tensor([float(number)])).reshape(-1).tolist()]
+    def words(self, own: int) -> List[int]:
+        return [int(row) for row in self._rows(torch.tensor([float(own)])).reshape(-1).tolist()]
 
     def take_first(self, tensors: Dict[str, torch.Tensor]) -> None:
         if tensors:

@@ -21,6 +21,7 @@ from ..processes.alone import ALONE, Processes
 
 # Ctrl-C reaches every process of a terminal, and launchers pass it on to theirs: one wish, twice, within seconds.
 _TWICE = 3.0
+_FAILING = -1  # in place of a signal, of a process that cannot load its images
 EXIT_STATUS: Dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -88,6 +89,7 @@ class StopRequest(_Handlers):
 
     Attributes:
         signal: what this process has received, None while nothing was.
+        fails: whether any process has said that it cannot go on (:meth:`fail`), as all of them have heard.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class StopRequest(_Handlers):
         self.signal: Optional[int] = None
         self._received = 0.0  # when
         self._heard: Optional[int] = None
+        self._fails_here, self.fails = False, False
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         said = "Stopped after training: everything is saved."
@@ -130,9 +133,19 @@ class StopRequest(_Handlers):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def hear(self, signals: List[int]) -> None:
-        """The signal that each of several processes has received by now, 0 for none."""
-        process, number = next(((i, n) for i, n in enumerate(signals) if n), (0, 0))
+    def fail(self) -> None:
+        """This process cannot go on; the others hear of it when they are told the next time."""
+        self._fails_here = True
+
+    @property
+    def word(self) -> int:
+        """What the other processes are told: a signal, 0 for none, or that this process fails."""
+        return _FAILING if self._fails_here else self.signal or 0
+
+    def hear(self, words: List[int]) -> None:
+        """The word of each of several processes."""
+        self.fails = self.fails or _FAILING in words
+        process, number = next(((i, n) for i, n in enumerate(words) if n > 0), (0, 0))
         if number and self._heard is None:
             self._heard = number
             if self._processes.is_first:
@@ -145,7 +158,7 @@ class StopRequest(_Handlers):
     def agree(self) -> bool:
         """Whether to stop, as all processes see it; all of them must come here."""
         if not self._processes.alone:
-            self.hear(self._processes.signals(self.signal or 0))
+            self.hear(self._processes.words(self.word))
         return self.requested
 
     @property

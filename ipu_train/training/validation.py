@@ -4,7 +4,7 @@
 """
 
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterable, Optional
 
 import torch
 
@@ -38,23 +38,25 @@ def validate(
     poptorch: Any,
     source: Any,
     broken_off: Callable[[], bool] = lambda: False,
+    in_step: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Optional[Dict[str, float]]:
     """Mean loss, accuracy and top-5 accuracy, each image counted once; of the averaged weights too when there are any.
 
     The training and the validation program take turns on the IPUs.
 
     Args:
-        broken_off: asked before each call, by all processes; when it says so, nothing was measured, and None is
-            returned.
+        broken_off: asked before each call; when it says so, as it must in all processes, nothing was measured, and
+            None is returned.
+        in_step: what the batches pass through, see :class:`~ipu_train.training.in_step.InStep`.
     """
     run.training_model.detachFromDevice()
     run.share_statistics()
-    measured = measure(run, config, poptorch, source.validation, broken_off)
+    measured = measure(run, config, poptorch, source.validation, broken_off, in_step=in_step)
     if measured is not None and run.average is not None and run.average.count:
         current = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
         run.network.load_state_dict(run.average.weights())
         run.validation_model.copyWeightsToDevice()
-        averaged = measure(run, config, poptorch, source.validation, broken_off)
+        averaged = measure(run, config, poptorch, source.validation, broken_off, in_step=in_step)
         if averaged is None:
             measured = None
         else:
@@ -79,6 +81,7 @@ def measure(
     images: ImageDataset,
     broken_off: Callable[[], bool] = lambda: False,
     each: Callable[[torch.Tensor, torch.Tensor], None] = lambda logits, labels: None,
+    in_step: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Optional[Dict[str, float]]:
     """One pass over a data set with the weights that the validation program has, each image counted once.
 
@@ -86,6 +89,7 @@ def measure(
         broken_off: asked before each call; when it says so, None is returned.
         each: is given the logits ``[N, K]`` and labels ``[N]`` of each call's images (this process's share of them), in
             the data set's order.
+        in_step: what the batches pass through.
 
     Returns:
         loss, accuracy and top5 (means, the latter in 0..1) and images_per_second.
@@ -110,7 +114,7 @@ def measure(
         config.data.workers,
     )
     loss = correct = in_top5 = count = 0.0
-    for inputs, labels in batches:
+    for inputs, labels in in_step(batches):
         if broken_off():
             return None
         losses, hits, logits = run.validation_model(inputs, labels)

@@ -1,14 +1,11 @@
 """Two and four processes train what one process trains: the same images in the same order, the same weights."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
+from ipu_train.training import checkpoint
+
+from .conftest import difference, told
+
 RECIPE = """
 model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.25}}
 data: {name: generated, length: 100, image_size: 8, num_classes: 4}
@@ -76,35 +73,6 @@ LONG = {
 # precision doubles what a rounding to 11 bits turns the other way.
 FLOAT32 = 2e-5
 TOLERANCE = {"half precision": 2e-2}
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from forked_runs import prepare
-from forked_processes import difference, in_processes, told
-from ipu_train.training import checkpoint
-
-root, cases, chain = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[4])
-prepare()
-tiny = root / "tiny.yaml"
-tiny.write_text(sys.argv[3])
-found = {}
-for number, (name, (count, overrides)) in enumerate(cases.items()):
-    one, several = root / f"one{number}", root / f"several{number}"
-    statuses = in_processes(1, tiny, one, overrides)
-    statuses += in_processes(count, tiny, several, overrides)
-    found[name] = [statuses, difference(one, several), told(several, count)]
-ended = []
-for number, (count, wires) in enumerate(chain):
-    wires = {int(process): wire for process, wire in wires.items()}
-    statuses = in_processes(count, tiny, root / "chain", ["checkpoint.every_steps=2"], "auto", wires)
-    newest = checkpoint.newest(root / "chain" / "checkpoints")
-    ended.append([statuses, newest and newest.name, told(root / "chain", 4)])
-    for log in root.glob("chain.*.log"):
-        log.unlink()
-apart = difference(root / "one0", root / "chain")
-litter = [path.name for path in (root / "chain").glob("run.lock")]
-print(json.dumps([found, ended, apart, litter]))
-"""
 # one training: two processes, one of which is signalled; four, one of which is killed; then a single one to the end
 CHAIN = [
     (2, {1: ("call", 2, "SIGTERM")}),
@@ -114,26 +82,34 @@ CHAIN = [
 KILLED = [(2, {0: ("call", 4, "SIGKILL")})]  # the first process, which writes the run folder
 
 
-def trained(folder, cases, chain=()):
-    """What became of the cases and the chain: in forks of one process."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), json.dumps(cases), RECIPE, json.dumps(chain)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+def trained(run, root, cases, chain=()):
+    """What became of the cases, each beside one process, and of the chain."""
+    tiny = root / "tiny.yaml"
+    tiny.write_text(RECIPE)
+    found, ended = {}, []
+    for number, (name, (count, overrides)) in enumerate(cases.items()):
+        one, several = root / f"one{number}", root / f"several{number}"
+        statuses = run(1, tiny, one, overrides) + run(count, tiny, several, overrides)
+        found[name] = [statuses, difference(one, several), told(several, count)]
+    for count, wires in chain:
+        statuses = run(count, tiny, root / "chain", ["checkpoint.every_steps=2"], resume="auto", wires=wires)
+        newest = checkpoint.newest(root / "chain" / "checkpoints")
+        ended.append([statuses, newest and newest.name, told(root / "chain", 4)])
+        for log in root.glob("chain.*.log"):
+            log.unlink()
+    apart = difference(root / "one0", root / "chain")
+    litter = [path.name for path in (root / "chain").glob("run.lock")]
+    return [found, ended, apart, litter]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("several"), CASES, CHAIN)
+def runs(run, tmp_path_factory):
+    return trained(run, tmp_path_factory.mktemp("several"), CASES, CHAIN)
 
 
 @pytest.fixture(scope="module")
-def long_runs(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("long"), LONG, KILLED)
+def long_runs(run, tmp_path_factory):
+    return trained(run, tmp_path_factory.mktemp("long"), LONG, KILLED)
 
 
 def check(case, statuses, apart, told):
