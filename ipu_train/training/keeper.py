@@ -65,6 +65,7 @@ class Keeper:
             if not claim.place.is_new:
                 self.position = state.position
         self._branches_at = before.state.position if before is not None and claim.place.is_new else None
+        self._rolled_back_at: Optional[int] = None
         self._good: Optional[Checkpoint] = None  # the state that skip returns to
         if config.training.on_divergence == SKIP:
             self._good = self._capture(Position())
@@ -136,8 +137,16 @@ class Keeper:
             self._roll_back(what, position)
             return
         assert self._good is not None
+        if self.config.optimizer.automatic_loss_scaling:
+            self._keep_the_lowered_scaling(self._good, position)
         self._take(self._good)
         tell(f"{what} not finite at step {position.step}: this update is left out")
+
+    def _keep_the_lowered_scaling(self, good: Checkpoint, position: Position) -> None:
+        """What the device has learned of an overflow outlasts it, else every call would overflow again."""
+        for name, value in self._capture(position).optimizer.items():
+            if name.rpartition("/")[2].startswith(run_state.LOSS_SCALE):
+                good.optimizer[name] = value
 
     def _roll_back(self, what: str, position: Position) -> None:
         self._wait()
@@ -148,6 +157,7 @@ class Keeper:
             raise self._gone(what, position)
         path, saved = found
         self._take(saved)
+        self._rolled_back_at = position.step
         tell(
             f"{what} not finite at step {position.step}: back to the weights of {path.name}, on with the next images"
         )
@@ -197,7 +207,8 @@ class Keeper:
             if not self._is_finite(state):  # found out at the same step in every run
                 self._undo("The weights are", position)
                 return
-            self.limit.reset()
+            if position.step != self._rolled_back_at:  # else nothing has been trained since
+                self.limit.reset()
             state.state.update(undone=self.limit.state())
         self.wait()
         self.writer.submit(state)

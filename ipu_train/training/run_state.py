@@ -14,6 +14,7 @@ from .assembly import Assembly
 from .checkpoint import Checkpoint, CheckpointError
 
 _OPTIMIZER_PARTS = ("ipu_state", "ipu_param")
+LOSS_SCALE = "lossScaleUpdate"  # how PopART's names of automatic loss scaling's state begin
 _HOST_RANDOM, _DEVICE_RANDOM = "host_random_state", "device_random_state"
 
 

@@ -1,6 +1,7 @@
 """A run that comes to NaN: it stops, leaves updates out, or goes back; NaN is never saved."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -133,3 +134,106 @@ def test_skip_changes_nothing_in_a_run_that_does_not_diverge(recipe, tmp_path):
     expected, found = tensors(tmp_path / "stop")[0], tensors(tmp_path / "skip")[0]
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert without_speed(lines(tmp_path / "stop")) == without_speed(lines(tmp_path / "skip"))
+
+
+# -- float16 that overflows by itself: gradients times the loss scaling exceed 65504 ------------------------------
+
+HALF = ("training.precision=16.16", "optimizer.loss_scaling=16777216", "schedule.warmup_epochs=0")
+LOWERED = (
+    "optimizer.loss_scaling_epochs=[0.5]",
+    "optimizer.loss_scaling_factor=9.5367431640625e-07",
+)  # 2^-20
+
+
+def undone(folder):
+    return [line.get("undone_updates", 0) for line in lines(folder) if line["split"] == "train"]
+
+
+def initial_weights(recipe, tmp_path):
+    """Those of a run whose learning rate is nothing."""
+    run(recipe, tmp_path / "initial", "optimizer.learning_rate=1e-30", "optimizer.weight_decay=0", HALF[0])
+    return tensors(tmp_path / "initial")[0]
+
+
+def test_an_overflow_of_half_stops_the_run_before_anything_of_it_is_saved(recipe, tmp_path):
+    with pytest.raises(Diverged, match="There is no checkpoint from before") as raised:
+        run(recipe, tmp_path / "run", *HALF)
+    assert raised.value.exit_status == 4
+    assert checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+def test_skip_waits_for_a_loss_scaling_that_does_not_overflow(recipe, tmp_path):
+    """Three updates at a scaling of 2^24 leave no trace, three at 16 train; the count is in the metrics."""
+    at_three = []
+    original = trainer.Keeper.accepts
+
+    def accepts(self, loss, position):
+        good = original(self, loss, position)
+        if position.step == 3:
+            at_three.append(self._capture(position).weights)
+        return good
+
+    trainer.Keeper.accepts = accepts
+    try:
+        run(recipe, tmp_path / "run", *HALF, *LOWERED, "training.on_divergence=skip")
+    finally:
+        trainer.Keeper.accepts = original
+    before = initial_weights(recipe, tmp_path)
+    assert all(torch.equal(at_three[0][name], before[name]) for name in before)
+    assert undone(tmp_path / "run") == [1, 1, 1, 0, 0, 0]
+    weights, state = tensors(tmp_path / "run")
+    assert state["undone"] == {"in_a_row": 0, "total": 3}
+    assert any(not torch.equal(weights[name], before[name]) for name in before)
+    assert_all_finite(tmp_path / "run")
+
+
+def test_skip_is_limited_where_every_update_overflows(recipe, tmp_path):
+    with pytest.raises(Diverged, match="skipped 2 times in a row"):
+        run(recipe, tmp_path / "run", *HALF, "training.on_divergence=skip", "training.divergence_limit=2")
+    assert_all_finite(tmp_path / "run")
+
+
+def test_skip_goes_on_exactly_after_a_stop_between_two_overflows(recipe, tmp_path):
+    settings = [*HALF, *LOWERED, "training.on_divergence=skip", "checkpoint.every_steps=1"]
+    run(recipe, tmp_path / "whole", *settings)
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    for path in checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")[2:]:
+        shutil.rmtree(path)
+    run(recipe, tmp_path / "run", *settings, resume=True)
+    expected, found = tensors(tmp_path / "whole"), tensors(tmp_path / "run")
+    assert all(torch.equal(expected[0][name], found[0][name]) for name in expected[0])
+    assert found[1]["undone"] == expected[1]["undone"] == {"in_a_row": 0, "total": 3}
+    assert without_speed(lines(tmp_path / "whole")) == without_speed(lines(tmp_path / "run"))
+
+
+def test_automatic_loss_scaling_comes_down_through_skipped_updates(recipe, tmp_path):
+    """The device halves its scaling at each overflow, and what it has learned is not undone with the update."""
+    run(
+        recipe,
+        tmp_path / "run",
+        *HALF[::2],
+        "optimizer.loss_scaling=262144",
+        "optimizer.automatic_loss_scaling=true",
+        "training.on_divergence=skip",
+        "training.epochs=3",
+    )
+    counts = undone(tmp_path / "run")
+    assert counts[0] == 1 and counts[-1] == 0
+    assert_all_finite(tmp_path / "run")
+
+
+def test_rollback_ends_where_going_back_does_not_help(recipe, tmp_path, capsys):
+    """The scaling rises for good after three updates: each way back leads to the same overflow."""
+    raised = ("optimizer.loss_scaling_epochs=[0.5]", "optimizer.loss_scaling_factor=16777216")
+    with pytest.raises(Diverged, match="rolled back 2 times in a row"):
+        run(
+            recipe,
+            tmp_path / "run",
+            HALF[0],
+            *raised,
+            "training.epochs=3",
+            "training.on_divergence=rollback",
+            "training.divergence_limit=2",
+        )
+    assert "back to the weights of step_00000002" in capsys.readouterr().err
+    assert_all_finite(tmp_path / "run")

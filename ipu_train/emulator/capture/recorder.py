@@ -28,6 +28,7 @@ from .refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from .rounding import Rounding
 from .shadow_calls import ShadowCalls, is_torchs
 from .slots import Slots
+from .stale_views import StaleViews
 from .stored_results import StoredResults
 from .writer import Writer
 
@@ -79,6 +80,7 @@ class Recorder(TorchFunctionMode):
         self.slots = Slots(self.graph, compute_device, self.refusals)
         self.constants = Constants(self.slots)
         self.shadows = ShadowCalls(self.slots, self.refusals)
+        self.stale_views = StaleViews(self.slots, self.shadows, self.refusals)
         self.fused = FusedBatches(self.slots, fused_micro_batches, norm_replicas)
         self.multi_convs = MultiConvs(self.graph)
         self.writer = Writer(self.graph, self.annotations)
@@ -159,11 +161,13 @@ class Recorder(TorchFunctionMode):
         refs = map_structure((args, kwargs), lambda t: Ref(self.slots.of(t)), (torch.Tensor,))
         half_result, refs = self.results.half_rules(func, name, refs, cast_half)
         values = map_structure(refs, lambda ref: self.slots.values[ref.slot], (Ref,))
+        before = self.stale_views.versions(values)
         result = func(*values[0], **values[1])
         found = tensor_paths(result)
         if not found and name not in _SIDE_EFFECTS and not name.endswith("__set__"):
             return result
         shadows = self.shadows.of_results(result, None if judged else self.shadows.call(*called))
+        self.stale_views.look_at(name, values[0], before)
         underivable = self.gradients.has_no_derivative(called[0])
         if underivable and not self.training and is_torchs(called[0]):
             result = map_structure(result, lambda t: t.detach(), (torch.Tensor,))

@@ -72,7 +72,12 @@ class ShadowCalls:
             dtype = torch.float16 if self._slots.is_half(slot) else value.dtype
             constant = slot in self._slots.graph.constants or self._is_integer_state(slot, value)
             shadow = self._shadow_of[slot] = Shadow(value.shape, dtype, constant)
+            shadow.is_state = slot in self._slots.graph.state.values()
         return shadow
+
+    def written(self) -> List[Shadow]:
+        """What the last call has changed in place."""
+        return self._shadows.dispatcher.written
 
     def keep(self, slot: int, shadow: Optional[Shadow]) -> None:
         """What a call on shadows returned belongs to ``slot``."""
@@ -90,6 +95,9 @@ class ShadowCalls:
     def call(self, func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[Any]:
         """What a call returns on shadows; None where that says nothing about PopTorch, or where it refuses the call."""
         self.operators = self._shadows.dispatcher.seen = []
+        self._shadows.dispatcher.written = []
+        if name == "data" and isinstance(args[0], torch.Tensor):
+            return self.of(self._slots.of(args[0]))  # the same tensor for the dispatcher
         if name in _NO_OPERATORS or not is_torchs(func):
             return None
         since = since_torch_2_0(name)
@@ -107,6 +115,9 @@ class ShadowCalls:
         ):
             kwargs = dict(kwargs, device=IPU)
         args, kwargs = map_structure((args, kwargs), lambda t: self.of(self._slots.of(t)), (torch.Tensor,))
+        for _, shadow in tensor_paths((args, kwargs)):
+            if shadow.stale:
+                self.refused_if_used.append(f"{name} at {caller_location()} {shadow.stale}")
         try:
             with self._shadows:
                 return _OTHERWISE.get(name, func)(*args, **kwargs)
@@ -139,6 +150,8 @@ class ShadowCalls:
             shadow = None if slot is None else self._shadow_of.get(slot)
             if shadow is not None and shadow.absent:
                 self._refusals.add("forward", f"returns what the device does not have: {shadow.absent}")
+            if shadow is not None and shadow.stale:
+                self._refusals.add("forward", f"returns what it {shadow.stale}")
 
 
 def is_torchs(func: Any) -> bool:

@@ -11,6 +11,7 @@ from .inference import INFERENCE
 from .results import results_of_lowering
 from .shadow import Shadow, Unsupported
 from .versions import RENAMED
+from .views import VIEWS, writes
 
 _NEEDS_VALUE = frozenset(["item", "_local_scalar_dense", "is_nonzero", "equal"])
 _JUST_TENSORS = frozenset(["empty", "lift_fresh", "alias", "empty_strided", "_linalg_check_errors"])
@@ -29,6 +30,7 @@ class Dispatcher:
 
     def __init__(self, report: Callable[[str, str], None]) -> None:
         self.report = report
+        self.written: List[Shadow] = []  # what operators have changed in place, until somebody empties it
         self.seen: List[str] = []  # names of the operators that were handed over, until somebody empties it
 
     def handle(self, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
@@ -53,7 +55,7 @@ class Dispatcher:
         if name == "_to_copy":
             return self._move(args[0], kwargs)
         if name == "detach":
-            return _like(args[0])
+            return _view_of(args[0], VIEWS[name], _like(args[0]))
         if name == "copy_" and not isinstance(args[0], Shadow):
             raise Unsupported("copies a tensor of the IPU to one on the CPU inside forward")
         constant = all(s.constant for s in shadows) and name not in RANDOM
@@ -68,6 +70,10 @@ class Dispatcher:
         if not constant:
             result = results_of_lowering(lowered_as(name), key, args, kwargs, result)
         self._check_types(name, result)
+        if writes(name) and isinstance(args[0], Shadow):
+            self.written.append(args[0])
+        if name in VIEWS and isinstance(args[0], Shadow):
+            _view_of(args[0], VIEWS[name], result)
         return result
 
     def _check_types(self, name: str, result: Any) -> None:
@@ -174,6 +180,14 @@ def _visit(value: Any, found: List[Shadow]) -> None:
     elif isinstance(value, dict):
         for item in value.values():
             _visit(item, found)
+
+
+def _view_of(source: Shadow, kind: str, made: Any) -> Any:
+    """What an operator has made of ``source`` is one or several views of it."""
+    for view in made if isinstance(made, (list, tuple)) else (made,):
+        if isinstance(view, Shadow) and view is not source:
+            view.origin = (kind, source)
+    return made
 
 
 def _like(shadow: Shadow) -> Shadow:

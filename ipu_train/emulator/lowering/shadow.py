@@ -6,7 +6,7 @@ on them apart in the same way; what arrives is handed to the
 :class:`~ipu_train.emulator.lowering.dispatcher.Dispatcher` in charge.
 """
 
-from typing import Any, List, Sequence
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,7 +38,12 @@ class Shadow(torch.Tensor):
         constant: its value is known when the model is compiled.
         absent: why the device does not have it, where a lowering leaves a result out; empty otherwise.
         subsampled: it is a slice with a step.
+        origin: of a view, what kind of view it is (see :mod:`.views`) and of which tensor.
+        is_state: it is a parameter or a buffer.
+        stale: why it has an old value on the device; empty otherwise.
     """
+
+    origin: Optional[Tuple[str, "Shadow"]]
 
     @staticmethod
     def __new__(cls, shape: Sequence[int], dtype: torch.dtype, constant: bool = False) -> "Shadow":
@@ -46,6 +51,9 @@ class Shadow(torch.Tensor):
         made.constant = constant
         made.absent = ""
         made.subsampled = False
+        made.origin = None
+        made.is_state = False
+        made.stale = ""
         if _in_charge:
             _made.append(made)
         return made

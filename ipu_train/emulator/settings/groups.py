@@ -38,7 +38,7 @@ class _PrecisionOptions(OptionsDict):
     def enableFloatingPointExceptions(self, enabled: bool) -> "_PrecisionOptions":
         """Make a run raise ``Error`` when an operation produces NaN or infinity. Off by default."""
         assert isinstance(enabled, bool), "enableFloatingPointExceptions() takes a bool"
-        return self._setPopart("enableFloatingPointExceptions", enabled)
+        return self._setPopart("enableFloatingPointChecks", enabled)
 
     def enableStochasticRounding(self, enabled: bool) -> "_PrecisionOptions":
         """Round to float16 up or down with probability, rather than to nearest."""
@@ -79,7 +79,7 @@ class _PrecisionOptions(OptionsDict):
     @property
     def floating_point_exceptions(self) -> bool:
         """Whether floating-point exceptions are on."""
-        return bool(self._popart_options._options.get("enableFloatingPointExceptions", False))
+        return bool(self._popart_options._options.get("enableFloatingPointChecks", False))
 
     @property
     def stochastic_rounding(self) -> bool:

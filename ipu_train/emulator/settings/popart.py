@@ -28,7 +28,7 @@ _NAMES = """
     enableConstantFoldingOfMultipleConsumers enableDistributedReplicatedGraphs
     enableEfficientOverlapIOTopoCons
     enableEngineCaching enableExplicitIR enableExplicitMainLoops enableFloatingPointChecks
-    enableFloatingPointExceptions enableFullyConnectedPass enableGradientAccumulation enableGroupedMatmuls
+    enableFullyConnectedPass enableGradientAccumulation enableGroupedMatmuls
     enableInplaceAmbiguityChecking enableLoadAndOffloadRNGState enableMergeExchange enableNonStableSoftmax
     enableOutlining enableOutliningCopyCostPruning enablePipelining enablePrefetchDatastreams
     enableReplicatedGraphs enableSerializedMatmuls enableStableNorm enableStochasticRounding

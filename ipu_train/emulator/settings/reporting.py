@@ -1,6 +1,5 @@
 """The options about names, logs, profiles and caches: nothing a model computes depends on them."""
 
-import json
 import os
 from typing import List, Optional
 
@@ -38,17 +37,21 @@ class ReportingOptions(OptionsDict):
         return self
 
     def enableProfiling(self, profile_dir: Optional[str] = None) -> "ReportingOptions":
-        """Write a profile of compilation and execution below this folder, by default the current one."""
+        """Write a profile of compilation and execution below this folder, by default the current one.
+
+        Programs that do not fit in memory are profiled, too; ``POPLAR_ENGINE_OPTIONS`` takes precedence.
+        """
         self.checkIsFrozen("enableProfiling")
         directory = "." if profile_dir is None else profile_dir
-        settings = {"autoReport.all": "true", "autoReport.directory": directory}
-        try:
-            outside = json.loads(os.environ.get("POPLAR_ENGINE_OPTIONS") or "{}")
-        except json.JSONDecodeError:
-            outside = {}
-        for key in settings:
-            if key in outside:
-                logger.warning("enableProfiling() overrides %s of POPLAR_ENGINE_OPTIONS", key)
+        settings = {
+            "debug.allowOutOfMemory": "true",
+            "autoReport.directory": directory,
+            "autoReport.all": "true",
+        }
+        if any(key in os.environ.get("POPLAR_ENGINE_OPTIONS", "") for key in settings):
+            logger.warning(
+                "POPLAR_ENGINE_OPTIONS takes precedence over what enableProfiling() sets; see what it says"
+            )
         self._popart.setEngineOptions(dict(self._popart.options.get("engineOptions", {}), **settings))
         self._profile_dir = directory
         return self

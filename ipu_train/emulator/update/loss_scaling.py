@@ -28,9 +28,8 @@ class AutomaticLossScaling:
         self.edge = float(options.get(_KEY + "binEdgeLocation", 0.125)) * HALF_MAX
         self.threshold = float(options.get(_KEY + "thresholdUpperCountProportion", 1e-7))
         self.period = int(options.get(_KEY + "updatePeriod", 1))
-        self._updates = 0
-        self._above = 0
-        self._elements = 0
+        # updates, elements above the edge and elements since the last step; device state where it outlives an update
+        self.counts = torch.zeros(3, dtype=torch.int64)
 
     def next_factor(self, factor: float, loss_scaling: float, gradients: Iterable[torch.Tensor]) -> float:
         """The factor after one weight update.
@@ -40,13 +39,15 @@ class AutomaticLossScaling:
             loss_scaling: the scaling that the factor multiplies.
             gradients: of one micro-batch on average, still scaled.
         """
+        above = elements = 0
         for gradient in gradients:
             # NaN counts as too large
-            self._above += int(gradient.numel() - (gradient.abs() <= self.edge).sum())
-            self._elements += gradient.numel()
-        self._updates += 1
-        if self._updates < self.period or not self._elements:
+            above += int(gradient.numel() - (gradient.abs() <= self.edge).sum())
+            elements += gradient.numel()
+        self.counts += torch.tensor([1, above, elements])
+        updates, above, elements = self.counts.tolist()
+        if updates < self.period or not elements:
             return factor
-        too_large = self._above / self._elements > self.threshold
-        self._updates = self._above = self._elements = 0
+        too_large = above / elements > self.threshold
+        self.counts.zero_()
         return factor / 2 if too_large else min(factor * 2, LARGEST / loss_scaling)

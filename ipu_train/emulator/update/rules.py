@@ -13,6 +13,7 @@ import torch
 from ..capture.rounding import Rounding
 from .loss_scaling import AutomaticLossScaling
 
+COUNTS = "lossScaleUpdateCounts"  # this emulator's, of periods of several updates
 FACTOR = "lossScaleUpdateFactor"  # PopART's name of automatic loss scaling's state
 
 Tensors = List[torch.Tensor]
@@ -201,6 +202,8 @@ class DeviceOptimizer:
         self.automatic = automatic
         if automatic is not None:
             self.state[FACTOR] = torch.ones(())
+            if automatic.period > 1:
+                self.state[COUNTS] = automatic.counts
         self.set_hyper_parameters(snapshot)
 
     def set_hyper_parameters(self, snapshot: Any) -> None:

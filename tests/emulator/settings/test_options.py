@@ -320,8 +320,13 @@ class TestDevice:
         assert settings["syntheticDataMode"] == 0
 
     def test_profiling_warns_when_the_environment_says_otherwise(self, opts, monkeypatch, caplog):
+        """As in PopTorch's python/options.py: its three options of the engine, and its warning."""
         opts.enableProfiling("reports")
-        assert opts._Popart.options["engineOptions"]["autoReport.directory"] == "reports"
+        assert opts._Popart.options["engineOptions"] == {
+            "debug.allowOutOfMemory": "true",
+            "autoReport.directory": "reports",
+            "autoReport.all": "true",
+        }
         assert not caplog.records
         monkeypatch.setenv("POPLAR_ENGINE_OPTIONS", '{"autoReport.directory": "elsewhere"}')
         with caplog.at_level(logging.WARNING):
@@ -364,6 +369,8 @@ class TestPrecision:
             opts.Precision.enableFloatingPointExceptions(1)
         assert not opts.Precision.floating_point_exceptions
         assert opts.Precision.enableFloatingPointExceptions(True).floating_point_exceptions
+        # the option of PopART's session that PopTorch's python/options.py sets
+        assert opts._Popart.options["enableFloatingPointChecks"] is True
 
     def test_partials_are_float_or_half(self, opts):
         with pytest.raises(ValueError):

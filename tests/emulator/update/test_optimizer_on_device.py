@@ -172,6 +172,28 @@ class TestAutomaticLossScaling:
         executor(torch.full((1,), 5000.0))  # 160000 scaled, beyond float16
         assert self.factor(optimizer) == 4.0
 
+    def test_a_period_of_several_updates_goes_on_in_another_process(self):
+        def make():
+            model = Line(1)
+            chosen = poptorch.Options()
+            chosen.Training.setAutomaticLossScaling(True)
+            chosen._Popart.set("automaticLossScalingSettings.updatePeriod", 3)
+            optimizer = poptorch.optim.SGD(model.parameters(), lr=1.0, loss_scaling=4.0)
+            executor = poptorch.trainingModel(model, chosen, optimizer)
+            executor.compile(torch.ones(1))
+            return executor, optimizer
+
+        executor, optimizer = make()
+        executor(torch.ones(1))
+        executor(torch.ones(1))
+        state = optimizer.state_dict()
+        executor, optimizer = make()
+        optimizer.load_state_dict(state)
+        executor.setOptimizer(optimizer)
+        assert self.factor(optimizer) == 1.0
+        executor(torch.ones(1))  # the third update of the period
+        assert self.factor(optimizer) == 2.0
+
     def test_updates_and_losses_do_not_depend_on_it(self):
         results = []
         for automatic in (False, True):

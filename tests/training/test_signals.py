@@ -1,0 +1,255 @@
+"""What each signal does to a process, before training, in it and behind it; without a training."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ipu_train.processes import ProcessLost
+from ipu_train.processes.alone import Processes
+from ipu_train.training import signals
+from ipu_train.training.signals import ExitAtOnce, StopRequest
+
+NUMBERS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.fixture(autouse=True)
+def own_handlers():
+    """The test's own dispositions, whatever it was started with."""
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    for number in NUMBERS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+class Three(Processes):
+    """The middle one of three processes, of which the last has received ``theirs``."""
+
+    def __init__(self, index=1, theirs=0):
+        self.index, self.count, self.theirs = index, 3, theirs
+
+    def signals(self, number):
+        return [0, number, self.theirs]
+
+
+def in_a_fork(body):
+    """Exit status of a child that runs ``body``, and what it wrote to standard error."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(writing, 2)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+            body()
+        finally:
+            os._exit(99)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        text = said.read()
+    _, status = os.waitpid(child, 0)
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    return code, text
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_asks_to_stop_and_is_said_once(number, capsys):
+    with StopRequest() as stop:
+        assert (stop.requested, stop.exit_status, stop.agree()) == (False, 0, False)
+        send(number)
+        assert (stop.requested, stop.exit_status, stop.signal) == (True, NUMBERS[number], number)
+        assert stop.agree() and stop.agree()
+    said = capsys.readouterr().err
+    assert said == "\nStopping after this step and saving a checkpoint; once more to stop at once.\n"
+
+
+def test_handlers_are_put_back():
+    heard = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    with StopRequest():
+        assert all(signal.getsignal(number) != before[number] for number in NUMBERS)
+    assert {number: signal.getsignal(number) for number in NUMBERS} == before
+    send(signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+
+
+def test_what_is_ignored_stays_ignored():
+    """As under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopRequest() as stop:
+        send(signal.SIGHUP)
+        assert not stop.requested
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_the_first_signal_decides_the_status(monkeypatch):
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    with StopRequest() as stop:
+        send(signal.SIGINT)
+        send(signal.SIGTERM)
+        assert stop.exit_status == 130
+
+
+def test_a_second_signal_does_what_it_did_outside():
+    heard = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    with StopRequest():
+        send(signal.SIGTERM)
+        assert heard == []
+        send(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+
+
+def test_a_second_signal_ends_a_process_that_has_nothing_outside():
+    def body():
+        with StopRequest():
+            send(signal.SIGTERM)
+            send(signal.SIGTERM)
+            time.sleep(5)
+
+    assert in_a_fork(body)[0] == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_before_training_a_signal_exits_at_once(number):
+    def body():
+        with ExitAtOnce():
+            send(number)
+            time.sleep(5)
+
+    assert in_a_fork(body) == (NUMBERS[number], "\nStopped before training: nothing to save.\n")
+
+
+def test_a_process_that_is_not_the_first_exits_without_a_word():
+    def body():
+        with ExitAtOnce(""):
+            send(signal.SIGTERM)
+
+    assert in_a_fork(body) == (143, "")
+
+
+def test_what_was_printed_is_flushed_before_the_exit():
+    program = (
+        "import os, signal\nfrom ipu_train.training.signals import ExitAtOnce\nprint('so far')\n"
+        "with ExitAtOnce(''):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (143, "so far\n")
+
+
+def test_a_second_signal_exits_at_once_and_says_what_is_the_last():
+    def body():
+        with ExitAtOnce(), StopRequest(said="first"):
+            send(signal.SIGINT)
+            send(signal.SIGINT)
+            time.sleep(5)
+
+    last = "Stopped at once; the newest checkpoint is the last one written."
+    assert in_a_fork(body) == (130, f"\nfirst\n\n{last}\n")
+
+
+def test_after_training_a_signal_exits_at_once_and_says_that_all_is_saved():
+    def body():
+        with ExitAtOnce():
+            with StopRequest():
+                pass
+            send(signal.SIGTERM)
+
+    assert in_a_fork(body) == (143, "\nStopped after training: everything is saved.\n")
+
+
+def test_a_child_is_none_of_its_business():
+    """Data workers are forked with the handlers of their parent."""
+    with StopRequest() as stop:
+
+        def body():
+            send(signal.SIGTERM)
+            os._exit(0 if stop.signal is None else 1)
+
+        assert in_a_fork(body) == (0, "")
+
+
+def test_a_terminal_that_has_gone_is_no_error(monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+        flush = None
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with StopRequest() as stop:
+        send(signal.SIGHUP)
+        assert stop.requested
+
+
+# -- one of several processes -------------------------------------------------------------------------------------
+
+
+def test_of_several_all_stop_when_they_have_heard(capsys):
+    with StopRequest(processes=Three(index=0, theirs=signal.SIGTERM)) as stop:
+        assert not stop.requested
+        assert stop.agree()
+        assert stop.exit_status == 143
+        assert stop.agree()
+    said = capsys.readouterr().err
+    assert said == (
+        "\nStopping after this step and saving a checkpoint: process 2 of 0 to 2 has received SIGTERM.\n"
+    )
+
+
+def test_of_several_the_own_signal_counts_once_all_have_heard(capsys):
+    with StopRequest(processes=Three(index=1)) as stop:
+        assert not stop.agree()
+        send(signal.SIGINT)
+        assert not stop.requested and stop.exit_status == 0
+        assert stop.agree() and stop.exit_status == 130
+        stop.hear([0, 0, signal.SIGTERM])  # the first that was heard stays
+        assert stop.exit_status == 130
+    assert capsys.readouterr().err == ""  # the first process speaks
+
+
+def test_of_several_the_same_wish_twice_within_seconds_is_one(monkeypatch):
+    """A terminal's Ctrl-C reaches every process, and the launcher passes it on."""
+    heard, now = [], [100.0]
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with StopRequest(processes=Three()):
+        send(signal.SIGINT)
+        now[0] = 102.9
+        send(signal.SIGINT)
+        assert heard == []
+        now[0] = 103.0
+        send(signal.SIGINT)
+        assert heard == [signal.SIGINT]
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (None, "\nStopped after training: everything is saved.\n"),
+        (ProcessLost("process 2 is gone"), "\nipu-train: process 2 is gone\n"),
+        (ValueError("anything"), ""),
+    ],
+)
+def test_of_several_the_launchers_signal_behind_an_error_says_that_error(error, said):
+    def body():
+        with ExitAtOnce():
+            try:
+                with StopRequest(processes=Three()):
+                    if error is not None:
+                        raise error
+            except Exception:
+                pass
+            send(signal.SIGTERM)
+
+    assert in_a_fork(body) == (143, said)
