@@ -15,6 +15,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from ipu_train.kernels import build, composed
 from ipu_train.kernels.once import once
+from ipu_train.kernels.parallel import parallel_region
 from ipu_train.kernels.settings import ACTIVATIONS, Settings
 from ipu_train.kernels.tables import proxy_table
 
@@ -132,7 +133,7 @@ class _Plan:
         self.problem = _Problem(
             shape[0], shape[1], math.prod(shape[2:]), groups or 0, settings.eps, settings.norm_eps,
             _DTYPES[dtype], ACTIVATIONS.index(settings.activation), points,
-            self.table.data_ptr(), _parallel_region(),
+            self.table.data_ptr(), parallel_region(),
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
 
@@ -228,15 +229,6 @@ def _library() -> ctypes.CDLL:
     library.proxy_norm_run.argtypes = [ctypes.c_void_p, ctypes.c_int, *pointers]
     library.proxy_norm_run.restype = ctypes.c_int
     return library
-
-
-@functools.lru_cache(maxsize=None)
-def _parallel_region() -> Optional[int]:
-    """The address of the OpenMP runtime's entry in this process, which PyTorch brings with it, or None."""
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except (AttributeError, OSError, TypeError):  # another runtime, or Windows, which has no CDLL(None)
-        return None
 
 
 @functools.lru_cache(maxsize=None)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import ipu_train.emulator as poptorch
+from ipu_train.kernels import rounding
 from ipu_train.models import build
 
 BATCH, REPLICAS = 128, 4
@@ -119,9 +120,16 @@ def main():
     parser.add_argument("--micro-batch", type=int, default=4, choices=(1, 2, 4, 8, 16, 32))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--torch-rounding",
+        action="store_true",
+        help="round by torch's operations, as where there is no compiler",
+    )
     parser.add_argument("--json", help="also write the figures to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.torch_rounding:
+        rounding.serves = lambda x: False
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {options.threads} threads")
     rows = []
     for norm in options.norms.split(","):

@@ -23,7 +23,7 @@ HOUSE = {
     "plugins": "models",
     "config": "models plugins",
     "ipumodel": "",
-    "emulator": "ipumodel",
+    "emulator": "ipumodel kernels",
     "durable": "",
     "places": "durable",
     "outputs": "durable",

@@ -89,7 +89,9 @@ def micro_batch_sizes(space: Space, replicas: int) -> List[int]:
 
 def first_sizes(space: Space, ipus: Sequence[int]) -> List[Resolved]:
     """The configuration at the micro-batch sizes from which traces of all others follow."""
-    sizes = {size for count in ipus for size in micro_batch_sizes(space, replicas_for(space, count))[:_TRACED]}
+    sizes = {
+        size for count in ipus for size in micro_batch_sizes(space, replicas_for(space, count))[:_TRACED]
+    }
     return [space.base.changed([f"training.micro_batch_size={size}"]) for size in sorted(sizes)[:_TRACED]]
 
 

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from ipu_train import pages
+from ipu_train import cli, config, pages, planning
+
+from .conftest import RECIPE
 
 webdriver = pytest.importorskip("selenium.webdriver")
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("chrome"), shutil.which("chromedriver")
@@ -185,3 +187,57 @@ def test_a_page_without_a_plan_opens_too(browser, contents, tmp_path, kind):
     ids = [one.get_attribute("id") for one in browser.find_elements("css selector", "section")]
     assert ids == (["words", "whatif", "published"] if kind == "sweep" else ["words", "published"])
     assert json.loads(browser.execute_script("return JSON.stringify(contents.points.length)")) == len(points)
+
+
+def test_the_page_of_a_search_shows_the_best_choice_and_all_that_was_looked_at(browser, tmp_path, capsys):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE.replace("device: {pipeline_splits: [layer2]}", ""))
+    page, tuned = tmp_path / "tuned.html", tmp_path / "tuned.yaml"
+    arguments = [
+        "--config",
+        str(recipe),
+        "--ipus",
+        "1,2",
+        "--jobs",
+        "1",
+        "--output",
+        str(tuned),
+        "--html",
+        str(page),
+    ]
+    assert cli.main(["tune", *arguments]) == 0
+    report = planning.predict(config.load(tuned))
+    printed = capsys.readouterr().out
+    browser.get(page.as_uri())
+    assert browser.get_log("browser") == []
+    figures = [one.text for one in browser.find_elements("css selector", ".figure b")]
+    assert number(figures[0]) == round(report.images_per_second)
+    assert f"{figures[0]} images/s" in printed
+    ids = [one.get_attribute("id") for one in browser.find_elements("css selector", "section")]
+    assert {"memory", "liveness", "whatif", "layers"} <= set(ids)
+    points = json.loads(browser.execute_script("return JSON.stringify(contents.points)"))
+    assert {point["choice"]["IPUs_per_replica"] for point in points} == {1, 2}
+    assert sum(point["given"] for point in points) == 1
+    for point in points:  # every choice, chosen in the page, shows its own figures
+        for key, value in point["choice"].items():
+            _choose(browser, key, value, points)
+        assert number(find(browser, "#whatif-rate").text.split()[0]) == round(point["images_per_second"])
+        assert number(find(browser, "#whatif-bytes").text.split()[0]) == point["worst_tile_bytes"]
+    assert browser.get_log("browser") == []
+
+
+def _choose(browser, key, value, points):
+    """One value of a slider or a row of buttons."""
+    values = list(dict.fromkeys(point["choice"][key] for point in points))
+    script = (
+        "const [key, value] = arguments, slider = document.querySelector(`#whatif input[data-key='${key}']`);"
+        "if (slider) { slider.value = value; slider.dispatchEvent(new Event('input')); }"
+    )
+    sliders = browser.find_elements("css selector", f"#whatif input[data-key='{key}']")
+    if sliders:
+        browser.execute_script(script, key, sorted(values).index(value))
+        return
+    buttons = browser.find_elements("css selector", f"#whatif [data-key='{key}'] button")
+    for button in buttons:
+        if button.text == str(value):
+            browser.execute_script("arguments[0].click()", button)

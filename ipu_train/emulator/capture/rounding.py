@@ -2,7 +2,8 @@
 
 To nearest, ties to even; or stochastically, where the direction is drawn with the probability that makes the result
 unbiased (Graphcore, "AI float: mixed precision arithmetic"). Rounding is most of what emulated float16 costs beyond
-float32, so it works in place wherever nobody else needs the unrounded values.
+float32, so it works in place wherever nobody else needs the unrounded values, and on a CPU with a C++ compiler in one
+pass over memory, with the same bits as by torch's operations.
 """
 
 import functools
@@ -11,6 +12,8 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 import torch
+
+from ...kernels import rounding as kernel
 
 HALF_MAX = 65504.0  # largest finite float16
 _MANTISSA_DROPPED = 13  # float32 has 23 mantissa bits, float16 has 10
@@ -24,17 +27,22 @@ _SHIFTS = 1 << 16  # windows into the pool of noise begin anywhere in this many 
 
 def round_nearest(x: torch.Tensor) -> torch.Tensor:
     """``x`` (float32, any shape) rounded to the nearest float16 value, ties to even; beyond 65504 it is inf."""
+    if kernel.serves(x):
+        return kernel.round_to_half(x, torch.empty_like(x))
     return x.to(torch.float16).to(torch.float32)
 
 
 def round_in_place(x: torch.Tensor) -> None:
     """Round a buffer or optimizer state that the device stores as float16 to nearest, where it lies."""
     with torch.no_grad():
-        x.copy_(x.to(torch.float16))
+        if kernel.serves(x):
+            kernel.round_to_half(x, x)
+        else:
+            x.copy_(x.to(torch.float16))
 
 
 class Noise:
-    """Random bits for stochastic rounding, 0..8191 in int32.
+    """Random bits for stochastic rounding: the lowest 13 of int16, or 0..8191 in int32.
 
     One pool is drawn for each stream (a micro-batch of a replica); each rounding reads a window of it that begins
     elsewhere. Every single rounding is unbiased; only roundings of the same stream share bits, at shifted places.
@@ -44,8 +52,9 @@ class Noise:
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
         self.manual_seed(0)
-        self._pool = torch.empty(0, dtype=torch.int32, device=self.device)
         self._words = torch.empty(0, dtype=torch.int64, device=self.device)
+        self._bits = self._words.view(torch.int16)
+        self._pool: Optional[torch.Tensor] = None  # the same in int32, where somebody asks for them
 
     def __getstate__(self) -> Dict[str, Any]:
         # torch 2.0 cannot pickle generators, and this one is seeded anew for each pool
@@ -67,25 +76,34 @@ class Noise:
         self._stale = True
 
     def window(self, count: int) -> torch.Tensor:
-        """``[count]`` int32, to be read only."""
-        if self._stale or self._pool.numel() < count + _SHIFTS:
-            self._fill(max(self._pool.numel(), count + _SHIFTS))
-        self._calls += 1
-        start = (
-            self._calls * 40503 % (_SHIFTS // 16)
-        ) * 16  # 40503: odd, close to the golden section of 2**16
+        """``[count]`` int32 in 0..8191, to be read only."""
+        start = self._start(count)
+        if self._pool is None:
+            self._pool = self._bits.to(torch.int32).bitwise_and_(_DROPPED_MASK)
         return self._pool[start : start + count]
+
+    def bits(self, count: int) -> torch.Tensor:
+        """``[count]`` int16 of which the lowest 13 bits are those of :meth:`window`, to be read only."""
+        start = self._start(count)
+        return self._bits[start : start + count]
+
+    def _start(self, count: int) -> int:
+        """Where the next window begins, with the pool filled."""
+        if self._stale or self._bits.numel() < count + _SHIFTS:
+            self._fill(max(self._bits.numel(), count + _SHIFTS))
+        self._calls += 1
+        # 40503: odd, close to the golden section of 2**16
+        return (self._calls * 40503 % (_SHIFTS // 16)) * 16
 
     def _fill(self, size: int) -> None:
         # A longer pool begins with what a shorter one holds, so that its length changes no rounding. One draw fills
         # 8 bytes, which is several times faster than drawing 13 bits at a time.
-        if self._pool.numel() < size:
+        if self._bits.numel() < size:
             self._words = torch.empty((size + 3) // 4, dtype=torch.int64, device=self.device)
-            self._pool = torch.empty(size, dtype=torch.int32, device=self.device)
+            self._bits = self._words.view(torch.int16)
         self.generator.manual_seed(self._seed)
         self._words.random_(generator=self.generator)
-        self._pool.copy_(self._words.view(torch.int16)[: self._pool.numel()])
-        self._pool.bitwise_and_(_DROPPED_MASK)
+        self._pool = None
         self._stale = False
 
 
@@ -209,12 +227,16 @@ class Rounding:
         """A rounded copy."""
         if self.noise is None:
             return round_nearest(x)
+        if kernel.serves(x):
+            return kernel.round_to_half(x, torch.empty_like(x), self.noise.bits(x.numel()))
         return round_stochastic_(x.clone(memory_format=torch.contiguous_format), self.noise.window(x.numel()))
 
     def values_(self, x: torch.Tensor) -> torch.Tensor:
         """Rounded where it lies."""
         if not x.is_contiguous():
             return x.copy_(self.values(x))
+        if kernel.serves(x):
+            return kernel.round_to_half(x, x, None if self.noise is None else self.noise.bits(x.numel()))
         if self.noise is not None:
             return round_stochastic_(x, self.noise.window(x.numel()))
         if self._buffer.numel() < x.numel() or self._buffer.device != x.device:
