@@ -37,8 +37,8 @@ class Three(Processes):
     def __init__(self, index=1, theirs=0):
         self.index, self.count, self.theirs = index, 3, theirs
 
-    def signals(self, number):
-        return [0, number, self.theirs]
+    def words(self, own):
+        return [0, own, self.theirs]
 
 
 def in_a_fork(body):
@@ -216,6 +216,24 @@ def test_of_several_the_own_signal_counts_once_all_have_heard(capsys):
         stop.hear([0, 0, signal.SIGTERM])  # the first that was heard stays
         assert stop.exit_status == 130
     assert capsys.readouterr().err == ""  # the first process speaks
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_of_several_one_that_cannot_go_on_is_heard_by_all(own, capsys):
+    """It is no signal: the status stays 0, and nothing is said of one."""
+    words = []
+    with StopRequest(processes=Three()) as stop:
+        assert not stop.fails
+        if own:
+            stop.fail()
+            assert not stop.fails, "until all have heard"
+        words.append(stop.word)
+        stop.hear([0, stop.word, 0] if own else [0, 0, -1])
+        assert stop.fails and not stop.requested and stop.exit_status == 0
+        stop.hear([0, 0, 0])
+        assert stop.fails
+    assert words == [-1 if own else 0]
+    assert capsys.readouterr().err == ""
 
 
 def test_of_several_the_same_wish_twice_within_seconds_is_one(monkeypatch):
