@@ -27,6 +27,8 @@ class Executors:
 
     def destroy(self):
         for executor in self.made:
+            if executor.isCompiled() and executor.isAttachedToDevice():
+                executor.detachFromDevice()  # at once, whoever still refers to the executable
             executor.destroy()
         self.made = []
 
