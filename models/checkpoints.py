@@ -1,7 +1,7 @@
 """Loads weights of torchvision and timm into networks of the same architecture: one table of names."""
 
 import re
-from typing import Callable, Dict, List, Mapping, NamedTuple, Tuple, Union
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import nn
@@ -98,11 +98,16 @@ LAYOUTS = {
 }
 
 
+def known_layout(names: List[str]) -> Optional[str]:
+    """Whose names these are; None: of no library that is known here."""
+    return next((library for library, layout in LAYOUTS.items() if layout.recognised_by in names), None)
+
+
 def rename(names: List[str]) -> Dict[str, str]:
     """Foreign name -> our name, for the names of one checkpoint. ValueError for an unknown layout."""
-    for layout in LAYOUTS.values():
-        if layout.recognised_by in names:
-            return {name: _apply(layout.rules, name) for name in names}
+    library = known_layout(names)
+    if library is not None:
+        return {name: _apply(LAYOUTS[library].rules, name) for name in names}
     raise ValueError(
         f"this checkpoint (its names begin with {', '.join(names[:3])}) is of no known layout. Known: "
         + "; ".join(LAYOUTS)

@@ -3,12 +3,14 @@
 python scripts/exported_models.py [--families resnet8,resnet50,...] [--formats onnx,...] [--out FILE.md]
 
 Weights are random and away from their initial values, images are random; differences are the largest over batches of 1
-and of 7, in float32. The status is 1 where one is above 1e-4 (of the largest logit where that is above 1).
+and of 7, in float32. The status is 1 where one is above 1e-4 (of the largest logit where that is above 1). All of it
+takes more than an hour, so that it may be done family by family: rows that FILE.md has already are kept.
 """
 
 import argparse
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -35,6 +37,7 @@ FAMILIES = {
 }
 NORMS = ["batch", "sync_batch", "layer", "layer+pn", "group", "group+pn", "instance", "instance+pn", "none"]
 NORMS += ["evonorm_s0", "evonorm_b0", "frn"]
+LIBRARIES = ["torch", "onnx", "onnxscript", "onnxruntime", "torchvision", "timm"]
 
 
 def network(name, norm, options):
@@ -53,6 +56,29 @@ def network(name, norm, options):
     return built.eval()
 
 
+def recorded(path):
+    """The rows of an earlier call, by model and norm."""
+    if path is None or not path.exists():
+        return {}
+    rows = [
+        line for line in path.read_text().splitlines() if line.startswith("| ") and "| norm |" not in line
+    ]
+    return {tuple(cell.strip() for cell in row.split("|")[1:3]): row for row in rows}
+
+
+def write(path, rows, wanted):
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
+    head = [
+        "# Exported models\n",
+        f"`python scripts/exported_models.py --out {path}`, family by family ({versions}),",
+        "seed 0: largest difference of logits to the network's own, batches of 1 and 7, float32.\n",
+        "| model | norm | largest logit | " + " | ".join([*wanted, "torchvision or timm"]) + " |",
+        "|---|---|---|" + "---|" * (len(wanted) + 1),
+    ]
+    order = [(name, norm) for name in FAMILIES for norm in NORMS if (name, norm) in rows]
+    path.write_text("\n".join([*head, *(rows[key] for key in order)]) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--families", default=",".join(FAMILIES))
@@ -61,12 +87,7 @@ def main():
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     wanted = options.formats.split(",")
-    lines = [
-        f"# Exported models\n\n`python {' '.join(sys.argv)}`, torch {torch.__version__}, seed 0: largest difference of",
-        "logits to the network's own, batches of 1 and 7, float32.\n",
-        "| model | norm | largest logit | " + " | ".join([*wanted, "torchvision or timm"]) + " |",
-        "|---|---|---|" + "---|" * (len(wanted) + 1),
-    ]
+    rows = recorded(options.out)
     bad = 0
     for name in options.families.split(","):
         side, more = FAMILIES[name]
@@ -81,10 +102,10 @@ def main():
                 cells.append(f"{difference:.1e}")
             theirs, _ = same_network(name, built, shape)
             cells.append("-" if theirs is None else f"{theirs.difference:.1e} ({theirs.library})")
-            lines.append(f"| {name} | {norm} | {largest:.3g} | " + " | ".join(cells) + " |")
-            print(lines[-1], flush=True)
-    if options.out is not None:
-        options.out.write_text("\n".join(lines) + "\n")
+            rows[name, norm] = f"| {name} | {norm} | {largest:.3g} | " + " | ".join(cells) + " |"
+            print(rows[name, norm], flush=True)
+            if options.out is not None:
+                write(options.out, rows, wanted)
     return int(bad > 0)
 
 

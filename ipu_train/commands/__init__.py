@@ -8,7 +8,10 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "compile": ("commands.compile", "compile both programs into the executable cache, without IPUs"),
     "completion": ("commands.completion", "make a shell complete commands, recipes and keys"),
     "config": ("commands.config", "print the resolved configuration; explain keys; JSON Schema for editors"),
-    "data": ("commands.data", "check the images of a run; pack them into one data set; bench how fast they come"),
+    "data": (
+        "commands.data",
+        "check the images of a run; pack them into one data set; bench how fast they come",
+    ),
     "evaluate": ("commands.evaluate", "accuracy, classes and confusion matrix of a trained model"),
     "export": ("commands.export", "a trained model as ONNX, torch.export, TorchScript or a state dict"),
     "init": ("commands.init", "ask five questions and write a configuration that runs"),

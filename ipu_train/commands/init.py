@@ -188,7 +188,7 @@ def _recipe_of(answers: Answers) -> Optional[Resolved]:
     found: List[Tuple[int, str]] = []
     for recipe, values in recipe_values():
         model = values["model"]
-        special = any(end in recipe for end in ("_half", "_finetune", "_pod", "_lars", "_ws"))
+        special = any(end in recipe for end in ("_half", "_finetune", "_pretrained", "_pod", "_lars", "_ws"))
         if model["name"] == answers.model and not special:
             found.append((2 * (model.get("norm") == name) + (model.get("proxy_norm") == bool(proxy)), recipe))
     return load(max(found, key=lambda pair: pair[0])[1]) if found else None

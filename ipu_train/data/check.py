@@ -272,6 +272,8 @@ def find(parts: Sequence[Part], records: Sequence[Record]) -> Findings:
             doubts.append(f"{record.file}: the same file as {other.file} of {other.part}")
         else:
             notes["the same file as another one of its class"] += 1
+    if len(parts[0].files.class_names) < 2:
+        doubts.append(f"{parts[0].name}: holds one class only, and no network can be trained on that")
     for part in parts:
         present: Set[int] = set(np.unique(part.files.labels).tolist())
         missing = [name for label, name in enumerate(part.files.class_names) if label not in present]

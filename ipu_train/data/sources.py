@@ -93,10 +93,13 @@ def _augment(config: DataConfig, seed: int, size: int, mean: Sequence[float]) ->
     return InTurn(changes) if len(changes) > 1 else changes[0] if changes else None
 
 
-def stratified_split(labels: np.ndarray, fraction: float) -> Tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    labels: np.ndarray, fraction: float, class_names: Optional[Sequence[str]] = None
+) -> Tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the validation images (int64, rising); always the same ones.
 
-    From each class ``round(fraction * n)`` images, at least one, go to validation.
+    From each class ``round(fraction * n)`` images, at least one, go to validation. Messages call classes by
+    ``class_names``.
 
     Raises:
         DataError: a class is too small for an image in each part.
@@ -107,8 +110,9 @@ def stratified_split(labels: np.ndarray, fraction: float) -> Tuple[np.ndarray, n
         own = order[labels[order] == label]
         count = max(1, round(fraction * len(own)))
         if count >= len(own):
+            name = label if class_names is None else class_names[label]
             raise DataError(
-                f"class {label} has {len(own)} image(s), too few to keep {fraction:g} of them for validation"
+                f"class {name} has {len(own)} image(s), too few to keep {fraction:g} of them for validation"
             )
         validation[own[:count]] = True
     return np.flatnonzero(~validation), np.flatnonzero(validation)
@@ -190,7 +194,7 @@ def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSou
         fraction = config.validation_fraction or VALIDATION_FRACTION
         note = f"{root} has no validation folder: {fraction:.0%} of each class are held out (data.validation_fraction)"
         try:
-            indices = stratified_split(train.labels, fraction)
+            indices = stratified_split(train.labels, fraction, train.class_names)
         except DataError as error:
             raise DataError(f"{root}: {error}") from None
         train, validation = train.chosen(indices[0]), train.chosen(indices[1])

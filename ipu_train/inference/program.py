@@ -138,10 +138,7 @@ def put(trained: Trained, network: torch.nn.Module) -> None:
         UseError: they are of another network.
     """
     assert trained.weights is not None
-    try:
-        network.load_state_dict(trained.weights)
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise UseError(
-            f"{trained.words}: are not of the network that its configuration builds: {first}"
-        ) from error
+    different = initial_weights.difference(trained.weights, network.state_dict())
+    if different is not None:
+        raise UseError(f"{trained.words}: are not of the network that its configuration builds: {different}")
+    network.load_state_dict(trained.weights)

@@ -1,18 +1,20 @@
 """From what is asked for to weights, their configuration and how their images were prepared."""
 
 from pathlib import Path
-from typing import Dict, Iterable, NamedTuple, Optional
+from typing import Dict, Iterable, NamedTuple, Optional, Tuple
 
 import torch
 
 from ..config import Resolved, load
 from ..tracking import tell
-from ..training import checkpoint, initial_weights
+from ..training import checkpoint, checkpoint_folder, initial_weights
 from ..training.checkpoint import Checkpoint, CheckpointError
 from ..training.prepared import Prepared
 from ..training.run_folder import CHECKPOINTS, CONFIG_FILE
-from .asked import AVERAGED, Asked, configuration, with_file
+from .asked import AVERAGED, BEST, Asked, configuration, with_file
 from .errors import UseError
+
+_TRIES = 5  # to read a checkpoint of a run that goes on
 
 
 class Trained(NamedTuple):
@@ -44,15 +46,31 @@ def take(asked: Asked) -> Trained:
     if asked.file is not None:
         resolved = load(asked.config, with_file(asked.file, asked.overrides))
         return Trained(resolved, None, None, f"weights of {asked.file}")
-    if asked.checkpoint is not None:
+    if asked.run is None:
+        assert asked.checkpoint is not None
         return _of(asked.checkpoint, checkpoint.load(asked.checkpoint), asked.which, asked.overrides)
-    assert asked.run is not None
-    found, skipped = checkpoint.newest_sound(asked.run / CHECKPOINTS)
+    for _ in range(_TRIES - 1):
+        before = checkpoint_folder.list_checkpoints(asked.run / CHECKPOINTS)
+        try:
+            return _of(*_one_of(asked.run, asked.which), asked.which, asked.overrides)
+        except (UseError, CheckpointError):
+            if checkpoint_folder.list_checkpoints(asked.run / CHECKPOINTS) == before:
+                raise
+            # the run goes on, and has replaced the checkpoint that was being read
+    return _of(*_one_of(asked.run, asked.which), asked.which, asked.overrides)
+
+
+def _one_of(run: Path, which: str) -> Tuple[Path, Checkpoint]:
+    """The best checkpoint of a run, or else the newest one that can be read."""
+    best = checkpoint_folder.best(run / CHECKPOINTS) if which == BEST else None
+    if best is not None:
+        return best, checkpoint.load(best)
+    found, skipped = checkpoint.newest_sound(run / CHECKPOINTS)
+    if found is None:
+        raise UseError(f"{run}: none of its checkpoints can be read")
     for message in skipped:
         tell(f"Skipped: {message}")
-    if found is None:
-        raise UseError(f"{asked.run}: none of its checkpoints can be read")
-    return _of(*found, asked.which, asked.overrides)
+    return found
 
 
 def _of(path: Path, saved: Checkpoint, which: str, overrides: Iterable[str]) -> Trained:

@@ -99,6 +99,11 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any, processes: Processe
         ValueError: the configuration asks for what the zoo or the device does not have.
     """
     config = resolved.config
+    if source.num_classes < 2:
+        message = (
+            f"holds images of one class only ({source.class_names[0]}), and there is nothing to tell apart"
+        )
+        raise resolved.error("data.path" if getattr(config.data, "path", None) else "data", message)
     outputs = config.model.num_classes
     if outputs is not None and outputs < source.num_classes:
         message = (

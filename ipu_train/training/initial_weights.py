@@ -1,14 +1,14 @@
 """What the weights of a run start from, other than random numbers."""
 
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..config import Resolved
-from ..models import classifier, load_checkpoint
+from ..models import classifier, known_layout, load_checkpoint
 from ..processes.alone import ALONE, Processes
 from ..tracking import tell
 from . import checkpoint, checkpoint_folder
@@ -108,24 +108,35 @@ def _unpickled(path: Path) -> Weights:
     return {name[len("module.") :] if name.startswith("module.") else name: t for name, t in state.items()}
 
 
+def difference(weights: Weights, ours: Weights) -> Optional[str]:
+    """In what weights differ from those of a network, in names or shapes; None: in nothing."""
+    parts = []
+    for words, names in (("lack", set(ours) - set(weights)), ("also hold", set(weights) - set(ours))):
+        if names:
+            parts.append(f"they {words} {len(names)} tensors, such as {min(names)}")
+    if parts:
+        return " and ".join(parts)
+    for name, value in weights.items():
+        if value.shape != ours[name].shape:
+            return f"{name} has shape {tuple(value.shape)} there and {tuple(ours[name].shape)} in the model"
+    return None
+
+
 def _put(weights: Weights, network: torch.nn.Module, new_classifier: bool, last: str) -> None:
     ours = network.state_dict()
-    if len(set(weights) & set(ours)) * 2 < len(ours):  # another library's names
+    common = len(set(weights) & set(ours))
+    if common * 2 < len(ours) and (known_layout(list(weights)) or not common):  # another library's names
         load_checkpoint(network, weights, classifier=not new_classifier)
         return
     if new_classifier:
         kept = {name: value for name, value in ours.items() if name.startswith(last)}
         weights = {**{name: v for name, v in weights.items() if not name.startswith(last)}, **kept}
-    different = sorted(set(weights) ^ set(ours))
-    if different:
-        raise ValueError(
-            f"these weights are of another network: {len(different)} names differ, such as {different[0]}; the model "
-            "and its norm must be the same"
-        )
-    for name, value in weights.items():
-        if value.shape != ours[name].shape:
-            advice = "; set model.new_classifier to keep the model's own" if name.startswith(last) else ""
-            raise ValueError(
-                f"{name} has shape {tuple(value.shape)} there and {tuple(ours[name].shape)} in the model{advice}"
+    different = difference(weights, ours)
+    if different is not None:
+        advice = "; set model.new_classifier to keep the model's own" if different.startswith(last) else ""
+        if set(weights) != set(ours):
+            different = (
+                f"these weights are of another network: {different}; the model and its norm must be the same"
             )
+        raise ValueError(different + advice)
     network.load_state_dict(weights)

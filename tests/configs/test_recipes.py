@@ -17,7 +17,7 @@ from ipu_train.network import build_network
 
 RECIPES = config.builtin_names()
 FOLDER = config.builtin_folder()
-WITHOUT_WEIGHTS = ["model.weights=null", "model.averaged_weights=false"]
+WITHOUT_WEIGHTS = ["model.weights=null", "model.averaged_weights=false", "model.new_classifier=false"]
 
 
 def text(name):

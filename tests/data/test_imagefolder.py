@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ipu_train.cli import main
 from ipu_train.config import section
 from ipu_train.data import DataError, open_data
 from ipu_train.data.datasets import ArrayImages
@@ -182,7 +183,21 @@ def test_a_fraction_beside_a_validation_folder_is_refused(tmp_path):
 
 def test_a_class_too_small_to_split_is_named(tmp_path):
     make(tmp_path, "x", "y", count=1)
-    assert failure(tmp_path).startswith(f"{tmp_path}: class 0 has 1 image")
+    assert failure(tmp_path).startswith(f"{tmp_path}: class x has 1 image")
+
+
+def test_one_class_alone_is_not_trained_on_and_a_check_says_so(tmp_path, capsys):
+    root = make(tmp_path / "images", "only")
+    assert main(["data", "check", str(root)]) == 0
+    assert "holds one class only" in capsys.readouterr().out
+    recipe = tmp_path / "one.yaml"
+    recipe.write_text(
+        f"model: {{name: resnet8}}\ndata: {{name: imagefolder, path: {root}, image_size: 8}}\n"
+        "training: {epochs: 1, micro_batch_size: 1}\n"
+    )
+    assert main(["--config", str(recipe), f"run_dir={tmp_path / 'run'}"]) == 2
+    assert "data.path: holds images of one class only (only)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("cache", [True, False])

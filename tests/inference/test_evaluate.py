@@ -117,6 +117,26 @@ def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_pa
     assert found == evaluate(tmp_path, "--run", trained_run)
 
 
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_a_run_that_replaces_its_checkpoints_while_they_are_read_is_read_again(
+    trained_run, tmp_path, monkeypatch, which
+):
+    """The training goes on in another process: the folder that was chosen is gone when it is opened."""
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    for path in checkpoint.list_checkpoints(run / "checkpoints")[:-1]:
+        shutil.rmtree(path)
+    load = checkpoint.load
+
+    def replaced(folder):
+        if folder.name != "step_00000999":
+            folder.rename(folder.with_name("step_00000999"))
+        return load(folder)
+
+    monkeypatch.setattr(checkpoint, "load", replaced)
+    assert evaluate(tmp_path, "--run", run, "--weights", which)["images"] == 21
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -130,10 +150,22 @@ def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_pa
         (["--run", "{run}", "--confusion", "x.txt"], "its name must end in one of"),
         (["--run", "{run}", "--json", "nowhere/x.json"], "there is no folder"),
         (
+            ["--run", "{run}", "--json", "/proc/x.json"],
+            "--json /proc/x.json: nothing can be written in /proc",
+        ),
+        (["--run", "{run}", "--confusion", "/proc/x.png"], "nothing can be written in /proc"),
+        (
             ["--run", "{run}", "data.name=digits"],
             "other classes than the model was trained on",
         ),
-        (["--run", "{run}", "model.options.width=0.5"], "not of the network that its configuration builds"),
+        (
+            ["--run", "{run}", "model.options.width=0.5"],
+            "not of the network that its configuration builds: conv1.weight has shape (4, 3, 3, 3) there and (8, ",
+        ),
+        (
+            ["--run", "{run}", "model.name=resnet14"],
+            "not of the network that its configuration builds: they lack 21 tensors, such as layer1.1.",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_message(trained_run, images, tmp_path, capsys, arguments, message):

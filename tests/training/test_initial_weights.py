@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
 from ipu_train import config, trainer
 from ipu_train.models import build
-from ipu_train.training import checkpoint
+from ipu_train.network import build_network
+from ipu_train.training import checkpoint, initial_weights
 
 RECIPE = """
 model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.25}}
@@ -126,6 +128,30 @@ def test_weights_of_torchvision_are_renamed(recipe, tmp_path):
             torch.testing.assert_close(trained[name], value, rtol=0, atol=1e-20, msg=name)
 
 
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_the_recipe_for_pretrained_weights_starts_from_a_file_of_either_library(
+    tmp_path, monkeypatch, library
+):
+    """As it is written, for photographs of three classes: everything but the last layer computes what theirs does."""
+    make = torchvision.models if library == "torchvision" else pytest.importorskip("timm").models
+    torch.manual_seed(1)
+    theirs = make.resnet50()
+    for name, tensor in [*theirs.named_parameters(), *theirs.named_buffers()]:
+        if tensor.dim() == 1 and tensor.is_floating_point():
+            tensor.data = torch.rand_like(tensor) + 0.5 if "var" in name else 0.5 * torch.randn_like(tensor)
+    monkeypatch.chdir(tmp_path)
+    resolved = config.load("resnet50_bn_pretrained")
+    torch.save(theirs.state_dict(), resolved.config.model.weights)
+    network = build_network(resolved, 3, 3).double().eval()
+    initial_weights.load(resolved, network)
+    theirs.fc = network.fc
+    images = torch.randn(2, 3, 64, 64).double()
+    with torch.no_grad():
+        expected = theirs.double().eval()(images)
+        torch.testing.assert_close(network(images), expected, rtol=1e-6, atol=1e-6)
+    assert expected.shape == (2, 3)
+
+
 def test_only_the_named_modules_are_trained(recipe, earlier, tmp_path):
     only = ["model.train_only=[layer3, fc]", "optimizer.weight_decay=0.1", "optimizer.momentum=0.9"]
     run(recipe, tmp_path / "run", f"model.weights={earlier}", *only)
@@ -178,8 +204,13 @@ def test_broken_files_are_named(recipe, tmp_path):
 
 
 def test_weights_of_another_network_are_refused(recipe, earlier, tmp_path):
-    with pytest.raises(config.ConfigError, match=r"model\.weights: .* another network"):
-        run(recipe, tmp_path / "run", f"model.weights={earlier}", "model.proxy_norm=false")
+    without = "they lack 11 tensors, .* and they also hold 16 tensors"
+    for override, why in (
+        ("model.proxy_norm=false", without),
+        ("model.name=resnet14", "they lack 21 tensors"),
+    ):
+        with pytest.raises(config.ConfigError, match=rf"model\.weights: .* another network: {why}"):
+            run(recipe, tmp_path / "run", f"model.weights={earlier}", override)
 
 
 def test_stepped_loss_scaling_changes_nothing_but_the_scale(recipe, tmp_path):
