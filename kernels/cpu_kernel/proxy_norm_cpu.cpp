@@ -19,6 +19,8 @@ using namespace proxy_norm;
 
 constexpr std::int64_t kBlock = 2048; // elements: two float blocks stay in the first-level cache
 
+constexpr std::int64_t kSecondLevel = 384 * 1024; // bytes of it that may be counted on
+
 // The problem as the caller states it; the same layout as `_Problem` in cpu.py.
 struct Problem {
   std::int64_t instances, channels, spatial, groups; // groups = 0: no normalisation, only the activation
@@ -56,12 +58,12 @@ public:
       return relu_.count == 0 ? rectifiedGaussianMoments(at) : rectifiedTableMoments(at, relu_);
     const F origin = Phi<A>::value(at.mu);
     const ProxyPoints<F> &points = smooth_.choose(at.sigma);
-    const auto add = [at, origin](ProxySums<Vector<F>> sums, Vector<F> point, Vector<F> weight, Vector<F> mask) {
-      addProxyPoint<A>(at, origin, point, Vector<F>(weight * mask), sums);
+    const auto add = [at, origin](ProxySums<Vector<F>> sums, Vector<F> point, Vector<F> weight) {
+      addProxyPoint<A>(at, origin, point, weight, sums);
       return sums;
     };
     const ProxySums<Vector<F>> lanes =
-        masked(ProxySums<Vector<F>>(), points.count, add, points.points, points.weights);
+        folded(ProxySums<Vector<F>>(), points.count, add, points.points, points.weights);
     ProxySums<F> sums;
     sums.value = laneTotal<F>(lanes.value);
     sums.square = laneTotal<F>(lanes.square);
@@ -97,17 +99,14 @@ void proxyStatistics(const Problem &p, const Tensors &t, const Threads &threads,
   });
 }
 
-// Two passes over a block that the first one has brought into the first-level cache. The first is relative to an
-// element, which keeps the mean's digits where it is far from zero; the second to the rounded mean.
+// One pass over a block, relative to a mean of some of its elements: that keeps the digits of a mean that is far from
+// zero and of a variance that is small beside it.
 template <typename T> Moments<double> blockMoments(const T *x, std::int64_t n) {
   using F = Arithmetic<T>;
-  const F shift = valueOf(x[0]);
-  Moments<double> out;
-  out.count = double(n);
-  out.mean = double(shift) + double(sumOf(n, [shift](Vector<F> v) { return v - shift; }, x)) / double(n);
-  const F mean = F(out.mean);
-  out.deviations = sumOf(n, [mean](Vector<F> v) { return (v - mean) * (v - mean); }, x);
-  return out;
+  const F shift = sampledMean(n, x);
+  const ShiftedSums<F> sums = shiftedSums(n, shift, x);
+  const double mean = double(sums.sum) / double(n);
+  return {double(n), double(shift) + mean, std::max(double(sums.square) - mean * double(sums.sum), 0.0)};
 }
 
 // Whether the backward pass keeps d phi'(z) in dx between its two steps: where phi' is dear and dx can hold it
@@ -119,23 +118,23 @@ template <Activation A, typename F, typename T>
 void addBlockSums(const Run<F> &run, const T *x, const T *d, T *dx, std::int64_t n, RunSums<double> &total) {
   RunSums<Vector<F>> lanes;
   if constexpr (kKeepsSlopes<A, T>) {
-    const auto add = [run](RunSums<Vector<F>> &sums, Vector<F> x, Vector<F> d, Vector<F> mask) {
-      return Vector<F>(d * addToSums<A>(run, x, Vector<F>(d * mask), sums));
+    const auto add = [run](RunSums<Vector<F>> &sums, Vector<F> x, Vector<F> d, Vector<F> full) {
+      addToSums<A>(run, x, d, sums);
+      Vector<F> dPhi;
+      return slopeTimes<A>(argument(run, x), full, dPhi);
     };
-    lanes = maskedWriting(RunSums<Vector<F>>(), n, add, dx, x, d);
+    lanes = foldedWriting(lanes, n, add, dx, x, d);
   } else {
-    const auto add = [run](RunSums<Vector<F>> sums, Vector<F> x, Vector<F> d, Vector<F> mask) {
-      addToSums<A>(run, x, Vector<F>(d * mask), sums);
+    const auto add = [run](RunSums<Vector<F>> sums, Vector<F> x, Vector<F> d) {
+      addToSums<A>(run, x, d, sums);
       return sums;
     };
-    lanes = masked(RunSums<Vector<F>>(), n, add, x, d);
+    lanes = folded(lanes, n, add, x, d);
   }
-  const RunSums<F> sums = {laneTotal<F>(lanes.d), A == Activation::Relu ? F(0) : laneTotal<F>(lanes.dPhi),
-                           laneTotal<F>(lanes.dSlope), laneTotal<F>(lanes.dSlopeU)};
-  total.d += sums.d;
-  total.dPhi += dPhiOf<A>(run, sums);
-  total.dSlope += sums.dSlope;
-  total.dSlopeU += sums.dSlopeU;
+  const Vector<F> each[4] = {lanes.d, lanes.dPhi, lanes.dSlope, lanes.dSlopeU};
+  double sums[4];
+  laneTotals<F>(each, sums);
+  total = total + RunSums<double>{sums[0], sums[1], sums[2], sums[3]};
 }
 
 // One forward or backward pass for one activation and one storage type.
@@ -165,16 +164,19 @@ public:
   void backward() const {
     const T *x = as<T>(t.x), *d = as<T>(t.d);
     T *dx = static_cast<T *>(t.out);
-    std::unique_ptr<RunSums<double>[]> sums(new RunSums<double>[p.instances * p.channels]);
+    // not a vector, which would write zeros first
+    const std::unique_ptr<void, void (*)(void *)> memory(
+        ::operator new(sizeof(RunSums<double>) * p.instances * p.channels), [](void *at) { ::operator delete(at); });
+    RunSums<double> *const sums = static_cast<RunSums<double> *>(memory.get());
     std::vector<InputGradient<double>> means(p.instances * groups);
     overGroups(
         2 * p.spatial * perGroup,
         [&](std::int64_t g) {
-          rowsOf(g, [&](Row row) { sums[row.index] = rowSums(row, x, d, dx); });
-          means[g] = groupMeans(g, sums.get());
+          rowsOf(g, [&](Row row) { new (sums + row.index) RunSums<double>(rowSums(row, x, d, dx)); });
+          means[g] = groupMeans(g, sums);
         },
         [&](Row row) { backwardRow(row, means[row.group], x, d, dx); });
-    parameterGradients(sums.get());
+    parameterGradients(sums);
   }
 
 private:
@@ -204,6 +206,12 @@ private:
   template <typename Rows> void rowsOf(std::int64_t g, const Rows &rows) const {
     for (std::int64_t row = g * perGroup, c = g % groups * perGroup, end = row + perGroup; row < end; ++row, ++c)
       rows(Row{row, c, g});
+  }
+
+  // How many bytes behind a row the next group has its own, where there is one and a second-level cache holds both.
+  std::int64_t ahead(Row row, int inputs, std::int64_t elementBytes) const {
+    const std::int64_t bytes = perGroup * p.spatial * elementBytes;
+    return row.group + 1 < p.instances * groups && bytes * (2 * inputs + 1) <= kSecondLevel ? bytes : 0;
   }
 
   enum { kCenter, kDeviation, kRest, kStatistics };
@@ -237,7 +245,7 @@ private:
   void forwardRow(Row row, const T *x, T *y) const {
     const Forward<A, F> apply(run(row));
     const std::int64_t at = row.index * p.spatial;
-    elementWise(p.spatial, [apply](Vector<F> v) { return apply(v); }, y + at, x + at);
+    elementWise(p.spatial, ahead(row, 1, sizeof(T)), [apply](Vector<F> v) { return apply(v); }, y + at, x + at);
   }
 
   RunSums<double> rowSums(Row row, const T *x, const T *d, T *dx) const {
@@ -245,6 +253,8 @@ private:
     RunSums<double> total;
     for (std::int64_t at = row.index * p.spatial, end = at + p.spatial; at < end; at += kBlock)
       addBlockSums<A>(by, x + at, d + at, dx + at, std::min(kBlock, end - at), total);
+    if (A == Activation::Relu) // phi(z) = phi'(z) z
+      total.dPhi = double(by.slope) * total.dSlopeU + double(by.beta) * total.dSlope;
     total.dSlopeU -= double(statistic(row.group, kRest)) * total.dSlope;
     return total;
   }
@@ -282,7 +292,7 @@ private:
       const auto body = [by, coefficients](Vector<F> x, Vector<F> d) {
         return inputGradient<A>(by, coefficients, x, d);
       };
-      elementWise(p.spatial, body, dx + at, x + at, d + at);
+      elementWise(p.spatial, ahead(row, 2, sizeof(T)), body, dx + at, x + at, d + at);
     }
   }
 

@@ -1,7 +1,7 @@
 // Vectors of the processor's width through the vector extensions that g++ and clang share, and walks over rows
 // that treat every element as part of a full vector: rows are short (49 elements in the last stage of a ResNet)
 // and seldom a multiple of a vector, so the last elements are taken together with those before them.
-// Element-wise results are then written twice, and in sums the lanes already counted are masked out.
+// Element-wise results are then written twice, and in sums the lanes already counted get a factor of zero.
 #pragma once
 
 #include "proxy_norm_math.hpp"
@@ -17,7 +17,7 @@ template <> struct BitsOf<Vector<float>> {
   typedef std::uint32_t Type __attribute__((vector_size(kVectorBytes)));
 };
 
-template <> inline Vector<double> Lanes<Vector<double>>::exponential(Vector<double> x) {
+template <> inline Vector<double> Lanes<Vector<double>>::exponentialWithin(Vector<double> x) {
   for (int lane = 0; lane < kLanes<double>; ++lane)
     x[lane] = std::exp(x[lane]);
   return x;
@@ -39,6 +39,29 @@ template <typename F, int Bytes> inline F laneTotal(const void *lanes) {
 }
 template <typename F> inline F laneTotal(Vector<F> v) { return laneTotal<F, kVectorBytes>(&v); }
 
+// The sums of four vectors' lanes each. One after the other they would take as long as a short row.
+template <typename F> inline void laneTotals(const Vector<F> (&v)[4], double (&out)[4]) {
+#if defined(__AVX__)
+  if constexpr (sizeof(F) == sizeof(float)) {
+    __m256 of[4];
+    for (int i = 0; i < 4; ++i) {
+#if defined(__AVX512F__)
+      const __m512 all = (__m512)v[i];
+      of[i] = _mm512_castps512_ps256(all) + _mm512_castps512_ps256(_mm512_shuffle_f32x4(all, all, 0x4e));
+#else
+      of[i] = (__m256)v[i];
+#endif
+    }
+    const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(of[0], of[1]), _mm256_hadd_ps(of[2], of[3]));
+    const __m128 totals = _mm256_castps256_ps128(pairs) + _mm256_extractf128_ps(pairs, 1);
+    _mm256_storeu_pd(out, _mm256_cvtps_pd(totals));
+    return;
+  }
+#endif
+  for (int i = 0; i < 4; ++i)
+    out[i] = laneTotal<F>(v[i]);
+}
+
 template <typename F> struct ZerosThenOnes {
   constexpr ZerosThenOnes() {
     for (int i = 0; i < 2 * kLanes<F>; ++i)
@@ -59,11 +82,24 @@ template <typename T> struct Padded {
   T elements[kLanes<Arithmetic<T>>];
 };
 
-// out[i] = body(in[i]...) for i in [0, n); out overlaps no input.
+// Asks for the cache line so many bytes behind an address, which may be no memory at all: it will be read soon.
+template <typename T> inline void fetchAhead(const T *from, std::int64_t ahead) {
+  __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<std::uintptr_t>(from) + ahead), 0, 2);
+}
+constexpr std::int64_t kLineBytes = 64;
+
+// out[i] = body(in[i]...) for i in [0, n); out overlaps no input. Where `ahead` is not zero, what lies so many bytes
+// behind each input is brought into the caches meanwhile: memory is never idle while there is something to compute.
 template <typename T, typename Body, typename... In>
-inline void elementWise(std::int64_t n, const Body &body, T *out, const In *...in) {
-  constexpr std::int64_t lanes = kLanes<Arithmetic<T>>;
+inline void elementWise(std::int64_t n, std::int64_t ahead, const Body &body, T *out, const In *...in) {
+  constexpr std::int64_t lanes = kLanes<Arithmetic<T>>, line = kLineBytes / sizeof(T);
   std::int64_t i = 0;
+  if (ahead != 0)
+    for (; i + line <= n; i += line) {
+      (fetchAhead(in + i, ahead), ...);
+      for (std::int64_t k = i; k < i + line; k += lanes)
+        store(out + k, body(load(in + k)...));
+    }
   for (; i + lanes <= n; i += lanes)
     store(out + i, body(load(in + i)...));
   if (i == n)
@@ -77,71 +113,106 @@ inline void elementWise(std::int64_t n, const Body &body, T *out, const In *...i
   std::memcpy(out, result, n * sizeof(T));
 }
 
-// Folds vectors that cover [0, n) into a state: state = body(state, x, d, mask). An element counts where its
-// mask is one. States go by value, which is what keeps them in registers.
+// Folds vectors that cover [0, n) into a state: state = body(state, x, d). What does not count has a d of zero. States
+// go by value, which is what keeps them in registers.
 template <typename State, typename T, typename Body>
-inline State masked(State state, std::int64_t n, const Body &body, const T *x, const T *d) {
+inline State folded(State state, std::int64_t n, const Body &body, const T *x, const T *d) {
   using F = Arithmetic<T>;
   constexpr std::int64_t lanes = kLanes<F>;
   std::int64_t i = 0;
+  if (n >= 4 * lanes) { // in two chains of additions that do not wait for each other
+    State other;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+      state = body(state, load(x + i), load(d + i));
+      other = body(other, load(x + i + lanes), load(d + i + lanes));
+    }
+    state = state + other;
+  }
   for (; i + lanes <= n; i += lanes)
-    state = body(state, load(x + i), load(d + i), Vector<F>{} + F(1));
+    state = body(state, load(x + i), load(d + i));
   if (i == n)
     return state;
   if (n >= lanes)
-    return body(state, load(x + n - lanes), load(d + n - lanes), lastLanes<F>(n - i));
-  // the first n lanes count: all but the last lanes - n
-  return body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements),
-              F(1) - lastLanes<F>(lanes - n));
+    return body(state, load(x + n - lanes), Vector<F>(load(d + n - lanes) * lastLanes<F>(n - i)));
+  return body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements));
 }
 
-// As masked, and writes what body returns beside the state for each element to `out`, which overlaps no input.
+// As folded, and writes what body returns beside the state for each element to `out`, which overlaps no input. Body gets
+// d twice: as it counts, and as it is. (Nothing is kept from `out`: to load what has just been stored would take long.)
 template <typename State, typename T, typename Body>
-inline State maskedWriting(State state, std::int64_t n, const Body &body, T *out, const T *x, const T *d) {
+inline State foldedWriting(State state, std::int64_t n, const Body &body, T *out, const T *x, const T *d) {
   constexpr std::int64_t lanes = kLanes<T>;
-  const Vector<T> all = Vector<T>{} + T(1);
   std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    store(out + i, body(state, load(x + i), load(d + i), all));
+  for (; i + lanes <= n; i += lanes) {
+    const Vector<T> these = load(d + i);
+    store(out + i, body(state, load(x + i), these, these));
+  }
   if (i == n)
     return state;
   if (n >= lanes) {
-    store(out + n - lanes, body(state, load(x + n - lanes), load(d + n - lanes), lastLanes<T>(n - i)));
+    const Vector<T> these = load(d + n - lanes);
+    store(out + n - lanes, body(state, load(x + n - lanes), Vector<T>(these * lastLanes<T>(n - i)), these));
     return state;
   }
+  const Vector<T> these = load(Padded<T>(d, n).elements);
   T result[lanes];
-  const Vector<T> mask = T(1) - lastLanes<T>(lanes - n);
-  store(result, body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements), mask));
+  store(result, body(state, load(Padded<T>(x, n).elements), these, these));
   std::memcpy(out, result, n * sizeof(T));
   return state;
 }
 
-// values[i] = body(values[i], x[i]) for i in [0, n), each exactly once.
+// values[i] = body(values[i], x[i]) for i in [0, n). The last vector is computed before the others change what it reads.
 template <typename T, typename Body> inline void update(std::int64_t n, const Body &body, T *values, const T *x) {
   constexpr std::int64_t lanes = kLanes<T>;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    store(values + i, body(load(values + i), load(x + i)));
-  if (i == n)
+  if (n < lanes) {
+    T result[lanes];
+    store(result, body(load(Padded<T>(values, n).elements), load(Padded<T>(x, n).elements)));
+    std::memcpy(values, result, n * sizeof(T));
     return;
-  T result[lanes];
-  store(result, body(load(Padded<T>(values + i, n - i).elements), load(Padded<T>(x + i, n - i).elements)));
-  std::memcpy(values + i, result, (n - i) * sizeof(T));
+  }
+  const Vector<T> last = body(load(values + n - lanes), load(x + n - lanes));
+  for (std::int64_t i = 0; i + lanes <= n; i += lanes)
+    store(values + i, body(load(values + i), load(x + i)));
+  store(values + n - lanes, last);
 }
 
-// The sum of term(x[i]) over [0, n), in four chains of additions that do not wait for each other.
-template <typename T, typename Term> inline Arithmetic<T> sumOf(std::int64_t n, const Term &term, const T *x) {
+// Sums of x[i] - shift and of its square over [0, n), in chains of additions that do not wait for each other.
+template <typename F> struct ShiftedSums {
+  F sum{}, square{};
+};
+template <typename T> inline ShiftedSums<Arithmetic<T>> shiftedSums(std::int64_t n, Arithmetic<T> shift, const T *x) {
   using F = Arithmetic<T>;
   constexpr std::int64_t lanes = kLanes<F>;
-  Vector<F> a{}, b{}, c{}, d{};
+  constexpr int chains = 4;
+  Vector<F> sum[chains] = {}, square[chains] = {};
+  const auto add = [&](int chain, Vector<F> u) {
+    sum[chain] += u;
+    square[chain] += u * u;
+  };
   std::int64_t i = 0;
-  for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    a += term(load(x + i));
-    b += term(load(x + i + lanes));
-    c += term(load(x + i + 2 * lanes));
-    d += term(load(x + i + 3 * lanes));
+  for (; i + chains * lanes <= n; i += chains * lanes)
+    for (int chain = 0; chain < chains; ++chain)
+      add(chain, load(x + i + chain * lanes) - shift);
+  for (; i + lanes <= n; i += lanes)
+    add(0, load(x + i) - shift);
+  if (i < n && n >= lanes)
+    add(1, (load(x + n - lanes) - shift) * lastLanes<F>(n - i));
+  else if (i < n)
+    add(1, (load(Padded<T>(x, n).elements) - shift) * (F(1) - lastLanes<F>(lanes - n)));
+  return {laneTotal<F>((sum[0] + sum[1]) + (sum[2] + sum[3])),
+          laneTotal<F>((square[0] + square[1]) + (square[2] + square[3]))};
+}
+
+// The mean of some elements, all over [0, n): near the mean of all, even if one of them is an outlier.
+template <typename T> inline Arithmetic<T> sampledMean(std::int64_t n, const T *x) {
+  using F = Arithmetic<T>;
+  constexpr std::int64_t lanes = kLanes<F>;
+  if (n < 4 * lanes) {
+    F sum = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      sum += valueOf(x[i]);
+    return sum / F(n);
   }
-  const auto last = [&](Vector<F> sum, Vector<F> v, Vector<F>, Vector<F> mask) { return sum + term(v) * mask; };
-  a = masked(a, n - i, last, x + i, x + i);
-  return laneTotal<F>((a + b) + (c + d));
+  const std::int64_t step = (n - lanes) / 3;
+  return laneTotal<F>((load(x) + load(x + step)) + (load(x + 2 * step) + load(x + n - lanes))) / F(4 * lanes);
 }

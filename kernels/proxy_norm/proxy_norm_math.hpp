@@ -26,44 +26,56 @@ template <typename V> struct BitsOf { // unsigned integers of 32 bits, as many a
 };
 template <typename V> struct Lanes {
   static V larger(V a, V b) { return a < b ? b : a; } // a NaN in a stays
+  static V smaller(V a, V b) { return a > b ? b : a; } // likewise
   static V positive(V z) {                            // 1 where z > 0, else 0
     const V zero{};
     return z > zero ? zero + 1.0f : zero;
   }
+  static V where(V z, V d) { // d where z > 0, else 0
+    const V zero{};
+    return z > zero ? d : zero;
+  }
   static V exponential(V x);
+  static V exponentialWithin(V x); // for x between kLowest and kHighest
+  // exponents of normal numbers
+  static constexpr float kLowest = -87.0f, kHighest = 88.0f;
 };
 
-// exp(x) to about one unit in the last place, without branches: x = k ln 2 + r with |r| <= ln(2)/2, a Taylor
-// polynomial for exp(r), and k put into the exponent field.
-template <typename V> inline V Lanes<V>::exponential(V x) {
-  const float shift = 12582912.0f; // 1.5 * 2^23: adding it rounds to the nearest integer
-  const V zero{}, lowest = zero - 87.0f, highest = zero + 88.0f;
-  x = x < lowest ? lowest : x; // keeps k within the exponents of normal numbers
-  x = x > highest ? highest : x;
+// exp(x) to about one unit in the last place, without branches: x = k ln 2 + r with |r| <= ln(2)/2, the polynomial
+// of degree 6 that is nearest to exp(r) there (2e-9 of it), and k added to the exponent field.
+template <typename V> inline V Lanes<V>::exponentialWithin(V x) {
+  const float shift = 12582912.0f;           // 1.5 * 2^23: adding it rounds to the nearest integer
   const V shifted = x * 1.44269504f + shift; // its low bits hold k
   const V k = shifted - shift;
   V r = x - k * 0.693359375f; // ln 2 in two parts: the first has few bits, so its product is exact
   r = r + k * 2.12194440e-4f;
-  V p = r * (1.0f / 5040.0f) + 1.0f / 720.0f;
-  p = p * r + 1.0f / 120.0f;
-  p = p * r + 1.0f / 24.0f;
-  p = p * r + 1.0f / 6.0f;
-  p = p * r + 0.5f;
+  V p = r * 1.3836825e-3f + 8.3748326e-3f;
+  p = p * r + 4.1668225e-2f;
+  p = p * r + 1.6666420e-1f;
+  p = p * r + 0.49999991f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  typename BitsOf<V>::Type bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits << 23) + (127u << 23);
-  V power;
-  std::memcpy(&power, &bits, sizeof power);
-  return p * power;
+  typename BitsOf<V>::Type bits, exponent;
+  std::memcpy(&exponent, &shifted, sizeof exponent);
+  std::memcpy(&bits, &p, sizeof bits);
+  bits += exponent << 23;
+  std::memcpy(&p, &bits, sizeof p);
+  return p;
+}
+
+template <typename V> inline V Lanes<V>::exponential(V x) {
+  return exponentialWithin(smaller(larger(x, V{} + kLowest), V{} + kHighest));
 }
 
 #ifndef __IPU__ // double is slow on an IPU, and nothing there needs it
+template <> inline double Lanes<double>::exponentialWithin(double x) { return std::exp(x); }
 template <> inline double Lanes<double>::exponential(double x) { return std::exp(x); }
 #endif
 
-template <typename V> inline V sigmoid(V z) { return 1.0f / (1.0f + Lanes<V>::exponential(-z)); }
+template <typename V> inline V sigmoid(V z) { // within before the sign changes: compilers then see a maximum
+  const V within = Lanes<V>::smaller(Lanes<V>::larger(z, V{} - Lanes<V>::kHighest), V{} - Lanes<V>::kLowest);
+  return 1.0f / (1.0f + Lanes<V>::exponentialWithin(-within));
+}
 
 // phi and its derivative. A NaN stays a NaN (but see ipu_vectors.hpp for ReLU): a diverged run must not look
 // healthy.
@@ -126,6 +138,11 @@ template <typename V> struct ProxySums {
   V slope{}, slopePoint{};     // sum w phi', sum w phi' n
   V product{}, productPoint{}; // sum w phi phi', sum w phi phi' n
 };
+
+template <typename V> inline ProxySums<V> operator+(const ProxySums<V> &a, const ProxySums<V> &b) {
+  return {a.value + b.value,           a.square + b.square,   a.slope + b.slope,
+          a.slopePoint + b.slopePoint, a.product + b.product, a.productPoint + b.productPoint};
+}
 
 // m and v of one channel with their derivatives with respect to mu and sigma.
 template <typename F> struct ProxyMoments {
@@ -260,13 +277,17 @@ template <typename F> struct Run {
   F inverse; // s, positive
 };
 
+template <typename V, typename F> inline V argument(const Run<F> &run, V x) {
+  return (x - run.shift) * run.slope + run.beta;
+}
+
 // out = (phi(z) - m) s. For ReLU scale and shift pass through the maximum (s > 0), so that Proxy Norm costs
 // no operation more than affine and ReLU: max((x - shift) * slope s + (beta - m) s, -m s).
 template <Activation A, typename F> struct Forward {
   Forward() = default;
   explicit Forward(const Run<F> &run) : run(run) {}
   template <typename V> V operator()(V x) const {
-    return (Phi<A>::value(V((x - run.shift) * run.slope + run.beta)) - run.mean) * run.inverse;
+    return (Phi<A>::value(argument(run, x)) - run.mean) * run.inverse;
   }
   Run<F> run;
 };
@@ -285,26 +306,37 @@ template <typename F> struct Forward<Activation::Relu, F> {
 // Per-run sums of the backward pass, u = x - shift, d = the gradient of out.
 template <typename V> struct RunSums {
   V d{};       // sum d
-  V dPhi{};    // sum d phi(z); for ReLU not summed, since phi(z) = phi'(z) z: see dPhiOf
+  V dPhi{};    // sum d phi(z); for ReLU not summed, since phi(z) = phi'(z) z
   V dSlope{};  // sum d phi'(z)
   V dSlopeU{}; // sum d phi'(z) u
 };
 
-// Adds an element (or a vector of them) and returns phi'(z).
-template <Activation A, typename V, typename F> inline V addToSums(const Run<F> &run, V x, V d, RunSums<V> &sums) {
-  const V u = x - run.shift;
-  V phi, slope;
-  Phi<A>::valueAndSlope(V(u * run.slope + run.beta), phi, slope);
-  sums.d += d;
-  if (A != Activation::Relu)
-    sums.dPhi += d * phi;
-  sums.dSlope += d * slope;
-  sums.dSlopeU += d * slope * u;
-  return slope;
+template <typename V> inline RunSums<V> operator+(const RunSums<V> &a, const RunSums<V> &b) {
+  return {a.d + b.d, a.dPhi + b.dPhi, a.dSlope + b.dSlope, a.dSlopeU + b.dSlopeU};
 }
 
-template <Activation A, typename F> inline F dPhiOf(const Run<F> &run, const RunSums<F> &sums) {
-  return A == Activation::Relu ? run.slope * sums.dSlopeU + run.beta * sums.dSlope : sums.dPhi;
+// d phi'(z), and d phi(z) where that cannot be had from it (see RunSums).
+template <Activation A, typename V> inline V slopeTimes(V z, V d, V &dPhi) {
+  if constexpr (A == Activation::Relu) {
+    return Lanes<V>::where(z, d);
+  } else {
+    V phi, slope;
+    Phi<A>::valueAndSlope(z, phi, slope);
+    dPhi = d * phi;
+    return d * slope;
+  }
+}
+
+// Adds an element (or a vector of them).
+template <Activation A, typename V, typename F> inline void addToSums(const Run<F> &run, V x, V d, RunSums<V> &sums) {
+  const V u = x - run.shift;
+  V dPhi{};
+  const V dSlope = slopeTimes<A>(argument(run, x), d, dPhi);
+  sums.d += d;
+  if (A != Activation::Relu)
+    sums.dPhi += dPhi;
+  sums.dSlope += dSlope;
+  sums.dSlopeU += dSlope * u;
 }
 
 // dx = d phi'(z) * direct + u * byU + constant: the group norm's gradient with its two means folded in.
@@ -315,9 +347,8 @@ template <typename F> struct InputGradient {
 template <Activation A, typename V, typename F>
 inline V inputGradient(const Run<F> &run, const InputGradient<F> &by, V x, V d) {
   const V u = x - run.shift;
-  V phi, slope;
-  Phi<A>::valueAndSlope(V(u * run.slope + run.beta), phi, slope);
-  return d * slope * by.direct + (u * by.byU + by.constant);
+  V dPhi{};
+  return slopeTimes<A>(argument(run, x), d, dPhi) * by.direct + (u * by.byU + by.constant);
 }
 
 } // namespace proxy_norm

@@ -58,9 +58,7 @@ inline ProxySums<float> proxySums(const ProxyArgument<float> &at, const ProxyPoi
   auto pairs = zip<ProxySums<float2>>(sums, sums);
   for (; i + 2 <= range.end; i += 2)
     addProxyPoint<A>(at, origin, fetch<float2>(proxy.points, i), fetch<float2>(proxy.weights, i), pairs);
-  const auto even = unzip<ProxySums<float>>(pairs, 0), odd = unzip<ProxySums<float>>(pairs, 1);
-  sums = {even.value + odd.value,           even.square + odd.square,   even.slope + odd.slope,
-          even.slopePoint + odd.slopePoint, even.product + odd.product, even.productPoint + odd.productPoint};
+  sums = unzip<ProxySums<float>>(pairs, 0) + unzip<ProxySums<float>>(pairs, 1);
 #endif
   for (; i < range.end; ++i)
     addProxyPoint<A>(at, origin, proxy.points[i], proxy.weights[i], sums);
