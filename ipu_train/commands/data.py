@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
         help="find everything that cannot be used, and write a manifest",
         description="Decode every image on all cores as training would, name what cannot be used, count what is made "
         "of pictures (turned upright, scaled from 16 bits, ...), find the same file in two classes or parts, and write "
-        "a manifest: one JSON object a line with file, size, SHA-256, shape and problem.",
+        "a manifest: one JSON object a line with file, size, SHA-256, shape and problem. Where an earlier check has "
+        "left one, files that are new, gone or have changed are named.",
         allow_abbrev=False,
     )
     check.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
@@ -110,17 +111,21 @@ def _check(options: argparse.Namespace) -> int:
     manifest = _manifest(options, root)
 
     from ..data import check
+    from ..data import manifest as manifests
     from ..data.pixels import Rules
 
     parts = check.open_parts(root)
     records = check.examine_all(parts, Rules(options.transparency), options.processes)
     found = check.find(parts, list(records))
+    before = manifests.read(options.manifest or root / manifests.NAME)
     if manifest is not None:
-        _write(manifest, found)
+        manifests.write(manifest, found)
     counts = ", ".join(f"{part.name} {len(part.files.labels):,}" for part in parts)
     print(f"{root}: {len(found.records):,} images in {len(parts[0].files.class_names):,} classes ({counts})")
     for note, count in sorted(found.notes.items(), key=lambda item: -item[1]):
         print(f"  {count:>9,}  {note}")
+    if before is not None:
+        _list("changed since the last check", manifests.changes(before, found.records))
     _list("in doubt", found.doubts)
     _list("not usable", found.problems)
     if not found.problems:
@@ -247,11 +252,3 @@ def _manifest(options: argparse.Namespace, root: Path) -> Optional[Path]:
 def _takes_files(folder: Path) -> bool:
     # the superuser may write anywhere, and a folder without any right to write is meant to stay as it is
     return durable.refusal(folder) is None and bool(folder.stat().st_mode & 0o222)
-
-
-def _write(manifest: Path, found: Any) -> None:
-    lines = [json.dumps(record._asdict()) for record in found.records]
-    lines += [json.dumps({"doubt": doubt}) for doubt in found.doubts]
-    known = {record.problem for record in found.records}
-    lines += [json.dumps({"problem": problem}) for problem in found.problems if problem not in known]
-    durable.write(manifest, "".join(line + "\n" for line in lines))

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -285,6 +286,28 @@ def test_a_check_of_each_form_finds_every_image(all_forms, capsys):
         assert [len(part.files.labels) for part in parts] == [24, 9]
         assert main(["data", "check", keys["path"], "--processes", "1"]) == 0
         assert "33 images in 3 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_check_names_what_has_changed_since_the_last_one(folder, tmp_path, capsys, moved):
+    root = tmp_path / "d"
+    shutil.copytree(folder, root)
+    check_again = ["data", "check", str(root), "--processes", "1"]
+    for _ in range(2):
+        assert main(check_again) == 0
+        assert "changed since" not in capsys.readouterr().out
+    if moved:
+        root = root.rename(tmp_path / "elsewhere")
+        check_again[2] = str(root)
+    bee = root / "train" / "bee"
+    (bee / "bee0.png").unlink()
+    shutil.copy(bee / "bee2.png", bee / "bee4.png")
+    shutil.copy(bee / "bee6.png", bee / "new.png")
+    assert main(check_again) == 0
+    said = capsys.readouterr().out
+    assert "changed since the last check: 3\n" in said
+    for line in ("bee4.png: is another file than before", "new.png: is new", "bee0.png: is gone"):
+        assert f"  {os.path.join('train', 'bee', line)}\n" in said
 
 
 def test_a_check_leaves_read_only_folders_as_they_are(folder, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from ipu_train.export.libraries import same_network
 from ipu_train.models import folded
 
 from ..models.test_folding import away_from_the_start
-from ..photographs import by_hand
+from ..photographs import CLASSES, by_hand
 
 NEWER = pytest.mark.skipif(formats._version() < (2, 5), reason="this torch has no such torch.export")
 TINY = {"depth": 0.2, "width": 0.1}
@@ -28,16 +29,11 @@ CASES = [
     ("torchscript", "efficientnet_cifar_g16", {"norm": "instance", **TINY}),
     ("torchscript", "resnext29_32x4d", {"norm": "frn", "proxy_norm": False, "width": 0.25}),
     pytest.param("torch_export", "resnet8v2", {"norm": "layer"}, marks=NEWER),
-    ("onnx", "resnet8", {"norm": "group", "norm_groups": 4}),
 ]
 
 
 @pytest.mark.parametrize("name, model, options", CASES)
 def test_logits_are_the_network_s_in_batches_of_1_and_7(name, model, options, tmp_path):
-    if name == "onnx":
-        pytest.importorskip("onnxruntime")
-        if formats._version() >= (2, 6):
-            pytest.importorskip("onnxscript")
     network = away_from_the_start(models.build(model, 6, **options)).eval()
     formats.write(name, folded(network), (3, 16, 16), tmp_path / "file", None)
     run = formats.read(name, tmp_path / "file")
@@ -73,6 +69,29 @@ def test_a_run_becomes_a_file_and_a_description_of_how_to_use_it(trained_run, im
         pixels.append(transform(image.resize(size, Image.BILINEAR, box=(left, top, left + side, top + side))))
     _, expected = by_hand(trained_run, images / "val")
     torch.testing.assert_close(torch.jit.load(str(out))(torch.stack(pixels)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_program_of_the_documentation_says_of_an_onnx_file_what_predict_says(
+    trained_run, images, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("onnxruntime")
+    if formats._version() >= (2, 6):
+        pytest.importorskip("onnxscript")
+    page = (Path(__file__).parents[2] / "docs" / "using_a_model.md").read_text(encoding="utf-8")
+    program = re.search(r"^```python\n(.*?)^```", page, re.M | re.S).group(1)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "--run", str(trained_run), "--format", "onnx", "--out", "mine.onnx"]) == 0
+    assert "largest difference of logits" in capsys.readouterr().out
+    _, expected = by_hand(trained_run, images / "val")
+    files = [path for name in CLASSES for path in sorted((images / "val" / name).iterdir())]
+    for number in (0, 8, 20):
+        shutil.copy(files[number], "photo.jpg")  # whatever is in it
+        names = {}
+        exec(program, names)
+        torch.testing.assert_close(
+            torch.from_numpy(names["logits"][0]), expected[number], rtol=1e-4, atol=1e-4
+        )
+        assert capsys.readouterr().out == CLASSES[int(expected[number].argmax())] + "\n"
 
 
 @pytest.mark.parametrize("name, eps", [("resnet18", None), ("efficientnet_b0", 1e-5)])
