@@ -179,10 +179,13 @@ def test_a_child_is_none_of_its_business():
         assert in_a_fork(body) == (0, "")
 
 
-def test_a_terminal_that_has_gone_is_no_error(monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), ValueError("I/O operation on closed file")]
+)
+def test_a_terminal_that_has_gone_is_no_error(monkeypatch, error):
     class Gone:
         def write(self, text):
-            raise OSError(5, "Input/output error")
+            raise error
 
         flush = None
 
@@ -195,15 +198,17 @@ def test_a_terminal_that_has_gone_is_no_error(monkeypatch):
 # -- one of several processes -------------------------------------------------------------------------------------
 
 
-def test_of_several_all_stop_when_they_have_heard(capsys):
-    with StopRequest(processes=Three(index=0, theirs=signal.SIGTERM)) as stop:
+@pytest.mark.parametrize("number", NUMBERS)
+def test_of_several_all_stop_when_they_have_heard(number, capsys):
+    with StopRequest(processes=Three(index=0, theirs=number)) as stop:
         assert not stop.requested
         assert stop.agree()
-        assert stop.exit_status == 143
+        assert stop.exit_status == NUMBERS[number]
         assert stop.agree()
     said = capsys.readouterr().err
+    name = signal.Signals(number).name
     assert said == (
-        "\nStopping after this step and saving a checkpoint: process 2 of 0 to 2 has received SIGTERM.\n"
+        f"\nStopping after this step and saving a checkpoint: process 2 of 0 to 2 has received {name}.\n"
     )
 
 
