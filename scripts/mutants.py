@@ -26,7 +26,7 @@ ROOMS = {
         "training/checkpoint.py training/checkpoint_folder.py training/checkpoint_writer.py",
         "tests/training/test_checkpoint.py tests/training/test_checkpoint_files.py",
     ),
-    "data order": ("data/sampler.py data/keyed.py", "tests/data/test_sampler.py"),
+    "data order": ("data/sampler.py data/keyed.py", "tests/data/test_sampler.py tests/data/test_keyed.py"),
     "signals": ("training/signals.py", "tests/training/test_signals.py"),
     "batching": (
         "emulator/device/batching.py emulator/loading/partition.py",
@@ -93,7 +93,7 @@ def all_tests_for_all(folder):
     stats = json.loads(path.read_text(encoding="utf-8"))
     tests = sorted(stats["duration_by_test"])
     functions = {mutant.rpartition("__mutmut_")[0] for mutant in verdicts(folder)}
-    stats["tests_by_mangled_function_name"] = {name: tests for name in functions}
+    stats["tests_by_mangled_function_name"] = dict.fromkeys(functions, tests)
     path.write_text(json.dumps(stats), encoding="utf-8")
 
 

@@ -1,13 +1,17 @@
 """Random runs that are stopped somewhere, taken up again, and compared bit for bit with runs that never stopped.
 
-    python scripts/resume_cases.py --cases 300 --seed 0 [--jobs 1] [--only 17] [--keep FOLDER]
+    python scripts/resume_cases.py --cases 300 --seed 0 [--hard] [--only 17] [--keep FOLDER]
 
 Each case draws a recipe (norm, optimizer, schedule, loss scaling, batch, precision, mixing, averaging, ...) and one to
 three ends: a signal to the process or to its whole group, or kill -9, at an event of the run (a training call, the
 validation, a flush or a rename while a checkpoint is written, a line of metrics). The process really gets that
 signal: each run is a fork of this process. After the last end the run is taken up once more and goes to its end. The
 files of the last checkpoint and ``metrics.jsonl``, without its images per second, must then be those of a run of the
-same recipe that was never stopped. Prints one line a case that differs, and a summary; exit status 1 if any does.
+same recipe that was never stopped. With ``--hard`` each case has several of the features that state is easily lost of
+(device iterations, mixing, statistics of Proxy Norm per update, updates on the host, averages, overflows that are
+skipped or rolled back, periods of automatic loss scaling), and three ends in a row, most of them in a validation or
+while a checkpoint is written.
+Prints one line a case that differs, and a summary; exit status 1 if any does.
 """
 
 import argparse
@@ -50,6 +54,7 @@ SCHEDULES = [
     ["schedule.name=exponential", "schedule.decay_epochs=0.5", "schedule.staircase=false"],
 ]
 ENDS = ["SIGINT", "SIGTERM", "group SIGTERM", "SIGKILL"]
+HARD_EVENTS = ["validation", "flush", "flush", "rename", "call"]
 EVENTS = ["call", "validation", "flush", "rename", "line"]
 
 
@@ -103,22 +108,51 @@ def draw(rng):
     return overrides
 
 
-def valid(rng, recipe):
+def draw_hard(rng):
+    """A recipe with three or more of the features in which state hides."""
+    proxy = ["model.norm=group", "model.norm_groups=4", "model.proxy_norm=true"]
+    features = [
+        ["training.device_iterations=3", "data.length=72"],
+        ["training.mixup_alpha=0.3", "training.cutmix_lambda=0.7"],
+        [*proxy, "model.proxy_norm_statistics=per_update"],
+        [f"optimizer.name={rng.choice(['lars', 'lamb', 'rmsprop'])}"],
+        [f"averaging.name={rng.choice(['mean', 'exponential'])}"],
+        ["training.precision=16.16", "training.stochastic_rounding=true"],
+        [
+            "training.precision=16.32", "optimizer.automatic_loss_scaling=true", "optimizer.loss_scaling=64",
+            "device.session_options={automaticLossScalingSettings.updatePeriod: 3}",
+        ],
+        [
+            "training.precision=16.16", "optimizer.loss_scaling=16777216", "optimizer.loss_scaling_epochs=[0.5]",
+            "optimizer.loss_scaling_factor=9.5367431640625e-07",
+            f"training.on_divergence={rng.choice(['skip', 'rollback'])}", "training.divergence_limit=50",
+        ],
+        [f"data.workers={rng.choice([1, 2])}", "training.replicas=2", "model.norm=sync_batch"],
+        ["model.norm=batch", "training.gradient_accumulation=3"],
+        ["data.augment=flip_crop", "data.random_erasing=0.5"],
+        ["validation.patience=1", "validation.every_epochs=1"],
+    ]  # fmt: skip
+    chosen = rng.sample(features, rng.choice([3, 4, 5]))
+    overrides = [*rng.choice(NORMS), *rng.choice(SCHEDULES), "data.length=36"]
+    return [*overrides, *(override for feature in chosen for override in feature)]
+
+
+def valid(rng, recipe, hard=False):
     """Overrides that the schema takes."""
     while True:
-        overrides = draw(rng)
+        overrides = draw_hard(rng) if hard else draw(rng)
         try:
             return overrides, config.load(recipe, overrides).config
         except config.ConfigError:
             continue
 
 
-def case(seed, number, root):
+def case(seed, number, root, hard=False):
     """Problems of one case, empty when the runs are the same; and what was done."""
-    rng = random.Random(f"{seed} {number}")
+    rng = random.Random(f"{'hard ' * hard}{seed} {number}")
     recipe = root / "case.yaml"
     recipe.write_text(RECIPE)
-    overrides, cfg = valid(rng, recipe)
+    overrides, cfg = valid(rng, recipe, hard)
     whole, cut = root / f"{number}_whole", root / f"{number}_cut"
     status = in_a_fork(recipe, whole, overrides, False)
     done = [" ".join(overrides)]
@@ -126,8 +160,8 @@ def case(seed, number, root):
         return [f"the whole run ended with {status}"], done
     problems = []
     calls = 2 * (cfg.data.length // (cfg.global_batch_size * cfg.training.device_iterations))
-    for attempt in range(rng.choice([1, 1, 2, 3])):
-        event = rng.choice(EVENTS)
+    for attempt in range(3 if hard else rng.choice([1, 1, 2, 3])):
+        event = rng.choice(HARD_EVENTS if hard else EVENTS)
         most = {"call": calls, "validation": 2, "flush": 30, "rename": 8, "line": calls + 2}[event]
         end = rng.choice(ENDS)
         wire = (event, rng.randint(1, most), end)
@@ -156,6 +190,7 @@ def main():
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hard", action="store_true", help="recipes with many features, three ends each")
     parser.add_argument("--only", type=int, help="number of a single case")
     parser.add_argument("--keep", type=Path, help="folder in which the runs of cases that differ stay")
     options = parser.parse_args()
@@ -163,10 +198,10 @@ def main():
     numbers = (
         [options.only] if options.only is not None else range(options.first, options.first + options.cases)
     )
-    started, different = time.monotonic(), 0
+    started, different, kind = time.monotonic(), 0, "hard " * options.hard
     for count, number in enumerate(numbers, start=1):
         with tempfile.TemporaryDirectory() as folder:
-            problems, done = case(options.seed, number, Path(folder))
+            problems, done = case(options.seed, number, Path(folder), options.hard)
             if problems:
                 different += 1
                 print(f"case {number}: {'; '.join(problems[:8])}\n    " + "\n    ".join(done), flush=True)
@@ -175,7 +210,7 @@ def main():
         if count % 10 == 0:
             print(f"{count} cases, {different} differ, {time.monotonic() - started:.0f} s", flush=True)
     print(
-        f"{len(numbers)} cases of seed {options.seed}: {different} differ ({time.monotonic() - started:.0f} s)"
+        f"{len(numbers)} {kind}cases of seed {options.seed}: {different} differ ({time.monotonic() - started:.0f} s)"
     )
     return 1 if different else 0
 

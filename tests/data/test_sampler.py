@@ -2,7 +2,7 @@
 
 import pytest
 
-from ipu_train.data import DataError, EpochSampler
+from ipu_train.data import DataError, EpochSampler, keyed
 from ipu_train.data.sampler import Places
 
 
@@ -92,3 +92,57 @@ def test_positions_between_batches_or_outside_are_refused(epoch, start):
 def test_process_index_must_exist():
     with pytest.raises(ValueError, match="process_index"):
         EpochSampler(20, process_index=2, num_processes=2)
+
+
+def test_the_order_is_that_of_the_numbers_with_these_keys():
+    found = EpochSampler(30, seed=6, batch_multiple=4).indices(3)
+    assert found.tolist() == keyed.permutation(6, keyed.ORDER, 3, 30)[:28].tolist()
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_copies_of_an_image_follow_each_other_under_keys_of_their_own(repeats):
+    once = EpochSampler(24, seed=5, batch_multiple=6).indices(2).tolist()
+    keys = list(_in_epoch(EpochSampler(24, seed=5, batch_multiple=6, repeats=repeats), 2))
+    assert keys == [(2 * repeats + k, image) for image in once[: 24 // repeats] for k in range(repeats)]
+
+
+def test_copies_that_do_not_divide_an_epoch_end_with_it():
+    keys = list(_in_epoch(EpochSampler(10, seed=5, shuffle=False, repeats=4), 1))
+    assert keys == [(4 + k, image) for image in range(3) for k in range(4)][:10]
+
+
+def _in_epoch(sampler, epoch):
+    sampler.set_position(epoch)
+    return sampler
+
+
+def test_a_share_smaller_than_a_batch_is_dealt_out_in_turns():
+    shards = [EpochSampler(16, 0, 4, False, i, 2, share=2).indices(0).tolist() for i in range(2)]
+    assert shards == [[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]
+
+
+@pytest.mark.parametrize("share", [0, 3, 8])
+def test_a_share_must_divide_the_batch(share):
+    with pytest.raises(ValueError, match=f"share must divide 4, got {share}"):
+        EpochSampler(16, batch_multiple=4, share=share)
+
+
+def test_a_batch_has_an_image():
+    with pytest.raises(ValueError, match="batch_multiple must be at least 1, got 0"):
+        EpochSampler(16, batch_multiple=0)
+    assert len(EpochSampler(16, batch_multiple=1)) == 16
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_processes_are_counted_from_0(index):
+    with pytest.raises(ValueError, match=f"process_index must be in 0..1, got {index}"):
+        EpochSampler(20, process_index=index, num_processes=2)
+
+
+def test_the_end_of_an_epoch_is_the_beginning_of_the_next():
+    sampler = EpochSampler(20, batch_multiple=5)
+    sampler.set_position(2, 20)
+    assert sampler.position == (3, 0) and len(sampler) == 20
+    sampler.set_position(2, 15)
+    assert sampler.position == (2, 15) and len(sampler) == 5
+    assert len(Places(sampler)) == 5
