@@ -30,9 +30,9 @@ class InStep:
     def __init__(self, batches: Iterable[Any], stop: StopRequest, processes: Processes) -> None:
         self._batches, self._stop, self._alone = batches, stop, processes.alone
         self._iterator: Iterator[Any] = iter(())
-        self._fetched = False
+        self._fetched, self._over = False, False
         self._ahead: Any = None
-        self._end: Optional[Exception] = None  # what iterating ends with, in place of a batch
+        self._error: Optional[DataError] = None
 
     def __iter__(self) -> "InStep":
         self._iterator, self._fetched = iter(self._batches), False
@@ -44,13 +44,14 @@ class InStep:
             self._fetch()
 
     def _fetch(self) -> None:
-        self._ahead, self._end, self._fetched = None, None, True
+        self._ahead, self._fetched = None, True
         try:
             self._ahead = next(self._iterator)
-        except StopIteration as error:
-            self._end = error
+        except StopIteration:
+            self._over = True
         except DataError as error:
-            self._end = error
+            # without the frames that it has passed: loaders must go, with their workers, when nobody uses them
+            self._error = error.with_traceback(None)
             self._stop.fail()
 
     def __next__(self) -> Any:
@@ -60,8 +61,10 @@ class InStep:
             self._fetch()
             self._stop.agree()
         self._fetched = False
-        if self._end is not None:
-            raise self._end
+        if self._error is not None:
+            raise self._error
+        if self._over:
+            raise StopIteration
         if self._stop.fails:
             raise FailElsewhere
         return self._ahead

@@ -57,7 +57,7 @@ def check_an_image_that_fails(run, photos, image, step, overrides=()):
     assert said.count(f"The run ends saved at step {step}") == 1 and image in said
     assert "another process" not in said and "Traceback" not in said
     mend()
-    assert run(2, recipe, two, overrides, resume=True) == [0, 0]
+    assert run(2, recipe, two, overrides, resume=True) == [0, 0], told(two, 2)
     apart = difference(photos / "whole", two)
     assert apart["other"] == [] and apart["weights"] <= FLOAT32 and apart["loss"] <= FLOAT32
 

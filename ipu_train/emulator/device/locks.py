@@ -48,6 +48,16 @@ def unlock(device: int) -> None:
         os.close(descriptor)
 
 
+def _let_go() -> None:
+    """A forked process holds nothing, or what its parent held would stay taken until it ends, too."""
+    while _held:
+        os.close(_held.popitem()[1])
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 def _folder() -> str:
     return os.path.join(tempfile.gettempdir(), os.environ[_MACHINE])
 

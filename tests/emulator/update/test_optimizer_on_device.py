@@ -1,12 +1,14 @@
 """What setOptimizer sends, attributes that are constant, loss scaling (PopTorch 3.4 user guide, "Optimizers")."""
 
 import json
+import os
 
 import pytest
 import torch
 from torch import nn
 
 import ipu_train.emulator as poptorch
+from ipu_train.emulator.device import locks
 
 from ..networks import Convolutional, images, options
 
@@ -237,6 +239,26 @@ class TestDevices:
         first(x)
         del first
         second(x)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+    def test_a_forked_process_does_not_hold_on_to_its_parents_device(self):
+        assert locks.lock(7)
+        begun, (read, write) = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:  # such as a worker that loads images
+            os.close(write)
+            os.write(begun[1], b".")
+            os.read(read, 1)  # until the parent closes its end
+            os._exit(0)
+        os.read(begun[0], 1)
+        locks._let_go()  # as when the parent ends
+        try:
+            assert locks.lock(7)
+        finally:
+            locks.unlock(7)
+            for descriptor in (write, read, *begun):
+                os.close(descriptor)
+            assert os.waitpid(child, 0)[1] == 0
 
     def test_an_ipu_model_takes_any_number_of_ipus_and_hardware_a_power_of_two(self, monkeypatch):
         class Three(nn.Module):
