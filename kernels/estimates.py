@@ -160,29 +160,33 @@ def composed(layer: Layer, activation: str = "relu", per_update: bool = False) -
     return Cycles(forward, backward)
 
 
-# Bundles for two vectors, for a column, and for each of its rows at the end: cycles.hpp.
-_SWEEPS: Dict[Tuple[str, str], Tuple[int, int, int]] = {
-    ("relu", "sums"): (18, 40, 0),
-    ("silu", "sums"): (18, 40, 0),
-    ("relu", "forward"): (8, 5, 0),
-    ("silu", "forward"): (20, 6, 0),
-    ("relu", "backward"): (25, 8, 22),
-    ("silu", "backward"): (50, 8, 22),
-    ("relu", "input"): (16, 10, 0),
-    ("silu", "input"): (34, 10, 0),
+# Bundles for a vector, for the sums of one, two and four vectors, for a column, and for each of its rows at the end:
+# cycles.hpp.
+_NO_SUMS = (0, 0, 0)
+_SWEEPS: Dict[Tuple[str, str], Tuple[int, Tuple[int, int, int], int, int]] = {
+    ("relu", "sums"): (9, _NO_SUMS, 40, 0),
+    ("silu", "sums"): (9, _NO_SUMS, 40, 0),
+    ("relu", "forward"): (4, _NO_SUMS, 5, 0),
+    ("silu", "forward"): (9, _NO_SUMS, 6, 0),
+    ("relu", "backward"): (5, (12, 15, 21), 8, 22),
+    ("silu", "backward"): (14, (16, 20, 28), 8, 22),
+    ("relu", "input"): (6, _NO_SUMS, 10, 0),
+    ("silu", "input"): (6, _NO_SUMS, 10, 0),
 }
 
 
 def _sweep(layer: Layer, activation: str, name: str, exchanged: float) -> int:
     """A worker's tasks are columns of 64 bits of channels, cut until there are as many as workers. The busiest tile
     begins in one group of channels and ends in the next: two pieces."""
-    two, column, row = _SWEEPS[activation, name]
+    vector, (one, two, four), column, row = _SWEEPS[activation, name]
     columns = max(1, layer.width // VECTOR)
     pieces = 2 if layer.rows > 1 else 1
     pixels = math.ceil(layer.rows / pieces)
     parts = max(1, min(pixels, WORKERS // math.gcd(columns, WORKERS)))
     tasks = math.ceil(columns * parts / WORKERS)
-    task = 8 + column + VECTOR * row + two * math.ceil(pixels / parts) / 2
+    vectors = math.ceil(pixels / parts)
+    task = 8 + column + VECTOR * row + vectors * vector
+    task += vectors // 4 * four + vectors % 4 // 2 * two + vectors % 2 * one
     return _step(pieces * (12 + tasks * task), exchanged, vertex=60)
 
 
@@ -211,7 +215,7 @@ def fused(layer: Layer, activation: str = "relu") -> Cycles:
         coefficients
         + _sweep(layer, activation, "backward", 10 * layer.width)
         + _own_sums(layer, (4, 2), (layer.channels, groups), _PROXY)
-        + _sweep(layer, activation, "input", 14 * layer.width)
+        + _sweep(layer, activation, "input", 12 * layer.width)
     )
     return Cycles(forward, backward)
 

@@ -45,7 +45,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--micro-batches", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     print(
-        "| network | micro-batch | popnn GN + act: cycles | composed | composed, per_update | fused | fused: forward | "
+        "| network | micro-batch | popnn GN + act: cycles | composed | composed, per_update | fused | fused: forward |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, activation in NETWORKS.items():

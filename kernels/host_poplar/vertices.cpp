@@ -162,13 +162,13 @@ template <typename T, bool Silu> void registerBackward() {
   const auto addCommon = [](auto &fields, auto *vertex) {
     using V = std::remove_pointer_t<decltype(vertex)>;
     addPass(fields);
-    fields("grad", &V::grad)("shift", &V::shift)("scale", &V::scale)("bend", &V::bend)("turn", &V::turn);
-    fields("direct", &V::direct);
+    fields("shift", &V::shift)("scale", &V::scale)("turn", &V::turn)("direct", &V::direct)("gradX", &V::gradX);
   };
   {
     using V = BackwardSums<T, Silu>;
     Registration<V> fields("proxy_norm::BackwardSums" + types, kFile);
     addCommon(fields, static_cast<V *>(nullptr));
+    fields("grad", &V::grad)("bend", &V::bend);
     fields("channelOfRow", &V::channelOfRow)("groupOfRow", &V::groupOfRow);
     fields("groupMean", &V::groupMean)("groupInverse", &V::groupInverse);
     fields("channelPartials", &V::channelPartials)("groupPartials", &V::groupPartials);
@@ -178,7 +178,7 @@ template <typename T, bool Silu> void registerBackward() {
     using V = BackwardInput<T, Silu>;
     Registration<V> fields("proxy_norm::BackwardInput" + types, kFile);
     addCommon(fields, static_cast<V *>(nullptr));
-    fields("byU", &V::byU)("constant", &V::constant)("gradX", &V::gradX);
+    fields("byU", &V::byU)("constant", &V::constant);
   }
 }
 

@@ -18,37 +18,43 @@ constexpr std::uint64_t kWorkers = 6;
 constexpr std::uint64_t kStart = 60; // cycles to start the workers and wait for them
 constexpr std::uint64_t kPiece = 12; // bundles to find a piece's part of a worker
 constexpr std::uint64_t kColumn = 8; // bundles of a column's loop beside what the sweep loads and keeps
-// The sigmoid of two values: PopLibs' non-linearities count 5 cycles for one float and 2 for two halves.
-constexpr std::uint64_t kSigmoidHalves = 2, kSigmoidFloats = 10;
+// PopLibs' non-linearities count 5 cycles for a float's sigmoid or hyperbolic tangent, and one for two halves' tangent.
+constexpr std::uint64_t kSigmoidFloats = 10, kTangentHalves = 2; // of a vector
 
-// What a sweep costs: bundles for two vectors (of four halves or two floats), which are arithmetic, as loads and
-// stores are fewer; for the beginning and the end of a column, and for each of its rows at the end.
+// What a sweep costs: bundles for a vector (of four halves or two floats), which are arithmetic, as loads and stores
+// are fewer; beyond those for sums, of one vector, of two taken together and of four; for the beginning and the end of
+// a column, and for each of its rows at the end.
 struct Cost {
-  std::uint64_t twoVectors, column, row;
+  std::uint64_t vector, column, row;
+  std::uint64_t sumOfOne = 0, sumOfTwo = 0, sumOfFour = 0;
+  std::uint64_t of(std::uint64_t vectors) const {
+    const std::uint64_t fours = sumOfFour == 0 ? 0 : vectors / 4, left = vectors - 4 * fours;
+    return vectors * vector + fours * sumOfFour + left / 2 * sumOfTwo + left % 2 * sumOfOne;
+  }
 };
 
 inline Cost groupSums(bool half) {
   // subtract, convert 2, and twice: add, multiply, add (floats: without conversion, once). A column begins with its
   // group's samples, and ends with one group's sums.
-  return {half ? 18u : 8u, 24 + 16, 0};
+  return {half ? 9u : 4u, 24 + 16, 0};
 }
 inline Cost forward(bool half, bool silu) {
-  // subtract, multiply, add, then max; or sigmoid, multiply, multiply, add
-  const std::uint64_t sigmoid = half ? 2 * kSigmoidHalves : kSigmoidFloats;
-  return {2 * (silu ? 6 + sigmoid : 4), silu ? 6u : 5u, 0};
+  // subtract, multiply, add, then max; or tangent, and twice multiply, add
+  const std::uint64_t tangent = half ? kTangentHalves : kSigmoidFloats;
+  return {silu ? 7 + tangent : 4, silu ? 6u : 5u, 0};
 }
-// u (2), then d phi': compare and mask (2); or z (2), sigmoid, phi (1), phi' (3), d phi' (1)
+// u (2), then d phi': compare and mask (2); or z / 2 (2), tangent, phi (2), phi' (3), d phi' (1)
 inline std::uint64_t gradient(bool half, bool silu) {
-  return silu ? 9 + (half ? 2 * kSigmoidHalves : kSigmoidFloats) : 4;
+  return silu ? 10 + (half ? kTangentHalves : kSigmoidFloats) : 4;
 }
 inline Cost backwardSums(bool half, bool silu) {
-  // d phi' u (1), and d phi (1); each sum: for two vectors add, convert 2, add 2 (floats: add 2)
-  const std::uint64_t terms = gradient(half, silu) + (silu ? 2 : 1), sum = half ? 5 : 2;
-  return {2 * terms + (silu ? 4 : 3) * sum, 8, 22};
+  // d phi' u (1), and d phi (1); each sum of one vector: convert 2, add 2 (floats: add), and an addition for each more
+  const std::uint64_t terms = gradient(half, silu) + (silu ? 2 : 1), sum = half ? 4 : 1, sums = silu ? 4 : 3;
+  return {terms, 8, 22, sums * sum, sums * (sum + 1), sums * (sum + 3)};
 }
-inline Cost backwardInput(bool half, bool silu) {
-  // d phi' times a factor, u times a factor, two additions
-  return {2 * (gradient(half, silu) + 4), 10, 0};
+inline Cost backwardInput() {
+  // u (2), u times a factor, d phi', which is there, times a factor, two additions
+  return {6, 10, 0};
 }
 
 // A sweep over a run of memory: see sweepPieces.
@@ -60,7 +66,7 @@ inline std::uint64_t sweep(const TileRun &run, const Cost &cost, bool half) {
     const std::uint64_t end = std::min<std::uint64_t>(words * (worker + 1) / kWorkers * lanes, run.length);
     std::uint64_t bundles = 0, at = 0;
     const auto add = [&](std::uint64_t columns, std::uint64_t rows, std::uint64_t vectors) {
-      bundles += columns * (kColumn + cost.column + rows * cost.row) + (vectors * cost.twoVectors + 1) / 2;
+      bundles += columns * (kColumn + cost.column + rows * cost.row) + cost.of(vectors);
     };
     for (std::size_t p = 0; p < run.pieces.size(); p += TileRun::kNumbers) {
       const std::uint64_t width = run.pieces[p + 1], pixels = run.pieces[p + 2], task = run.pieces[p + 3];

@@ -122,27 +122,28 @@ ActGradients proxyNormActGrad(const Site &site, const poplar::Tensor &x, const p
   const poplar::Tensor orderedGrad = activations.ordered(site, grad);
   const GroupStatistics groups = withoutNorm(site);
   const poplar::ComputeSet prepare = site.graph.addComputeSet(site.name("coefficients"));
-  const poplar::ComputeSet sweep = site.graph.addComputeSet(site.name("proxyNormActGrad"));
+  const poplar::ComputeSet sweep = site.graph.addComputeSet(site.name("backwardSums"));
+  const poplar::ComputeSet apply = site.graph.addComputeSet(site.name("gradient"));
   const poplar::ComputeSet finish = site.graph.addComputeSet(site.name("finish"));
   Stages stages(site.graph, site.dnai);
   const Coefficients coefficients =
       addBackwardCoefficients(site, prepare, activations, groups, beta, gamma, statistics, settings);
   const GroupTerms none = {constantOn(site, x.elementType(), 0.0f, "byU"),
                            constantOn(site, x.elementType(), 0.0f, "constant")};
-  const poplar::Tensor gradX =
-      addBackwardInput(site, sweep, activations, orderedGrad, coefficients, none, settings);
   const BackwardParts parts =
       addBackwardSums(site, sweep, activations, orderedGrad, coefficients, groups, settings);
+  addBackwardInput(site, apply, activations, parts, coefficients, none, settings);
   const ChannelGradients out = addFinishChannels(
       site, finish, stages.add(parts.byChannel, activations.shape.channels, 4, kFinishedRows), beta, gamma,
       statistics, beta.elementType(), settings);
   site.program.add(Execute(prepare, site.name("coefficients")));
   forget(site, parts.byChannel);
   forget(site, parts.byGroup);
-  site.program.add(Execute(sweep, site.name("proxyNormActGrad")));
+  site.program.add(Execute(sweep, site.name("backwardSums")));
+  site.program.add(Execute(apply, site.name("gradient")));
   stages.execute(site.program);
   site.program.add(Execute(finish, site.name("finish")));
-  return {gradX, out.beta, out.gamma, out.statistics.mean, out.statistics.inverse};
+  return {parts.gradX, out.beta, out.gamma, out.statistics.mean, out.statistics.inverse};
 }
 
 Normalised groupNormProxyNormAct(const Site &site, const poplar::Tensor &x, const Parameters &parameters,
@@ -218,7 +219,8 @@ NormGradients groupNormProxyNormActGrad(const Site &site, const poplar::Tensor &
     out.parameters = {channel.beta, channel.gamma, addFilled(site, type, shape.channels, 0.0f, "zeros"),
                       addFilled(site, type, shape.channels, 0.0f, "zeros")};
   }
-  out.x = addBackwardInput(site, apply, activations, orderedGrad, coefficients, terms, settings);
+  addBackwardInput(site, apply, activations, parts, coefficients, terms, settings);
+  out.x = parts.gradX;
   site.program.add(Execute(prepare, site.name("coefficients")));
   forget(site, parts.byChannel);
   forget(site, parts.byGroup);

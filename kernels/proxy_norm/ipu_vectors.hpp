@@ -30,13 +30,30 @@ template <> inline float splat<float>(float value) { return value; }
 // `value` where z > threshold, else zero. A NaN is not larger.
 inline float where(float z, float threshold, float value) { return z > threshold ? value : 0.0f; }
 
+// SiLU of z, by half of it: with w = z / 2 and t = tanh(w), phi(z) = w (1 + t) and 2 phi'(z) = 1 + t + phi(z) (1 - t).
+// Of four halves an IPU takes the hyperbolic tangent in half the time of a sigmoid, and the half of z costs nothing:
+// it is in the coefficients.
+template <typename V> inline V tangent(V w);
+template <> inline float tangent<float>(float w) {
+#ifdef __IPU__
+  return ipu::tanh(w);
+#else
+  return std::tanh(w);
+#endif
+}
+template <typename V> inline V siluOfHalf(V w) { return w + w * tangent(w); }
+template <typename V> inline void siluOfHalf(V w, V &phi, V &twiceSlope) {
+  const V t = tangent(w), one = splat<V>(1.0f), plus = one + t;
+  phi = w * plus;
+  twiceSlope = plus + phi * (one - t);
+}
+
 // A sum in float, lane by lane.
 template <typename V> struct Sum;
 
 template <> struct Sum<float> {
   float total = 0;
   void add(float v) { total += v; }
-  void addBoth(float a, float b) { total += a + b; }
   void addSquare(float v) { total += v * v; }
   float lane(unsigned) const { return total; }
   float all() const { return total; }
@@ -91,7 +108,6 @@ template <typename V> inline V where(V z, V threshold, V value) {
 template <> struct Sum<float2> {
   float2 total = {0, 0};
   void add(float2 v) { total += v; }
-  void addBoth(float2 a, float2 b) { total += a + b; }
   void addSquare(float2 v) { total += v * v; }
   float lane(unsigned i) const { return total[i]; }
   float all() const { return total[0] + total[1]; }
@@ -103,8 +119,6 @@ template <> struct Sum<half4> {
     low += lowOf(v);
     high += highOf(v);
   }
-  // Two by two in half first: half the conversions. That rounds each pair once, at random.
-  void addBoth(half4 a, half4 b) { add(a + b); }
   void addSquare(half4 v) {
     const float2 l = lowOf(v), h = highOf(v);
     low += l * l;
@@ -126,17 +140,10 @@ template <> inline float Lanes<float>::exponential(float x) { return ipu::exp(x)
 template <> inline float2 Lanes<float2>::exponential(float2 x) { return ipu::exp(x); }
 template <> inline float sigmoid<float>(float z) { return ipu::sigmoid(z); }
 template <> inline float2 sigmoid<float2>(float2 z) { return ipu::sigmoid(z); }
-template <> inline half4 sigmoid<half4>(half4 z) {
-  const half2 low = ipu::sigmoid(half2{z[0], z[1]}), high = ipu::sigmoid(half2{z[2], z[3]});
+template <> inline float2 tangent<float2>(float2 w) { return ipu::tanh(w); }
+template <> inline half4 tangent<half4>(half4 w) {
+  const half2 low = ipu::tanh(half2{w[0], w[1]}), high = ipu::tanh(half2{w[2], w[3]});
   return half4{low[0], low[1], high[0], high[1]};
-}
-
-// No scalar is mixed with halves: it would be a float.
-template <>
-inline void Phi<Activation::Silu>::valueAndSlope<half4>(half4 z, half4 &value, half4 &slope) {
-  const half4 gate = sigmoid(z);
-  value = z * gate;
-  slope = gate + value * (splat<half4>(1.0f) - gate);
 }
 
 // Pairs of the proxy's points: two structs of floats as one struct of pairs, member by member, and back.

@@ -76,7 +76,7 @@ public:
   }
 };
 
-// SiLU: out = phi((x - shift) slope + offset) scale + lift.
+// SiLU: out = phi(2 ((x - shift) slope + offset)) scale + lift: see siluOfHalf.
 template <typename T, typename P> class SiluCoefficients : public poplar::MultiVertex {
 public:
   Input<Vector<float, ONE_PTR, 8>> groupMean, groupInverse, mean, inverse;
@@ -87,10 +87,10 @@ public:
   void compute(unsigned worker) {
     const WordRange range(rows, 4, worker, numWorkers());
     for (unsigned row = range.begin; row < range.end; ++row) {
-      const float center = groupMean[row], steep = groupInverse[row] * float(gamma[row]);
+      const float center = groupMean[row], steep = 0.5f * groupInverse[row] * float(gamma[row]);
       shift[row] = T(center);
       slope[row] = saturated<T>(steep);
-      offset[row] = saturated<T>(float(beta[row]) - roundedOff<T>(center) * steep);
+      offset[row] = saturated<T>(0.5f * float(beta[row]) - roundedOff<T>(center) * steep);
       scale[row] = saturated<T>(inverse[row]);
       lift[row] = saturated<T>(-mean[row] * inverse[row]);
     }
@@ -98,7 +98,7 @@ public:
 };
 
 // Backward: u = (x - shift) scale, and d phi'(z) direct is what the norm's gradient gets, times the group's inverse
-// deviation. SiLU: z = u bend + turn. ReLU: u has the sign `turn` of gamma, and z > 0 where u > bend.
+// deviation. SiLU: z / 2 = u bend + turn. ReLU: u has the sign `turn` of gamma, and z > 0 where u > bend.
 template <typename T, typename P, bool Silu> class BackwardCoefficients : public poplar::MultiVertex {
 public:
   Input<Vector<float, ONE_PTR, 8>> groupMean, groupInverse, inverse;
@@ -114,8 +114,8 @@ public:
       const float sign = g < 0.0f ? -1.0f : 1.0f;
       shift[row] = T(center);
       scale[row] = saturated<T>(Silu ? r : r * sign);
-      bend[row] = saturated<T>(Silu ? g : g == 0.0f ? (offset > 0.0f ? -1e30f : 1e30f) : -offset / (g * sign));
-      turn[row] = saturated<T>(Silu ? offset : sign);
+      bend[row] = saturated<T>(Silu ? 0.5f * g : g == 0.0f ? (offset > 0.0f ? -1e30f : 1e30f) : -offset / (g * sign));
+      turn[row] = saturated<T>(Silu ? 0.5f * offset : sign);
       direct[row] = saturated<T>(g * inverse[row] * r);
     }
   }
@@ -161,6 +161,7 @@ public:
   Input<Vector<unsigned short, ONE_PTR, 8>> pieces, channelOfRow, groupOfRow;
   Input<Vector<float, ONE_PTR, 8>> groupMean, groupInverse;
   InOut<Vector<float, ONE_PTR, 8>> channelPartials, groupPartials;
+  Output<Vector<T, ONE_PTR, 8>> gradX; // d phi'(z) for now
   unsigned length, pieceCount, groups, channels;
 
   void compute(unsigned worker) {
@@ -172,6 +173,7 @@ public:
       byGroup[i] = 0;
     BackwardSumsSweep<T, kActivation<Silu>> sweep = {&x[0],
                                                      &grad[0],
+                                                     &gradX[0],
                                                      {&shift[0], &scale[0], &bend[0], &turn[0], &direct[0]},
                                                      &groupMean[0],
                                                      &groupInverse[0],
@@ -204,21 +206,17 @@ public:
   }
 };
 
-// The gradient of x.
+// The gradient of x, where the backward sums have left d phi'(z).
 template <typename T, bool Silu> class BackwardInput : public poplar::MultiVertex {
 public:
-  Input<Vector<T, ONE_PTR, 8>> x, grad, shift, scale, bend, turn, direct, byU, constant;
+  Input<Vector<T, ONE_PTR, 8>> x, shift, scale, turn, direct, byU, constant;
   Input<Vector<unsigned short, ONE_PTR, 8>> pieces;
-  Output<Vector<T, ONE_PTR, 8>> gradX;
+  InOut<Vector<T, ONE_PTR, 8>> gradX;
   unsigned length, pieceCount;
 
   void compute(unsigned worker) {
-    BackwardInputSweep<T, kActivation<Silu>> sweep = {&x[0],
-                                                      &grad[0],
-                                                      &gradX[0],
-                                                      {&shift[0], &scale[0], &bend[0], &turn[0], &direct[0]},
-                                                      &byU[0],
-                                                      &constant[0]};
+    BackwardInputSweep<T, kActivation<Silu>> sweep = {&x[0],    &gradX[0],  &shift[0], &scale[0],
+                                                      &turn[0], &direct[0], &byU[0],   &constant[0]};
     sweepPieces<T>(sweep, &pieces[0], pieceCount, length, worker, numWorkers());
   }
 };

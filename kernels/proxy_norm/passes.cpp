@@ -255,12 +255,14 @@ BackwardParts addBackwardSums(const Site &site, poplar::ComputeSet set, const Ac
   const poplar::Type type = activations.x.elementType();
   const std::string name = vertexName("BackwardSums", {type}, settings.silu);
   BackwardParts parts;
+  parts.gradX = activations.cloned(site, "gradX", parts.order);
   for (std::size_t i = 0; i < activations.runs().size(); ++i) {
     const TileRun &run = activations.runs()[i];
     const poplar::VertexRef vertex = activations.add(site, set, name, i);
     const poplar::Tensor byChannel = addPartials(site, run, run.channelCount, 4, "channelPartials");
     const poplar::Tensor byGroup = addPartials(site, run, run.groupCount, 2, "groupPartials");
     activations.connectElements(site, vertex, "grad", grad, i);
+    activations.connectElements(site, vertex, "gradX", parts.order, i);
     for (const auto &coefficient : coefficients)
       activations.connectRows(site, vertex, coefficient.first.c_str(), coefficient.second, i);
     activations.connectPlaces(site, vertex, true, i);
@@ -305,27 +307,22 @@ GroupTerms addFinishGroups(const Site &site, poplar::ComputeSet set, const std::
   return out;
 }
 
-poplar::Tensor addBackwardInput(const Site &site, poplar::ComputeSet set, const Activations &activations,
-                                const poplar::Tensor &grad, const Coefficients &coefficients,
-                                const GroupTerms &terms, const ProxySettings &settings) {
+void addBackwardInput(const Site &site, poplar::ComputeSet set, const Activations &activations,
+                      const BackwardParts &parts, const Coefficients &coefficients, const GroupTerms &terms,
+                      const ProxySettings &settings) {
   const poplar::Type type = activations.x.elementType();
-  poplar::Tensor order;
-  const poplar::Tensor gradX = activations.cloned(site, "gradX", order);
   const poplar::Tensor byU = groupRows(activations.shape, terms.byU);
   const poplar::Tensor constant = groupRows(activations.shape, terms.constant);
   const std::string name = vertexName("BackwardInput", {type}, settings.silu);
   for (std::size_t i = 0; i < activations.runs().size(); ++i) {
     const poplar::VertexRef vertex = activations.add(site, set, name, i);
-    activations.connectElements(site, vertex, "grad", grad, i);
-    for (const auto &coefficient : coefficients)
-      activations.connectRows(site, vertex, coefficient.first.c_str(), coefficient.second, i);
+    for (const char *field : {"shift", "scale", "turn", "direct"})
+      activations.connectRows(site, vertex, field, coefficients.at(field), i);
     activations.connectRows(site, vertex, "byU", byU, i);
     activations.connectRows(site, vertex, "constant", constant, i);
-    activations.connectElements(site, vertex, "gradX", order, i);
-    site.graph.setPerfEstimate(
-        vertex, sweepCycles(activations.runs()[i], cycles::backwardInput(half(type), settings.silu), type));
+    activations.connectElements(site, vertex, "gradX", parts.order, i);
+    site.graph.setPerfEstimate(vertex, sweepCycles(activations.runs()[i], cycles::backwardInput(), type));
   }
-  return gradX;
 }
 
 ChannelGradients addFinishChannels(const Site &site, poplar::ComputeSet set, const std::vector<RowSum> &sums,

@@ -73,23 +73,25 @@ poplar::Tensor addForward(const Site &site, poplar::ComputeSet set, const Activa
                           const Coefficients &coefficients, const ProxySettings &settings);
 
 // The backward sums: by channel (rows of [C], four values) and by group (rows of [N * G], two values). `partials` are
-// the tensors to be written.
+// the tensors to be written. gradX, laid out like x, keeps the incoming gradient times the activation's derivative:
+// what is dear to compute (a sigmoid) is computed once, and nothing of full size is kept beside it.
 struct BackwardParts {
   std::vector<Part> byChannel, byGroup;
+  poplar::Tensor gradX, order; // and its elements in the order of memory
 };
 BackwardParts addBackwardSums(const Site &site, poplar::ComputeSet set, const Activations &activations,
                               const poplar::Tensor &grad, const Coefficients &coefficients,
                               const GroupStatistics &groups, const ProxySettings &settings);
 
-// The gradient of x, from `byU` and `constant` of the groups ([N * G]).
+// Turns gradX into the gradient of x, with `byU` and `constant` of the groups ([N * G]).
 struct GroupTerms {
   poplar::Tensor byU, constant;
 };
 GroupTerms addFinishGroups(const Site &site, poplar::ComputeSet set, const std::vector<RowSum> &sums,
                            const GroupStatistics &groups, const Activations &activations);
-poplar::Tensor addBackwardInput(const Site &site, poplar::ComputeSet set, const Activations &activations,
-                                const poplar::Tensor &grad, const Coefficients &coefficients,
-                                const GroupTerms &terms, const ProxySettings &settings);
+void addBackwardInput(const Site &site, poplar::ComputeSet set, const Activations &activations,
+                      const BackwardParts &parts, const Coefficients &coefficients, const GroupTerms &terms,
+                      const ProxySettings &settings);
 
 // Gradients of beta, gamma (of `type`), m and s from the channels' sums.
 struct ChannelGradients {

@@ -173,8 +173,8 @@ template <typename T> struct SiluForwardSweep {
             At::load(lift, row)};
   }
   template <typename V> void one(Task<V> &task, unsigned i) const {
-    const V z = (fetch<V>(x, i) - task.shift) * task.slope + task.offset;
-    put<V>(out, i, z * sigmoid(z) * task.scale + task.lift);
+    const V w = (fetch<V>(x, i) - task.shift) * task.slope + task.offset;
+    put<V>(out, i, siluOfHalf(w) * task.scale + task.lift);
   }
   template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
     one(task, i);
@@ -196,13 +196,13 @@ template <Activation A, typename V> struct BackwardTask {
     bend = At::load(rows.bend, row);
     turn = At::load(rows.turn, row);
   }
-  // d phi'(z), and for SiLU d phi(z).
+  // d phi'(z); for SiLU twice that, and d phi(z).
   V slope(V u, V d, V &dPhi) const {
     if constexpr (A == Activation::Relu) {
       return where(u, bend, d);
     } else {
       V phi, slope;
-      Phi<A>::valueAndSlope(V(u * bend + turn), phi, slope);
+      siluOfHalf(V(u * bend + turn), phi, slope);
       dPhi = d * phi;
       return d * slope;
     }
@@ -215,6 +215,7 @@ template <typename T, Activation A> struct BackwardSumsSweep {
     Sum<V> d, dPhi, dSlope, dSlopeU;
   };
   const T *x, *grad;
+  T *gradX; // keeps d phi'(z), or twice that, until the gradient of x takes its place
   BackwardRows<T> rows;
   const float *groupMean, *groupInverse;
   const unsigned short *channelOfRow, *groupOfRow;
@@ -227,6 +228,7 @@ template <typename T, Activation A> struct BackwardSumsSweep {
     const V u = (fetch<V>(x, i) - task.at.shift) * task.at.scale;
     d = fetch<V>(grad, i);
     dSlope = task.at.slope(u, d, dPhi);
+    put<V>(gradX, i, dSlope);
     return dSlope * u;
   }
   template <typename V> void one(Task<V> &task, unsigned i) const {
@@ -238,15 +240,8 @@ template <typename T, Activation A> struct BackwardSumsSweep {
     task.dSlope.add(dSlope);
     task.dSlopeU.add(dSlopeU);
   }
-  template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
-    V d, dPhi, dSlope, e, ePhi, eSlope;
-    const V dSlopeU = terms(task, i, d, dPhi, dSlope), eSlopeU = terms(task, j, e, ePhi, eSlope);
-    task.d.addBoth(d, e);
-    if (A != Activation::Relu)
-      task.dPhi.addBoth(dPhi, ePhi);
-    task.dSlope.addBoth(dSlope, eSlope);
-    task.dSlopeU.addBoth(dSlopeU, eSlopeU);
-  }
+  template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const { together<2>(task, i, j - i); }
+  template <typename V> void four(Task<V> &task, unsigned i, unsigned stride) const { together<4>(task, i, stride); }
   // What the lanes of one row have is one sum.
   template <typename V> void finish(const Task<V> &task, unsigned row, unsigned lanes, unsigned step) const {
     if (step == 0)
@@ -256,9 +251,26 @@ template <typename T, Activation A> struct BackwardSumsSweep {
   }
 
 private:
+  // What a few elements have is added in their own type first: half the conversions, or a quarter.
+  template <unsigned count, typename V> void together(Task<V> &task, unsigned i, unsigned stride) const {
+    V d[count], dPhi[count], dSlope[count], dSlopeU[count];
+    for (unsigned k = 0; k < count; ++k)
+      dSlopeU[k] = terms(task, i + k * stride, d[k], dPhi[k], dSlope[k]);
+    task.d.add(total(d));
+    if (A != Activation::Relu)
+      task.dPhi.add(total(dPhi));
+    task.dSlope.add(total(dSlope));
+    task.dSlopeU.add(total(dSlopeU));
+  }
+  template <typename V> static V total(const V (&v)[2]) { return v[0] + v[1]; }
+  template <typename V> static V total(const V (&v)[4]) { return (v[0] + v[1]) + (v[2] + v[3]); }
   void add(unsigned row, float d, float dPhi, float dSlope, float dSlopeU) const {
     const unsigned c = channelOfRow[row], g = groupOfRow[row];
     float *channel = byChannel + 4 * c, *group = byGroup + 2 * g;
+    if (A == Activation::Silu) { // they were twice that
+      dSlope *= 0.5f;
+      dSlopeU *= 0.5f;
+    }
     const float sign = A == Activation::Relu ? float(rows.turn[row]) : 1.0f;
     const float dSlopeY = sign * dSlopeU - roundedOff<T>(groupMean[g]) * groupInverse[g] * dSlope;
     channel[0] += d;
@@ -271,29 +283,26 @@ private:
   }
 };
 
+// Finds d phi'(z) in gradX (for SiLU twice that): neither the activation's argument nor its derivative is computed once more.
 template <typename T, Activation A> struct BackwardInputSweep {
   template <typename V> struct Task {
-    BackwardTask<A, V> at;
-    V direct, byU, constant;
+    V shift, scale, direct, byU, constant;
   };
-  const T *x, *grad;
+  const T *x;
   T *gradX;
-  BackwardRows<T> rows;
-  const T *byU, *constant;
+  const T *shift, *scale, *turn, *direct, *byU, *constant;
 
   template <typename At, typename V> void start(Task<V> &task, unsigned row, unsigned) const {
-    task.at.template start<At>(rows, row);
-    task.direct = At::load(rows.direct, row);
-    task.byU = At::load(byU, row);
+    task = {At::load(shift, row), At::load(scale, row), At::load(direct, row), At::load(byU, row),
+            At::load(constant, row)};
     if (A == Activation::Relu)
-      task.byU = task.byU * task.at.turn;
-    task.constant = At::load(constant, row);
+      task.byU = task.byU * At::load(turn, row);
+    else
+      task.direct = task.direct * splat<V>(0.5f);
   }
   template <typename V> void one(Task<V> &task, unsigned i) const {
-    const V u = (fetch<V>(x, i) - task.at.shift) * task.at.scale;
-    V unused;
-    const V slope = task.at.slope(u, fetch<V>(grad, i), unused);
-    put<V>(gradX, i, slope * task.direct + (u * task.byU + task.constant));
+    const V u = (fetch<V>(x, i) - task.shift) * task.scale;
+    put<V>(gradX, i, fetch<V>(gradX, i) * task.direct + (u * task.byU + task.constant));
   }
   template <typename V> void two(Task<V> &task, unsigned i, unsigned j) const {
     one(task, i);
@@ -304,10 +313,17 @@ template <typename T, Activation A> struct BackwardInputSweep {
 
 // ---- The walk ----------------------------------------------------------------------------------------------
 
+// Whether a sweep takes four elements together, which pays where it sums.
+template <typename Sweep> constexpr bool kInFours = false;
+template <typename T, Activation A> constexpr bool kInFours<BackwardSumsSweep<T, A>> = true;
+
 // Elements begin, begin + stride, ... below end.
 template <typename Sweep, typename Task>
 inline void sweepColumn(Sweep &sweep, Task &task, unsigned begin, unsigned end, unsigned stride) {
   unsigned i = begin;
+  if constexpr (kInFours<Sweep>)
+    for (; i + 3 * stride < end; i += 4 * stride)
+      sweep.four(task, i, stride);
   for (; i + stride < end; i += 2 * stride)
     sweep.two(task, i, i + stride);
   if (i < end)
