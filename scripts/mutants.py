@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = {
     "checkpoints": (
         "training/checkpoint.py training/checkpoint_folder.py training/checkpoint_writer.py",
-        "tests/training/test_checkpoint.py tests/training/test_checkpoint_files.py",
+        "tests/training/test_checkpoint.py tests/training/test_checkpoint_writer.py",
     ),
     "data order": ("data/sampler.py data/keyed.py", "tests/data/test_sampler.py tests/data/test_keyed.py"),
     "signals": ("training/signals.py", "tests/training/test_signals.py"),
