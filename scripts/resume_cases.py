@@ -25,6 +25,7 @@ from pathlib import Path
 from forked_runs import RECIPE, final, in_a_fork, litter, same, warm_up
 
 from ipu_train import config
+from ipu_train.training import divergence
 
 NORMS = [
     ["model.norm=group", "model.norm_groups=4"],
@@ -53,6 +54,7 @@ SCHEDULES = [
     ["schedule.name=exponential", "schedule.decay_epochs=1"],
     ["schedule.name=exponential", "schedule.decay_epochs=0.5", "schedule.staircase=false"],
 ]
+DIVERGED = "diverged"
 ENDS = ["SIGINT", "SIGTERM", "group SIGTERM", "SIGKILL"]
 HARD_EVENTS = ["validation", "flush", "flush", "rename", "call"]
 EVENTS = ["call", "validation", "flush", "rename", "line"]
@@ -156,6 +158,8 @@ def case(seed, number, root, hard=False):
     whole, cut = root / f"{number}_whole", root / f"{number}_cut"
     status = in_a_fork(recipe, whole, overrides, False)
     done = [" ".join(overrides)]
+    if status == divergence.EXIT_STATUS:
+        return [], [*done, DIVERGED]
     if status != 0:
         return [f"the whole run ended with {status}"], done
     problems = []
@@ -198,10 +202,11 @@ def main():
     numbers = (
         [options.only] if options.only is not None else range(options.first, options.first + options.cases)
     )
-    started, different, kind = time.monotonic(), 0, "hard " * options.hard
+    started, different, diverged, kind = time.monotonic(), 0, 0, "hard " * options.hard
     for count, number in enumerate(numbers, start=1):
         with tempfile.TemporaryDirectory() as folder:
             problems, done = case(options.seed, number, Path(folder), options.hard)
+            diverged += DIVERGED in done
             if problems:
                 different += 1
                 print(f"case {number}: {'; '.join(problems[:8])}\n    " + "\n    ".join(done), flush=True)
@@ -210,7 +215,8 @@ def main():
         if count % 10 == 0:
             print(f"{count} cases, {different} differ, {time.monotonic() - started:.0f} s", flush=True)
     print(
-        f"{len(numbers)} {kind}cases of seed {options.seed}: {different} differ ({time.monotonic() - started:.0f} s)"
+        f"{len(numbers)} {kind}cases of seed {options.seed}: {different} differ, "
+        f"{diverged} had nothing to compare, since the recipe diverges ({time.monotonic() - started:.0f} s)"
     )
     return 1 if different else 0
 
