@@ -60,16 +60,26 @@ def resize(picture: Picture, crop: Crop, size: int, how: Resizing = SMOOTH) -> n
 def crop_and_resize(picture: Picture, crop: Crop, size: int, how: Resizing = SMOOTH) -> np.ndarray:
     """A rectangle of whole pixels, cut out and then resized: uint8 ``[3, size, size]``."""
     left, top, right, bottom = (int(value) for value in crop.box)
-    part = np.array(np.asarray(picture)[top:bottom, left:right])
+    part = np.asarray(picture)[top:bottom, left:right]
     whole = crop._replace(left=0, top=0, right=right - left, bottom=bottom - top)
     if not HAS_KERNEL_FOR_BYTES or not how.antialias or how.interpolation not in ("bilinear", "bicubic"):
         return resize(part, whole, size, how)
     if part.shape[:2] != (size, size):
-        one = torch.from_numpy(part).permute(2, 0, 1)[None]
+        # the dimension of one image comes first: torch then sees what is channels last, and puts out the same
+        one = torch.from_numpy(np.asarray(_Lent(part)))[None].permute(0, 3, 1, 2)
         pixels = F.interpolate(one, size=(size, size), mode=how.interpolation, antialias=True)[0].numpy()
     else:
         pixels = part.transpose(2, 0, 1)
     return pixels[:, :, ::-1] if crop.flip else pixels
+
+
+class _Lent:
+    """The memory of an array, for readers: torch warns of arrays that must not be written, such as mapped files."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels = pixels  # lives as long as this does
+        interface = pixels.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
 
 
 def _resized(picture: Picture, crop: Crop, size: int, how: Resizing) -> Image.Image:
