@@ -10,6 +10,7 @@ for long or fill the memory.
 """
 
 import re
+from functools import lru_cache
 from typing import Any, Dict, List, Set, Tuple
 
 import yaml
@@ -105,7 +106,9 @@ def parse(text: str, place: str) -> Tuple[Any, Lines, List[Problem]]:
     return value, builder.lines, builder.problems
 
 
+@lru_cache(maxsize=512)
 def _compose(text: str) -> Any:
+    """The nodes of a document, which nobody changes: a search reads the same files and overrides again and again."""
     loader = _Composer(text)
     try:
         return loader.get_single_node()

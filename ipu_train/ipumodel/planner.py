@@ -3,12 +3,12 @@ out.
 """
 
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from . import constants as k
 from .convolution.plan import PlanOptions
 from .costs import CYCLE_KINDS, OpCost, add
-from .estimators import estimate
+from .estimates import estimates
 from .memory import ipu_memory, stash_depth, weights_of
 from .program import Program
 from .report import IpuReport, Report
@@ -49,7 +49,7 @@ def _step_costs(
     program: Program, settings: Settings, target: Target, schedule: Schedule, proportion: float
 ) -> List[OpCost]:
     """The cost of each step of a schedule; equal operations are estimated once."""
-    options = plan_options(settings, proportion)
+    known = estimates(target, plan_options(settings, proportion), settings.activation_bytes)
     again = set(settings.run_again)
     costs = []
     for step in schedule.steps:
@@ -59,10 +59,9 @@ def _step_costs(
         needs_input = first in op.differentiable
         if op.kind == "matmul" and op.operator.endswith("addmm"):
             needs_input = len(op.reads) > 1 and op.reads[1] in op.differentiable
-        cost = estimate(op, target, options, settings.activation_bytes, backward, needs_input)
+        cost = known.of(op, backward, needs_input)
         if backward and op.layer in again:
-            once_more = estimate(op, target, options, settings.activation_bytes)
-            cost = replace(cost, cycles=add([cost, once_more]).cycles)
+            cost = replace(cost, cycles=add([cost, known.of(op)]).cycles)
         costs.append(cost)
     return costs
 
@@ -71,12 +70,18 @@ def _cycles(schedule: Schedule, costs: Sequence[OpCost], target: Target) -> Stag
     by_phase: Dict[str, float] = {}
     by_layer: Dict[str, float] = {}
     by_kind = dict.fromkeys(CYCLE_KINDS, 0.0)
+    known: Dict[
+        int, Tuple[float, List[Tuple[str, float]]]
+    ] = {}  # equal operations have one and the same cost
     for step, cost in zip(schedule.steps, costs):
-        total = cost.total_cycles / target.program_speedup
+        if id(cost) not in known:
+            kinds = [(kind, cost.cycles.get(kind, 0.0) / target.program_speedup) for kind in CYCLE_KINDS]
+            known[id(cost)] = (cost.total_cycles / target.program_speedup, kinds)
+        total, kinds = known[id(cost)]
         by_phase[step.phase] = by_phase.get(step.phase, 0.0) + total
         by_layer[step.op.kind] = by_layer.get(step.op.kind, 0.0) + total
-        for kind in CYCLE_KINDS:
-            by_kind[kind] += cost.cycles.get(kind, 0.0) / target.program_speedup
+        for kind, cycles in kinds:
+            by_kind[kind] += cycles
     return StageCost(by_phase, by_kind, by_layer)
 
 

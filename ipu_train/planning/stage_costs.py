@@ -5,12 +5,14 @@ and state, code, stash, working set), put together by prefix sums, so that all s
 second; the partition found with them is planned in full afterwards.
 """
 
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from dataclasses import replace
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from ..ipumodel import constants as k
-from ..ipumodel.estimators import estimate, signature
+from ..ipumodel.estimates import estimates
+from ..ipumodel.estimators import signature
 from ..ipumodel.memory import state_bytes
 from ..ipumodel.planner import plan_options
 from ..ipumodel.program import ACTIVATION, INPUT, PARAMETER, Program
@@ -49,14 +51,10 @@ class Runs:
     """
 
     def __init__(self, program: Program, settings: Settings, target: Target, starts: Sequence[int]) -> None:
-        parts = _segments(program, settings, target, starts)
         self._settings, self._tiles, self._count = settings, target.tiles, len(starts) + 1
-        self._forward, self._backward = _between(parts.forward_cycles), _between(parts.backward_cycles)
-        per_weight = sum(state_bytes(program, settings, 10**6, 0).values()) / 1e6
-        self._saved = _between(parts.saved_bytes)
-        self._fixed = _between(parts.trainable) * per_weight + self._saved
-        self._fixed += _largest_between(parts.working_bytes) + _code(parts, target, self._count)
-        self._boundary: np.ndarray = np.append(parts.boundary_bytes, 0.0)[:, None]
+        sums = _sums(program, settings, target, starts)
+        self._forward, self._backward, self._saved = sums.forward, sums.backward, sums.saved
+        self._fixed, self._boundary = sums.fixed, sums.boundary
 
     def costs(self, stages: int) -> StageCosts:
         """The costs of every possible stage of a pipeline of so many."""
@@ -73,6 +71,37 @@ class Runs:
             depth = 2 * to_end + 1 if to_end else 0
             sizes[stage] = (self._fixed + depth * kept) * k.WORST_TILE_SHARE / self._tiles
         return StageCosts(cycles, sizes)
+
+
+class _Sums(NamedTuple):
+    """[segments + 1, segments + 1] each, of runs of segments; ``boundary`` [segments + 1, 1] of where they begin."""
+
+    forward: np.ndarray
+    backward: np.ndarray
+    saved: np.ndarray
+    fixed: np.ndarray
+    boundary: np.ndarray
+
+
+_last: Optional[Tuple[Program, Tuple, _Sums]] = (
+    None  # a search asks for one program with all kinds of recomputation
+)
+
+
+def _sums(program: Program, settings: Settings, target: Target, starts: Sequence[int]) -> _Sums:
+    """What recomputation changes nothing about; that of the last program is kept."""
+    global _last
+    question = (replace(settings, recompute=None, checkpoints=()), target, tuple(starts))
+    if _last is None or _last[0] is not program or _last[1] != question:
+        parts = _segments(program, settings, target, starts)
+        per_weight = sum(state_bytes(program, settings, 10**6, 0).values()) / 1e6
+        saved = _between(parts.saved_bytes)
+        fixed = _between(parts.trainable) * per_weight + saved
+        fixed += _largest_between(parts.working_bytes) + _code(parts, target, len(starts) + 1)
+        forward, backward = _between(parts.forward_cycles), _between(parts.backward_cycles)
+        boundary: np.ndarray = np.append(parts.boundary_bytes, 0.0)[:, None]
+        _last = (program, question, _Sums(forward, backward, saved, fixed, boundary))
+    return _last[2]
 
 
 def _between(values: np.ndarray) -> np.ndarray:
@@ -93,18 +122,28 @@ def _largest_between(values: np.ndarray) -> np.ndarray:
 def _code(parts: _Segments, target: Target, count: int) -> np.ndarray:
     """Code of a run of segments: equal operations are there once, vertex code once for each kind."""
     found = np.zeros((count + 1, count + 1))
+    numbers: Dict[Tuple, int] = {}  # of operations: their signatures are long
+    code = [
+        [(numbers.setdefault(name, len(numbers)), size) for name, size in one.items()] for one in parts.code
+    ]
     for start in range(count):
-        seen, kinds = set(), {"runtime", "update", "binary"}
+        seen, kinds = bytearray(len(numbers)), {"runtime", "update", "binary"}
+        vertex = _vertex_code(kinds)
         total = k.OTHER_PROGRAM_BYTES * target.tiles
         for end in range(start, count):
-            for name, size in parts.code[end].items():
-                if name not in seen:
-                    seen.add(name)
+            for name, size in code[end]:
+                if not seen[name]:
+                    seen[name] = 1
                     total += size
-            kinds |= parts.codelets[end]
-            vertex = sum(k.CODELET_BYTES.get(name, k.CODELET_BYTES["binary"]) for name in kinds)
+            if not parts.codelets[end] <= kinds:
+                kinds |= parts.codelets[end]
+                vertex = _vertex_code(kinds)
             found[start, end + 1] = total + vertex * target.tiles
     return found
+
+
+def _vertex_code(kinds: Set[str]) -> float:
+    return sum(k.CODELET_BYTES.get(name, k.CODELET_BYTES["binary"]) for name in kinds)
 
 
 def _segments(program: Program, settings: Settings, target: Target, starts: Sequence[int]) -> _Segments:
@@ -114,6 +153,7 @@ def _segments(program: Program, settings: Settings, target: Target, starts: Sequ
     code: List[Dict[Tuple, float]] = [{} for _ in range(count)]
     codelets: List[frozenset] = [frozenset() for _ in range(count)]
     options = plan_options(settings, settings.proportions(1)[0])
+    known = estimates(target, options, settings.activation_bytes)
     segment, seen_weights, seen_saved = 0, set(), set()
     for index, op in enumerate(operations):
         while segment < len(starts) and index >= starts[segment]:
@@ -122,7 +162,7 @@ def _segments(program: Program, settings: Settings, target: Target, starts: Sequ
         if op.differentiable and program.training:
             runs.append((True, bool(op.reads) and op.reads[0] in op.differentiable))
         for backward, needs_input in runs:
-            cost = estimate(op, target, options, settings.activation_bytes, backward, needs_input)
+            cost = known.of(op, backward, needs_input)
             sums["backward" if backward else "forward"][segment] += cost.total_cycles
             code[segment][signature(op, backward)] = cost.code_bytes
             codelets[segment] = codelets[segment] | cost.codelets

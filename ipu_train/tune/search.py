@@ -9,9 +9,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..config import Resolved
 from ..ipumodel.report import Report
-from ..planning import predict
+from ..planning import predict, settings_of
 from ..planning.settle import splits_override, splitter_of
-from ..planning.splits import Splitter
+from ..planning.splits import Solution, Splitter
 from ..planning.traces import Traces
 from .space import Space, replicas_for
 
@@ -136,10 +136,12 @@ def _recomputations(traces: Traces, space: Space, shape: List[str], ipus: int) -
         kinds.append(["device.recompute=standard", _no_checkpoints()])
     found: List[Choice] = []
     for kind in kinds:
-        splits = _splits(traces, space, [*uncut, *kind], ipus)
-        if splits is None:
+        solution = _solution(traces, space, [*uncut, *kind], ipus)
+        if solution is None:
             return found
-        found += _at(traces, space, [*uncut[:3], "device.ipus_per_replica=null", *uncut[5:], *kind, splits])
+        splits = splits_override(solution.splits)
+        changes = [*uncut[:3], "device.ipus_per_replica=null", *uncut[5:], *kind, splits]
+        found += _at(traces, space, changes, solution.report)
         if ipus == 1 and found and found[-1].fits:
             break
     return found
@@ -156,15 +158,16 @@ def _single_share(base: Resolved) -> List[str]:
     )
 
 
-def _splits(traces: Traces, space: Space, overrides: List[str], ipus: int) -> Optional[str]:
+def _solution(traces: Traces, space: Space, overrides: List[str], ipus: int) -> Optional[Solution]:
     splitter = splitter_of(space.base.changed(overrides), traces=traces, headroom=space.headroom)
-    solution = splitter.solve(ipus)
-    return None if solution is None else splits_override(solution.splits)
+    return splitter.solve(ipus)
 
 
-def _at(traces: Traces, space: Space, overrides: List[str]) -> List[Choice]:
+def _at(traces: Traces, space: Space, overrides: List[str], report: Optional[Report] = None) -> List[Choice]:
+    """The choice of these overrides; ``report`` is the plan that its splits were found by."""
     resolved = space.base.changed(overrides)
-    report = predict(resolved, traces=traces)
+    if report is None or report.settings != settings_of(resolved):
+        report = predict(resolved, traces=traces)
     return [choice(resolved, report, space.headroom, overrides)]
 
 

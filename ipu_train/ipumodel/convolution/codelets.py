@@ -6,7 +6,7 @@ of Graphcore's public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a 
 every six cycles, hence the factor of six on everything a worker does.
 """
 
-from typing import Callable, Iterator, Tuple, Union
+from typing import Callable, Tuple, Union
 
 import numpy as np
 
@@ -15,41 +15,62 @@ WORKERS = 6
 
 # Cycles a worker saves on every row after the first because it keeps its state between calls.
 _NX1_RETENTION = 6
+_FEW_SPLITS = 256  # are not worth a table
+_MOST_PAIRS = 1 << 20
 
 
 def ceil_div(a: Numbers, b: Numbers) -> np.ndarray:
     return np.ceil(np.asarray(a, dtype=np.float64) / b)
 
 
-def _pieces(rows: Numbers, width: Numbers) -> Iterator[Tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _pieces(rows: np.ndarray, width: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What each worker computes of ``rows`` of ``width``: a run of neighbouring positions (poplibs
     ``partitionConvPartialByWorker``).
 
-    Yields for each worker (width of the part of its first row, number of whole rows after it, width of the part of
-    its last row); widths are 0 where there is none.
+    Gives [workers, ...]: width of the part of its first row, number of whole rows after it, width of the part of its
+    last row; widths are 0 where there is none.
     """
-    rows, width = np.asarray(rows, dtype=np.float64), np.asarray(width, dtype=np.float64)
     positions = rows * width
-    for worker in range(WORKERS):
-        begin = np.floor(worker * positions / WORKERS)
-        end = np.floor((worker + 1) * positions / WORKERS)
-        first_row, last_row = np.floor(begin / width), np.floor((end - 1) / width)
-        several = last_row > first_row
-        first = np.where(several, (first_row + 1) * width, end) - begin
-        yield (
-            first,
-            np.where(several, last_row - first_row - 1, 0.0),
-            np.where(several, end - last_row * width, 0.0),
-        )
+    worker = np.arange(WORKERS, dtype=np.float64).reshape(-1, *[1] * positions.ndim)
+    begin = np.floor(worker * positions / WORKERS)
+    end = np.floor((worker + 1) * positions / WORKERS)
+    first_row, last_row = np.floor(begin / width), np.floor((end - 1) / width)
+    several = last_row > first_row
+    return (
+        np.where(several, (first_row + 1) * width, end) - begin,
+        np.where(several, last_row - first_row - 1, 0.0),
+        np.where(several, end - last_row * width, 0.0),
+    )
 
 
 def _slowest(rows: Numbers, width: Numbers, row_cycles: Callable[[Numbers], np.ndarray]) -> np.ndarray:
-    """Cycles of the worker that takes longest, from those of a part of a row of so many positions."""
-    whole_row, slowest = row_cycles(width), np.zeros(())
-    for first, whole, last in _pieces(rows, width):
-        cycles = np.where(first > 0, row_cycles(first), 0.0) + whole * whole_row
-        slowest = np.maximum(slowest, cycles + np.where(last > 0, row_cycles(last), 0.0))
-    return slowest
+    """Cycles of the worker that takes longest, from those of a part of a row of so many positions.
+
+    Splits have few pairs of rows and width between them; each pair is worked out once.
+    """
+    rows, width = np.broadcast_arrays(np.asarray(rows, dtype=np.float64), np.asarray(width, dtype=np.float64))
+    wide = int(width.max(initial=0)) + 1
+    many = (int(rows.max(initial=0)) + 1) * wide
+    if rows.size < _FEW_SPLITS or many > _MOST_PAIRS:
+        return _slowest_of_each(rows, width, row_cycles)
+    pair = (rows * wide + width).astype(np.int64)
+    occurs = np.zeros(many, dtype=bool)
+    occurs[pair] = True
+    pairs = np.flatnonzero(occurs)
+    found = np.empty(many)
+    found[pairs] = _slowest_of_each(
+        (pairs // wide).astype(np.float64), (pairs % wide).astype(np.float64), row_cycles
+    )
+    return found[pair]
+
+
+def _slowest_of_each(
+    rows: np.ndarray, width: np.ndarray, row_cycles: Callable[[Numbers], np.ndarray]
+) -> np.ndarray:
+    first, whole, last = _pieces(rows, width)
+    cycles = np.where(first > 0, row_cycles(first), 0.0) + whole * row_cycles(width)
+    cycles = cycles + np.where(last > 0, row_cycles(last), 0.0)
+    return np.maximum(cycles.max(axis=0), 0.0)
 
 
 def _row_list(rows: Numbers, width: Numbers, row_cycles: Callable[[Numbers], np.ndarray]) -> np.ndarray:

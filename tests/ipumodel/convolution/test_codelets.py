@@ -29,7 +29,7 @@ def test_a_kernel_costs_one_pass_for_each_tap():
 
 @given(rows=st.integers(1, 60), width=st.integers(1, 60))
 def test_six_workers_share_the_positions_without_losing_any(rows, width):
-    shares = list(codelets._pieces(np.array([rows]), np.array([width])))
+    shares = list(zip(*codelets._pieces(np.array([rows], dtype=float), np.array([width], dtype=float))))
     positions = [first[0] + whole[0] * width + last[0] for first, whole, last in shares]
     assert len(positions) == codelets.WORKERS and sum(positions) == rows * width
     assert max(positions) - min(positions) <= 1  # neighbouring runs, as even as can be
@@ -63,3 +63,15 @@ def test_a_lone_partial_needs_a_cast_only_where_its_width_changes():
 def test_reduction_stages_cover_the_depth(depth):
     first, second = codelets.reduction_stages(np.array([depth]))
     assert first[0] * second[0] >= depth
+
+
+def test_many_splits_take_what_each_of_them_takes():
+    generator = np.random.default_rng(0)
+    rows, width = generator.integers(1, 60, 3000).astype(float), generator.integers(1, 90, 3000).astype(float)
+
+    def row(n):
+        return np.where(n < 3, 5.0 * n, 17.0 + 1.5 * n)
+
+    together = codelets._slowest(rows, width, row)
+    parts = [codelets._slowest(rows[i : i + 100], width[i : i + 100], row) for i in range(0, 3000, 100)]
+    assert (together == np.concatenate(parts)).all()
