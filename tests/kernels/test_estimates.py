@@ -17,9 +17,7 @@ def test_the_fused_operators_estimate_is_about_what_its_graph_adds_up_to(activat
     shape, groups = (2, 64, 20, 20), 32
     kinds = [(torch.float16, shape)] + [(torch.float16, (64,))] * 4
     attributes = {"groups": groups, "activation": activation}
-    report = host.Session(
-        "GroupNormProxyNormAct", kinds, attributes, host.Options(368, "grouped16")
-    ).report()
+    report = host.Session("GroupNormProxyNormAct", kinds, attributes, host.Options(368, "grouped16")).report()
     estimate = estimates.fused(estimates.Layer(2, 64, 400, groups), activation)
     for found, program in zip(estimate, ("forward", "backward")):
         assert found == pytest.approx(report[program]["cycles"], rel=0.25)
@@ -36,7 +34,9 @@ def test_what_is_chosen_for_ipus_is_estimated_the_fastest_of_what_can_be_had(act
 # Channels, pixels and groups of the stages of ResNet-50 and of EfficientNet-B0's expansions at 224 pixels.
 STAGES = {
     "relu": [(c, s, 32) for c, s in ((64, 3136), (256, 3136), (512, 784), (1024, 196), (2048, 49))],
-    "silu": [(c, s, 4) for c, s in ((32, 12544), (144, 3136), (240, 784), (480, 196), (672, 196), (1152, 49))],
+    "silu": [
+        (c, s, 4) for c, s in ((32, 12544), (144, 3136), (240, 784), (480, 196), (672, 196), (1152, 49))
+    ],
 }
 
 
