@@ -4,20 +4,25 @@ Those are chosen so that each word, flag and use of a number in any recipe is tr
 network; with ``--long`` all recipes are trained.
 """
 
+import functools
 import json
 import math
 import re
 
 import pytest
-import torch
 
 from ipu_train import config, planning, trainer
 from ipu_train.models import native_image_size
-from ipu_train.network import build_network
+from ipu_train.planning.tracing import network_without_values
 
 RECIPES = config.builtin_names()
 FOLDER = config.builtin_folder()
 WITHOUT_WEIGHTS = ["model.weights=null", "model.averaged_weights=false", "model.new_classifier=false"]
+
+
+@functools.lru_cache(maxsize=None)
+def loaded(name):
+    return config.load(name)
 
 
 def text(name):
@@ -26,7 +31,7 @@ def text(name):
 
 def reduced(name):
     """Overrides that leave everything of a recipe but its widths, images and number of steps."""
-    cfg = config.load(name).config
+    cfg = loaded(name).config
     resnet = "resne" in cfg.model.name
     small = cfg.model.name in ("resnet20", "resnet20v2", "resnet8")
     # batch norm needs more than a few values of a channel where the image is smallest
@@ -61,7 +66,7 @@ def leaves(section, prefix=""):
 
 def traits(name):
     """What of the program a recipe uses: its words and flags as they are, of numbers and lists only whether any."""
-    cfg = config.load(name).config
+    cfg = loaded(name).config
     kind = re.sub(r"\d+", "", cfg.model.name)
     found = {("network", (kind, cfg.model.norm, cfg.model.proxy_norm))}
     for key, value in leaves(cfg.model_dump()):
@@ -76,7 +81,7 @@ def traits(name):
 def covering():
     """Few recipes that together have every trait: always the one with the most new ones, the smallest of equals."""
     of = {name: traits(name) for name in RECIPES}
-    size = {name: int(re.search(r"\d+", config.load(name).config.model.name).group()) for name in RECIPES}
+    size = {name: int(re.search(r"\d+", loaded(name).config.model.name).group()) for name in RECIPES}
     missing, chosen = set().union(*of.values()), []
     while missing:
         chosen.append(min(RECIPES, key=lambda name: (-len(of[name] & missing), size[name], name)))
@@ -100,12 +105,20 @@ def test_it_trains_two_steps_on_the_emulator(name, tmp_path, monkeypatch):
     assert all(math.isfinite(record["loss"]) for record in found)
 
 
+_MODULES = {}  # of each network; recipes for other numbers of IPUs have the same
+
+
+def modules_of(model, resolved):
+    if model not in _MODULES:
+        network = network_without_values(resolved, planning.Images(3, 224, 1000))
+        _MODULES[model] = [module for module, _ in network.named_modules()]
+    return _MODULES[model]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_its_network_and_pipeline_exist_at_full_size(name):
-    resolved = config.load(name)
-    with torch.device("meta"):
-        network = build_network(resolved, 1000, 3)
-    modules = [module for module, _ in network.named_modules()]
+    resolved = loaded(name)
+    modules = modules_of(resolved.config.model.model_dump_json(), resolved)
     splits = resolved.config.device.pipeline_splits
     assert [split for split in splits if split not in modules] == []
     assert [modules.index(split) for split in splits] == sorted(modules.index(split) for split in splits)
@@ -129,7 +142,7 @@ def test_the_table_lists_every_recipe():
 
 def test_image_sizes_are_the_models_own_or_about_half_their_pixels():
     for name in RECIPES:
-        cfg = config.load(name).config
+        cfg = loaded(name).config
         if cfg.data.name == "imagefolder":
             native = native_image_size(cfg.model.name)
             if "_half" in name and "finetune" not in name:
@@ -143,7 +156,7 @@ def test_global_batches_of_one_family_agree():
     for name in RECIPES:
         match = re.match(r"(.+)_pod\d+$", name)
         if match and match.group(1) in RECIPES:
-            one, other = (config.load(n).config for n in (name, match.group(1)))
+            one, other = (loaded(n).config for n in (name, match.group(1)))
             assert one.global_batch_size == other.global_batch_size
             assert (one.optimizer, one.schedule, one.model) == (other.optimizer, other.schedule, other.model)
             ipus = int(name.rpartition("_pod")[2])
@@ -151,7 +164,7 @@ def test_global_batches_of_one_family_agree():
 
 
 def test_resnet50_v2_trains_under_one_protocol_with_every_norm():
-    of_all = [config.load(f"resnet50v2_{name}").config for name in ("bn", "gn", "gn_pn", "ln_pn")]
+    of_all = [loaded(f"resnet50v2_{name}").config for name in ("bn", "gn", "gn_pn", "ln_pn")]
     assert [(c.model.norm, c.model.proxy_norm) for c in of_all] == [
         ("batch", False), ("group", False), ("group", True), ("layer", True),
     ]  # fmt: skip
@@ -167,7 +180,7 @@ def fills_its_pipeline(cfg):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_its_micro_batches_fill_its_pipeline(name):
-    assert fills_its_pipeline(config.load(name).config)
+    assert fills_its_pipeline(loaded(name).config)
 
 
 def test_other_sizes_in_the_comments_run_and_train_the_same_global_batch():
@@ -175,7 +188,7 @@ def test_other_sizes_in_the_comments_run_and_train_the_same_global_batch():
     for name in RECIPES:
         head = re.sub(r"\n#   ", " ", re.match(r"(?:#.*\n)+", text(name)).group())
         comment = re.search(r"^# Other sizes: (.*)$", head, re.MULTILINE)
-        cfg = config.load(name).config
+        cfg = loaded(name).config
         if comment is None:  # as the table's introduction says
             assert (
                 cfg.data.name != "imagefolder" or cfg.model.norm == "batch" or re.search(r"_pod\d+$", name)
@@ -193,7 +206,7 @@ def test_other_sizes_in_the_comments_run_and_train_the_same_global_batch():
 
 def test_fine_tuning_sees_images_as_validation_does():
     """Masters et al. 2021, section 3.3: validation preprocessing, at the test size."""
-    tuned = [config.load(name).config.data.augment for name in RECIPES if name.endswith("_finetune")]
+    tuned = [loaded(name).config.data.augment for name in RECIPES if name.endswith("_finetune")]
     assert tuned == ["centre_crop"]
 
 
@@ -208,7 +221,7 @@ def test_fine_tuning_starts_from_the_training_at_half_resolution(tmp_path):
     "name", ["resnet50_gn_pn", "efficientnet_b0_g16_ln_pn", "efficientnet_b4_g16_ln_pn_half"]
 )
 def test_it_fits_on_the_ipus_that_it_is_for(name):
-    resolved = config.load(name)
+    resolved = loaded(name)
     report = planning.predict(resolved, planning.Images(3, resolved.config.data.image_size, 1000))
     assert report.fits
     # and the table says how fast it is predicted to be there (scripts/recipe_throughput.py writes it)

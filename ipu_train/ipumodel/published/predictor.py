@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
+from ..estimates import estimates
 from ..even_splits import even_splits
 from ..planner import plan
 from ..program import Program
@@ -73,6 +74,7 @@ class Predictor:
     def forget_reports(self) -> None:
         """Plans anew from now on; traces are kept. For callers that change constants."""
         self._reports.clear()
+        estimates.cache_clear()
 
     def predict(self, config: Config) -> Report:
         """The :class:`~ipu_train.ipumodel.report.Report` of a configuration, on the first chip on which it fits."""
@@ -100,7 +102,7 @@ class Predictor:
             if told is None:
                 side = config.image_size
                 image = torch.zeros(config.micro_batch, 3, side, side, device="meta")
-                told = trace(self.model(config), image, training=config.training)
+                told = trace(self.model(config), image, training=config.training, bare=True)
             known[config.micro_batch] = told
         return known[config.micro_batch]
 
