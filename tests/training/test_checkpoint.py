@@ -29,6 +29,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
         assert before.keys() == after.keys()
         assert all(torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before)
     assert all(loaded.state[key] == value for key, value in saved.state.items())
+    assert (loaded.config, loaded.metrics) == (saved.config, saved.metrics)
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -52,7 +53,8 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_no_rubbish(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(CheckpointError, match="No space left on device.*Earlier checkpoints are intact"):
+    said = r"step_00000002: No space left on device\. Earlier checkpoints are intact"
+    with pytest.raises(CheckpointError, match=said):
         checkpoint.save(tmp_path, example(2), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
     checkpoint.load(checkpoint.newest(tmp_path))
