@@ -3,8 +3,8 @@
     python scripts/plan_speed.py --before FOLDER [--repeats 3] [--markdown scripts/results/plan_speed.md]
 
 FOLDER is a checkout of the earlier version. Both run alternately in one go; the least of the repeats counts, wall-clock
-and processor time. ``kept`` is the same command again, with the plans of convolutions that the first one kept. The
-predictions of both versions are compared byte for byte. Run it on an idle machine.
+and processor time. ``kept`` is the same command again, with the traces and the plans of convolutions that the first one
+kept. The predictions of both versions are compared byte for byte. Run it on an idle machine.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def main():
         f"`python scripts/plan_speed.py --before FOLDER --repeats {options.repeats}`: wall-clock (processor) time, the "
         f"least of {options.repeats}; Python {platform.python_version()}, {os.cpu_count()} cores.",
         "",
-        "| command | before | now | now, plans kept | now / before | kept / before | same output |",
+        "| command | before | now | now, kept | now / before | kept / before | same output |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in COMMANDS:

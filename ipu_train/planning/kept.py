@@ -15,6 +15,7 @@ from ..ipumodel import written
 from ..ipumodel.convolution import kept as plans
 from ..ipumodel.program import Program
 from ..ipumodel.store import Store, digest_of
+from ..models.zoo import MODELS
 
 VARIABLE = "IPU_TRAIN_CACHE"  # another folder, or "off"
 _traces = Store("traces")
@@ -64,7 +65,7 @@ def traces(network: str, model: str) -> List[Program]:
         network: all that they depend on, in words.
         model: name of the model; of networks that are not ipu-train's own none are kept, as their code may change.
     """
-    found = _traces.read(network) if model in models.MODELS else None
+    found = _traces.read(network) if model in MODELS else None
     try:
         return written.read(found) if isinstance(found, bytes) else []
     except (ValueError, TypeError, KeyError, zlib.error):  # damaged
@@ -73,7 +74,7 @@ def traces(network: str, model: str) -> List[Program]:
 
 def keep_trace(network: str, model: str, program: Program) -> None:
     """Keep one trace more of a network."""
-    if model not in models.MODELS or not _traces.keeps:
+    if model not in MODELS or not _traces.keeps:
         return
     known = [one for one in traces(network, model) if one.batch != program.batch]
     if len(known) < _MOST:
@@ -83,11 +84,11 @@ def keep_trace(network: str, model: str, program: Program) -> None:
 
 def batch_independent(network: str, model: str) -> Optional[bool]:
     """What is kept of a network's batch independence; None where nothing is."""
-    found = _traces.read(network + _INDEPENDENCE) if model in models.MODELS else None
+    found = _traces.read(network + _INDEPENDENCE) if model in MODELS else None
     return found == "yes" if isinstance(found, str) else None
 
 
 def keep_batch_independent(network: str, model: str, found: bool) -> None:
     """Keep whether a network is batch independent."""
-    if model in models.MODELS:
+    if model in MODELS:
         _traces.write(network + _INDEPENDENCE, "yes" if found else "no")
