@@ -4,7 +4,7 @@ python scripts/exported_models.py [--families resnet8,resnet50,...] [--formats o
 
 Weights are random and away from their initial values, images are random; differences are the largest over batches of 1
 and of 7, in float32. The status is 1 where one is above 1e-4 (of the largest logit where that is above 1). All of it
-takes more than an hour, so that it may be done family by family: rows that FILE.md has already are kept.
+takes more than an hour, so that a call goes on where the last one ended: rows that FILE.md has already stay.
 """
 
 import argparse
@@ -70,8 +70,9 @@ def write(path, rows, wanted):
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     head = [
         "# Exported models\n",
-        f"`python scripts/exported_models.py --out {path}`, family by family ({versions}),",
-        "seed 0: largest difference of logits to the network's own, batches of 1 and 7, float32.\n",
+        f"`python scripts/exported_models.py --out {path}`, seed 0, on a CPU: largest difference of logits to the",
+        f"network's own, batches of 1 and 7, float32 ({versions}).",
+        f"{len(rows)} of {len(FAMILIES) * len(NORMS)} pairs of model and norm; the same command computes the others.\n",
         "| model | norm | largest logit | " + " | ".join([*wanted, "torchvision or timm"]) + " |",
         "|---|---|---|" + "---|" * (len(wanted) + 1),
     ]
@@ -92,6 +93,8 @@ def main():
     for name in options.families.split(","):
         side, more = FAMILIES[name]
         for norm in options.norms.split(","):
+            if (name, norm) in rows:
+                continue
             built, shape, cells, largest = network(name, norm, more), (3, side, side), [], 0.0
             for form in wanted:
                 with tempfile.TemporaryDirectory() as folder:
