@@ -16,14 +16,14 @@ import argparse
 import csv
 import sys
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import ipumodel_fit
 import numpy as np
 import torch
-from ipumodel_networks import PUBLISHED, UNSEEN, network, sized
+from ipumodel_networks import HALF_RESOLUTION, PUBLISHED, network, sized
 from scipy.optimize import lsq_linear
 
 from ipu_train.ipumodel import constants as k
@@ -84,7 +84,7 @@ def throughput_cases(rows: Dict[str, Dict[str, str]]) -> Iterator[Tuple[str, str
     for name, chip, published, _ in PUBLISHED:
         config = replace(read_config(rows[name]), chips=(chip,))
         yield config.model, f"{name} {chip}", config, float(published)
-    for what, name, cells, published in UNSEEN:
+    for what, name, cells, published in HALF_RESOLUTION:
         config = read_config(dict(rows[name], **cells))
         yield config.model, f"{name} {what}", config, float(published)
 
@@ -102,30 +102,47 @@ def _rates(predictor: Predictor, cases: Sequence[Any], changed: Dict[str, float]
             setattr(k, name, value)
 
 
-def leave_one_network_out(
-    predictor: Predictor, rows: Dict[str, Dict[str, str]]
-) -> Iterator[Tuple[str, str, float]]:
+@dataclass(frozen=True)
+class Rates:
+    """Published rates near the constants in use: log images/s there, and its slopes along the logs of the constants."""
+
+    cases: Sequence[Tuple[str, str, Any, float]]
+    names: Sequence[str]
+    at: np.ndarray
+    slope: np.ndarray
+
+    @staticmethod
+    def of(predictor: Predictor, rows: Dict[str, Dict[str, str]]) -> "Rates":
+        cases = list(throughput_cases(rows))
+        names = [name for name in AT_BEST if name != "LATER_SDK_SPEEDUP"]
+        here = {name: float(getattr(k, name)) for name in names}
+        at = _rates(predictor, cases, here)
+        slope = [(_rates(predictor, cases, {n: here[n] * 1.1}) - at) / np.log(1.1) for n in names]
+        return Rates(cases, names, at, np.array(slope).T)
+
+    @property
+    def missing(self) -> np.ndarray:
+        return np.log([case[3] for case in self.cases]) - self.at
+
+    def fitted(self, used: np.ndarray) -> np.ndarray:
+        """log (constants / those in use) that meet the rates ``used``, from ``AT_BEST`` on, which saw none of them."""
+        start = np.log([AT_BEST[n] / float(getattr(k, n)) for n in self.names])
+        # minimise |slope d - missing|^2 over the rates used + _STAY |d - start|^2
+        a = np.concatenate([self.slope[used], np.sqrt(_STAY) * np.eye(len(self.names))])
+        return lsq_linear(a, np.concatenate([self.missing[used], np.sqrt(_STAY) * start])).x
+
+
+def leave_one_network_out(rates: Rates) -> Iterator[Tuple[str, str, float]]:
     """(network, what, error) of every published rate, with constants fitted to the other networks.
 
-    Rates are linear enough in the logarithms of the constants around the fit to all; the fit itself starts at
-    ``AT_BEST``, which saw none of them.
+    Rates are linear enough in the logarithms of the constants around the fit to all.
     """
-    cases = list(throughput_cases(rows))
-    names = [name for name in AT_BEST if name != "LATER_SDK_SPEEDUP"]
-    here = {name: float(getattr(k, name)) for name in names}
-    at = _rates(predictor, cases, here)
-    slope = np.array([(_rates(predictor, cases, {n: here[n] * 1.1}) - at) / np.log(1.1) for n in names]).T
-    published = np.log([case[3] for case in cases])
-    start = np.log([AT_BEST[n] / here[n] for n in names])
-    networks = np.array([case[0].split("_g16")[0] for case in cases])
+    networks = np.array([case[0].split("_g16")[0] for case in rates.cases])
     for name in sorted(set(networks)):
-        out = networks == name
-        # minimise |at + slope d - published|^2 over the others + _STAY |d - start|^2
-        a = np.concatenate([slope[~out], np.sqrt(_STAY) * np.eye(len(names))])
-        b = np.concatenate([(published - at)[~out], np.sqrt(_STAY) * start])
-        d = lsq_linear(a, b).x
-        for i in np.flatnonzero(out):
-            yield cases[i][0], cases[i][1], float(np.exp(at[i] + slope[i] @ d - published[i]) - 1)
+        d = rates.fitted(networks != name)
+        for i in np.flatnonzero(networks == name):
+            error = np.exp(rates.slope[i] @ d - rates.missing[i]) - 1
+            yield rates.cases[i][0], rates.cases[i][1], float(error)
 
 
 def fits(predictor: Predictor, rows: Sequence[Dict[str, str]]) -> Iterator[Tuple[str, str, float, float]]:
@@ -179,11 +196,17 @@ def networks_part(
     predictor: Predictor, configs: Sequence[Dict[str, str]]
 ) -> Tuple[Dict[str, List[float]], List[str]]:
     """(errors by kind, lines of the table) of published throughput."""
-    rates = list(leave_one_network_out(predictor, {row["id"]: row for row in configs}))
+    near = Rates.of(predictor, {row["id"]: row for row in configs})
+    rates = list(leave_one_network_out(near))
     kinds = {"networks, images per second": [e for _, _, e in rates]}
     lines = [*HEAD, *(_line(name, errors) for name, errors in kinds.items())]
     lines += ["", "| network left out | run | error |", "|---|---|---|"]
     lines += [f"| {name} | {what} | {error:+.1%} |" for name, what, error in rates]
+    lines += ["", "| constant | in use | fitted to all networks |", "|---|---|---|"]
+    everything = np.exp(near.fitted(np.ones(len(rates), dtype=bool)))
+    for name, factor in zip(near.names, everything):
+        here = float(getattr(k, name))
+        lines.append(f"| {name} | {here:.4g} | {here * factor:.4g} |")
     return kinds, lines
 
 

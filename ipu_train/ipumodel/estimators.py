@@ -133,8 +133,19 @@ def _norm(attributes: Attributes, target: Target, element_bytes: int, backward: 
         statistics = shape[0] * attributes["groups"]
     else:
         statistics = max(1, elements // max(1, shape[-1]))
-    reduction = reduce_cost(elements, max(1, statistics), min(statistics, 8), target, element_bytes)
+    # What a tile holds is of one sample, but may be of several groups, or of as many channels as lie together.
+    together = attributes["groups"] if statistics == shape[0] * attributes["groups"] else min(statistics, 8)
+    reduction = reduce_cost(elements, max(1, statistics), together, target, element_bytes)
     rounds = 2.0  # mean and variance forward; the two sums of the input gradient backward
+    exchange, sync = rounds * reduction.cycles["exchange"], rounds * reduction.cycles["sync"]
+    if not attributes.get("affine", True):
+        # Without scale and shift (forward), without the product with the scale (backward): see these constants.
+        rate *= 19.0 / 22.0 if backward else 10.0 / 16.0
+    elif backward:  # their gradients: sums over all but the channels, both at once
+        parameters = reduce_cost(
+            elements, attributes["channels"], min(attributes["channels"], 8), target, element_bytes
+        )
+        exchange, sync = exchange + parameters.cycles["exchange"], sync + parameters.cycles["sync"]
     # A norm fused with its activation (kernels/estimates.py): as long as one after the other, with fewer compute sets.
     if attributes.get("activation") == "relu":
         rate += k.BINARY_CYCLES if backward else k.RECTIFIER_CYCLES
@@ -142,9 +153,9 @@ def _norm(attributes: Attributes, target: Target, element_bytes: int, backward: 
         rate += k.TRANSCENDENTAL_CYCLES + (k.BINARY_CYCLES if backward else 0.0)
     cycles = {
         "compute": 6 * k.STEP_CYCLES + rate * _vectors(elements, element_bytes, target),
-        "exchange": rounds * reduction.cycles["exchange"],
+        "exchange": exchange,
         "rearrange": 0.0,
-        "sync": rounds * reduction.cycles["sync"],
+        "sync": sync,
     }
     # The product of gradient and whitened activation (backward), and the whitened activation itself, exist
     # for a while.
@@ -177,8 +188,15 @@ def _elementwise(op: Operation, target: Target, element_bytes: int, backward: bo
             if short in ("add", "add_", "sub", "sub_", "rsub"):
                 return _broadcast_gradient(op, target, element_bytes, OpCost(cycles={"compute": 0.0}))
             cost = _map(elements, element_bytes, target, rate * max(1, len(op.differentiable)), codelet)
-            return _broadcast_gradient(op, target, element_bytes, cost)
+            return _broadcast_gradient(op, target, element_bytes, add([cost, _broadcast(a)]))
+        return add([_map(elements, element_bytes, target, rate, codelet), _broadcast(a)])
     return _map(elements, element_bytes, target, rate, codelet)
+
+
+def _broadcast(a: Attributes) -> OpCost:
+    """An operand smaller than the result goes to every tile in an exchange of its own, as a stage of a reduction."""
+    smaller = a["out_elements"] < a["in_elements"] < 2 * a["out_elements"]
+    return OpCost(cycles={"exchange": k.REDUCE_STEP_CYCLES}) if smaller else OpCost()
 
 
 def _broadcast_gradient(op: Operation, target: Target, element_bytes: int, cost: OpCost) -> OpCost:

@@ -28,7 +28,7 @@ def validated():
     [
         (ranges.LAYER_CYCLES, "layers, cycles"),
         (ranges.LAYER_BYTES, "layers, total_bytes"),
-        (ranges.THROUGHPUT, "networks, images per second, constants as fitted"),
+        (ranges.THROUGHPUT, "networks, images per second"),
     ],
 )
 def test_the_stated_ranges_are_those_of_the_validation(validated, stated, what):

@@ -149,4 +149,10 @@ def fewest_cycles(p: Problem, c: Codelet, target: Target) -> float:
         return each * max(1.0, calls) + (2.0 if c.units == 4 else 4.0) * work
     if c.method == "hmac":
         return outputs * p.ky * p.kx * -(-p.ci // c.in_per_group) * p.co * (7 + c.in_per_group / 4.0)
+    # Of the outputs that dilation leaves out, these two compute every one.
+    every = outputs * p.dy * p.dx / c.groups_per_group
+    if c.method == "slic":
+        return every * p.ky * -(-p.kx // 4) * (2 if p.sx == 1 else 4) * (0.5 if c.units == 16 else 1.0)
+    if c.method == "vmac":
+        return every * p.ky * p.ci * 2.0 * p.kx
     return 0.0

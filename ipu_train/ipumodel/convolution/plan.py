@@ -18,6 +18,7 @@ from .evaluate import AXES, Candidates, Splits, evaluate
 from .forms import DEFAULT_OPTIONS, Codelet, PlanOptions, codelets_for, fewest_cycles, transformed
 from .kept import kept
 from .params import ConvParams, Problem, flatten, problem_of
+from .rearrange import least_moving
 
 __all__ = ["AXES", "DEFAULT_OPTIONS", "ConvPlan", "PlanOptions", "plan_pass", "plan_problem"]
 
@@ -88,7 +89,10 @@ class _Search:
     def __init__(self, problem: Problem, target: Target, options: PlanOptions) -> None:
         self.target, self.options = target, options
         pairs = [(f, c) for f in transformed(problem) for c in codelets_for(f, target, options)]
-        self.pairs = sorted(((fewest_cycles(f, c, target), f, c) for f, c in pairs), key=lambda pair: pair[0])
+        in_bytes = 4 if options.float_inputs else 2
+        self.moving = {pair: least_moving(*pair, target, in_bytes) for pair in pairs}
+        bounds = ((fewest_cycles(f, c, target) + self.moving[f, c], f, c) for f, c in pairs)
+        self.pairs = sorted(bounds, key=lambda bound: bound[0])
 
     def feasible(self, bound: float) -> float:
         """The bound, doubled until some split is within it; infinite when that is beyond two tiles.
@@ -124,7 +128,9 @@ class _Search:
                 if serial > 1 and least_bytes > bound:
                     continue
                 found, fewest = self._candidates(
-                    Splits(form, codelet, self.target, self.options, serial), limit, bound
+                    Splits(form, codelet, self.target, self.options, serial),
+                    limit - self.moving[form, codelet],
+                    bound,
                 )
                 unbounded = min(unbounded, fewest)
                 if found is None:
@@ -143,8 +149,8 @@ class _Search:
 
     @staticmethod
     def _candidates(splits: Splits, limit: float, bound: float) -> Tuple[Optional[Candidates], float]:
-        """(splits that may be better than ``limit`` cycles, None where none is or none is within the bound; a number
-        of cycles that no bound would have gone below)."""
+        """(splits whose codelet takes no more than ``limit`` cycles, None where none does or none is within the bound;
+        a number of cycles that no bound would have gone below)."""
         if limit < float("inf"):
             chosen = np.flatnonzero(splits.compute <= limit)
             if not len(chosen):

@@ -75,6 +75,13 @@ def transform(
     return cycles, 2.0 * np.maximum(share, out_bytes if move_output else 0.0)
 
 
+def least_moving(p: Problem, c: Codelet, target: Target, in_bytes: int) -> float:
+    """A bound from below on the cycles of ``transform``: as if all tiles had equal shares."""
+    outputs = np.array([float(p.groups) * p.batch * p.co * p.oy * p.ox / target.tiles])
+    cycles, _ = transform(p, c, target, outputs, np.array([float(target.tiles)]), in_bytes)
+    return float(cycles[0])
+
+
 def _whole(p: Problem, move_input: bool, move_weights: bool) -> float:
     """Elements of the whole operands, after expansion, that a transform has to write."""
     total = 0.0
