@@ -137,10 +137,10 @@ def recipe(poptorch: Any, kind: str, name: str, profile: str) -> int:
         "bytes, all IPUs": (sum(ipu.memory.total_bytes for ipu in report.ipus), memory.get("total")),
         "bytes, fullest tile": (report.worst_tile_bytes, memory.get("worst tile")),
     }
-    print(f"{'':28s}{'predicted':>16s}{'measured':>16s}{'ratio':>8s}")
+    print(f"{'':28s}{'predicted':>22s}{'measured':>22s}{'ratio':>8s}")
     for key, (predicted, measured) in rows.items():
-        given = f"{measured:>16,}{measured / predicted:>8.2f}" if measured is not None else f"{'-':>16s}"
-        print(f"{key:28s}{predicted:>16,}{given}")
+        given = f"{measured:>22,}{measured / predicted:>8.2f}" if measured is not None else f"{'-':>22s}"
+        print(f"{key:28s}{predicted:>22,}{given}")
     if why:
         print(f"memory was not measured: {why}")
     if kind == "emulator":
