@@ -57,6 +57,7 @@ def main(arguments: List[str]) -> int:
         )
         return 0
     cache = resolved.config.device.executable_cache
+    assert cache is not None  # the SDK compiles into one
     for path in found.files:
         print(f"  {path} ({path.stat().st_size / 1e6:,.1f} MB)")
     if not found.files:
