@@ -154,3 +154,8 @@ def test_a_period_that_does_not_divide_the_iterations_is_refused():
     with pytest.raises(Error, match=r"output return period \(3\) must divide deviceIterations \(4\)"):
         Batching(4, 1, 1, output_mode=OutputMode.EveryN, output_return_period=3)
     Batching(4, 1, 1, output_mode=OutputMode.All, output_return_period=3)
+
+
+def test_of_six_iterations_a_period_of_three_returns_the_third_and_the_last():
+    batching = Batching(6, 1, 1, output_mode=OutputMode.EveryN, output_return_period=3)
+    assert [d for d in range(6) if batching.keeps(d, 0)] == [2, 5]
