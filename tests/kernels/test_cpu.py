@@ -150,7 +150,7 @@ def test_a_mean_is_kept_to_more_digits_than_its_type_has(offset, activation):
 @pytest.mark.parametrize("shape, groups", [((3, 16, 60, 60), 4), ((1, 8, 120, 120), 1)])
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, region, shape, groups):
     if region == "own threads":
-        monkeypatch.setattr(cpu, "_parallel_region", lambda: None)
+        monkeypatch.setattr(cpu, "parallel_region", lambda: None)
     cpu._plan.cache_clear()
     x, parameters, grad = reference.problem(shape, torch.float32)
     before = torch.get_num_threads()
