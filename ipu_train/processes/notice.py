@@ -11,8 +11,9 @@ from typing import Any, Optional
 import torch
 
 _PREFIX = "ipu-train"
-_PATIENCE = timedelta(seconds=10)
-_LINGERING = 15.0  # seconds: on a busy machine a process may notice late that another is gone
+_PATIENCE = timedelta(seconds=30)
+# seconds: who has no connection to the one that is gone notices only when a neighbour has ended, late on a busy machine
+_LINGERING = 60.0
 _LINGERING_FOR_THE_LAST = 3.0
 
 
@@ -25,13 +26,18 @@ class Notice:
         self._store: Any = torch.distributed.TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_PATIENCE
         )
+        self._may_speak: Optional[bool] = None
 
     def may_speak(self, index: int) -> bool:
-        """Whether this process, which ends, is the one to say why, its own error or another's end: nobody has yet."""
-        before = self._ended(1)
-        if before is None:  # process 0 has gone, and the store with it
-            return index == 1
-        return before == 1
+        """Whether this process, which ends, is the one to say why, its own error or another's end: nobody has yet.
+
+        Asked again, it answers the same: a process counts once.
+        """
+        if self._may_speak is None:
+            before = self._ended(1)
+            # without an answer process 0 has gone, and the store with it
+            self._may_speak = index == 1 if before is None else before == 1
+        return self._may_speak
 
     def linger(self, index: int, count: int) -> None:
         """Keep the store until the others have come by, if it is this process's: one that is killed never does."""
