@@ -14,12 +14,14 @@ def main(arguments: List[str]) -> int:
     """Predict the classes of image files and print them; gives the exit status 0.
 
     Raises:
+        UseError: some images could not be read; the others have been predicted and written.
         OutputError, UseError, CheckpointError, ConfigError, DataError, DeviceError: with a message for the user.
     """
     parser = weights_options.parser(
         "predict",
         "Say what a trained model sees in images: classes and their probabilities. The images are prepared as the\n"
-        "validation images of its run were; neither those nor the training images are needed.",
+        "validation images of its run were; neither those nor the training images are needed. Files that are no\n"
+        "readable images are named and left out; the exit status is 2 then.",
     )
     parser.add_argument(
         "images",
@@ -45,6 +47,7 @@ def main(arguments: List[str]) -> int:
     asked = weights_options.asked(options, overrides)
 
     from .. import durable
+    from ..data.faults import Faults
     from ..inference import files, prediction, program
     from ..inference.trained import take
     from ..tracking import table
@@ -52,15 +55,21 @@ def main(arguments: List[str]) -> int:
     paths = files.files_in(words)
     trained = prediction.for_few(take(asked), len(paths))
     prepared, _ = program.prepared_of(trained)
-    images = files.PreparedFiles(paths, prepared)
+    faults = Faults(len(paths), "skip", most=1.0)
+    images = files.PreparedFiles(paths, prepared, faults=faults)
     compiled = program.compiled(trained, program.without_images(prepared), prepared)
     found = prediction.predict(compiled, images, options.top)
-    rows = [[one.image, *(f"{name} {share:.1%}" for _, name, share in one.classes)] for one in found]
-    print(table(["image", "class", *[""] * (len(rows[0]) - 2)], rows))
+    if found:
+        rows = [[one.image, *(f"{name} {share:.1%}" for _, name, share in one.classes)] for one in found]
+        print(table(["image", "class", *[""] * (len(rows[0]) - 2)], rows))
     if options.json is not None:
         durable.write(options.json, json.dumps([one.to_json() for one in found], indent=1) + "\n")
     if options.csv is not None:
         durable.write(options.csv, prediction.as_csv(found))
+    if faults.count:
+        raise UseError(
+            f"{faults.count} of {len(paths)} images could not be read (named above) and have no prediction"
+        )
     return 0
 
 

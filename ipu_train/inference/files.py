@@ -8,6 +8,8 @@ from PIL import Image
 
 from ..data import ImageDataset
 from ..data.augment import centre_crop
+from ..data.errors import DataError
+from ..data.faults import Faults
 from ..data.files import open_image
 from ..data.folder import EXTENSIONS, scan
 from ..data.pixels import Rules
@@ -23,11 +25,19 @@ class PreparedFiles(ImageDataset):
         paths: of the files.
         prepared: how.
         labels: int64 ``[N]``; None: 0 for all.
+        faults: takes notice of files that cannot be read, whose pixels are 0 then; None: the first one is an error.
     """
 
-    def __init__(self, paths: Sequence[str], prepared: Prepared, labels: Optional[np.ndarray] = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        prepared: Prepared,
+        labels: Optional[np.ndarray] = None,
+        faults: Optional[Faults] = None,
+    ) -> None:
         super().__init__(np.zeros(len(paths), dtype=np.int64) if labels is None else labels)
         self.paths, self.prepared = list(paths), prepared
+        self.faults = Faults(len(paths)) if faults is None else faults
 
     def image(self, index: int) -> np.ndarray:
         """uint8 ``[C, image_size, image_size]``.
@@ -45,7 +55,15 @@ class PreparedFiles(ImageDataset):
         return pixels
 
     def images(self, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        return np.stack([self.image(index) for index in indices.tolist()])
+        return np.stack([self._image_or_nothing(index) for index in indices.tolist()])
+
+    def _image_or_nothing(self, index: int) -> np.ndarray:
+        try:
+            return self.image(index)
+        except DataError as error:
+            self.faults.note(index, error)
+            prepared = self.prepared
+            return np.zeros((prepared.channels, prepared.image_size, prepared.image_size), np.uint8)
 
 
 def files_in(words: Sequence[str]) -> List[str]:

@@ -48,10 +48,10 @@ def _sized(resolved: Resolved, images: int) -> Resolved:
 
 
 def predict(program: Program, images: PreparedFiles, most: int = 5) -> List[Prediction]:
-    """The ``most`` most probable classes of every image, in the images' order.
+    """The ``most`` most probable classes of every readable image, in the images' order.
 
     Raises:
-        DataError: a file is no readable image; the message names it.
+        DataError: a file is no readable image, and ``images`` was not told to leave such out; the message names it.
     """
     names = program.prepared.class_names
     found: List[torch.Tensor] = []
@@ -63,9 +63,13 @@ def predict(program: Program, images: PreparedFiles, most: int = 5) -> List[Pred
             "the network's outputs are not finite: its weights, or an image, are beyond its number format"
         )
     shares, labels = probabilities.topk(min(most, len(names)), dim=1)
+    unreadable = set(images.faults.indices.tolist())
     return [
         Prediction(path, [(label, names[label], share) for label, share in zip(row_labels, row_shares)])
-        for path, row_labels, row_shares in zip(images.paths, labels.tolist(), shares.tolist())
+        for index, (path, row_labels, row_shares) in enumerate(
+            zip(images.paths, labels.tolist(), shares.tolist())
+        )
+        if index not in unreadable
     ]
 
 
@@ -74,7 +78,7 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head = ["image", "class", "probability"]
-    for place in range(2, len(predictions[0].classes) + 1):
+    for place in range(2, len(predictions[0].classes) + 1 if predictions else 2):
         head += [f"class_{place}", f"probability_{place}"]
     writer.writerow(head)
     for prediction in predictions:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -45,6 +46,26 @@ def test_single_images_in_the_order_given(trained_run, images, tmp_path):
     assert all(len(one["top"]) == 1 for one in said)
 
 
+def test_unreadable_images_of_a_folder_are_named_and_the_others_predicted(
+    trained_run, images, tmp_path, capsys, caplog
+):
+    """As with a camera card: 7 photographs, a text and half a file. Status 2 tells a script that some are missing."""
+    card = tmp_path / "card"
+    shutil.copytree(images / "val" / "ash", card)
+    whole = sorted(card.iterdir())
+    expected = predict(tmp_path, "--run", trained_run, card)
+    (card / "0a.png").write_bytes(b"no image")
+    (card / "9z.png").write_bytes(whole[0].read_bytes()[:200])
+    said, lines = tmp_path / "said.json", tmp_path / "said.csv"
+    assert (
+        main(["predict", "--run", str(trained_run), str(card), "--json", str(said), "--csv", str(lines)]) == 2
+    )
+    assert json.loads(said.read_text()) == expected
+    assert [row[0] for row in csv.reader(lines.open())][1:] == [str(path) for path in whole]
+    assert "0a.png: not a readable image" in caplog.text and "9z.png" in caplog.text
+    assert f"2 of {len(whole) + 2} images could not be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -55,7 +76,7 @@ def test_single_images_in_the_order_given(trained_run, images, tmp_path):
         (["{broken}", "--csv", "nowhere/x.csv"], "there is no folder"),
     ],
 )
-def test_what_cannot_be_predicted_is_one_message(trained_run, tmp_path, capsys, arguments, message):
+def test_what_cannot_be_predicted_is_told(trained_run, tmp_path, capsys, caplog, arguments, message):
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty").mkdir()
     words = [a.format(broken=tmp_path / "broken.png", empty=tmp_path / "empty") for a in arguments]
@@ -64,7 +85,7 @@ def test_what_cannot_be_predicted_is_one_message(trained_run, tmp_path, capsys, 
     except SystemExit as end:  # argparse
         status = end.code
     assert status == 2
-    assert message in capsys.readouterr().err
+    assert message in capsys.readouterr().err + caplog.text
 
 
 def test_grey_images_of_a_grey_network(tmp_path):
