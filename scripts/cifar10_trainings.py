@@ -93,6 +93,25 @@ def by_epoch(found):
     return result
 
 
+def powers_of(folder):
+    """The four power terms of each norm, means of an epoch, where the run recorded them (logging.inspect_every)."""
+    from ipu_train.tracking.powers import POWERS_FILE, TERMS
+
+    path = folder / POWERS_FILE
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [
+        {
+            "epoch": line["epoch"],
+            "layers": {
+                layer["name"]: [float(f"{layer[term]:.4g}") for term in TERMS] for layer in line["layers"]
+            },
+        }
+        for line in lines
+    ]
+
+
 def write_result(options, name, norm, micro_batch, seed, folder):
     settings = [s for s in settings_of(options, norm, micro_batch, seed) if not s.startswith("data.path=")]
     epochs = by_epoch(records(folder))
@@ -102,8 +121,12 @@ def write_result(options, name, norm, micro_batch, seed, folder):
         "accuracy": epochs[-1]["validation_accuracy"], "recipe": RECIPES[norm], "settings": settings,
         "torch": torch.__version__, "python": platform.python_version(), "by_epoch": epochs,
     }  # fmt: skip
+    powers = powers_of(folder)
+    if powers:
+        content["powers"] = powers
     text = json.dumps(content)
     text = text.replace('"by_epoch": [', '"by_epoch": [\n  ').replace('}, {"epoch"', '},\n  {"epoch"')
+    text = text.replace('"powers": [', '"powers": [\n  ')
     path = Path(options.results) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = REPOSITORY / "scripts" / "results" / "cifar10_trainings"
 DOCUMENT = REPOSITORY / "scripts" / "results" / "cifar10_trainings.md"
 PICTURE = REPOSITORY / "scripts" / "results" / "what_the_norms_do.png"
+POWERS_PICTURE = REPOSITORY / "scripts" / "results" / "powers_of_trainings.png"
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- norms: written by scripts/what_the_norms_do.py -->", "<!-- end of norms -->"
 ORDER = ["batch", "group+pn", "layer+pn", "group", "layer", "instance"]
@@ -38,6 +39,13 @@ test images after the last epoch: mean ± standard deviation (number of seeds). 
 
     python scripts/cifar10_trainings.py --data FOLDER --image-size SIDE --epochs EPOCHS --seeds 0,1,2
     python scripts/what_the_norms_do.py
+"""
+POWERS = """\
+What power the outputs of the norms have, before their affine step, in the first and the last epoch: means over all
+norms of the network (`logging.inspect_every=1`; `ipu-train inspect` explains the terms). The squared mean of means is
+what Proxy Norm is to keep small: channels that say the same of every image.
+
+![the four terms over depth](powers_of_trainings.png)
 """
 COLOURS = {
     "batch": "#E69F00",
@@ -203,12 +211,57 @@ def draw(path, key, cells):
     figure.savefig(path, dpi=130)
 
 
+def powers_by_norm(cells):
+    """norm -> the recorded epochs of one training of it; the norms that have any, those of the largest micro-batch."""
+    found = {}
+    for norm, size in cells_in_order(cells):
+        recorded = [run["powers"] for run in cells[norm, size] if run.get("powers")]
+        if recorded:
+            found.setdefault(norm, recorded[0])
+    return found
+
+
+def mean_terms(epoch):
+    """The four terms of an epoch, averaged over layers."""
+    return [statistics.mean(terms) for terms in zip(*epoch["layers"].values())]
+
+
+def table_of_powers(powers):
+    lines = [
+        "| norm | epoch | squared mean of means | variance of means | squared mean of stds | variance of stds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for norm, epochs in powers.items():
+        for epoch in (epochs[0], epochs[-1]):
+            terms = " | ".join(f"{term:.3f}" for term in mean_terms(epoch))
+            lines.append(f"| {NAMES.get(norm, norm)} | {epoch['epoch']} | {terms} |")
+    return "\n".join(lines)
+
+
+def draw_powers(path, key, powers):
+    """The four terms over depth, as means over the epochs of a training of each norm."""
+    from ipu_train.tracking import powers_picture
+    from ipu_train.tracking.powers import Layer
+
+    layers = []
+    for norm, epochs in powers.items():
+        for depth, name in enumerate(epochs[0]["layers"], start=1):
+            terms = zip(*(epoch["layers"][name] for epoch in epochs))
+            layers.append(Layer(norm, depth, name, *map(statistics.mean, terms)))
+    model, side, epochs, _ = key
+    title = f"{model}, {side} x {side} pixels: power of the norms' outputs during {epochs} epochs"
+    powers_picture.draw_powers(str(path), layers, title)
+
+
 def document(groups):
     parts = [PREFACE]
     for key, cells in groups.items():
         parts += [f"## {protocol(key, cells)[0].upper()}{protocol(key, cells)[1:]}\n", table(cells), ""]
         if is_whole(cells):
             parts += [sentences(cells), ""]
+        powers = powers_by_norm(cells)
+        if powers:
+            parts += [POWERS, table_of_powers(powers), ""]
     return "\n".join(parts)
 
 
@@ -253,8 +306,14 @@ def main():
         runs = [run for run in map(run_of_folder, options.runs) if run is not None]
         for key, cells in groups_of(runs).items():
             print(f"{protocol(key, cells)}\n\n{table(cells)}\n")
-            if options.picture:
-                draw(options.picture, key, cells)
+            if options.picture:  # one for each protocol
+                several = len(groups_of(runs)) > 1
+                suffix = "_" + "_".join(str(part) for part in key[:3]) if several else ""
+                draw(
+                    options.picture.with_name(options.picture.stem + suffix + options.picture.suffix),
+                    key,
+                    cells,
+                )
         return
     groups = groups_of(recorded_runs(RECORDED))
     whole = [key for key, cells in groups.items() if is_whole(cells)]
@@ -275,6 +334,9 @@ def main():
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     draw(PICTURE, key, groups[key])
+    for other, cells in groups.items():
+        if powers_by_norm(cells):
+            draw_powers(POWERS_PICTURE, other, powers_by_norm(cells))
     print(f"{protocol(key, groups[key])}\n\n{table(groups[key])}\n\n{sentences(groups[key])}")
 
 

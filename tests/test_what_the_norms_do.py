@@ -31,3 +31,21 @@ def test_accuracies_are_means_and_sample_deviations_in_percent(monkeypatch):
     assert "Batch Norm loses 11.0 points when the micro-batch shrinks from 64 to 2" in said
     assert "Proxy Norm adds 15.0 points to Group Norm, 71 % of its distance to Batch Norm at 64" in said
     assert "6.0 points behind Batch Norm at 64 and 5.0 ahead of it at 2" in said
+
+
+def test_powers_are_means_over_norms_of_the_first_and_the_last_epoch(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import what_the_norms_do as script
+
+    epochs = [
+        {"epoch": 1, "layers": {"norm1": [0.1, 0.1, 0.7, 0.1], "norm2": [0.3, 0.1, 0.5, 0.1]}},
+        {"epoch": 2, "layers": {"norm1": [9.0, 0.0, 0.0, 0.0], "norm2": [9.0, 0.0, 0.0, 0.0]}},
+        {"epoch": 3, "layers": {"norm1": [0.4, 0.0, 0.6, 0.0], "norm2": [0.6, 0.0, 0.4, 0.0]}},
+    ]
+    without, some = {"accuracy": 0.5}, {"accuracy": 0.5, "powers": epochs}
+    powers = script.powers_by_norm({("layer", 64): [without, some], ("batch", 64): [without]})
+    assert list(powers) == ["layer"]
+    assert script.table_of_powers(powers).splitlines()[2:] == [
+        "| Layer Norm | 1 | 0.200 | 0.100 | 0.600 | 0.100 |",
+        "| Layer Norm | 3 | 0.500 | 0.000 | 0.500 | 0.000 |",
+    ]
