@@ -57,12 +57,15 @@ class ResidualBlock(nn.Module):
 
     shortcut: Optional[nn.Module]
     after_addition: Optional[nn.Module]
+    drop: Optional[nn.Module]
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.branch(x)
+        if self.drop is not None:
+            out = self.drop(out)
         out += x if self.shortcut is None else self.shortcut(x)  # a norm's output is ours to overwrite
         if self.after_addition is not None:
             return self.after_addition(out * 0.5**0.5)
@@ -80,6 +83,7 @@ class BasicBlock(ResidualBlock):
         self.norm1 = norms.activated(width)
         self.conv2 = norms.convolution(width, width, 3)
         self.norm2 = norms.before_addition(width)
+        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
         self.shortcut = make_shortcut(shortcut, in_channels, width, stride, norms)
         self.after_addition = norms.after_addition(width)
 
@@ -128,6 +132,7 @@ class Bottleneck(ResidualBlock):
         self.norm2 = norms.activated(inner)
         self.conv3 = norms.convolution(inner, out_channels, 1)
         self.norm3 = norms.before_addition(out_channels)
+        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
         self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, norms)
         self.after_addition = norms.after_addition(out_channels)
 
@@ -158,6 +163,7 @@ class PreActivationBasicBlock(nn.Module):
         self.conv1 = norms.convolution(in_channels, width, 3, stride)
         self.norm2 = norms.activated(width)
         self.conv2 = norms.convolution(width, width, 3)
+        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
         self.shortcut = None
         if stride != 1 or in_channels != width:
             self.shortcut = norms.convolution(in_channels, width, 1, stride)
@@ -169,7 +175,10 @@ class PreActivationBasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         activated = self.norm1(x)
         out = self.norm2(self.conv1(activated))
-        return self.conv2(out) + (x if self.shortcut is None else self.shortcut(activated))
+        out = self.conv2(out)
+        if self.drop is not None:
+            out = self.drop(out)
+        return out + (x if self.shortcut is None else self.shortcut(activated))
 
 
 class PreActivationBottleneck(nn.Module):
@@ -192,6 +201,7 @@ class PreActivationBottleneck(nn.Module):
         self.conv2 = norms.convolution(width, width, 3, stride)
         self.norm3 = norms.activated(width)
         self.conv3 = norms.convolution(width, out_channels, 1)
+        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
             self.shortcut = norms.convolution(in_channels, out_channels, 1, stride)
@@ -203,4 +213,7 @@ class PreActivationBottleneck(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         activated = self.norm1(x)
         out = self.norm3(self.conv2(self.norm2(self.conv1(activated))))
-        return self.conv3(out) + (x if self.shortcut is None else self.shortcut(activated))
+        out = self.conv3(out)
+        if self.drop is not None:
+            out = self.drop(out)
+        return out + (x if self.shortcut is None else self.shortcut(activated))

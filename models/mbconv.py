@@ -1,4 +1,4 @@
-"""The mobile inverted bottleneck of EfficientNet, squeeze-and-excite and stochastic depth."""
+"""The mobile inverted bottleneck of EfficientNet, with squeeze-and-excite."""
 
 from typing import Optional
 
@@ -10,6 +10,7 @@ from .activations import activation as find_activation
 from .convolutions import BiasedConv2d
 from .norms import Norms
 from .proxy_norm import broadcastable
+from .stochastic_depth import StochasticDepth
 
 
 class SqueezeExcite(nn.Module):
@@ -34,28 +35,6 @@ class SqueezeExcite(nn.Module):
         if scale is not None:
             gate = gate * broadcastable(scale, gate.dim())
         return x * gate
-
-
-class StochasticDepth(nn.Module):
-    """Drops the branch of each image with probability ``rate`` in training, else divides it by 1 - rate.
-
-    Huang et al. 2016. Shape: [N, C, H, W] to the same. Random numbers: one for each image.
-    """
-
-    mode = "row"
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        # Dropout of ones is the mask of images, in a single random operation that every backend has.
-        return x * F.dropout(x.new_ones((x.shape[0], 1, 1, 1)), self.rate, training=True)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:.4g}"
 
 
 class MBConv(nn.Module):

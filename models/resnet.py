@@ -12,6 +12,7 @@ from .blocks import BasicBlock, Bottleneck, PreActivationBasicBlock, PreActivati
 from .convolutions import Linear
 from .norms import Norms
 from .options import OptionError, check_range
+from .stochastic_depth import StochasticDepth
 
 IMAGENET_BLOCKS = {
     14: (Bottleneck, (1, 1, 1, 1)),
@@ -36,6 +37,8 @@ class ResNet(nn.Module):
         imagenet_stem: 7x7 convolution with stride 2 and a 3x3 max pool with stride 2, else a 3x3
             convolution.
         pre_activation: blocks start with a norm (v2): the stem then has none, and one follows the last block.
+        stochastic_depth: rate at which the branch of the last block is dropped in training; that of block l of L is
+            l / L of it (Huang et al. 2016, section 3, the linear decay rule).
 
     Shape: [N, in_channels, H, W] to logits [N, num_classes].
     """
@@ -51,8 +54,11 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         imagenet_stem: bool = True,
         pre_activation: bool = False,
+        stochastic_depth: float = 0.0,
     ):
         super().__init__()
+        rate_is_good = 0 <= stochastic_depth < 1
+        check_range("stochastic_depth", stochastic_depth, rate_is_good, "a rate, at least 0 and below 1")
         channels = widths[0]
         kernel, stride = (7, 2) if imagenet_stem else (3, 1)
         self.conv1 = norms.convolution(in_channels, channels, kernel, stride)
@@ -66,6 +72,10 @@ class ResNet(nn.Module):
                 channels = width * expansion
             self.stage_names.append(f"layer{index}")
             self.add_module(f"layer{index}", nn.Sequential(*blocks))
+        if stochastic_depth:
+            every = [block for name in self.stage_names for block in getattr(self, name)]
+            for number, residual in enumerate(every, start=1):
+                residual.drop = StochasticDepth(stochastic_depth * number / len(every))
         self.last_norm = norms.activated(channels) if pre_activation else None
         self.fc = Linear(channels, num_classes)
 
@@ -138,12 +148,14 @@ def imagenet_resnet(
     width: float = 1.0,
     zero_init: Optional[bool] = None,
     proxy_after_addition: bool = False,
+    stochastic_depth: float = 0.0,
 ) -> ResNet:
     """ResNet-14/18/34/50/101/152 v1.5 (the stride of a bottleneck sits on its 3x3 convolution), or ResNeXt.
 
     ``width`` scales all widths. ``groups`` and ``group_width`` are those of ``Bottleneck``; the basic blocks of
     ResNet-18 and ResNet-34 have none. ``zero_init``: see ``initialise``; None for bottlenecks only.
     ``proxy_after_addition``: Proxy Norm also around the ReLU after each addition (see ``ResidualBlock``).
+    ``stochastic_depth``: rate at which the last block's branch is dropped (see ``ResNet``).
     """
     norms = replace(norms, proxy_after_addition=proxy_after_addition)
     block, counts = IMAGENET_BLOCKS[depth]
@@ -158,7 +170,16 @@ def imagenet_resnet(
         options = {}
     make = partial(block, norms=norms, **options)  # type: ignore[arg-type]  # of either class of blocks
     widths = scaled(IMAGENET_WIDTHS, width)
-    model = ResNet(make, block.expansion, counts, widths, norms, num_classes, in_channels)
+    model = ResNet(
+        make,
+        block.expansion,
+        counts,
+        widths,
+        norms,
+        num_classes,
+        in_channels,
+        stochastic_depth=stochastic_depth,
+    )
     return initialise(model, starts_at_zero(zero_init, block is Bottleneck, norms))
 
 
@@ -170,16 +191,26 @@ def imagenet_resnet_v2(
     depth: int,
     width: float = 1.0,
     zero_init: bool = False,
+    stochastic_depth: float = 0.0,
 ) -> ResNet:
     """ResNet-50/101/152 v2 (pre-activation), with the stride of a bottleneck on its 3x3 convolution.
 
     ``width`` scales all widths. ``zero_init``: see ``initialise``; always so with norm "none", without which the
-    signal would double in every block.
+    signal would double in every block. ``stochastic_depth``: rate at which the last block's branch is dropped (see
+    ``ResNet``).
     """
     counts = IMAGENET_BLOCKS[depth][1]
     make = partial(PreActivationBottleneck, norms=norms)
     model = ResNet(
-        make, 4, counts, scaled(IMAGENET_WIDTHS, width), norms, num_classes, in_channels, pre_activation=True
+        make,
+        4,
+        counts,
+        scaled(IMAGENET_WIDTHS, width),
+        norms,
+        num_classes,
+        in_channels,
+        pre_activation=True,
+        stochastic_depth=stochastic_depth,
     )
     return initialise(model, zero_init or norms.kind == "none")
 
@@ -193,17 +224,29 @@ def cifar_resnet(
     width: float = 1.0,
     zero_init: Optional[bool] = None,
     proxy_after_addition: bool = False,
+    stochastic_depth: float = 0.0,
 ) -> ResNet:
     """The 6n + 2 layer ResNet for 32x32 images (He et al. 2015, section 4.2): widths 16, 32, 64, shortcut A.
 
     ``width`` scales all widths. ``zero_init``: see ``initialise``; None for norm "none" only. ``proxy_after_addition``:
-    Proxy Norm also around the ReLU after each addition (see ``ResidualBlock``).
+    Proxy Norm also around the ReLU after each addition (see ``ResidualBlock``). ``stochastic_depth``: rate at which the
+    last block's branch is dropped (see ``ResNet``).
     """
     norms = replace(norms, proxy_after_addition=proxy_after_addition)
     n = (depth - 2) // 6
     make = partial(BasicBlock, norms=norms, shortcut="A")
     widths = scaled((16, 32, 64), width)
-    model = ResNet(make, 1, (n, n, n), widths, norms, num_classes, in_channels, imagenet_stem=False)
+    model = ResNet(
+        make,
+        1,
+        (n, n, n),
+        widths,
+        norms,
+        num_classes,
+        in_channels,
+        imagenet_stem=False,
+        stochastic_depth=stochastic_depth,
+    )
     return initialise(model, starts_at_zero(zero_init, False, norms))
 
 
@@ -215,11 +258,13 @@ def cifar_resnet_v2(
     depth: int,
     width: float = 1.0,
     zero_init: bool = False,
+    stochastic_depth: float = 0.0,
 ) -> ResNet:
     """The 6n + 2 layer ResNet v2 for 32x32 images (He et al. 2016): widths 16, 32, 64, pre-activation basic blocks.
 
     Its shortcuts are 1x1 convolutions where the shape changes. ``width`` scales all widths. ``zero_init``: see
-    ``initialise``; always so with norm "none".
+    ``initialise``; always so with norm "none". ``stochastic_depth``: rate at which the last block's branch is dropped
+    (see ``ResNet``).
     """
     n = (depth - 2) // 6
     make = partial(PreActivationBasicBlock, norms=norms)
@@ -234,6 +279,7 @@ def cifar_resnet_v2(
         in_channels,
         imagenet_stem=False,
         pre_activation=True,
+        stochastic_depth=stochastic_depth,
     )
     return initialise(model, zero_init or norms.kind == "none")
 
@@ -248,11 +294,12 @@ def cifar_resnext(
     group_width: int = 4,
     width: float = 1.0,
     zero_init: bool = True,
+    stochastic_depth: float = 0.0,
 ) -> ResNet:
     """The 9n + 2 layer ResNeXt for 32x32 images: bottlenecks of widths 16, 32, 64 (Graphcore's public CNN code).
 
     ``group_width`` channels a group in the first stage, twice as many in each that follows; ``width`` scales all
-    widths.
+    widths. ``stochastic_depth``: rate at which the last block's branch is dropped (see ``ResNet``).
     """
     for name, value in (("groups", groups), ("group_width", group_width)):
         check_range(name, value, value >= 1, "1 or more")
@@ -260,5 +307,15 @@ def cifar_resnext(
     # A bottleneck counts the width of its groups at 64 channels.
     make = partial(Bottleneck, norms=norms, groups=groups, group_width=group_width * 64 // 16)
     widths = scaled((16, 32, 64), width)
-    model = ResNet(make, 4, (n, n, n), widths, norms, num_classes, in_channels, imagenet_stem=False)
+    model = ResNet(
+        make,
+        4,
+        (n, n, n),
+        widths,
+        norms,
+        num_classes,
+        in_channels,
+        imagenet_stem=False,
+        stochastic_depth=stochastic_depth,
+    )
     return initialise(model, zero_init)

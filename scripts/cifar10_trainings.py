@@ -34,9 +34,21 @@ CELLS = "batch@64,group+pn@64,layer+pn@64,group@64,layer@64,batch@2"
 # The same for all norms, to take Batch Norm's regularisation by noise out of the comparison (Labatie et al. 2021).
 REGULARISATION = {
     "none": [],
-    "light": ["training.mixup_alpha=0.1", "training.label_smoothing=0.05"],
-    "medium": ["training.mixup_alpha=0.2", "training.label_smoothing=0.1"],
-    "strong": ["training.mixup_alpha=0.4", "training.label_smoothing=0.1"],
+    "light": [
+        "training.mixup_alpha=0.1",
+        "training.label_smoothing=0.05",
+        "model.options={stochastic_depth: 0.05}",
+    ],
+    "medium": [
+        "training.mixup_alpha=0.2",
+        "training.label_smoothing=0.1",
+        "model.options={stochastic_depth: 0.1}",
+    ],
+    "strong": [
+        "training.mixup_alpha=0.4",
+        "training.label_smoothing=0.1",
+        "model.options={stochastic_depth: 0.2}",
+    ],
 }
 # Of CIFAR-10's training pixels.
 MEAN, STD = "[0.4914,0.4822,0.4465]", "[0.2470,0.2435,0.2616]"

@@ -32,6 +32,7 @@ def draw_powers(
         predicted: squared mean of means of layer norm by theory, at depths 1, 2, ...
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     grid: List[Any] = list(figure.subplots(2, 2, sharex=True).flat)
@@ -54,6 +55,7 @@ def draw_powers(
         plain(axes)
     for axes in grid[2:]:
         axes.set_xlabel("norm, by depth")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0].legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=130)

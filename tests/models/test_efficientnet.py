@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from ipu_train import models
-from ipu_train.models.mbconv import MBConv, SqueezeExcite, StochasticDepth
+from ipu_train.models.mbconv import MBConv, SqueezeExcite
 from ipu_train.models.norm_layers import NormActivation
 from ipu_train.models.norms import Norms
 from ipu_train.models.proxy_norm import ProxyNorm
@@ -145,18 +145,6 @@ def test_without_squeeze_excite_the_scale_is_applied_in_place():
     normalised = F.group_norm(inner, 1)
     expected = block.project_norm(block.project_conv(block.group_conv_norm.proxy(normalised))) + x
     torch.testing.assert_close(block(x), expected, rtol=1e-9, atol=1e-10)
-
-
-def test_stochastic_depth_drops_whole_images_and_keeps_the_expectation():
-    torch.manual_seed(0)
-    layer = StochasticDepth(0.25)
-    x = torch.rand(4000, 2, 3, 3) + 1
-    ratio = (layer(x) / x).flatten(1)
-    kept = ratio[:, 0] > 0
-    assert torch.equal(ratio, ratio[:, :1].expand_as(ratio)) or torch.allclose(ratio, ratio[:, :1])
-    torch.testing.assert_close(ratio[kept], torch.full_like(ratio[kept], 1 / 0.75))
-    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.03)
-    assert torch.equal(layer.eval()(x), x)
 
 
 def test_the_drop_rate_grows_linearly_with_depth():
