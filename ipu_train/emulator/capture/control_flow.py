@@ -11,7 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from .._impl import createPoptorchError
 from .graph import Node, Ref
-from .precision import updated_statistics
+from .precision import ROUND_IN_PLACE, updated_statistics
 from .program import make_function
 from .slots import Slots
 
@@ -255,7 +255,8 @@ def _written(node: Node) -> Optional[int]:
     name, out = node.name, node.kwargs.get("out")
     if isinstance(out, Ref):
         return out.slot
-    in_place = name.endswith("__set__") or name == "__setitem__" or node.kwargs.get("inplace") is True
+    in_place = name.endswith("__set__") or name in ("__setitem__", ROUND_IN_PLACE)
+    in_place = in_place or node.kwargs.get("inplace") is True
     if name.startswith("__"):
         in_place = in_place or (name.startswith("__i") and name != "__invert__")
     else:

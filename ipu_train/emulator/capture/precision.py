@@ -5,8 +5,9 @@ does each operation in float32 and rounds its output to float16; the gradient of
 too and is rounded on its way back.
 """
 
-from typing import Any, List, Sequence
+from typing import Any, Callable, List, Sequence
 
+import torch
 import torch.nn.functional as F
 
 from .micro_batch_norm import batch_norm_of_micro_batches
@@ -39,6 +40,11 @@ EXACT = frozenset(
     ]
 )  # fmt: skip
 
+# Those of them that also take values from elsewhere, which become float16 first.
+TAKES_VALUES = frozenset(
+    ["masked_fill", "masked_fill_", "pad", "constant_pad_nd", "where", "threshold", "hardtanh", "scatter"]
+)
+
 # Operations whose fresh result no backward formula reads, so that it can be rounded where it lies.
 RESULT_NOT_SAVED = frozenset(
     [
@@ -50,6 +56,8 @@ RESULT_NOT_SAVED = frozenset(
     ]
 )  # fmt: skip
 
+ROUND_IN_PLACE = "round_in_place"  # the name of a node that rounds a tensor where it lies
+
 _IN_PLACE_OPERATORS = frozenset(
     ["__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__", "__idiv__"]
 )
@@ -58,6 +66,31 @@ _IN_PLACE_OPERATORS = frozenset(
 def changes_its_operand(name: str) -> bool:
     """Whether the name is that of an operation that changes its first operand: ``add_``, or ``+=``."""
     return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
+
+
+def writes_where_it_lies(name: str, kwargs: Any) -> bool:
+    """Whether a call changes its first operand: by its name, or as ``silu(x, inplace=True)`` does."""
+    return changes_its_operand(name) or kwargs.get("inplace") is True
+
+
+class OnACopy:
+    """An in-place operation, computed on a copy of its operand and copied back.
+
+    What autograd keeps of the result is then the copy, which nobody rounds or writes to afterwards.
+    """
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, target: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return target.copy_(self.function(target.clone(), *args, **kwargs))
+
+
+def half_value(value: Any) -> Any:
+    """A number that is written into float16 tensors, as float16 has it; anything else as it is."""
+    return (
+        torch.tensor(value, dtype=torch.float32).to(torch.float16).item() if type(value) is float else value
+    )
 
 
 # in torch.batch_norm they come after weight and bias

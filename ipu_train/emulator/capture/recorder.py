@@ -160,6 +160,7 @@ class Recorder(TorchFunctionMode):
         func, args, kwargs = self.fused.call(func, name, args, kwargs)
         refs = map_structure((args, kwargs), lambda t: Ref(self.slots.of(t)), (torch.Tensor,))
         half_result, refs = self.results.half_rules(func, name, refs, cast_half)
+        func = self.results.computed_apart(func, name, refs, half_result)
         values = map_structure(refs, lambda ref: self.slots.values[ref.slot], (Ref,))
         before = self.stale_views.versions(values)
         result = func(*values[0], **values[1])

@@ -3,8 +3,10 @@
 PopTorch 3.4 has no views: each is a value of its graph, made by an operator of its own. An in-place write gives the
 tensor that it is called on a new value; where that is a slice, the tensor that was sliced gets one, too, and so on
 through slices of slices, past the reshapes in between (``PopartCanonicalization.cpp``, ``handleSliceModification``).
-Whatever else shares the memory in torch keeps its old value: the tensor behind a ``view`` or a ``transpose``, and views
-that were made before. Reading such a tensor afterwards is refused, as it would be read unchanged.
+The slice itself goes by its new value from then on, which is no slice (``JitDispatch.cpp``, ``fallback``): what is
+written to it a second time, or to slices of it, reaches nothing that it was cut from. Whatever else shares the memory
+in torch keeps its old value, too: the tensor behind a ``view`` or a ``transpose``, and views that were made before.
+Reading such a tensor afterwards is refused, as it would be read unchanged.
 """
 
 from typing import Any, List, Sequence, Set, Tuple
@@ -53,6 +55,7 @@ class StaleViews:
         renewed: Set[int] = set()
         for shadow in written:
             renewed |= _renewed(shadow)
+            shadow.written = True
             self._refuse_state(name, shadow, renewed)
         for tensor in changed:
             self._mark(name, _region(name, args, tensor), renewed)
@@ -67,7 +70,8 @@ class StaleViews:
                 shadow.stale = (
                     f"reads a tensor that {name} at {caller_location()} has changed through another view of its "
                     "memory. PopTorch carries such a change from slices to what they were cut from and no further, "
-                    "so that the old value would be read: write to the tensor that is read, or to slices of it"
+                    "and of a slice only the first one, so that the old value would be read: write to the tensor that "
+                    "is read, or to new slices of it"
                 )
 
     def _refuse_state(self, name: str, shadow: Shadow, renewed: Set[int]) -> None:
@@ -78,15 +82,15 @@ class StaleViews:
         if root.is_state and id(root) not in renewed:
             self._refusals.add(
                 name,
-                "changes a parameter or buffer through a view that is no slice of it, whose shape or order is another: "
-                "write to the tensor itself, or to slices of it",
+                "changes a parameter or buffer through a view that is no slice of it, whose shape or order is another, "
+                "or that has been written to before: write to the tensor itself, or to new slices of it",
             )
 
 
 def _renewed(shadow: Shadow) -> Set[int]:
     """Ids of the shadows that have a new value once ``shadow`` is written to."""
     found, now = {id(shadow)}, shadow
-    while now.origin is not None and now.origin[0] in (SLICED, RESHAPED):
+    while not now.written and now.origin is not None and now.origin[0] in (SLICED, RESHAPED):
         kind, parent = now.origin
         if kind == SLICED:
             found.add(id(parent))

@@ -8,10 +8,16 @@ import torch
 from .graph import Node, Ref, map_structure, references
 from .precision import (
     ACTIVATION_DECIDES,
+    EXACT,
     RESULT_NOT_SAVED,
+    ROUND_IN_PLACE,
+    TAKES_VALUES,
+    OnACopy,
+    half_value,
     result_is_half,
     running_statistics,
     updated_statistics,
+    writes_where_it_lies,
 )
 from .refusals import caller_location
 from .rounding import Rounding
@@ -52,20 +58,24 @@ class StoredResults:
         """Round the result in ``slot`` to float16 as a node of its own; the rounded tensor replaces it.
 
         ``updated`` is the tensor that an in-place call changed: user code goes on holding it, and what it reads from
-        now on is the rounded value. A parameter or buffer keeps its storage, so it is rounded where it lies.
+        now on is the rounded value. A parameter or buffer keeps its storage, so it is rounded where it lies; and so is
+        a view, for what it is a view of to have the rounded values, too, and those of later writes through it.
         """
         value, graph = self._slots.values[slot], self._slots.graph
         if updated is not None and updated is not value:
             self._round_in_place(node, slot)
             return updated
         function: Any = self._rounding
-        if node.name in RESULT_NOT_SAVED and not value._is_view():
+        name = "round_to_half"
+        if updated is not None and value._is_view():
+            function, name = self._rounding.in_place, ROUND_IN_PLACE
+        elif node.name in RESULT_NOT_SAVED and not value._is_view():
             function = self._rounding.in_place
         rounded = function(value)
         held = rounded if updated is None else updated
         target = self._slots.new(held, rounded, half=True)
         self._shadows.keep_same(target, of=slot)
-        self._writer.append_after(node, function, "round_to_half", (Ref(slot),), target)
+        self._writer.append_after(node, function, name, (Ref(slot),), target)
         if graph.losses and graph.losses[-1][1] == slot:
             graph.losses[-1] = (len(graph.nodes) - 1, target)
             if slot in graph.fused_losses:
@@ -76,7 +86,7 @@ class StoredResults:
         function = self._rounding.values_
         with torch.no_grad():
             function(self._slots.values[slot])
-        self._writer.append(function, "round_in_place", (Ref(slot),), {}, False, node.location)
+        self._writer.append(function, ROUND_IN_PLACE, (Ref(slot),), {}, False, node.location)
 
     def round_statistics(self, node: Node) -> None:
         """Running statistics that a norm has updated keep their own dtype (PopART, batchnormx.cpp): float16 here.
@@ -88,7 +98,7 @@ class StoredResults:
                 function = self._rounding.unnoticed_
                 with torch.no_grad():
                     function(self._slots.values[ref.slot])
-                self._writer.append(function, "round_in_place", (ref,), {}, False, node.location)
+                self._writer.append(function, ROUND_IN_PLACE, (ref,), {}, False, node.location)
 
     def changes_dtype_in_name_only(self, result: torch.Tensor, refs: Any, half: bool) -> bool:
         """Whether a cast gave its own argument back because float16 and float32 have the same storage."""
@@ -126,6 +136,8 @@ class StoredResults:
             return cast_half, refs
         if not self._slots.graph.half:
             return False, refs
+        if name == "__setitem__" and self._slots.is_half(refs[0][0].slot):
+            return False, self._written_as_half(refs)
         values = self._slots.values
         floating = [ref for ref in references(refs) if values[ref.slot].dtype == torch.float32]
         half: List[bool] = [self._slots.is_half(ref.slot) for ref in floating]
@@ -137,18 +149,44 @@ class StoredResults:
             refs = map_structure(
                 refs, lambda r: r if any(r is s for s in kept) else self._weight_as_half(r), (Ref,)
             )
+        if result and name in TAKES_VALUES:
+            refs = self._written_as_half(refs)
         return result, refs
 
+    def computed_apart(self, func: Any, name: str, refs: Any, half: bool) -> Any:
+        """``func`` in a form that leaves nothing to autograd which rounding its result in place would change."""
+        args, kwargs = refs
+        if not half or name in EXACT or name in RESULT_NOT_SAVED or not writes_where_it_lies(name, kwargs):
+            return func
+        is_view = args and isinstance(args[0], Ref) and self._slots.values[args[0].slot]._is_view()
+        return OnACopy(func) if is_view else func
+
+    def _written_as_half(self, refs: Any) -> Any:
+        """Arguments with what is written into a float16 tensor cast to its dtype (JitDispatch.cpp, ``fallback``)."""
+        return map_structure(
+            refs,
+            lambda value: self._as_half(value) if isinstance(value, Ref) else half_value(value),
+            (Ref, float),
+        )
+
     def _weight_as_half(self, ref: Ref) -> Ref:
+        if ref.slot not in self._rounded_weights:
+            self._rounded_weights[ref.slot] = self._as_half(ref).slot
+        return Ref(self._rounded_weights[ref.slot])
+
+    def _as_half(self, ref: Ref) -> Ref:
         value = self._slots.values[ref.slot]
         if self._slots.is_half(ref.slot) or value.dtype != torch.float32:
             return ref
-        if ref.slot not in self._rounded_weights:
-            rounded = self._rounding(value)
-            target = self._slots.new(rounded, rounded, half=True)
-            self._writer.append(
-                self._rounding, "round_to_half", (ref,), {}, torch.is_grad_enabled(), caller_location(),
-                [((), target)],
-            )  # fmt: skip
-            self._rounded_weights[ref.slot] = target
-        return Ref(self._rounded_weights[ref.slot])
+        rounded = self._rounding(value)
+        target = self._slots.new(rounded, rounded, half=True)
+        self._writer.append(
+            self._rounding,
+            "round_to_half",
+            (ref,),
+            {},
+            torch.is_grad_enabled(),
+            caller_location(),
+            [((), target)],
+        )
+        return Ref(target)

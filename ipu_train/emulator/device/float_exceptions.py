@@ -10,7 +10,7 @@ from typing import Dict, Sequence
 import torch
 
 from ..capture.graph import Node
-from ..capture.precision import EXACT
+from ..capture.precision import EXACT, ROUND_IN_PLACE
 from ..poptorch_core import createError
 
 _COMPARISONS = frozenset(
@@ -58,7 +58,8 @@ def check_node(node: Node, inputs: Sequence[torch.Tensor], outputs: Sequence[tor
     if _has_nan(outputs) and not _has_nan(inputs):
         _raise("invalid operation", node.name, node.location)
     if _has_inf(outputs) and not _has_inf(inputs) and not _has_nan(inputs):
-        what = "overflow" if node.name == "round_to_half" else "division by zero or overflow"
+        rounds = node.name in ("round_to_half", ROUND_IN_PLACE)
+        what = "overflow" if rounds else "division by zero or overflow"
         _raise(what, node.name, node.location)
 
 

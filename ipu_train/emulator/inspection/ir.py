@@ -22,7 +22,7 @@ _TYPES = {
     "__matmul__": "MatMul", "bmm": "MatMul", "__add__": "Add", "__iadd__": "Add", "__mul__": "Mul",
     "__sub__": "Sub", "__truediv__": "Div", "batch_norm": "BatchNormalization", "group_norm": "GroupNormalization",
     "max_pool2d": "MaxPool", "avg_pool2d": "AveragePool", "nll_loss": "Nll", "cross_entropy": "Nll",
-    "identity_loss": "Identityloss", "log_softmax": "LogSoftmax", "round_to_half": "Cast",
+    "identity_loss": "Identityloss", "log_softmax": "LogSoftmax", "round_to_half": "Cast", "round_in_place": "Cast",
 }  # fmt: skip
 
 # PopART's operators of a weight update; of the others Adam's

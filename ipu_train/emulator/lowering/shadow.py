@@ -41,6 +41,7 @@ class Shadow(torch.Tensor):
         origin: of a view, what kind of view it is (see :mod:`.views`) and of which tensor.
         is_state: it is a parameter or a buffer.
         stale: why it has an old value on the device; empty otherwise.
+        written: it has been written to itself, so that PopTorch knows it by a new value, which is no view.
     """
 
     origin: Optional[Tuple[str, "Shadow"]]
@@ -54,6 +55,7 @@ class Shadow(torch.Tensor):
         made.origin = None
         made.is_state = False
         made.stale = ""
+        made.written = False
         if _in_charge:
             _made.append(made)
         return made
