@@ -83,7 +83,7 @@ class BasicBlock(ResidualBlock):
         self.norm1 = norms.activated(width)
         self.conv2 = norms.convolution(width, width, 3)
         self.norm2 = norms.before_addition(width)
-        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
+        self.drop = None  # stochastic depth of the branch
         self.shortcut = make_shortcut(shortcut, in_channels, width, stride, norms)
         self.after_addition = norms.after_addition(width)
 
@@ -132,7 +132,7 @@ class Bottleneck(ResidualBlock):
         self.norm2 = norms.activated(inner)
         self.conv3 = norms.convolution(inner, out_channels, 1)
         self.norm3 = norms.before_addition(out_channels)
-        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
+        self.drop = None  # stochastic depth of the branch
         self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride, norms)
         self.after_addition = norms.after_addition(out_channels)
 
@@ -146,11 +146,30 @@ class Bottleneck(ResidualBlock):
         return self.norm3(self.conv3(x))
 
 
-class PreActivationBasicBlock(nn.Module):
-    """norm - relu - conv3x3 (stride) - norm - relu - conv3x3, added to the shortcut.
+class PreActivationBlock(nn.Module):
+    """branch(relu(norm1(x))) + shortcut; what the two kinds of pre-activation block share.
 
-    As in ``PreActivationBottleneck`` every norm has its activation, and where the shape changes the shortcut is a
-    1x1 convolution of the first activation.
+    Every norm has its activation, so each takes Proxy Norm. Where the shape changes, the shortcut is a 1x1 convolution,
+    without a norm, of the first activation (He et al. 2016, section 4.1).
+    """
+
+    norm1: nn.Module
+    shortcut: Optional[nn.Module]
+    drop: Optional[nn.Module]
+
+    def branch(self, activated: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated = self.norm1(x)
+        out = self.branch(activated)
+        if self.drop is not None:
+            out = self.drop(out)
+        return out + (x if self.shortcut is None else self.shortcut(activated))
+
+
+class PreActivationBasicBlock(PreActivationBlock):
+    """norm - relu - conv3x3 (stride) - norm - relu - conv3x3, added to the shortcut.
 
     Shape: [N, in, H, W] to [N, width, H/stride, W/stride].
     """
@@ -163,7 +182,7 @@ class PreActivationBasicBlock(nn.Module):
         self.conv1 = norms.convolution(in_channels, width, 3, stride)
         self.norm2 = norms.activated(width)
         self.conv2 = norms.convolution(width, width, 3)
-        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
+        self.drop = None  # stochastic depth of the branch
         self.shortcut = None
         if stride != 1 or in_channels != width:
             self.shortcut = norms.convolution(in_channels, width, 1, stride)
@@ -172,20 +191,12 @@ class PreActivationBasicBlock(nn.Module):
     def last_convolution(self) -> nn.Module:
         return self.conv2
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        activated = self.norm1(x)
-        out = self.norm2(self.conv1(activated))
-        out = self.conv2(out)
-        if self.drop is not None:
-            out = self.drop(out)
-        return out + (x if self.shortcut is None else self.shortcut(activated))
+    def branch(self, activated: torch.Tensor) -> torch.Tensor:
+        return self.conv2(self.norm2(self.conv1(activated)))
 
 
-class PreActivationBottleneck(nn.Module):
+class PreActivationBottleneck(PreActivationBlock):
     """norm - relu - conv1x1 - norm - relu - conv3x3 (stride) - norm - relu - conv1x1, added to the shortcut.
-
-    Every norm has its activation, so each takes Proxy Norm. Where the shape changes, the shortcut is a 1x1
-    convolution, without a norm, of the first activation (He et al. 2016, section 4.1).
 
     Shape: [N, in, H, W] to [N, 4 * width, H/stride, W/stride].
     """
@@ -201,7 +212,7 @@ class PreActivationBottleneck(nn.Module):
         self.conv2 = norms.convolution(width, width, 3, stride)
         self.norm3 = norms.activated(width)
         self.conv3 = norms.convolution(width, out_channels, 1)
-        self.drop: Optional[nn.Module] = None  # stochastic depth of the branch
+        self.drop = None  # stochastic depth of the branch
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
             self.shortcut = norms.convolution(in_channels, out_channels, 1, stride)
@@ -210,10 +221,5 @@ class PreActivationBottleneck(nn.Module):
     def last_convolution(self) -> nn.Module:
         return self.conv3
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        activated = self.norm1(x)
-        out = self.norm3(self.conv2(self.norm2(self.conv1(activated))))
-        out = self.conv3(out)
-        if self.drop is not None:
-            out = self.drop(out)
-        return out + (x if self.shortcut is None else self.shortcut(activated))
+    def branch(self, activated: torch.Tensor) -> torch.Tensor:
+        return self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(activated)))))

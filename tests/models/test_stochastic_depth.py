@@ -28,7 +28,7 @@ def test_a_dropped_branch_leaves_the_shortcut_and_a_kept_one_is_enlarged(kind):
     torch.manual_seed(0)
     block = kind(8 * kind.expansion, 8, 1, Norms("layer")).double()
     x = torch.randn(64, 8 * kind.expansion, 4, 4, dtype=torch.float64).abs()  # the last ReLU of v1 passes it
-    whole = block.branch(x) if kind in (BasicBlock, Bottleneck) else block(x) - x
+    whole = block(x) - x if kind in (PreActivationBasicBlock, PreActivationBottleneck) else block.branch(x)
     block.drop = StochasticDepth(0.4)
     torch.manual_seed(1)
     out = block(x)
