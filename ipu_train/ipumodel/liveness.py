@@ -23,12 +23,15 @@ class Interval:
 
 def live_bytes(intervals: Sequence[Interval], steps: int, during: Sequence[float] = ()) -> np.ndarray:
     """Bytes live at each of ``steps`` steps: [steps] float64. ``during`` adds memory of single steps."""
-    change = np.zeros(steps + 1)
+    if steps == 0:
+        return np.zeros(0)
+    at: List[int] = []
+    by: List[float] = []
     for i in intervals:
-        if i.end < i.start or i.bytes == 0 or steps == 0:
-            continue
-        change[max(i.start, 0)] += i.bytes
-        change[min(i.end, steps - 1) + 1] -= i.bytes
+        if i.end >= i.start and i.bytes:
+            at += (max(i.start, 0), min(i.end, steps - 1) + 1)
+            by += (i.bytes, -i.bytes)
+    change = np.bincount(at, by, steps + 1) if at else np.zeros(steps + 1)
     total = np.cumsum(change[:-1])
     return total + np.asarray(during) if len(during) else total
 

@@ -181,7 +181,6 @@ def ipu_memory(
     live = live_bytes(schedule.intervals, steps, during) if steps else np.zeros(0)
     at = int(np.argmax(live)) if steps else 0
     highest = float(live[at]) if steps else 0.0
-    tensor_peak = live_bytes(schedule.intervals, steps) if steps else np.zeros(0)
     moment = _moment(program, schedule, during, at)
     if update_bytes > highest:
         categories["temporaries"] = update_bytes
@@ -205,7 +204,7 @@ def ipu_memory(
         target.bytes_per_tile,
         moment,
         int(_activation_peak(schedule, steps)),
-        np.append(live, update_bytes) if len(tensor_peak) else live,
+        np.append(live, update_bytes) if steps else live,
     )
 
 

@@ -3,7 +3,7 @@ out.
 """
 
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import constants as k
 from .convolution.plan import PlanOptions
@@ -85,13 +85,28 @@ def _cycles(schedule: Schedule, costs: Sequence[OpCost], target: Target) -> Stag
     return StageCost(by_phase, by_kind, by_layer)
 
 
-def plan(program: Program, target: Target, settings: Optional[Settings] = None) -> Report:
+class PlannedStage(NamedTuple):
+    """One stage of a plan: what its IPU needs, its trainable weights, and the bytes of activations that it keeps."""
+
+    ipu: IpuReport
+    trainable: int
+    kept: float
+
+
+Known = Dict[Tuple[Any, ...], PlannedStage]
+
+
+def plan(
+    program: Program, target: Target, settings: Optional[Settings] = None, known: Optional[Known] = None
+) -> Report:
     """Plans a traced program on a chip.
 
     Args:
         program: from :func:`~ipu_train.ipumodel.tracer.trace`; its batch is the micro-batch size.
         target: :class:`~ipu_train.ipumodel.target.Target`.
         settings: :class:`~ipu_train.ipumodel.settings.Settings`; default settings when left out.
+        known: stages of earlier plans with the same target and settings of the same program, cut elsewhere into
+            stages of consecutive operations; those of this plan are added.
 
     Returns:
         :class:`~ipu_train.ipumodel.report.Report`.
@@ -103,27 +118,41 @@ def plan(program: Program, target: Target, settings: Optional[Settings] = None) 
     groups = [None] if sequential else list(range(stages))
     proportions = settings.proportions(len(groups))
     computing = replace(target, tiles=target.tiles - settings.io_tiles)
-    ipus, stage_costs, kept = [], [], []
+    forward = program.forward()
+    found: List[PlannedStage] = []
     for position, stage in enumerate(groups):
         # PopART keeps what the end of the last forward stage makes, since its backward pass follows at once.
         # The grouped and interleaved pipelines of the TensorFlow applications run it again like every other
         # stage: with it kept, their published throughput would be missed by up to 30 %.
         last = stage is None or (stage == stages - 1 and settings.schedule not in ("grouped", "interleaved"))
         depth = 0 if stage is None else stash_depth(settings, stage, stages)
-        operations = [op for op in program.forward() if stage is None or op.stage == stage]
-        schedule = _schedule(program, settings, stage, mode, last, depth > 0)
-        costs = _step_costs(program, settings, computing, schedule, proportions[position])
-        trainable, _ = weights_of(program, operations)
-        update_bytes = _update_bytes(program, settings, trainable)
-        memory = ipu_memory(program, settings, computing, schedule, costs, operations, depth, update_bytes)
-        cycles = _cycles(schedule, costs, computing)
-        stage_costs.append((cycles, trainable))
-        kept.append(
-            sum(size for i, size in schedule.stored.items() if program.tensors[i].kind == "activation")
-        )
-        ipus.append(IpuReport(position, stage, memory, cycles, schedule, costs))
-    cycles_of, weights = [c for c, _ in stage_costs], [t for _, t in stage_costs]
-    rate = throughput(program, settings, computing, cycles_of, weights, kept)
+        of_stage = [i for i, op in enumerate(forward) if stage is None or op.stage == stage]
+        key = (stage, *of_stage[:1], len(of_stage), mode, last, depth, proportions[position])
+        planned = known.get(key) if known is not None and stage is not None else None
+        if planned is None:
+            operations = [forward[i] for i in of_stage]
+            schedule = _schedule(program, settings, stage, mode, last, depth > 0)
+            costs = _step_costs(program, settings, computing, schedule, proportions[position])
+            trainable, _ = weights_of(program, operations)
+            update_bytes = _update_bytes(program, settings, trainable)
+            memory = ipu_memory(
+                program, settings, computing, schedule, costs, operations, depth, update_bytes
+            )
+            ipu = IpuReport(position, stage, memory, _cycles(schedule, costs, computing), schedule, costs)
+            kept = sum(size for i, size in schedule.stored.items() if program.tensors[i].kind == "activation")
+            planned = PlannedStage(ipu, trainable, kept)
+            if known is not None:
+                known[key] = planned
+        found.append(planned)
+    rate = throughput(
+        program,
+        settings,
+        computing,
+        [one.ipu.cycles for one in found],
+        [one.trainable for one in found],
+        [one.kept for one in found],
+    )
+    ipus = [one.ipu for one in found]
     return Report(
         program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names, program
     )

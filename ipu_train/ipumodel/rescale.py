@@ -9,7 +9,7 @@ import difflib
 from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence
 
-from .program import Program
+from .program import Operation, Program
 
 
 class _NotAffine(Exception):
@@ -98,10 +98,19 @@ def at_splits(program: Program, splits: Sequence[str]) -> Program:
     stage, stages, operations = 0, {starts[name]: n for n, name in reversed(list(enumerate(splits, 1)))}, []
     for index, op in enumerate(program.forward()):
         stage = max(stage, stages.get(index, 0))
-        operations.append(op if op.stage == stage else replace(op, stage=stage))
+        operations.append(_in_stage(op, stage))
     backward = [op for op in program.operations if op.phase != "forward"]
-    operations += [op if op.stage == stage else replace(op, stage=stage) for op in backward]
+    operations += [_in_stage(op, stage) for op in backward]
     return replace(program, operations=operations, stage_names=("",) + tuple(splits))
+
+
+def _in_stage(op: Operation, stage: int) -> Operation:
+    """The operation in another stage; many times as fast as ``replace``."""
+    if op.stage == stage:
+        return op
+    moved = object.__new__(Operation)
+    vars(moved).update(vars(op), stage=stage)
+    return moved
 
 
 def _starts(program: Program, splits: Sequence[str]) -> Dict[str, int]:

@@ -1,10 +1,10 @@
 """What commands keep for the next one: the plans of convolutions, and the traces of ipu-train's own networks.
 
 Both are named by the content of all that they are made with, the version of torch included: nothing old is ever found.
+The traces of the recipes' networks come with the package (``shipped``).
 """
 
 import contextlib
-import importlib.util
 import os
 import zlib
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..ipumodel.convolution import kept as plans
 from ..ipumodel.program import Program
 from ..ipumodel.store import Store, digest_of
 from ..models.zoo import MODELS
+from . import shipped
 
 VARIABLE = "IPU_TRAIN_CACHE"  # another folder, or "off"
 _traces = Store("traces")
@@ -53,19 +54,24 @@ def _sources() -> Iterator[Path]:
         yield from sorted(Path(str(room.__file__)).parent.glob("*.py"))
     yield from (here.parent / "ipumodel" / f"{name}.py" for name in _TRACER)
     yield from (here.parent / "network.py", here / "tracing.py")
-    torch = importlib.util.find_spec("torch")  # not imported: that takes longer than all else
-    if torch is not None and torch.origin is not None:
-        yield Path(torch.origin).with_name("version.py")
+    torch = shipped.torch_version_file()
+    if torch is not None:
+        yield torch
 
 
 def traces(network: str, model: str) -> List[Program]:
-    """The traces kept of a network.
+    """The traces that are kept of a network, or come with the package.
 
     Args:
         network: all that they depend on, in words.
         model: name of the model; of networks that are not ipu-train's own none are kept, as their code may change.
     """
-    found = _traces.read(network) if model in MODELS else None
+    if model not in MODELS:
+        return []
+    ours = shipped.find(network, model)
+    if ours is not None:
+        return ours.programs
+    found = _traces.read(network)
     try:
         return written.read(found) if isinstance(found, bytes) else []
     except (ValueError, TypeError, KeyError, zlib.error):  # damaged
@@ -83,8 +89,13 @@ def keep_trace(network: str, model: str, program: Program) -> None:
 
 
 def batch_independent(network: str, model: str) -> Optional[bool]:
-    """What is kept of a network's batch independence; None where nothing is."""
-    found = _traces.read(network + _INDEPENDENCE) if model in MODELS else None
+    """What is known of a network's batch independence; None where nothing is."""
+    if model not in MODELS:
+        return None
+    ours = shipped.find(network, model)
+    if ours is not None:
+        return ours.batch_independent
+    found = _traces.read(network + _INDEPENDENCE)
     return found == "yes" if isinstance(found, str) else None
 
 

@@ -2,7 +2,7 @@
 
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..ipumodel.planner import plan
+from ..ipumodel.planner import Known, plan
 from ..ipumodel.program import Program
 from ..ipumodel.report import Report
 from ..ipumodel.rescale import at_splits
@@ -38,13 +38,14 @@ class Splitter:
         self.capacity = target.bytes_per_tile * (1.0 - headroom)
         self.cuts: List[CutPoint] = cut_points(program)
         self._reports: Dict[Tuple[str, ...], Report] = {}
+        self._stages: Known = {}  # moving one cut leaves most stages as they are
         self._runs: Optional[Runs] = None
 
     def report(self, splits: Tuple[str, ...]) -> Report:
         """The full plan at these splits."""
         if splits not in self._reports:
             program = at_splits(self.program, splits) if splits else self.program
-            self._reports[splits] = plan(program, self.target, self.settings)
+            self._reports[splits] = plan(program, self.target, self.settings, self._stages)
         return self._reports[splits]
 
     def fits(self, report: Report) -> bool:

@@ -59,7 +59,7 @@ class Traces:
         sizes: Dict[str, Dict[int, Resolved]] = {}
         for resolved in configurations:
             batch = resolved.config.training.micro_batch_size
-            sizes.setdefault(_network_key(resolved, images_of(resolved)), {})[batch] = resolved
+            sizes.setdefault(key_of_network(resolved, images_of(resolved)), {})[batch] = resolved
         for of_network in sizes.values():
             for batch in sorted(of_network):
                 try:
@@ -80,7 +80,7 @@ class Traces:
             ConfigError: the model cannot be built.
         """
         images, model = images_of(resolved), resolved.config.model.name
-        network_key = _network_key(resolved, images)
+        network_key = key_of_network(resolved, images)
         found = kept.batch_independent(network_key, model)
         if found is None:
             from .tracing import is_batch_independent
@@ -90,7 +90,7 @@ class Traces:
         return found
 
     def _whole(self, resolved: Resolved, images: Images) -> Program:
-        network_key = _network_key(resolved, images)
+        network_key = key_of_network(resolved, images)
         batch = resolved.config.training.micro_batch_size
         if network_key not in self._traced:
             if len(self._traced) >= _KEPT:
@@ -125,6 +125,6 @@ class Traces:
         return program
 
 
-def _network_key(resolved: Resolved, images: Images) -> str:
+def key_of_network(resolved: Resolved, images: Images) -> str:
     """All that a trace depends on beside the micro-batch size and what ``kept`` names its file by."""
     return repr((resolved.config.model, tuple(images), tuple(fused_on_ipus(resolved.config))))

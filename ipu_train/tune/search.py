@@ -1,7 +1,8 @@
 """The search behind ``ipu-train tune``: what to change so that a configuration runs fastest within memory.
 
 Micro-batch sizes are taken in rising order for each number of IPUs, each with the kinds of recomputation and the best
-pipeline splits, until nothing fits any more; then the available memory proportion of the best ones is varied.
+pipeline splits, until nothing fits any more; then the available memory proportion of the best ones is varied. Here is
+what the processes do of it; ``rounds`` deals it out.
 """
 
 import re
@@ -95,28 +96,51 @@ def first_sizes(space: Space, ipus: Sequence[int]) -> List[Resolved]:
     return [space.base.changed([f"training.micro_batch_size={size}"]) for size in sorted(sizes)[:_TRACED]]
 
 
-def search(traces: Traces, space: Space, ipus: int) -> List[Choice]:
-    """All choices on so many IPUs a replica, fitting or not; empty where the global batch or the model forbids it."""
+def rising_sizes(space: Space, ipus: int) -> List[int]:
+    """Micro-batch sizes to look at on so many IPUs a replica, rising; none where the global batch forbids it."""
     replicas = replicas_for(space, ipus)
     share = space.base.config.global_batch_size // replicas
-    found: List[Choice] = []
-    for size in micro_batch_sizes(space, replicas):
-        if ipus > 1 and share // size < 2 * ipus - 1:  # a pipeline must be filled by one weight update
-            break
+    # a pipeline must be filled by one weight update
+    return [size for size in micro_batch_sizes(space, replicas) if ipus == 1 or share // size >= 2 * ipus - 1]
+
+
+def at_size(traces: Traces, space: Space, size: int, ipus: Sequence[int]) -> Dict[int, List[Choice]]:
+    """The choices of a micro-batch size on each of these numbers of IPUs a replica, fitting or not.
+
+    One process looks at all of a size: they share the plans of its convolutions.
+    """
+    found = {}
+    for count in ipus:
+        replicas = replicas_for(space, count)
+        share = space.base.config.global_batch_size // replicas
         shape = [
             f"training.micro_batch_size={size}",
             f"training.gradient_accumulation={share // size}",
             f"training.replicas={replicas}",
         ]
-        here = _recomputations(traces, space, shape, ipus)
-        found += here
-        if not any(one.fits for one in here):
-            break
-    best = sorted((one for one in found if one.fits), key=lambda one: one.quality, reverse=True)
-    for one in best[:_VARIED]:
-        for proportion in PROPORTIONS:
-            found += _at(traces, space, [*one.overrides, f"device.available_memory_proportion={proportion}"])
+        found[count] = _recomputations(traces, space, shape, count)
     return found
+
+
+def to_vary(choices: Sequence[Choice]) -> List[Choice]:
+    """The best choices that fit: those whose available memory proportion is varied."""
+    return sorted((one for one in choices if one.fits), key=lambda one: one.quality, reverse=True)[:_VARIED]
+
+
+def varied(traces: Traces, space: Space, choices: Sequence[Choice]) -> List[List[Choice]]:
+    """Each choice with other available memory proportions, in the order of ``PROPORTIONS``.
+
+    The largest is looked at first: most plans of convolutions stay the same within less.
+    """
+    falling = sorted(PROPORTIONS, reverse=True)
+    found = [
+        {
+            share: _at(traces, space, [*one.overrides, f"device.available_memory_proportion={share}"])
+            for share in falling
+        }
+        for one in choices
+    ]
+    return [[of_share[share] for share in PROPORTIONS] for of_share in found]
 
 
 def _recomputations(traces: Traces, space: Space, shape: List[str], ipus: int) -> List[Choice]:
@@ -141,7 +165,7 @@ def _recomputations(traces: Traces, space: Space, shape: List[str], ipus: int) -
             return found
         splits = splits_override(solution.splits)
         changes = [*uncut[:3], "device.ipus_per_replica=null", *uncut[5:], *kind, splits]
-        found += _at(traces, space, changes, solution.report)
+        found.append(_at(traces, space, changes, solution.report))
         if ipus == 1 and found and found[-1].fits:
             break
     return found
@@ -163,12 +187,12 @@ def _solution(traces: Traces, space: Space, overrides: List[str], ipus: int) -> 
     return splitter.solve(ipus)
 
 
-def _at(traces: Traces, space: Space, overrides: List[str], report: Optional[Report] = None) -> List[Choice]:
+def _at(traces: Traces, space: Space, overrides: List[str], report: Optional[Report] = None) -> Choice:
     """The choice of these overrides; ``report`` is the plan that its splits were found by."""
     resolved = space.base.changed(overrides)
     if report is None or report.settings != settings_of(resolved):
         report = predict(resolved, traces=traces)
-    return [choice(resolved, report, space.headroom, overrides)]
+    return choice(resolved, report, space.headroom, overrides)
 
 
 def block_names(splitter: Splitter) -> List[str]:

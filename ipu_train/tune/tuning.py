@@ -14,7 +14,8 @@ from ..planning.traces import Traces
 from ..planning.workers import Workers, cores
 from ..tracking import table, tell
 from .errors import NoChoiceFits, TuneError
-from .search import Choice, choice, first_sizes, ranked, search
+from .rounds import search
+from .search import Choice, choice, first_sizes, ranked
 from .space import Space
 
 _SHOWN = 5
@@ -74,20 +75,10 @@ def _points(reference: Choice, chosen: Choice, choices: List[Choice]) -> List[Di
 
 def _search(space: Space, sizes: List[int], jobs: Optional[int], traces: Traces) -> List[Choice]:
     traces.prepare(first_sizes(space, sizes))  # here, for all the processes to come
-    found: List[Choice] = []
-    with Workers(min(jobs or cores(), len(sizes)), Traces.itself, (traces,)) as workers:
-        bar = tqdm(
-            total=len(sizes),
-            desc="tune",
-            unit=" sizes",
-            file=sys.stderr,
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        )
+    with Workers(jobs or cores(), Traces.itself, (traces,)) as workers:
+        bar = tqdm(desc="tune", unit=" sizes", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
         with bar:
-            for _, choices in workers.run(search, ((size, (space, size)) for size in sizes)):
-                found += choices
-                bar.update()
+            found = search(workers, space, sizes, bar)
     if not found:
         raise TuneError(
             f"Nothing to choose from: the network or its global batch of {space.base.config.global_batch_size:,} "

@@ -146,6 +146,23 @@ def amp_nx1(
     return fixed + loops + zero
 
 
+def amp_at_least(
+    rows: Numbers,
+    width: Numbers,
+    calls: Numbers,
+    units: int,
+    load_bytes_per_cycle: float,
+) -> np.ndarray:
+    """A bound from below on ``amp_nx1`` and ``amp_1x1``, quickly found: the inner loops alone, perfectly spread.
+
+    Args:
+        calls: of the inner loop: groups of channels, passes and taps, multiplied.
+    """
+    core = 2.0 if units == 4 else 4.0
+    found: np.ndarray = calls * (100.0 + units * 32.0 / load_bytes_per_cycle + core * rows * width)
+    return found * (1 - 1e-9)  # beyond all rounding
+
+
 def zero_partials(elements: Numbers, half_partials: bool) -> np.ndarray:
     """Setting ``elements`` partials to zero, eight bytes a store."""
     vector = 4 if half_partials else 2

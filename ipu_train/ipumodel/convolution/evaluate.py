@@ -126,6 +126,22 @@ def _amp_cycles(
     return cycles * (2 if floats else 1)
 
 
+def _least_compute(
+    p: Problem, c: Codelet, tile: Dict[str, np.ndarray], target: Target, options: PlanOptions
+) -> Optional[np.ndarray]:
+    """A bound from below on ``_compute``, found in a fraction of the time; None where there is none."""
+    if c.method != "amp":
+        return None
+    rows = np.maximum(1.0, ceil_div(tile["batch"] * tile["oy"], p.dy))
+    width = ceil_div(tile["ox"], p.dx)
+    taps = ceil_div(tile["ky"], kernel_rows_at_once(c, target, options.float_inputs)) * p.kx
+    channels = ceil_div(tile["ci"], c.in_per_group) * ceil_div(tile["co"], c.out_per_group)
+    calls = (
+        tile["groups"] * channels * taps * (c.out_per_group / c.units * (2 if options.float_inputs else 1))
+    )
+    return codelets.amp_at_least(rows, width, calls, c.units, target.conv_unit_load_bytes_per_cycle)
+
+
 def _compute(
     problem: Problem, codelet: Codelet, tile: Dict[str, np.ndarray], target: Target, options: PlanOptions
 ) -> np.ndarray:
@@ -232,6 +248,21 @@ class Splits:
             found = _compute(self.problem, self.codelet, self.tile, self.target, self.options)
             self._compute = found * self.serial
         return self._compute
+
+    def within(self, limit: float) -> Optional["Splits"]:
+        """The splits whose codelet takes no more than ``limit`` cycles; None where none does."""
+        part: Splits = self
+        if self._compute is None:
+            least = _least_compute(self.problem, self.codelet, self.tile, self.target, self.options)
+            if least is not None:
+                chosen = np.flatnonzero(least * self.serial <= limit)
+                if not len(chosen):
+                    return None
+                part = self.only(chosen) if len(chosen) < len(self.used) else self
+        chosen = np.flatnonzero(part.compute <= limit)
+        if not len(chosen):
+            return None
+        return part.only(chosen) if len(chosen) < len(part.used) else part
 
     def only(self, chosen: np.ndarray) -> "Splits":
         """The splits at some indices."""

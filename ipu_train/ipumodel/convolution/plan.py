@@ -9,7 +9,7 @@ dropped (``ConvPlan.cpp``), so too low a proportion costs cycles, never an error
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class ConvPlan:
 
     ``typical_temporary_bytes`` is over all tiles and over plans that are as good within a per cent: which of
     those the real planner takes hangs on details no estimate reaches, so their weighted geometric mean is the
-    better prediction.
+    better prediction. ``widest_temporary_bytes`` is the most that any plan has that is as good within a few per cent.
     """
 
     problem: Problem
@@ -48,6 +48,7 @@ class ConvPlan:
     temporary_bytes: int
     sizes: Dict[str, float]
     typical_temporary_bytes: float = 0.0
+    widest_temporary_bytes: float = float("inf")
 
     @property
     def total_cycles(self) -> float:
@@ -113,7 +114,7 @@ class _Search:
 
     def within(self, bound: float) -> Optional[ConvPlan]:
         """The best plan whose temporary bytes are within a bound; None if there is none."""
-        best, unbounded, near = None, float("inf"), []
+        best, unbounded, near, widest = None, float("inf"), [], 0.0
         for serial in SERIAL_SPLITS:
             # A loop over output channels only pays where the whole convolution does not fit the bound.
             if best is not None and best.total_cycles <= _SERIAL_GAIN * unbounded:
@@ -143,8 +144,11 @@ class _Search:
                     best = _plan_of(form, codelet, serial, found, at)
                 close = total <= best.total_cycles * (1 + 5 * _TIE)
                 near.append((total[close], (found.temporary * found.used)[close]))
+                widest = max(widest, float(found.temporary[close].max(initial=0.0)))
         if best is not None:
-            best = replace(best, typical_temporary_bytes=_typical(near, best.total_cycles))
+            typical = _typical(near, best.total_cycles)
+            widest = widest if serial == SERIAL_SPLITS[1] else float("inf")
+            best = replace(best, typical_temporary_bytes=typical, widest_temporary_bytes=widest)
         return best
 
     @staticmethod
@@ -152,11 +156,10 @@ class _Search:
         """(splits whose codelet takes no more than ``limit`` cycles, None where none does or none is within the bound;
         a number of cycles that no bound would have gone below)."""
         if limit < float("inf"):
-            chosen = np.flatnonzero(splits.compute <= limit)
-            if not len(chosen):
+            within = splits.within(limit)
+            if within is None:
                 return None, float("inf")
-            if len(chosen) < len(splits.used):
-                splits = splits.only(chosen)
+            splits = within
         sizes = splits.sizes()
         temporary = splits.temporary(sizes)
         if splits.serial > 1 and not (temporary <= bound).any():
@@ -186,11 +189,36 @@ def plan_problem(problem: Problem, target: Target, options: PlanOptions) -> Conv
     bound = search.feasible(
         target.bytes_per_tile * max(options.available_memory_proportion, _LEAST_PROPORTION)
     )
+    known = _of_looser_bounds.get(_but_for_the_bound(problem, target, options))
+    if known is not None and known[0] >= bound >= known[1].widest_temporary_bytes:
+        return known[1]
     while True:
         best = search.within(bound)
         if best is not None:
             return best
         bound = float("inf") if bound > 2 * target.bytes_per_tile else 2 * bound
+
+
+# (bound, plan) by all else. Where every split that the search took as good is within a tighter bound too, the search
+# within that would take the same steps. Not so for loops over output channels: the bound decides which are tried.
+_of_looser_bounds: Dict[Any, Tuple[float, ConvPlan]] = {}
+_MOST_KNOWN = 8192
+
+
+def _but_for_the_bound(problem: Problem, target: Target, options: PlanOptions) -> Any:
+    return problem, target, replace(options, available_memory_proportion=0.0)
+
+
+def _remember(problem: Problem, target: Target, options: PlanOptions, plan: ConvPlan) -> None:
+    """Note a plan for searches within tighter bounds."""
+    bound = target.bytes_per_tile * options.available_memory_proportion
+    if plan.widest_temporary_bytes > bound:  # loops, or a bound that nothing could meet
+        return
+    key = _but_for_the_bound(problem, target, options)
+    if key not in _of_looser_bounds or _of_looser_bounds[key][0] < bound:
+        if len(_of_looser_bounds) >= _MOST_KNOWN:
+            _of_looser_bounds.clear()
+        _of_looser_bounds[key] = (bound, plan)
 
 
 def canonical(problem: Problem) -> Problem:
@@ -200,7 +228,9 @@ def canonical(problem: Problem) -> Problem:
 
 @lru_cache(maxsize=4096)
 def _planned(problem: Problem, target: Target, options: PlanOptions) -> ConvPlan:
-    return kept(problem, target, options, lambda: plan_problem(problem, target, options), ConvPlan)
+    plan: ConvPlan = kept(problem, target, options, lambda: plan_problem(problem, target, options), ConvPlan)
+    _remember(problem, target, options, plan)
+    return plan
 
 
 @lru_cache(maxsize=8192)
