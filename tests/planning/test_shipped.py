@@ -159,7 +159,7 @@ def test_all_that_runs_while_a_network_is_traced_is_among_the_sources():
         if file.parent.name in ("models", "kernels", "ipumodel", "planning", "ipu_train")
     }
     known = {path.resolve() for path in shipped.sources()}
-    beside = {package / "device_options.py", Path(kernels.__file__).with_name("library.py")}
+    beside = {Path(__file__), package / "device_options.py", Path(kernels.__file__).with_name("library.py")}
     assert len(ours & known) > 15
     assert sorted(ours - known - {path.resolve() for path in beside}) == []
 

@@ -1,12 +1,23 @@
 """Measured memory: the allocator's own sums are read rightly, and follow the prediction from norm to norm."""
 
 import json
+import multiprocessing
 
 import pytest
 import torch
 
 from ipu_train import cli
+from ipu_train.sweep import measured as measured_process
+from ipu_train.sweep import measuring
 from ipu_train.sweep.measured import peak_on_cpu
+
+# what a measuring process imports: once for all of them, in a process that does nothing else
+IMPORTED = [
+    "ipu_train.sweep.measured",
+    "ipu_train.emulator",
+    "torch._subclasses.fake_tensor",
+    "torch.profiler",
+]
 
 
 def test_peak_is_the_highest_sum_of_live_bytes():
@@ -40,6 +51,27 @@ def test_what_was_there_before_does_not_count(recorded_before):
     assert peak_on_cpu(step) == pytest.approx(1 << 20, abs=4096)
 
 
+def in_forks_but_the_first(folder):
+    """``measure`` in processes of their own as ever; all but the first one are forks of one that has imported torch."""
+    context, real, seen = multiprocessing.get_context("forkserver"), measuring.measure, []
+    context.set_forkserver_preload(IMPORTED)
+
+    def measure(resolved, steps):
+        seen.append(resolved)
+        if len(seen) == 1:
+            return real(resolved, steps)
+        source, target = folder / f"{len(seen)}.yaml", folder / f"{len(seen)}.json"
+        source.write_text(resolved.dump(), encoding="utf-8")
+        process = context.Process(
+            target=measured_process.main, args=([str(source), str(steps), str(target)],)
+        )
+        process.start()
+        process.join()
+        return json.loads(target.read_text(encoding="utf-8"))
+
+    return measure
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
@@ -61,7 +93,9 @@ def measured(tmp_path_factory):
         "4,16",
     ]
     argv += ["--measure", "--measure-steps", "2", "--jobs", "1", f"sweep_dir={folder / 's'}"]
-    assert cli.main(argv) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "measure", in_forks_but_the_first(folder))
+        assert cli.main(argv) == 0
     points = json.loads((folder / "s" / "sweep.json").read_text())["points"]
     return {(point["norm"], point["micro_batch_size"]): point for point in points}
 

@@ -63,10 +63,13 @@ def every_split(grains: Tuple[int, ...], tiles: int) -> Tuple[List[np.ndarray], 
         if len(s) == 1:  # nothing to choose along this axis
             columns.append(np.ones_like(product))
             continue
-        grid = product[:, None] * s[None, :]
-        first, second = np.nonzero((grid <= tiles) & (grid * reach[axis] >= floor))
-        columns = [c[first] for c in columns] + [s[second]]
-        product = grid[first, second]
+        # With each product go the splits from one on to another: they rise.
+        begin = np.searchsorted(s, floor / (product * reach[axis]), side="left")
+        count = np.maximum(np.searchsorted(s, tiles / product, side="right") - begin, 0)
+        before = np.cumsum(count) - count
+        second = s[np.arange(int(count.sum())) + np.repeat(begin - before, count)]
+        columns = [np.repeat(c, count) for c in columns] + [second]
+        product = np.repeat(product, count) * second
     return columns, product
 
 
