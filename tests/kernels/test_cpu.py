@@ -122,6 +122,26 @@ def test_extreme_parameters_keep_their_accuracy_in_float32(activation):
 
 
 @needs_kernel
+def test_silu_and_its_derivative_are_accurate_wherever_the_argument_lies():
+    """From where the exponential underflows to where it overflows, and densely in between."""
+    x = torch.cat([torch.linspace(-120, 120, 2401), torch.linspace(-9, 9, 3607)]).view(1, 1, -1)
+    zero, one = torch.zeros(1), torch.ones(1)
+    leaf = x.clone().requires_grad_()
+    y = kernel(None, activation="silu")(leaf, zero, one, zero, zero)
+    y.backward(torch.ones_like(y))
+    mean, inverse = reference.proxy_statistics(*[p.double() for p in (zero, one, zero, zero)], "silu")
+    z = x.double()
+    gate = torch.sigmoid(z)
+    value, slope = (z * gate - mean) * inverse, (gate + z * gate * (1 - gate)) * inverse
+    assert ((y.double() - value).abs() / value.abs().clamp(min=1.0)).max().item() < 4e-7
+    # 1 - sigmoid has no digits below those of 1, and is multiplied by z
+    assert ((leaf.grad.double() - slope).abs() / (1.0 + z.abs())).max().item() < 2e-7
+    for extreme in (float("nan"), float("inf"), -1e30):
+        out = kernel(None, activation="silu")(torch.full((1, 1, 9), extreme), zero, one, zero, zero)
+        assert torch.isnan(out).all() if extreme != extreme else not torch.isnan(out).any()
+
+
+@needs_kernel
 def test_a_mean_far_from_zero_costs_no_accuracy_of_the_statistics():
     x, parameters, grad = reference.problem((2, 8, 40, 40), torch.float32)
     x = x + 1000.0
