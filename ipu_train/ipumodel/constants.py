@@ -62,23 +62,22 @@ OPERAND_MOVE_CYCLES = fitted(
 
 # --- convolutions: bytes ----------------------------------------------------------------------------
 LAYER_PROGRAM_BYTES = fitted(
-    3720.0,
+    2300.0,
     "bytes per tile",
     "vertex code, update and control code of one layer's training program, beyond its passes",
 )
 CONV_PASS_BYTES = assumed(
     300.0,
     "bytes per tile and pass",
-    "control code and vertices of zeroing, padding and copies; fitted together with LAYER_PROGRAM_BYTES as "
-    "4,600 bytes for three passes, this share from popliner's rows of single convolutions",
+    "control code and vertices of zeroing, padding and copies; from popliner's rows of single convolutions",
 )
-WEIGHT_COPIES = fitted(
-    3.2,
+WEIGHT_COPIES = assumed(
+    3.0,
     "copies of the weights",
-    "weights, weight gradient, and partly the transposed copy for the backward pass",
+    "weights, their gradient, and the transposed copy for the backward pass",
 )
 OPERAND_COPY_SHARE = fitted(
-    0.25,
+    0.36,
     "bytes per byte of a pass's operands",
     "rearranged copies of activations that live beside the originals while a pass runs",
 )
@@ -87,20 +86,22 @@ VERTEX_STATE_SCALE = fitted(
     "bytes per byte of work lists and pointers",
     "edge pointers, alignment and the vertices of reductions beside the partial-sum vertex",
 )
-MESSAGE_BYTES = fitted(
-    5.3,
-    "bytes of exchange code per source tile that a tile hears",
-    "two to three four-byte exchange instructions for each contiguous piece of activations or weights",
+MESSAGE_BYTES = assumed(
+    8.0,
+    "bytes of exchange code per piece that a tile receives",
+    "a four-byte instruction where it is sent and one where it is received",
 )
-PARTIAL_MESSAGE_BYTES = fitted(
-    5.1,
-    "bytes of exchange code per partial result received",
-    "about two instructions for each of the tiles whose partials are summed",
+SUM_STAGE_BYTES = fitted(
+    175.0,
+    "bytes per tile and stage of summing partial results over tiles",
+    "vertex, pointers and control code of one more compute set and the exchange before it",
 )
 FC_PROGRAM_BYTES = fitted(
-    -600.0,
+    -2000.0,
     "bytes per tile",
-    "a fully connected layer's passes share one layout and few codelets: less than what its passes count",
+    "poplibs' tool for these layers compiles no code for the chip (``compileIPUCode`` of ``TestDevice``), and plans "
+    "the passes jointly, so that less is temporary than what they count; -3,700 would fit best, but leave nothing of "
+    "small layers",
 )
 
 # --- pooling

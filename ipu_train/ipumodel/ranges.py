@@ -24,10 +24,10 @@ class Range:
 
 
 LAYER_CYCLES = Range(
-    0.051, 0.185, "single layers, one family of shapes left out at a time; Graphcore's IPUModel, SDK 2.0"
+    0.052, 0.187, "single layers, one family of shapes left out at a time; Graphcore's IPUModel, SDK 2.0"
 )
 LAYER_BYTES = Range(
-    0.065, 0.205, "single layers, one family of shapes left out at a time; Graphcore's IPUModel, SDK 2.0"
+    0.054, 0.143, "single layers, one family of shapes left out at a time; Graphcore's IPUModel, SDK 2.0"
 )
 MEMORY = LAYER_BYTES
 THROUGHPUT = Range(0.050, 0.100, "20 published training runs, one network left out of the fit at a time")

@@ -28,6 +28,7 @@ class Target:
     half_float_conv_units: int
     float_float_conv_units: int
     interleaved_region_starts_at: int
+    memory_element_bytes: int
     sync_cycles: int
     external_sync_cycles: int
     links_per_ipu: int

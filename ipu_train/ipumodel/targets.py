@@ -23,6 +23,7 @@ _COMMON: Dict[str, Any] = {
     "conv_unit_load_bytes_per_cycle": 8,  # poplibs: 128-bit loads are off by default
     "half_float_conv_units": 8,  # poplibs: half inputs, float partials
     "float_float_conv_units": 4,  # poplibs
+    "memory_element_bytes": 16384,  # regression tables: the smallest "worst tile" of pools and reductions
     "sync_cycles": 90,  # poplibs (CTCLossPlan): one internal sync per step
     "ipu_link_bytes_per_second": 128 * 2**30 / 8,  # poplibs: 128 Gib/s a link
     "ipu_link_efficiency": 0.85,  # poplibs

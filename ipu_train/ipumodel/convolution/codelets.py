@@ -6,7 +6,8 @@ of Graphcore's public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a 
 every six cycles, hence the factor of six on everything a worker does.
 """
 
-from typing import Callable, Tuple, Union
+from functools import lru_cache
+from typing import Callable, List, Tuple, Union
 
 import numpy as np
 
@@ -259,21 +260,54 @@ def outer_product(
     return WORKERS * (25 + groups * (11 + per_worker * (6 + channels_per_group / step)))
 
 
-def reduce_partials(outputs: Numbers, depth: Numbers, half_partials: bool, half_outputs: bool) -> np.ndarray:
-    """Sums ``depth`` partials for each of ``outputs`` on a tile; a cast where the depth is one."""
+def reduce_partials(
+    outputs: Numbers, depth: Numbers, half_partials: bool, half_outputs: Numbers, one_block: Numbers = False
+) -> np.ndarray:
+    """Sums ``depth`` partials for each of ``outputs`` on a tile; a cast where the depth is one (poplibs
+    ``getReduceCycleEstimate``).
+
+    Args:
+        one_block: the partials that come from other tiles lie in one piece, the tile's own beside them.
+    """
+    outputs, depth = np.asarray(outputs, dtype=np.float64), np.asarray(depth, dtype=np.float64)
     vector = 8 if half_partials else 4
     loops = ceil_div(ceil_div(outputs, vector), WORKERS)
-    summed = WORKERS * (32 + (3 * depth + (8 if half_partials else 6)) * loops)
+    pieces = WORKERS * (32 + (3 * depth + (8 if half_partials else 6)) * loops)
+    block = WORKERS * (20 + (2 * (depth - 1) + (9 if half_partials else 7)) * loops) + 33
+    summed = np.where(np.logical_and(one_block, outputs % vector == 0), block, pieces)
     cast = WORKERS * (26 + ceil_div(ceil_div(outputs, WORKERS), 2))
-    needs_cast = half_outputs != half_partials
+    needs_cast = np.not_equal(half_outputs, half_partials)
     return np.where(depth > 1, summed, np.where(needs_cast, cast, 0.0))
 
 
-def reduction_stages(depth: Numbers) -> Tuple[np.ndarray, np.ndarray]:
-    """How a reduction is cut into stages: about equal factors once it is deep (poplibs
-    ``ConvReducePlan.cpp``).
-    """
-    depth = np.asarray(depth, dtype=np.float64)
-    two = depth >= 16  # below, one stage wins
-    first = np.where(two, np.ceil(np.sqrt(depth)), depth)
-    return first, ceil_div(depth, first)
+def reduction_stages(depth: Numbers) -> List[np.ndarray]:
+    """Partials of one output that each stage of a reduction sums; 1 where there is no such stage."""
+    depth = np.asarray(depth, dtype=np.int64)
+    known, at = np.unique(depth, return_inverse=True)
+    stages = np.array([_stages(int(d)) for d in known]).reshape(-1, 3)
+    return [stages[:, i][at].reshape(depth.shape).astype(np.float64) for i in range(3)]
+
+
+@lru_cache(maxsize=4096)
+def _stages(depth: int) -> Tuple[int, int, int]:
+    number = 3 if depth >= 125 else 2 if depth >= 16 else 1
+    found, left = [], depth
+    for parts in _parts_left(depth, number)[0]:
+        found.append(-(-left // parts))
+        left = -(-left // found[-1])
+    found.append(left)
+    return tuple(found + [1] * (3 - len(found)))  # type: ignore[return-value]
+
+
+def _parts_left(depth: int, stages: int) -> Tuple[List[int], float]:
+    """(partials that are left after each stage but the last, messages a tile hears in all of them): the fewest
+    messages, as ``getMultiStageReducePlanAndCost`` of ``ConvReducePlan.cpp``."""
+    if stages == 1:
+        return [], float(depth)
+    least, best = float("inf"), []
+    lower = int(depth ** ((stages - 1.0) / stages))
+    for parts in (lower + 1, lower):  # the greater of two that are as good
+        later, heard = _parts_left(parts, stages - 1)
+        if heard + depth / parts < least:
+            least, best = heard + depth / parts, [parts, *later]
+    return best, least

@@ -1,11 +1,12 @@
 """From a convolution's plan to what it costs: cycles by kind, temporaries, vertex state, exchange code."""
 
 from functools import lru_cache
-from typing import Tuple
+from typing import List, Tuple
 
 from .. import constants as k
 from ..costs import OpCost
 from ..target import Target
+from .codelets import reduction_stages
 from .evaluate import SLIC_BUFFER_BYTES, unplanned_cycles
 from .params import ConvParams
 from .plan import DEFAULT_OPTIONS, ConvPlan, PlanOptions, plan_pass
@@ -32,12 +33,19 @@ def partial_bytes(plan: ConvPlan) -> float:
     return held + held / plan.sizes["conv_groups"] + SLIC_BUFFER_BYTES + 8
 
 
+def stages(plan: ConvPlan) -> List[float]:
+    """Partial results of one output that each stage of summing them over tiles brings together."""
+    return [float(stage) for stage in reduction_stages(plan.sizes["depth"]) if stage > 1]
+
+
 def messages(plan: ConvPlan, target: Target, element_bytes: int) -> Tuple[float, float, float]:
-    """How many source tiles a tile hears: (for activations, for weights, for partials).
+    """How many pieces a tile receives: (of activations, of weights, of partials).
 
     Exchange code grows with the number of pieces, not with the bytes moved. A tensor lies evenly over the
     tiles, in runs of at least 128 bytes (poplibs ``mapTensorLinearly``), so a tile that reads a share of a
-    tensor hears that share of the tiles that hold it.
+    tensor hears that share of the tiles that hold it. Each row of a channel group is a piece of its own, and so
+    are the weights of each kernel position and pair of channel groups; where groups run as one, each of their weights
+    lies between zeros.
     """
     p, s = plan.problem, plan.sizes
     inputs = float(p.groups * p.batch * p.ci * p.iy * p.ix)
@@ -47,12 +55,12 @@ def messages(plan: ConvPlan, target: Target, element_bytes: int) -> Tuple[float,
         holders = min(target.tiles, max(1.0, whole * element_bytes / _SMALLEST_RUN_BYTES))
         return holders * min(1.0, read / whole)
 
-    return heard(s["inputs"], inputs), heard(s["weights"], weights), s["depth"] if s["depth"] > 1 else 0.0
-
-
-def _message_bytes(plan: ConvPlan, target: Target, element_bytes: int) -> float:
-    from_inputs, from_weights, partials = messages(plan, target, element_bytes)
-    return k.MESSAGE_BYTES * (from_inputs + from_weights) + k.PARTIAL_MESSAGE_BYTES * partials
+    from_inputs = heard(s["inputs"], inputs) + s["input_rows"] * s["in_groups"] * s["conv_groups"]
+    blocks = s["in_groups"] * s["out_groups"] * s["conv_groups"] * s["kernel_positions"]
+    from_weights = heard(s["weights"], weights) + blocks
+    if p.combined > 1:
+        from_weights += 2 * s["weights"] / p.combined
+    return from_inputs, from_weights, sum(stages(plan))
 
 
 @lru_cache(maxsize=8192)
@@ -79,10 +87,10 @@ def conv_cost(
             "rearrange": c["transform"] + moved + k.CONV_STEP_CYCLES,
             "sync": 0.0,
         },
-        temporary_bytes=plan.typical_temporary_bytes + k.OPERAND_COPY_SHARE * activation_bytes,
+        temporary_bytes=float(plan.temporary_bytes * plan.tiles) + k.OPERAND_COPY_SHARE * activation_bytes,
         vertex_state_bytes=k.VERTEX_STATE_SCALE * plan.tiles * vertex_state_bytes(plan),
-        exchange_code_bytes=plan.tiles * _message_bytes(plan, target, element_bytes),
-        control_code_bytes=k.CONV_PASS_BYTES * plan.tiles,
+        exchange_code_bytes=plan.tiles * k.MESSAGE_BYTES * sum(messages(plan, target, element_bytes)),
+        control_code_bytes=plan.tiles * (k.CONV_PASS_BYTES + k.SUM_STAGE_BYTES * len(stages(plan))),
         codelets=frozenset({"conv_" + plan.codelet.method, "conv_reduce", "conv_copy"}),
         tiles=plan.tiles,
         flops=2.0 * params.macs,

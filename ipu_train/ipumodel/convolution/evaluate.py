@@ -12,6 +12,7 @@ from .codelets import ceil_div
 from .forms import Codelet, PlanOptions
 from .params import Problem
 from .rearrange import kernel_rows_at_once, transform, zeros
+from .summing import reduction
 
 AXES = ("groups", "batch", "oy", "ox", "ky", "ci", "co")
 # Splits that leave more tiles idle than this share of the best filling are not looked at.
@@ -77,17 +78,17 @@ def _input_range(
     out: np.ndarray,
     kernel: np.ndarray,
     stride: int,
-    kernel_dilation: int,
     input_dilation: int,
     whole: Tuple[int, ...],
 ) -> np.ndarray:
-    """Input elements one dimension of a tile needs (poplibs ``getMaxInputRangeSize``).
+    """Input elements one dimension of a tile needs, as poplibs' ``getMaxInputRangeSize`` counts them: as if no kernel
+    were dilated.
 
     Args:
         whole: output, kernel and input of the whole problem in this dimension.
     """
     whole_out, whole_kernel, whole_in = whole
-    need = np.floor(((out - 1) * stride + (kernel - 1) * kernel_dilation) / input_dilation) + 1
+    need = np.floor(((out - 1) * stride + kernel - 1) / input_dilation) + 1
     everything = (out == whole_out) & (kernel == whole_kernel)
     return np.where(everything, whole_in, np.minimum(need, whole_in))
 
@@ -194,31 +195,39 @@ def _compute(
 def unplanned_cycles(
     p: Problem, c: Codelet, splits: Sequence[int], serial: int, target: Target, options: PlanOptions
 ) -> float:
-    """Cycles of a chosen split that happen and that the planner does not count.
+    """Cycles of a chosen split that happen and that the planner does not count; less those that it counts in vain.
 
     Where several kernel rows are multiplied at once, gaps between dilated rows are filled with zeros, which are then
-    multiplied as well (``ConvVertices.cpp``, ``createConvPartialAmpVertices``).
+    multiplied as well (``ConvVertices.cpp``, ``createConvPartialAmpVertices``). The planner lets every partial sum
+    travel (``addExchangeCycleEstimates`` of ``ConvModel.cpp``).
     """
-    if c.method != "amp" or p.dy == 1 or kernel_rows_at_once(c, target, options.float_inputs) == 1:
-        return 0.0
-    tile = _on_tile(p, c, serial, [np.array([float(split)]) for split in splits])
-    every_row, planned = (_compute(form, c, tile, target, options) for form in (replace(p, dy=1), p))
-    return serial * float(every_row[0] - planned[0])
+    columns = [np.array([float(split)]) for split in splits]
+    tile = _on_tile(p, c, serial, columns)
+    partials = tile["groups"] * tile["batch"] * tile["co"] * tile["oy"] * tile["ox"]
+    depth = columns[AXES.index("ky")] * columns[AXES.index("ci")]
+    sums = (c, partials, np.ceil(partials / depth), depth, target, not options.float_inputs)
+    found = reduction(*sums, planned=False)[0] - reduction(*sums)[0]
+    if c.method == "amp" and p.dy > 1 and kernel_rows_at_once(c, target, options.float_inputs) > 1:
+        every_row, planned = (_compute(form, c, tile, target, options) for form in (replace(p, dy=1), p))
+        found = found + every_row - planned
+    return serial * float(found[0])
 
 
 def _grains(p: Problem, c: Codelet, serial: int) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
     """(number, size) of what is split along each of ``AXES``."""
     out_channels = -(-p.co // serial)
+    # Two neighbours at a time where a tile would otherwise get an odd number of results.
+    wide = 2 if c.out_per_group % 2 and p.ox % 2 == 0 else 1
     count = (
         -(-p.groups // c.groups_per_group),
         p.batch,
         p.oy,
-        p.ox,
+        p.ox // wide,
         p.ky,
         -(-p.ci // c.in_per_group),
         -(-out_channels // c.out_per_group),
     )
-    return count, (c.groups_per_group, 1, 1, 1, 1, c.in_per_group, c.out_per_group)
+    return count, (c.groups_per_group, 1, 1, wide, 1, c.in_per_group, c.out_per_group)
 
 
 def _on_tile(p: Problem, c: Codelet, serial: int, columns: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
@@ -281,12 +290,13 @@ class Splits:
         """Elements, groups and taps on the busiest tile, and ``depth``, the partial results of one output."""
         p, tile = self.problem, self.tile
         split = dict(zip(AXES, self.columns))
-        iy = _input_range(tile["oy"], tile["ky"], p.sy, p.kdy, p.dy, (p.oy, p.ky, p.iy))
-        ix = _input_range(tile["ox"], np.float64(p.kx), p.sx, p.kdx, p.dx, (p.ox, p.kx, p.ix))
+        iy = _input_range(tile["oy"], tile["ky"], p.sy, p.dy, (p.oy, p.ky, p.iy))
+        ix = _input_range(tile["ox"], np.float64(p.kx), p.sx, p.dx, (p.ox, p.kx, p.ix))
         partials = tile["groups"] * tile["batch"] * tile["co"] * tile["oy"] * tile["ox"]
         depth = split["ky"] * split["ci"]
         return {
             "inputs": tile["groups"] * tile["batch"] * tile["ci"] * iy * ix,
+            "input_rows": tile["batch"] * iy,
             "weights": tile["groups"] * tile["ci"] * tile["co"] * tile["ky"] * p.kx,
             "partials": partials,
             "outputs": np.ceil(partials / depth),
@@ -315,7 +325,7 @@ class Splits:
         """Cycles on the busiest tile by step, all serial parts together."""
         p, c, target = self.problem, self.codelet, self.target
         split = dict(zip(AXES, self.columns))
-        in_bytes, partial_bytes = self._widths()
+        in_bytes, _ = self._widths()
         inputs, weights, depth = sizes["inputs"], sizes["weights"], sizes["depth"]
         rate = float(target.exchange_bytes_per_cycle)
         # Tiles that share an exchange bus receive one stream at twice the rate: neighbours hold consecutive out
@@ -327,15 +337,14 @@ class Splits:
         moving = moving + zero_inputs * in_bytes / in_rate + zero_weights * in_bytes / rate
         if self.serial > 1:
             moving = moving + 30.0 + weights * in_bytes / target.memcpy_bytes_per_cycle
+        gather, reduce = reduction(
+            c, sizes["partials"], sizes["outputs"], depth, target, not self.options.float_inputs
+        )
         steps = {
             "input_exchange": (inputs - np.floor(inputs / split["co"])) * in_bytes / in_rate,
             "weight_exchange": (weights - np.floor(weights / shared)) * in_bytes / rate,
-            "reduce_exchange": _reduce_exchange(
-                sizes["partials"], sizes["outputs"], depth, partial_bytes / rate
-            ),
-            "reduce": _reduction(
-                c, sizes["partials"], sizes["outputs"], depth, not self.options.float_inputs
-            ),
+            "reduce_exchange": gather,
+            "reduce": reduce,
             "transform": moving,
         }
         if self.serial > 1:
@@ -367,33 +376,9 @@ def evaluate(splits: Splits, sizes: Dict[str, np.ndarray], temporary: np.ndarray
         "in_groups": np.ceil(tile["ci"] / c.in_per_group),
         "out_groups": np.ceil(tile["co"] / c.out_per_group),
         "taps": tile["ky"] if vertical else tile["ky"] * p.kx,
+        "kernel_positions": tile["ky"] * p.kx,
         "conv_groups": np.ceil(tile["groups"] / c.groups_per_group),
         "worker_rows": tile["batch"] * tile["oy"] * (tile["ox"] if vertical else 1),
     }
     total: np.ndarray = sum(cycles.values())
     return Candidates(cycles, total, temporary, splits.columns, splits.used, dict(sizes, **more))
-
-
-def _reduce_exchange(
-    partials: np.ndarray, outputs: np.ndarray, depth: np.ndarray, cycles_per_element: float
-) -> np.ndarray:
-    """Cycles of bringing partial sums together, in one stage or two."""
-    if not (depth > 1).any():
-        return np.zeros_like(partials)
-    first, second = codelets.reduction_stages(depth)
-    exchange = np.where(depth > 1, (partials - outputs) * cycles_per_element, 0.0)
-    return exchange + np.where(second > 1, np.ceil(partials / first) * cycles_per_element, 0.0)
-
-
-def _reduction(
-    c: Codelet, partials: np.ndarray, outputs: np.ndarray, depth: np.ndarray, out_half: bool
-) -> np.ndarray:
-    """Cycles of summing partial results over tiles, and of the cast where there is nothing to sum."""
-    first, second = codelets.reduction_stages(depth)
-    after_first = np.ceil(partials / first)
-    half_out = np.where(second <= 1, out_half, c.half_partials)
-    reduce = codelets.reduce_partials(after_first, first, c.half_partials, half_out)
-    if (second > 1).any():
-        later = codelets.reduce_partials(outputs, second, c.half_partials, out_half)
-        reduce = reduce + np.where(second > 1, later, 0.0)
-    return reduce

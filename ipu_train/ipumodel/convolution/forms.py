@@ -25,6 +25,8 @@ class PlanOptions:
 
 
 DEFAULT_OPTIONS = PlanOptions()
+# Half input channels that a convolution unit sums at once.
+_ALL_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ def codelets_for(problem: Problem, target: Target, options: PlanOptions) -> List
     """Vertices that can run the problem (poplibs ``ConvVertexType.cpp``)."""
     half = options.half_partials and not options.float_inputs
     found = _convolution_units(problem, target, options, half)
+    if not half and not options.float_inputs and problem.ky == problem.kx == 1 and problem.ci <= _ALL_AT_ONCE:
+        # One pass over the input sums all, so that results may be written as they will be kept.
+        halves = _convolution_units(problem, target, options, True)
+        found += [c for c in halves if -(-problem.ci // c.in_per_group) * c.in_per_group == _ALL_AT_ONCE]
     if problem.co <= 4 or problem.ci <= 4:  # where a convolution unit would stand mostly idle
         found += _dot_products(problem, options, half)
     if not options.float_inputs:
@@ -68,10 +74,10 @@ def _convolution_units(problem: Problem, target: Target, options: PlanOptions, h
         if inside > step and inside // 2 >= problem.ci:  # a smaller group already holds all channels
             continue
         for used_units in {units, 8} if units > 8 else {units}:
-            for outside in sorted({used_units, 16}):
-                used = weights_per_unit * used_units // units
+            used = weights_per_unit * used_units // units
+            for outside in sorted({used_units, used}):
                 fills = outside == used_units or problem.co > used_units
-                if outside % used_units == 0 and used % inside == 0 and fills:
+                if outside % used_units == 0 and (inside == weights_per_unit or used % inside == 0) and fills:
                     found.append(Codelet("amp", inside, outside, 1, used_units, half))
     return found
 

@@ -60,6 +60,15 @@ class ConvParams:
     def weight_elements(self) -> int:
         return self.groups * self.in_channels * self.out_channels * self.kernel[0] * self.kernel[1]
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether the gradient of the input is the same convolution, of a gradient with other weights."""
+        same = self.in_channels == self.out_channels and self.stride == self.input_dilation == (1, 1)
+        return same and all(
+            self.padding_lower[i] == self.padding_upper[i] == (self.kernel[i] - 1) * self.dilation[i] / 2
+            for i in range(2)
+        )
+
     def check(self) -> "ConvParams":
         """Raises ValueError when a size is not positive or the layer has no output."""
         sizes = (self.batch, self.groups, self.in_channels, self.out_channels) + self.field + self.kernel

@@ -9,7 +9,7 @@ dropped (``ConvPlan.cpp``), so too low a proportion costs cycles, never an error
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -24,8 +24,6 @@ __all__ = ["AXES", "DEFAULT_OPTIONS", "ConvPlan", "PlanOptions", "plan_pass", "p
 
 # Serial splits are tried while the bound costs more than this factor in cycles.
 _SERIAL_GAIN = 1.02
-# Plans within about this share of the best one's cycles are taken as equally likely.
-_TIE = 0.01
 _LEAST_PROPORTION = 1.0 / 256
 SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
@@ -34,9 +32,7 @@ SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 class ConvPlan:
     """The chosen plan of one pass. Cycles on the busiest tile by step; ``temporary_bytes`` on that tile.
 
-    ``typical_temporary_bytes`` is over all tiles and over plans that are as good within a per cent: which of
-    those the real planner takes hangs on details no estimate reaches, so their weighted geometric mean is the
-    better prediction. ``widest_temporary_bytes`` is the most that any plan has that is as good within a few per cent.
+    ``least_bound``: bounds on temporary bytes from this one on give the same plan.
     """
 
     problem: Problem
@@ -47,24 +43,11 @@ class ConvPlan:
     cycles: Dict[str, float]
     temporary_bytes: int
     sizes: Dict[str, float]
-    typical_temporary_bytes: float = 0.0
-    widest_temporary_bytes: float = float("inf")
+    least_bound: float = float("inf")
 
     @property
     def total_cycles(self) -> float:
         return sum(self.cycles.values())
-
-
-def _typical(near: List[Tuple[np.ndarray, np.ndarray]], best: float) -> float:
-    """Weighted geometric mean of the temporary bytes of plans within a few _TIE of the best.
-
-    Args:
-        near: arrays of cycles and of temporary bytes over all tiles.
-    """
-    total = np.concatenate([cycles for cycles, _ in near])
-    size = np.concatenate([temporary for _, temporary in near])
-    weight = np.exp(-(total / best - 1.0) / _TIE)
-    return float(np.exp(np.sum(weight * np.log(np.maximum(size, 1.0))) / np.sum(weight)))
 
 
 def _doubled(bound: float, least: float, target: Target) -> float:
@@ -114,13 +97,13 @@ class _Search:
 
     def within(self, bound: float) -> Optional[ConvPlan]:
         """The best plan whose temporary bytes are within a bound; None if there is none."""
-        best, unbounded, near, widest = None, float("inf"), [], 0.0
+        best, unbounded = None, float("inf")
         for serial in SERIAL_SPLITS:
             # A loop over output channels only pays where the whole convolution does not fit the bound.
             if best is not None and best.total_cycles <= _SERIAL_GAIN * unbounded:
                 break
             for least, form, codelet in self.pairs:
-                limit = best.total_cycles * (1 + 5 * _TIE) if best is not None else float("inf")
+                limit = best.total_cycles if best is not None else float("inf")
                 if least > limit:
                     break
                 if form.co % serial:
@@ -137,18 +120,18 @@ class _Search:
                 if found is None:
                     continue
                 total = np.where(found.temporary <= bound, found.total, np.inf)
-                at = int(np.argmin(total))
-                if not np.isfinite(total[at]):
+                fewest = float(total.min())
+                if not np.isfinite(fewest):
                     continue
-                if best is None or total[at] < best.total_cycles:
+                # Of plans that take equally long the one that needs least memory (``PlanningObjective.hpp``).
+                at = int(np.argmin(np.where(total == fewest, found.temporary, np.inf)))
+                cost = fewest, int(found.temporary[at])
+                if best is None or cost < (best.total_cycles, best.temporary_bytes):
                     best = _plan_of(form, codelet, serial, found, at)
-                close = total <= best.total_cycles * (1 + 5 * _TIE)
-                near.append((total[close], (found.temporary * found.used)[close]))
-                widest = max(widest, float(found.temporary[close].max(initial=0.0)))
-        if best is not None:
-            typical = _typical(near, best.total_cycles)
-            widest = widest if serial == SERIAL_SPLITS[1] else float("inf")
-            best = replace(best, typical_temporary_bytes=typical, widest_temporary_bytes=widest)
+        # The best of all splits stays the best of fewer. Not so where loops over output channels were tried: the bound
+        # decides which.
+        if best is not None and serial == SERIAL_SPLITS[1]:
+            best = replace(best, least_bound=float(best.temporary_bytes))
         return best
 
     @staticmethod
@@ -190,7 +173,7 @@ def plan_problem(problem: Problem, target: Target, options: PlanOptions) -> Conv
         target.bytes_per_tile * max(options.available_memory_proportion, _LEAST_PROPORTION)
     )
     known = _of_looser_bounds.get(_but_for_the_bound(problem, target, options))
-    if known is not None and known[0] >= bound >= known[1].widest_temporary_bytes:
+    if known is not None and known[0] >= bound >= known[1].least_bound:
         return known[1]
     while True:
         best = search.within(bound)
@@ -199,8 +182,7 @@ def plan_problem(problem: Problem, target: Target, options: PlanOptions) -> Conv
         bound = float("inf") if bound > 2 * target.bytes_per_tile else 2 * bound
 
 
-# (bound, plan) by all else. Where every split that the search took as good is within a tighter bound too, the search
-# within that would take the same steps. Not so for loops over output channels: the bound decides which are tried.
+# (bound, plan) by all else.
 _of_looser_bounds: Dict[Any, Tuple[float, ConvPlan]] = {}
 _MOST_KNOWN = 8192
 
@@ -212,7 +194,7 @@ def _but_for_the_bound(problem: Problem, target: Target, options: PlanOptions) -
 def _remember(problem: Problem, target: Target, options: PlanOptions, plan: ConvPlan) -> None:
     """Note a plan for searches within tighter bounds."""
     bound = target.bytes_per_tile * options.available_memory_proportion
-    if plan.widest_temporary_bytes > bound:  # loops, or a bound that nothing could meet
+    if plan.least_bound > bound:  # loops, or a bound that nothing could meet
         return
     key = _but_for_the_bound(problem, target, options)
     if key not in _of_looser_bounds or _of_looser_bounds[key][0] < bound:

@@ -16,7 +16,7 @@ from .. import constants as k
 from ..convolution.cost import conv_cost, partial_bytes
 from ..convolution.params import PASSES, ConvParams
 from ..convolution.plan import PlanOptions, plan_pass
-from ..costs import add
+from ..costs import OpCost, add
 from ..pooling import Pool, pool_cost
 from ..reduction import reduce_cost
 from ..target import Target
@@ -119,14 +119,22 @@ def conv_program(
     passes: Sequence[str] = PASSES,
     program_cycles: Optional[float] = None,
     program_bytes: Optional[float] = None,
+    calls_once_more: bool = False,
 ) -> Cost:
     """(cycles, total bytes, worst tile bytes) of one program that trains ``layers`` (several: one after the
     other).
+
+    Args:
+        calls_once_more: the backward pass of a single layer calls the forward pass's code where both are the same
+            convolution (``enable-convolution-reuse`` of poplibs' ``single_conv_layer``).
     """
     program_cycles = k.CONV_PROGRAM_CYCLES if program_cycles is None else program_cycles
     program_bytes = k.LAYER_PROGRAM_BYTES if program_bytes is None else program_bytes
     element_bytes = 4 if options.float_inputs else 2
     costs = [conv_cost(p, pass_, target, options) for p in layers for pass_ in passes]
+    if calls_once_more and len(passes) > 1 and layers[0].symmetric:
+        copied = (layers[0].input_elements + layers[0].weight_elements) * element_bytes
+        costs = [_called(cost, pass_, copied) for cost, pass_ in zip(costs, passes)]
     whole = add(costs)
     copies = len(passes) / 3.0
     tensors = 0.0
@@ -141,6 +149,16 @@ def conv_program(
         k.WORST_TILE_SHARE * total / target.tiles,
     )
     return whole.total_cycles + program_cycles * copies, total, worst
+
+
+def _called(cost: OpCost, pass_: str, copied: int) -> OpCost:
+    """A pass whose code is called by forward and backward pass, with ``copied`` bytes of operands."""
+    if pass_ == "weights":
+        return cost
+    called = replace(cost, temporary_bytes=cost.temporary_bytes + copied)
+    if pass_ == "forward":
+        return called
+    return replace(called, vertex_state_bytes=0.0, exchange_code_bytes=0.0, control_code_bytes=0.0)
 
 
 def octave_layers(params: ConvParams, share_in: float, share_out: float) -> List[ConvParams]:
@@ -163,7 +181,7 @@ def octave_layers(params: ConvParams, share_in: float, share_out: float) -> List
 def _conv(r: Reader, target: Target) -> Cost:
     layer = conv_params(r)
     _of_an_ipu(layer.input_elements, layer.output_elements, layer.weight_elements)
-    return conv_program([layer], target, _plan_options(r), _phases(r))
+    return conv_program([layer], target, _plan_options(r), _phases(r), calls_once_more=True)
 
 
 def _octave(r: Reader, target: Target) -> Cost:

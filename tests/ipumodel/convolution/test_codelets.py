@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,8 +63,32 @@ def test_a_lone_partial_needs_a_cast_only_where_its_width_changes():
 
 @given(depth=st.integers(1, 2000))
 def test_reduction_stages_cover_the_depth(depth):
-    first, second = codelets.reduction_stages(np.array([depth]))
-    assert first[0] * second[0] >= depth
+    stages = [int(stage[0]) for stage in codelets.reduction_stages(np.array([depth]))]
+    assert math.prod(stages) >= depth
+    assert sum(stage for stage in stages if stage > 1) <= max(depth, 1)
+
+
+@pytest.mark.parametrize(
+    "depth, stages", [(1, [1, 1, 1]), (15, [15, 1, 1]), (16, [4, 4, 1]), (36, [6, 6, 1]), (125, [5, 5, 5])]
+)
+def test_deep_reductions_have_two_stages_and_very_deep_ones_three(depth, stages):
+    """By hand from ``getNumReduceStages`` of poplibs' ``ConvReducePlan.cpp``: from depths of 16 and of 125 on."""
+    assert [stage[0] for stage in codelets.reduction_stages(np.array([depth]))] == stages
+
+
+def test_partials_in_one_block_take_two_cycles_each_and_pieces_three():
+    """``getReduceCycleEstimate``: eight bytes are loaded and added in two cycles, the next pointer takes one more; the
+    tile's own partials are set beforehand."""
+    outputs, depth = np.array([960.0]), np.array([9.0])  # 40 vectors of four floats for each of six workers
+    pieces = codelets.reduce_partials(outputs, depth, False, True, False)
+    block = codelets.reduce_partials(outputs, depth, False, True, True)
+    assert pieces[0] == 6 * (32 + (3 * 9 + 6) * 40)
+    assert block[0] == 6 * (20 + (2 * 8 + 7) * 40) + 33
+    # what is no whole number of vectors does not lie in one block
+    odd = np.array([961.0])
+    assert codelets.reduce_partials(odd, depth, False, True, True) == codelets.reduce_partials(
+        odd, depth, False, True, False
+    )
 
 
 def test_many_splits_take_what_each_of_them_takes():
