@@ -37,7 +37,7 @@ class PreparedFiles(ImageDataset):
     ) -> None:
         super().__init__(np.zeros(len(paths), dtype=np.int64) if labels is None else labels)
         self.paths, self.prepared = list(paths), prepared
-        self.faults = Faults(len(paths)) if faults is None else faults
+        self.faults: Faults = Faults(len(paths)) if faults is None else faults
 
     def image(self, index: int) -> np.ndarray:
         """uint8 ``[C, image_size, image_size]``.
