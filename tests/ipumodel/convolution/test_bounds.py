@@ -61,7 +61,7 @@ def test_plans_within_tighter_bounds_are_those_that_a_search_finds(layer, pass_,
         assert not plans._of_looser_bounds
     for one, plan in zip(asked, expected):
         found = plans.plan_problem(problem, TARGET, one)
-        assert replace(found, widest_temporary_bytes=0) == replace(plan, widest_temporary_bytes=0)
+        assert replace(found, least_bound=0.0) == replace(plan, least_bound=0.0)
         plans._remember(problem, TARGET, one, found)
 
 
