@@ -90,6 +90,18 @@ def test_nan_is_never_written(tmp_path, bad):
     writer.wait()  # told once
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("place", [0, 17, 1000])
+def test_one_bad_number_among_many_is_found_wherever_it_stands(dtype, place):
+    tensor = torch.linspace(-3, 3, 1001).to(dtype)
+    count = torch.tensor([7])  # of whole numbers nothing can be wrong
+    assert is_finite(Checkpoint({"weight": tensor, "none": tensor[:0]}, {"step": count, "m": tensor}, {}))
+    for bad in (float("nan"), float("inf"), float("-inf")):
+        tensor[place] = bad
+        assert not is_finite(Checkpoint({"weight": tensor}, {}, {}))
+        assert is_finite(Checkpoint({}, {"m": tensor}, {})) == (bad == bad)
+
+
 def test_an_optimizer_may_hold_infinity(tmp_path):
     """A second moment of float16 may; a weight may not."""
     assert is_finite(state(1)) and is_finite(state(1, momentum=float("inf")))
