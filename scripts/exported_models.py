@@ -11,7 +11,6 @@ more than an hour, so that a call goes on where the last one ended: rows that FI
 """
 
 import argparse
-import copy
 import sys
 import tempfile
 from importlib import metadata
@@ -21,7 +20,7 @@ import torch
 
 from ipu_train import models
 from ipu_train.export import formats
-from ipu_train.export.compare import agrees, largest_difference
+from ipu_train.export.compare import agrees, largest_difference, own_rounding
 from ipu_train.export.libraries import same_network
 from ipu_train.models import folded
 
@@ -58,11 +57,6 @@ def network(name, norm, options):
             elif key.endswith("running_var"):
                 buffer.uniform_(0.5, 1.5)
     return built.eval()
-
-
-def own_error(built, shape):
-    """The largest difference of the network's float32 logits from its float64 ones, over the same batches."""
-    return largest_difference(lambda x: copy.deepcopy(built).double()(x.double()), built, shape)[0]
 
 
 def recorded(path):
@@ -113,7 +107,7 @@ def main():
                     difference, largest = largest_difference(built, formats.read(form, path), shape)
                 cells.append(f"{difference:.1e}")
                 if not agrees(difference, largest):
-                    own = own_error(built, shape)
+                    own = own_rounding(built, shape)
                     bad += difference > 2 * own  # two roundings
                     cells[-1] += f" (float32 itself: {own:.1e})"
             theirs, _ = same_network(name, built, shape)

@@ -147,6 +147,30 @@ def test_what_computes_something_else_is_refused_and_not_kept(trained_run, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+class Coarse(torch.nn.Module):
+    """Logits between -1 and 1 that float32 rounds to multiples of 2^-11: it loses up to 2^-12 of each."""
+
+    def forward(self, images):
+        return (torch.tanh(images[:, 0, 0, :3]) + 4096) - 4096
+
+
+@pytest.mark.parametrize("off, kept", [(2.0**-12, True), (2.0**-9, False)])
+def test_a_network_that_rounding_alone_moves_is_allowed_as_much(
+    trained_run, tmp_path, capsys, monkeypatch, off, kept
+):
+    monkeypatch.setattr(exporting, "network_of", lambda trained, prepared: Coarse())
+    monkeypatch.setattr(exporting.formats, "read", lambda name, path: lambda x: Coarse()(x) + off)
+    out = tmp_path / "coarse.pt"
+    status = main(["export", "--run", str(trained_run), "--format", "torchscript", "--out", str(out)])
+    said = capsys.readouterr()
+    if kept:
+        assert status == 0 and out.exists()
+        lost = re.search("float32 itself costs this network (.*) against float64", said.out)
+        assert 2.0**-13 < float(lost.group(1)) <= 2.0**-12 + 1e-6
+    else:
+        assert status == 2 and "computes something else" in said.err and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
