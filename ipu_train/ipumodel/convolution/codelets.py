@@ -6,7 +6,6 @@ of Graphcore's public poplibs code, ``lib/poplin/PerformanceEstimation.hpp``; a 
 every six cycles, hence the factor of six on everything a worker does.
 """
 
-from functools import lru_cache
 from typing import Callable, List, Tuple, Union
 
 import numpy as np
@@ -148,20 +147,24 @@ def amp_nx1(
 
 
 def amp_at_least(
-    rows: Numbers,
-    width: Numbers,
-    calls: Numbers,
-    units: int,
-    load_bytes_per_cycle: float,
-) -> np.ndarray:
-    """A bound from below on ``amp_nx1`` and ``amp_1x1``, quickly found: the inner loops alone, perfectly spread.
+    passes: float, units: int, height: int, load_bytes_per_cycle: float, half_partials: bool, one_tap: bool
+) -> Tuple[float, float, float]:
+    """A bound from below on ``amp_nx1``, and on ``amp_1x1`` too where ``one_tap`` says that it may run.
 
-    Args:
-        calls: of the inner loop: groups of channels, passes and taps, multiplied.
+    Gives (cycles of each call of the inner loop, of each output position in it, of each row of these beyond the first
+    six). The slowest worker has at least the mean number of positions, and the mean number of pieces of rows.
     """
     core = 2.0 if units == 4 else 4.0
-    found: np.ndarray = calls * (100.0 + units * 32.0 / load_bytes_per_cycle + core * rows * width)
-    return found * (1 - 1e-9)  # beyond all rounding
+    short = 1.0 if units == 4 else 0.0  # rows of one position take less than the loop would
+    row = 34.0 - _NX1_RETENTION - 3 * core - short
+    load = min(load_bytes_per_cycle, 8) if height == 4 else load_bytes_per_cycle
+    call = {1: 15.0, 2: 46.0, 4: 60.0}[height] + 3 + units * 32.0 / load + 12.0 / passes
+    call += WORKERS * (17.0 + (1 if half_partials else 0) + row)
+    if one_tap:
+        single = (41.0 if half_partials else 30.0) - 3 * core - short
+        call, row = 6 + units * 32.0 / load_bytes_per_cycle + WORKERS * single, 0.0
+    beyond_rounding = 1 - 1e-9
+    return call * beyond_rounding, core * beyond_rounding, row * beyond_rounding
 
 
 def zero_partials(elements: Numbers, half_partials: bool) -> np.ndarray:
@@ -280,15 +283,26 @@ def reduce_partials(
     return np.where(depth > 1, summed, np.where(needs_cast, cast, 0.0))
 
 
+_MOST_STAGES = 3
+_known_stages = np.zeros((64, _MOST_STAGES))  # by depth; zeros where nothing has asked
+
+
 def reduction_stages(depth: Numbers) -> List[np.ndarray]:
     """Partials of one output that each stage of a reduction sums; 1 where there is no such stage."""
+    global _known_stages
     depth = np.asarray(depth, dtype=np.int64)
-    known, at = np.unique(depth, return_inverse=True)
-    stages = np.array([_stages(int(d)) for d in known]).reshape(-1, 3)
-    return [stages[:, i][at].reshape(depth.shape).astype(np.float64) for i in range(3)]
+    more = int(depth.max(initial=0)) + 1 - len(_known_stages)
+    if more > 0:
+        _known_stages = np.concatenate([_known_stages, np.zeros((more, _MOST_STAGES))])
+    found = _known_stages[depth]
+    unknown = depth[found[..., 0] == 0]
+    if unknown.size:
+        for one in set(unknown.tolist()):
+            _known_stages[one] = _stages(one)
+        found = _known_stages[depth]
+    return [found[..., i] for i in range(_MOST_STAGES)]
 
 
-@lru_cache(maxsize=4096)
 def _stages(depth: int) -> Tuple[int, int, int]:
     number = 3 if depth >= 125 else 2 if depth >= 16 else 1
     found, left = [], depth

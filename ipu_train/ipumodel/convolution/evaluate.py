@@ -10,13 +10,12 @@ from ..target import Target
 from . import codelets
 from .codelets import ceil_div
 from .forms import Codelet, PlanOptions
+from .narrow import FILL, Task, Work, distinct_splits, fast_splits
 from .params import Problem
 from .rearrange import kernel_rows_at_once, transform, zeros
 from .summing import reduction
 
 AXES = ("groups", "batch", "oy", "ox", "ky", "ci", "co")
-# Splits that leave more tiles idle than this share of the best filling are not looked at.
-_FILL = 0.5
 SLIC_BUFFER_BYTES = 200  # alignment of the sliding window's second buffer of partials
 
 
@@ -35,15 +34,6 @@ class Candidates(NamedTuple):
     sizes: Dict[str, np.ndarray]
 
 
-@lru_cache(maxsize=4096)
-def distinct_splits(size: int, limit: int) -> np.ndarray:
-    """Split counts that give different tile sizes: about 2 sqrt(size) of them."""
-    size = int(max(size, 1))
-    root = int(size**0.5) + 1
-    sizes = {-(-size // s) for s in range(1, min(size, root) + 1)} | set(range(1, root))
-    return np.array(sorted({-(-size // s) for s in sizes if -(-size // s) <= limit}), dtype=np.float64)
-
-
 @lru_cache(maxsize=2048)
 def every_split(grains: Tuple[int, ...], tiles: int) -> Tuple[List[np.ndarray], np.ndarray]:
     """Every combination of splits over the axes that uses at most ``tiles`` and not far too few, and their product."""
@@ -51,7 +41,7 @@ def every_split(grains: Tuple[int, ...], tiles: int) -> Tuple[List[np.ndarray], 
     most = 1.0
     for s in per_axis:
         most *= s[-1]
-    floor = _FILL * min(float(tiles), most)
+    floor = FILL * min(float(tiles), most)
     # What the axes still to come can multiply a partial product by: lets hopeless starts be dropped at once.
     reach = [1.0]
     for s in reversed(per_axis[1:]):
@@ -74,7 +64,7 @@ def every_split(grains: Tuple[int, ...], tiles: int) -> Tuple[List[np.ndarray], 
     return columns, product
 
 
-def _input_range(
+def input_range(
     out: np.ndarray,
     kernel: np.ndarray,
     stride: int,
@@ -130,20 +120,16 @@ def _amp_cycles(
     return cycles * (2 if floats else 1)
 
 
-def _least_compute(
-    p: Problem, c: Codelet, tile: Dict[str, np.ndarray], target: Target, options: PlanOptions
-) -> Optional[np.ndarray]:
-    """A bound from below on ``_compute``, found in a fraction of the time; None where there is none."""
-    if c.method != "amp":
-        return None
-    rows = np.maximum(1.0, ceil_div(tile["batch"] * tile["oy"], p.dy))
-    width = ceil_div(tile["ox"], p.dx)
-    taps = ceil_div(tile["ky"], kernel_rows_at_once(c, target, options.float_inputs)) * p.kx
-    channels = ceil_div(tile["ci"], c.in_per_group) * ceil_div(tile["co"], c.out_per_group)
-    calls = (
-        tile["groups"] * channels * taps * (c.out_per_group / c.units * (2 if options.float_inputs else 1))
+def least_work(p: Problem, c: Codelet, target: Target, options: PlanOptions) -> Work:
+    """A bound from below on the cycles of convolution units for one part of the output channels."""
+    passes = c.out_per_group / c.units
+    height = kernel_rows_at_once(c, target, options.float_inputs)
+    one_tap = height == 1 and p.kx == 1 and p.sx == p.sy == p.dx == p.dy == 1
+    start, position, row = codelets.amp_at_least(
+        passes, c.units, height, target.conv_unit_load_bytes_per_cycle, c.half_partials, one_tap
     )
-    return codelets.amp_at_least(rows, width, calls, c.units, target.conv_unit_load_bytes_per_cycle)
+    each = passes * p.kx * (2 if options.float_inputs else 1)
+    return Work(each, start, position, row, (p.dy, p.dx), height)
 
 
 def _compute(
@@ -213,7 +199,7 @@ def unplanned_cycles(
     return serial * float(found[0])
 
 
-def _grains(p: Problem, c: Codelet, serial: int) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
+def grains_of(p: Problem, c: Codelet, serial: int) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
     """(number, size) of what is split along each of ``AXES``."""
     out_channels = -(-p.co // serial)
     # Two neighbours at a time where a tile would otherwise get an odd number of results.
@@ -232,7 +218,7 @@ def _grains(p: Problem, c: Codelet, serial: int) -> Tuple[Tuple[int, ...], Tuple
 
 def _on_tile(p: Problem, c: Codelet, serial: int, columns: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
     """Elements along each of ``AXES`` on the busiest tile."""
-    counts, sizes = _grains(p, c, serial)
+    counts, sizes = grains_of(p, c, serial)
     return {a: np.ceil(n / s) * size for a, n, s, size in zip(AXES, counts, columns, sizes)}
 
 
@@ -241,15 +227,21 @@ class Splits:
 
     Args:
         serial: parts of the output channels that are computed one after the other, each on all tiles.
+        chosen: (parts along each of ``AXES``, their product) of some splits; None: of all.
     """
 
     def __init__(
-        self, problem: Problem, codelet: Codelet, target: Target, options: PlanOptions, serial: int = 1
+        self,
+        problem: Problem,
+        codelet: Codelet,
+        target: Target,
+        options: PlanOptions,
+        serial: int = 1,
+        chosen: Optional[Tuple[List[np.ndarray], np.ndarray]] = None,
     ):
         self.problem, self.codelet, self.serial = problem, codelet, serial
         self.target, self.options = target, options
-        grains, _ = _grains(problem, codelet, serial)
-        self.columns, self.used = every_split(grains, target.tiles)
+        self.columns, self.used = chosen or every_split(grains_of(problem, codelet, serial)[0], target.tiles)
         self.tile = _on_tile(problem, codelet, serial, self.columns)
         self._compute: Optional[np.ndarray] = None
 
@@ -261,20 +253,24 @@ class Splits:
             self._compute = found * self.serial
         return self._compute
 
-    def within(self, limit: float) -> Optional["Splits"]:
+    @staticmethod
+    def within(
+        problem: Problem, codelet: Codelet, target: Target, options: PlanOptions, serial: int, limit: float
+    ) -> Optional["Splits"]:
         """The splits whose codelet takes no more than ``limit`` cycles; None where none does."""
-        part: Splits = self
-        if self._compute is None:
-            least = _least_compute(self.problem, self.codelet, self.tile, self.target, self.options)
-            if least is not None:
-                chosen = np.flatnonzero(least * self.serial <= limit)
-                if not len(chosen):
-                    return None
-                part = self.only(chosen) if len(chosen) < len(self.used) else self
-        chosen = np.flatnonzero(part.compute <= limit)
+        if codelet.method != "amp":
+            splits = Splits(problem, codelet, target, options, serial)
+        else:
+            work = least_work(problem, codelet, target, options)
+            task = Task(grains_of(problem, codelet, serial)[0], work, limit / serial)
+            found = fast_splits([task], target.tiles)
+            if found is None:
+                return None
+            splits = Splits(problem, codelet, target, options, serial, (found.columns, found.used))
+        chosen = np.flatnonzero(splits.compute <= limit)
         if not len(chosen):
             return None
-        return part.only(chosen) if len(chosen) < len(part.used) else part
+        return splits.only(chosen) if len(chosen) < len(splits.used) else splits
 
     def only(self, chosen: np.ndarray) -> "Splits":
         """The splits at some indices."""
@@ -290,8 +286,8 @@ class Splits:
         """Elements, groups and taps on the busiest tile, and ``depth``, the partial results of one output."""
         p, tile = self.problem, self.tile
         split = dict(zip(AXES, self.columns))
-        iy = _input_range(tile["oy"], tile["ky"], p.sy, p.dy, (p.oy, p.ky, p.iy))
-        ix = _input_range(tile["ox"], np.float64(p.kx), p.sx, p.dx, (p.ox, p.kx, p.ix))
+        iy = input_range(tile["oy"], tile["ky"], p.sy, p.dy, (p.oy, p.ky, p.iy))
+        ix = input_range(tile["ox"], np.float64(p.kx), p.sx, p.dx, (p.ox, p.kx, p.ix))
         partials = tile["groups"] * tile["batch"] * tile["co"] * tile["oy"] * tile["ox"]
         depth = split["ky"] * split["ci"]
         return {

@@ -6,11 +6,11 @@ channels, free dimensions flattened into one, operands of a matrix product swapp
 combined. The codelets are those of ``lib/poplin/ConvVertexType.cpp``.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import List
 
 from ..target import Target
-from .params import Problem, combine_groups, expand, flatten, is_matrix_product, swap
+from .params import Problem, changed, combine_groups, expand, flatten, is_matrix_product, swap
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def transformed(problem: Problem) -> List[Problem]:
             if is_matrix_product(form):
                 forms.append(swap(form))
             elif problem.pass_ == "weights" and problem.groups == 1:
-                other = replace(problem, batch=problem.co, co=problem.batch, swapped=True)
+                other = changed(problem, batch=problem.co, co=problem.batch, swapped=True)
                 forms.append(flatten(expand(other, y, x)))
     if problem.groups > 1:
         for wanted in (4, 8, 16):
@@ -133,11 +133,7 @@ def transformed(problem: Problem) -> List[Problem]:
                 for form in [f for f in forms if f.combined == 1]:
                     if form.groups == problem.groups:
                         forms.append(combine_groups(form, factor))
-    unique = []
-    for form in forms:
-        if form not in unique:
-            unique.append(form)
-    return unique
+    return list(dict.fromkeys(forms))
 
 
 def fewest_cycles(p: Problem, c: Codelet, target: Target) -> float:

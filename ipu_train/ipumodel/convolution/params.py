@@ -5,8 +5,8 @@ the flipped kernel; the gradient of the weights convolves the input (batch and i
 the output's gradient as a kernel (Graphcore's public poplibs code, ``lib/poplin/ConvUtil.cpp``).
 """
 
-from dataclasses import dataclass, replace
-from typing import Tuple
+from dataclasses import dataclass
+from typing import Any, Tuple
 
 PASSES = ("forward", "backward", "weights")
 
@@ -115,6 +115,13 @@ class Problem:
     combined: int = 1
 
 
+def changed(problem: Problem, **changes: Any) -> Problem:
+    """The problem with other values; many times as fast as ``replace``."""
+    found = object.__new__(Problem)
+    vars(found).update(vars(problem), **changes)
+    return found
+
+
 def problem_of(params: ConvParams, pass_: str) -> Problem:
     """The :class:`Problem` of one pass of a layer."""
     oy, ox = params.out_field
@@ -198,9 +205,9 @@ def expand(problem: Problem, y: bool, x: bool) -> Problem:
     """Turns kernel rows and/or columns into input channels; then merges what has become one long field."""
     p = problem
     if y:
-        p = replace(p, ci=p.ci * p.ky, ky=1, iy=p.oy, sy=1, dy=1, kdy=1, expanded=True)
+        p = changed(p, ci=p.ci * p.ky, ky=1, iy=p.oy, sy=1, dy=1, kdy=1, expanded=True)
     if x:
-        p = replace(p, ci=p.ci * p.kx, kx=1, ix=p.ox, sx=1, dx=1, kdx=1, expanded=True)
+        p = changed(p, ci=p.ci * p.kx, kx=1, ix=p.ox, sx=1, dx=1, kdx=1, expanded=True)
     return p
 
 
@@ -213,12 +220,12 @@ def flatten(problem: Problem) -> Problem:
     free_x = p.kx == 1 and p.sx == 1 and p.dx == 1 and p.ix == p.ox
     if free_x:
         wide = p.ox * p.batch * (p.oy if free_y else 1)
-        p = replace(p, batch=1, ox=wide, ix=wide)
+        p = changed(p, batch=1, ox=wide, ix=wide)
         if free_y:
-            p = replace(p, oy=1, iy=1)
+            p = changed(p, oy=1, iy=1)
     elif free_y:
         tall = p.oy * p.batch
-        p = replace(p, batch=1, oy=tall, iy=tall)
+        p = changed(p, batch=1, oy=tall, iy=tall)
     return p
 
 
@@ -230,11 +237,11 @@ def is_matrix_product(problem: Problem) -> bool:
 def swap(problem: Problem) -> Problem:
     """Exchanges the operands of a matrix product: rows become output channels."""
     p = problem
-    return replace(p, ox=p.co, ix=p.co, co=p.ox, swapped=not p.swapped)
+    return changed(p, ox=p.co, ix=p.co, co=p.ox, swapped=not p.swapped)
 
 
 def combine_groups(problem: Problem, factor: int) -> Problem:
     """Runs ``factor`` convolution groups as one dense convolution whose other blocks are zero."""
     p = problem
     groups = -(-p.groups // factor)
-    return replace(p, groups=groups, ci=p.ci * factor, co=p.co * factor, combined=factor)
+    return changed(p, groups=groups, ci=p.ci * factor, co=p.co * factor, combined=factor)

@@ -1,6 +1,6 @@
 """What a split has to move and to fill before and after its codelet runs, as poplibs' planner counts it."""
 
-from typing import Dict, Tuple
+from typing import Any, Dict, NamedTuple, Tuple
 
 import numpy as np
 
@@ -49,10 +49,25 @@ def kernel_rows_at_once(c: Codelet, target: Target, floats: bool) -> int:
     return max(1, weights_per_unit * c.units // units // c.in_per_group)
 
 
-def transform(
-    p: Problem, c: Codelet, target: Target, outputs: np.ndarray, used: np.ndarray, in_bytes: int
-) -> Tuple[np.ndarray, np.ndarray]:
-    """Cycles and bytes of moving operands into the planned layout (poplibs ``addTransformCycleEstimate``)."""
+class Moves(NamedTuple):
+    """What moving operands into the planned layout takes (poplibs ``addTransformCycleEstimate``).
+
+    Attributes:
+        elements: of the whole operands that move.
+        scale: cycles of copying by the shape of a block, of operands and of results; the scale is poplibs' own: 5/4, or
+            5/3 when channels are not in fours.
+        copy: bytes that a cycle copies, of operands and of results.
+        results: whether these move over tiles, too.
+    """
+
+    elements: float
+    scale: Tuple[float, float]
+    copy: Tuple[float, float]
+    results: bool
+
+
+def moves(p: Problem, c: Codelet, target: Target, in_bytes: int) -> Moves:
+    """The :class:`Moves` of a form with a codelet; copying results is infinitely fast where they stay as they are."""
     is_weights = p.pass_ == "weights"
     pad_in = p.ci % c.in_per_group != 0
     pad_out = p.co % c.out_per_group != 0
@@ -61,25 +76,53 @@ def transform(
     move_weights = move_input or pad_out
     move_output = (is_weights != p.swapped) or combined or pad_out
     copy_in = float(min(target.memcpy_bytes_per_cycle, in_bytes))
-    # The scale is poplibs' own: 5/4, or 5/3 when channels are not in fours.
-    scale = 1.25 if (p.ci * p.co) % 4 == 0 else 5.0 / 3.0
-    share = _whole(p, move_input, move_weights) / used * in_bytes
-    cycles = share / target.exchange_bytes_per_cycle + share * scale / copy_in
-    out_bytes: np.ndarray = outputs * 2
-    out_scale = 1.25 if p.co % 4 == 0 else 5.0 / 3.0
     if move_output:
-        cycles = cycles + out_bytes / target.exchange_bytes_per_cycle + out_bytes * out_scale / copy_in
+        copy_out = copy_in
     elif c.out_per_group != 16:
-        rate = min(target.memcpy_bytes_per_cycle, c.out_per_group * 2)
-        cycles = cycles + out_bytes * out_scale / rate
-    return cycles, 2.0 * np.maximum(share, out_bytes if move_output else 0.0)
+        copy_out = float(min(target.memcpy_bytes_per_cycle, c.out_per_group * 2))
+    else:
+        copy_out = float("inf")
+    scale = 1.25 if (p.ci * p.co) % 4 == 0 else 5.0 / 3.0
+    out_scale = 1.25 if p.co % 4 == 0 else 5.0 / 3.0
+    whole = _whole(p, move_input, move_weights)
+    return Moves(whole, (scale, out_scale), (copy_in, copy_out), move_output)
 
 
-def least_moving(p: Problem, c: Codelet, target: Target, in_bytes: int) -> float:
-    """A bound from below on the cycles of ``transform``: as if all tiles had equal shares."""
-    outputs = np.array([float(p.groups) * p.batch * p.co * p.oy * p.ox / target.tiles])
-    cycles, _ = transform(p, c, target, outputs, np.array([float(target.tiles)]), in_bytes)
-    return float(cycles[0])
+def transform(
+    p: Problem, c: Codelet, target: Target, outputs: np.ndarray, used: np.ndarray, in_bytes: int
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Cycles and bytes of moving operands into the planned layout, for splits into so many results on so many tiles."""
+    found = moves(p, c, target, in_bytes)
+    cycles, share, out_bytes = _cycles(found, target, outputs, used, in_bytes)
+    return cycles, 2.0 * np.maximum(share, out_bytes if found.results else 0.0)
+
+
+def _cycles(found: Moves, target: Target, outputs: Any, used: Any, in_bytes: int) -> Tuple[Any, Any, Any]:
+    """(cycles, bytes of a tile's share of the operands, of its results); of numbers or arrays."""
+    share = found.elements / used * in_bytes
+    cycles = share / target.exchange_bytes_per_cycle + share * found.scale[0] / found.copy[0]
+    out_bytes = outputs * 2
+    if found.results:
+        cycles = cycles + out_bytes / target.exchange_bytes_per_cycle
+    return cycles + out_bytes * found.scale[1] / found.copy[1], share, out_bytes
+
+
+class MovingRates(NamedTuple):
+    """Cycles of ``transform`` of a form with a codelet: at least, by share of one of the tiles used, by result."""
+
+    least: float
+    share: float
+    result: float
+
+
+def moving_rates(p: Problem, c: Codelet, target: Target, in_bytes: int) -> MovingRates:
+    """The least is as if all tiles had equal shares."""
+    found = moves(p, c, target, in_bytes)
+    outputs = float(p.groups) * p.batch * p.co * p.oy * p.ox / target.tiles
+    least, _, _ = _cycles(found, target, outputs, float(target.tiles), in_bytes)
+    share, _, _ = _cycles(found, target, 0.0, 1.0, in_bytes)
+    result, _, _ = _cycles(found, target, 1.0, float("inf"), in_bytes)
+    return MovingRates(least, share, result)
 
 
 def _whole(p: Problem, move_input: bool, move_weights: bool) -> float:

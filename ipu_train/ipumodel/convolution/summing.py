@@ -30,6 +30,11 @@ def reduction(
     exchange = partials * element if planned else np.zeros_like(partials)
     summing = np.zeros_like(partials)
     stages = codelets.reduction_stages(depth)
+    later = [
+        stages[1] * stages[2] <= 1,
+        stages[2] <= 1,
+        np.True_,
+    ]  # whether nothing is left to be summed after each
     for i, stage in enumerate(stages):
         if i and not (stage > 1).any():
             break
@@ -38,12 +43,11 @@ def reduction(
         elif i:
             exchange = exchange + np.where(stage > 1, left * element, 0.0)
         left = np.ceil(left / stage)
-        last = np.prod(stages[i + 1 :], axis=0) <= 1
         # Partial sums of less than a sixteenth of a tile's memory are placed in one piece (``ConvReducePlan.hpp``).
         received = np.ceil((stage - 1) * left * size / target.memory_element_bytes)
         one_block = received * target.memory_element_bytes < target.bytes_per_tile / 16
         cycles = codelets.reduce_partials(
-            left, stage, c.half_partials, np.where(last, out_half, c.half_partials), one_block
+            left, stage, c.half_partials, np.where(later[i], out_half, c.half_partials), one_block
         )
         summing = summing + (cycles if i == 0 else np.where(stage > 1, cycles, 0.0))
     return exchange, summing

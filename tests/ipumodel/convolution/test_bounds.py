@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipu_train.ipumodel.convolution import plan as plans
-from ipu_train.ipumodel.convolution.evaluate import Splits, _least_compute
-from ipu_train.ipumodel.convolution.forms import PlanOptions, codelets_for, transformed
+from ipu_train.ipumodel.convolution.evaluate import Splits, evaluate
+from ipu_train.ipumodel.convolution.forms import PlanOptions
 from ipu_train.ipumodel.convolution.params import PASSES, ConvParams, problem_of
+from ipu_train.ipumodel.convolution.shortlist import Shortlist
 from ipu_train.ipumodel.target import Target
 
 TARGET = Target.named("mk2")
@@ -32,21 +33,54 @@ options = st.builds(PlanOptions, half_partials=st.booleans(), float_inputs=st.bo
 
 
 @settings(max_examples=12)
-@given(layers, st.sampled_from(PASSES), options)
-def test_the_bound_on_cycles_is_below_the_cycles_of_every_split(layer, pass_, chosen):
+@given(layers, st.sampled_from(PASSES), options, st.sampled_from([1, 2, 4]))
+def test_the_short_list_has_every_split_that_is_fast_enough(layer, pass_, chosen, serial):
     problem = plans.canonical(problem_of(layer, pass_))
-    seen = 0
-    for form in transformed(problem):
-        for codelet in codelets_for(form, TARGET, chosen):
-            splits = Splits(form, codelet, TARGET, chosen)
-            least = _least_compute(form, codelet, splits.tile, TARGET, chosen)
-            if least is not None:
-                seen += 1
-                assert (least <= splits.compute).all()
-                limit = float(np.median(splits.compute))
-                within = Splits(form, codelet, TARGET, chosen).within(limit)
-                assert np.array_equal(within.compute, splits.compute[splits.compute <= limit])
-    assert seen
+    search = plans._Search(problem, TARGET, chosen)
+    pairs = [pair for pair in search.pairs if pair.codelet.method == "amp" and pair.form.co % serial == 0]
+    if not pairs:
+        return
+    every = [Splits(pair.form, pair.codelet, TARGET, chosen, serial) for pair in pairs]
+    costs = [evaluate(splits, splits.sizes(), splits.temporary(splits.sizes())) for splits in every]
+    limit = float(np.quantile(np.concatenate([cost.total for cost in costs]), 0.2))
+    short = Shortlist(pairs, TARGET, chosen, serial).within(limit)
+    for index, (pair, splits, cost) in enumerate(zip(pairs, every, costs)):
+        here = np.flatnonzero(short.pair == index)
+        rows = np.stack(short.columns, axis=1)[here]
+        # in the order of all splits: equally good ones are told apart by it
+        where = {tuple(row): i for i, row in enumerate(np.stack(splits.columns, axis=1))}
+        at = [where[tuple(row)] for row in rows]
+        assert at == sorted(at)
+        assert set(np.flatnonzero(cost.total <= limit)) <= set(at)
+        assert (short.cycles[here] <= cost.total[at]).all()
+        assert (short.temporary[here] <= cost.temporary[at]).all()
+        fast = Splits.within(pair.form, pair.codelet, TARGET, chosen, serial, limit)
+        compute = splits.compute[splits.compute <= limit]
+        assert np.array_equal(compute, [] if fast is None else fast.compute)
+
+
+@settings(max_examples=8)
+@given(layers, st.sampled_from(PASSES), options, st.sampled_from(SHARES))
+def test_a_search_finds_what_trying_all_splits_finds(layer, pass_, chosen, share):
+    """Of equally fast plans the one with fewest temporary bytes, of these the first form and split."""
+    problem = plans.canonical(problem_of(layer, pass_))
+    search = plans._Search(problem, TARGET, chosen)
+    bound = share * TARGET.bytes_per_tile
+    best = None
+    for pair in search.pairs:
+        splits = Splits(pair.form, pair.codelet, TARGET, chosen)
+        costs = evaluate(splits, splits.sizes(), splits.temporary(splits.sizes()))
+        for at in np.flatnonzero(costs.temporary <= bound):
+            key = (costs.total[at], int(costs.temporary[at]))
+            if best is None or key < best[0]:
+                best = key, pair, tuple(int(column[at]) for column in costs.splits)
+    found, fewest = search._whole(bound)
+    assert (found is None) == (best is None)
+    if best is not None:
+        assert (found.cycles, found.temporary) == best[0]
+        assert search.pairs[found.pair] == best[1]
+        assert tuple(int(column[found.at]) for column in found.found.splits) == best[2]
+        assert fewest <= found.cycles
 
 
 @settings(max_examples=8)
@@ -55,6 +89,7 @@ def test_plans_within_tighter_bounds_are_those_that_a_search_finds(layer, pass_,
     problem = plans.canonical(problem_of(layer, pass_))
     asked = [replace(chosen, available_memory_proportion=share) for share in SHARES]
     plans._of_looser_bounds.clear()
+    plans._smallest.clear()
     expected = []
     for one in asked:
         expected.append(plans.plan_problem(problem, TARGET, one))
@@ -68,6 +103,7 @@ def test_plans_within_tighter_bounds_are_those_that_a_search_finds(layer, pass_,
 def test_most_plans_are_taken_over(monkeypatch):
     problem = plans.canonical(problem_of(ConvParams(4, 1, 64, 64, (56, 56), (1, 1)), "forward"))
     plans._of_looser_bounds.clear()
+    plans._smallest.clear()
     loose = PlanOptions()
     plan = plans.plan_problem(problem, TARGET, loose)
     plans._remember(problem, TARGET, loose, plan)
