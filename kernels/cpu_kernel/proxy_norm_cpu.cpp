@@ -63,7 +63,7 @@ public:
       return sums;
     };
     const ProxySums<Vector<F>> lanes =
-        folded(ProxySums<Vector<F>>(), points.count, add, points.points, points.weights);
+        folded(ProxySums<Vector<F>>(), points.count, add, points.points, points.weights, [](std::int64_t) {});
     ProxySums<F> sums;
     sums.value = laneTotal<F>(lanes.value);
     sums.square = laneTotal<F>(lanes.square);
@@ -129,7 +129,8 @@ void addBlockSums(const Run<F> &run, const T *x, const T *d, T *dx, std::int64_t
       addToSums<A>(run, x, d, sums);
       return sums;
     };
-    lanes = folded(lanes, n, add, x, d);
+    // dx is written soon, and memory has nothing to do while x and d come from the caches
+    lanes = folded(lanes, n, add, x, d, [dx](std::int64_t i) { fetchToWrite(dx + i, 0); });
   }
   const Vector<F> each[4] = {lanes.d, lanes.dPhi, lanes.dSlope, lanes.dSlopeU};
   double sums[4];
@@ -244,8 +245,8 @@ private:
 
   void forwardRow(Row row, const T *x, T *y) const {
     const Forward<A, F> apply(run(row));
-    const std::int64_t at = row.index * p.spatial;
-    elementWise(p.spatial, ahead(row, 1, sizeof(T)), [apply](Vector<F> v) { return apply(v); }, y + at, x + at);
+    const std::int64_t at = row.index * p.spatial, next = ahead(row, 1, sizeof(T));
+    elementWise(p.spatial, next, next, [apply](Vector<F> v) { return apply(v); }, y + at, x + at);
   }
 
   RunSums<double> rowSums(Row row, const T *x, const T *d, T *dx) const {
@@ -292,7 +293,7 @@ private:
       const auto body = [by, coefficients](Vector<F> x, Vector<F> d) {
         return inputGradient<A>(by, coefficients, x, d);
       };
-      elementWise(p.spatial, ahead(row, 2, sizeof(T)), body, dx + at, x + at, d + at);
+      elementWise(p.spatial, ahead(row, 2, sizeof(T)), 0, body, dx + at, x + at, d + at);
     }
   }
 

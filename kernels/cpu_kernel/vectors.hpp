@@ -108,17 +108,27 @@ template <typename T> struct Padded {
 template <typename T> inline void fetchAhead(const T *from, std::int64_t ahead) {
   __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<std::uintptr_t>(from) + ahead), 0, 2);
 }
+
+// The same for a line that will be written: to store into one that is in no cache waits until it has been read, and a
+// processor has few places for stores that wait.
+template <typename T> inline void fetchToWrite(T *to, std::int64_t ahead) {
+  __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<std::uintptr_t>(to) + ahead), 1, 3);
+}
 constexpr std::int64_t kLineBytes = 64;
 
 // out[i] = body(in[i]...) for i in [0, n); out overlaps no input. Where `ahead` is not zero, what lies so many bytes
-// behind each input is brought into the caches meanwhile: memory is never idle while there is something to compute.
+// behind each input is brought into the caches meanwhile (memory is never idle while there is something to compute),
+// and what lies `outAhead` bytes behind the output, if that is not zero.
 template <typename T, typename Body, typename... In>
-inline void elementWise(std::int64_t n, std::int64_t ahead, const Body &body, T *out, const In *...in) {
+inline void elementWise(std::int64_t n, std::int64_t ahead, std::int64_t outAhead, const Body &body, T *out,
+                        const In *...in) {
   constexpr std::int64_t lanes = kLanes<Arithmetic<T>>, line = kLineBytes / sizeof(T);
   std::int64_t i = 0;
   if (ahead != 0)
     for (; i + line <= n; i += line) {
       (fetchAhead(in + i, ahead), ...);
+      if (outAhead != 0)
+        fetchToWrite(out + i, outAhead);
       for (std::int64_t k = i; k < i + line; k += lanes)
         store(out + k, body(load(in + k)...));
     }
@@ -136,24 +146,30 @@ inline void elementWise(std::int64_t n, std::int64_t ahead, const Body &body, T 
 }
 
 // Folds vectors that cover [0, n) into a state: state = body(state, x, d). What does not count has a d of zero. States
-// go by value, which is what keeps them in registers.
-template <typename State, typename T, typename Body>
-inline State folded(State state, std::int64_t n, const Body &body, const T *x, const T *d) {
+// go by value, which is what keeps them in registers. Before each vector the index of its first element goes to
+// touch(i), which may fetch what is needed afterwards.
+template <typename State, typename T, typename Body, typename Touch>
+inline State folded(State state, std::int64_t n, const Body &body, const T *x, const T *d, const Touch &touch) {
   using F = Arithmetic<T>;
   constexpr std::int64_t lanes = kLanes<F>;
   std::int64_t i = 0;
   if (n >= 4 * lanes) { // in two chains of additions that do not wait for each other
     State other;
     for (; i + 2 * lanes <= n; i += 2 * lanes) {
+      touch(i);
+      touch(i + lanes);
       state = body(state, load(x + i), load(d + i));
       other = body(other, load(x + i + lanes), load(d + i + lanes));
     }
     state = state + other;
   }
-  for (; i + lanes <= n; i += lanes)
+  for (; i + lanes <= n; i += lanes) {
+    touch(i);
     state = body(state, load(x + i), load(d + i));
+  }
   if (i == n)
     return state;
+  touch(i);
   if (n >= lanes)
     return body(state, load(x + n - lanes), Vector<F>(load(d + n - lanes) * lastLanes<F>(n - i)));
   return body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements));
@@ -161,11 +177,16 @@ inline State folded(State state, std::int64_t n, const Body &body, const T *x, c
 
 // As folded, and writes what body returns beside the state for each element to `out`, which overlaps no input. Body gets
 // d twice: as it counts, and as it is. (Nothing is kept from `out`: to load what has just been stored would take long.)
+// What lies a little behind all three is fetched meanwhile: the processor's own prefetching ends with each page, and
+// does less for what is written.
 template <typename State, typename T, typename Body>
 inline State foldedWriting(State state, std::int64_t n, const Body &body, T *out, const T *x, const T *d) {
-  constexpr std::int64_t lanes = kLanes<T>;
+  constexpr std::int64_t lanes = kLanes<T>, ahead = 16 * kLineBytes;
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
+    fetchAhead(x + i, ahead);
+    fetchAhead(d + i, ahead);
+    fetchToWrite(out + i, ahead);
     const Vector<T> these = load(d + i);
     store(out + i, body(state, load(x + i), these, these));
   }
