@@ -1,7 +1,7 @@
 """What operations cost, each kind of call estimated once: blocks repeat, and so do plans of one network."""
 
 from functools import lru_cache
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from .convolution.forms import PlanOptions
 from .costs import OpCost
@@ -22,10 +22,24 @@ class Estimates:
     def __init__(self, target: Target, options: PlanOptions, element_bytes: int) -> None:
         self._target, self._options, self._element_bytes = target, options, element_bytes
         self._known: Dict[Any, OpCost] = {}
+        # the attributes, so that their id stays theirs
+        self._seen: Dict[Tuple[Any, ...], Tuple[Any, OpCost]] = {}
 
     def of(self, op: Operation, backward: bool = False, input_gradient: bool = True) -> OpCost:
         """The cost of one run; not to be changed."""
         count = len(op.differentiable)
+        # one operation stays the same in whatever stage it is
+        quick = (id(op.attributes), op.operator, op.kind, count, backward, input_gradient)
+        seen = self._seen.get(quick)
+        if seen is not None:
+            return seen[1]
+        found = self._of(op, count, backward, input_gradient)
+        if len(self._seen) >= _MOST:
+            self._seen.clear()
+        self._seen[quick] = (op.attributes, found)
+        return found
+
+    def _of(self, op: Operation, count: int, backward: bool, input_gradient: bool) -> OpCost:
         key = (op.operator, op.kind, count, backward, input_gradient, *op.attributes.items())
         try:
             return self._known[key]

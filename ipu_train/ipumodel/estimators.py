@@ -1,7 +1,7 @@
 """What each traced operation costs on an IPU, forward and backward."""
 
 import math
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 from . import constants as k
 from .convolution.cost import conv_cost
@@ -293,8 +293,23 @@ def estimate(
     return _elementwise(op, target, element_bytes, backward)
 
 
+# By what an operation is, whatever stage it is in; with its attributes, so that their id stays theirs.
+_signatures: Dict[Tuple[Any, ...], Tuple[Attributes, Tuple[Any, ...]]] = {}
+_MOST_SIGNATURES = 20_000
+
+
 def signature(op: Operation, backward: bool) -> Tuple[Any, ...]:
     """What makes two operations the same code for the compiler: it outlines equal ones."""
+    key = (id(op.attributes), op.kind, op.operator, backward, len(op.differentiable))
+    known = _signatures.get(key)
+    if known is None:
+        if len(_signatures) >= _MOST_SIGNATURES:
+            _signatures.clear()
+        known = _signatures[key] = (op.attributes, _signature(op, backward))
+    return known[1]
+
+
+def _signature(op: Operation, backward: bool) -> Tuple[Any, ...]:
     a = op.attributes
     parts = [op.kind, op.operator, backward, a.get("in_shape"), a.get("shape"), len(op.differentiable)]
     parts += [

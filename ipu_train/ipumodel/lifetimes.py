@@ -1,7 +1,6 @@
 """When each tensor of a schedule is made and last used: from steps to intervals of live bytes."""
 
-from dataclasses import dataclass
-from typing import AbstractSet, Dict, List, Sequence, Tuple
+from typing import AbstractSet, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .liveness import Interval
 from .program import ACTIVATION, INPUT, Operation, Program, Tensor
@@ -9,12 +8,11 @@ from .settings import Settings
 
 FORWARD, RECOMPUTE, BACKWARD = "forward", "recompute", "backward"
 _IN_PLACE = ("unary", "binary")
-# A tensor in one of its lives: "forward", "again" (recomputed) or "gradient", and its index.
-_Life = Tuple[str, int]
+# The lives of a tensor, by number: in the forward pass, computed again, its gradient.
+_FORWARD, _AGAIN, _GRADIENT, _LIVES = range(4)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One operation at one place of the schedule."""
 
     phase: str
@@ -32,60 +30,85 @@ def tensor_bytes(tensor: Tensor, settings: Settings) -> float:
     return float(tensor.elements * settings.activation_bytes)
 
 
+class _Sizes(NamedTuple):
+    """Of each tensor of a program: bytes, whether it comes and goes, whether its gradient does, its name."""
+
+    bytes: List[float]
+    moving: List[bool]
+    activation: List[bool]
+    names: List[str]
+
+
+# of the last program and settings: a search plans stages of one program many times
+_last: Optional[Tuple[Sequence[Tensor], Tuple[float, float], _Sizes]] = None
+
+
+def _sizes(tensors: Sequence[Tensor], settings: Settings) -> _Sizes:
+    global _last
+    widths = (settings.activation_bytes, settings.input_bytes_per_element)
+    if _last is None or _last[0] is not tensors or _last[1] != widths:
+        found = _Sizes(
+            [tensor_bytes(tensor, settings) for tensor in tensors],
+            [tensor.kind in (ACTIVATION, INPUT) for tensor in tensors],
+            [tensor.kind == ACTIVATION for tensor in tensors],
+            [tensor.name or f"tensor {index}" for index, tensor in enumerate(tensors)],
+        )
+        _last = (tensors, widths, found)
+    return _last[2]
+
+
 class _Uses:
-    """Collects at which steps each tensor is used, and where an operation may write over its operand.
+    """Collects at which steps each tensor is used in each of its lives, and where an operation may write over its
+    operand; by ``index * _LIVES + life``, in the order of the first uses.
 
     Args:
+        sizes: of the program's tensors.
         kept: tensors that live from the forward to the backward pass.
+        training: in inference a norm is a scale and a shift.
     """
 
-    def __init__(self, program: Program, settings: Settings, kept: AbstractSet[int]) -> None:
-        self.tensors, self.settings, self.kept = program.tensors, settings, kept
-        # in inference a norm is a scale and a shift
-        self.in_place = _IN_PLACE if program.training else _IN_PLACE + ("norm",)
-        self.at: Dict[_Life, List[int]] = {}
-        self.overwritten: Dict[_Life, int] = {}
-        self._bytes: Dict[int, float] = {}
-
-    def bytes_of(self, index: int) -> float:
-        if index not in self._bytes:
-            self._bytes[index] = tensor_bytes(self.tensors[index], self.settings)
-        return self._bytes[index]
-
-    def _add(self, life: _Life, position: int) -> None:
-        self.at.setdefault(life, []).append(position)
+    def __init__(self, sizes: _Sizes, kept: AbstractSet[int], training: bool) -> None:
+        self._sizes, self._kept = sizes, kept
+        self._in_place = _IN_PLACE if training else _IN_PLACE + ("norm",)
+        self.at: Dict[int, List[int]] = {}
+        self.overwritten: Dict[int, int] = {}
 
     def forward(self, position: int, op: Operation, again: bool) -> None:
         """An operation of the forward pass, or one that is run ``again``."""
-        for index in op.reads + op.writes:
-            if self.tensors[index].kind not in (ACTIVATION, INPUT):
+        sizes, moving = self._sizes.bytes, self._sizes.moving
+        reads, writes, may_overwrite = op.reads, op.writes, op.kind in self._in_place
+        for index in reads + writes:
+            if not moving[index]:
                 continue
+            life = index * _LIVES
             # what a repeated operation writes beside what was wanted is a copy of its own, not the kept tensor
-            only_written = index in op.writes and index not in op.reads
-            life = ("again" if again and (index not in self.kept or only_written) else "forward", index)
-            self._add(life, position)
-            may_overwrite = op.kind in self.in_place and index in op.reads
-            if may_overwrite and self.bytes_of(index) >= self.bytes_of(op.writes[0]):
+            if again and (index not in self._kept or (index in writes and index not in reads)):
+                life += _AGAIN
+            if life in self.at:
+                self.at[life].append(position)
+            else:
+                self.at[life] = [position]
+            if may_overwrite and index in reads and sizes[index] >= sizes[writes[0]]:
                 self.overwritten[life] = position
 
     def backward(self, position: int, op: Operation) -> None:
         """The gradient of an operation: reads what it saves and the gradient of its result."""
-        for index in op.saves:
-            if self.tensors[index].kind in (ACTIVATION, INPUT):
-                self._add(("forward" if index in self.kept else "again", index), position)
-        for index in op.writes[:1]:
-            self._add(("gradient", index), position)
+        used = [
+            index * _LIVES + (_FORWARD if index in self._kept else _AGAIN)
+            for index in op.saves
+            if self._sizes.moving[index]
+        ]
+        used += [index * _LIVES + _GRADIENT for index in op.writes[:1]]
         for index in op.differentiable:
-            if self.tensors[index].kind == ACTIVATION:
-                self._add(("gradient", index), position)
+            if self._sizes.activation[index]:
+                used.append(index * _LIVES + _GRADIENT)
                 if op.kind in _IN_PLACE and index != op.writes[0]:
-                    self.overwritten.setdefault(("gradient", op.writes[0]), position)
-
-    def label(self, life: _Life) -> str:
-        version, index = life
-        return ("gradient of " if version == "gradient" else "") + (
-            self.tensors[index].name or f"tensor {index}"
-        )
+                    self.overwritten.setdefault(op.writes[0] * _LIVES + _GRADIENT, position)
+        for life in used:
+            if life in self.at:
+                self.at[life].append(position)
+            else:
+                self.at[life] = [position]
 
 
 def _working_copies(
@@ -130,7 +153,8 @@ def lifetimes(
         boundary: tensors that come from other stages or the host.
         flush: forward and backward of one micro-batch are apart, and what is kept goes through the stash.
     """
-    uses = _Uses(program, settings, kept)
+    sizes = _sizes(program.tensors, settings)
+    uses = _Uses(sizes, kept, program.training)
     for position, step in enumerate(steps):
         if step.phase == BACKWARD:
             uses.backward(position, step.op)
@@ -139,9 +163,11 @@ def lifetimes(
     intervals, stored = [], {}
     outside, outputs = set(boundary), set() if program.training else set(program.outputs)
     for life, positions in uses.at.items():
-        version, index = life
-        size, label = uses.bytes_of(index), uses.label(life)
-        is_kept = version == "forward" and program.training and index in kept
+        index, version = divmod(life, _LIVES)
+        size, label = sizes.bytes[index], sizes.names[index]
+        if version == _GRADIENT:
+            label = "gradient of " + label
+        is_kept = version == _FORWARD and program.training and index in kept
         if is_kept:
             stored[index] = size
         if is_kept and flush:
@@ -151,12 +177,12 @@ def lifetimes(
             intervals += _while_used(positions, forward_steps - 1, size, label, index)
             continue
         start, end = positions[0], positions[-1]
-        if version == "forward" and index in outside and not is_kept:
+        if version == _FORWARD and index in outside and not is_kept:
             start = 0
-        if version == "forward" and index in outputs:
+        if version == _FORWARD and index in outputs:
             end = len(steps) - 1
         # An elementwise operation whose operand nobody needs afterwards writes over it.
-        if uses.overwritten.get(life) == end and end > start and not (version == "forward" and index in kept):
+        if uses.overwritten.get(life) == end and end > start and not (version == _FORWARD and index in kept):
             end -= 1
         intervals.append(Interval(start, end, size, label, index))
     return intervals, stored

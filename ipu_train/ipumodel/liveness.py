@@ -4,14 +4,12 @@ A tensor is live from the step that creates it to the last step that uses it, bo
 runs, its operands and its results exist together). Steps may add memory of their own for as long as they run.
 """
 
-from dataclasses import dataclass
-from typing import List, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """``bytes`` live from step ``start`` to step ``end``, both included; ``label`` says what they are."""
 
     start: int
@@ -25,13 +23,15 @@ def live_bytes(intervals: Sequence[Interval], steps: int, during: Sequence[float
     """Bytes live at each of ``steps`` steps: [steps] float64. ``during`` adds memory of single steps."""
     if steps == 0:
         return np.zeros(0)
-    at: List[int] = []
-    by: List[float] = []
-    for i in intervals:
-        if i.end >= i.start and i.bytes:
-            at += (max(i.start, 0), min(i.end, steps - 1) + 1)
-            by += (i.bytes, -i.bytes)
-    change = np.bincount(at, by, steps + 1) if at else np.zeros(steps + 1)
+    change = np.zeros(steps + 1)
+    if intervals:
+        columns = list(zip(*intervals))
+        start, end, size = (np.array(column) for column in columns[:3])
+        counts = np.flatnonzero((end >= start) & (size != 0))
+        # each one's beginning and end follow each other: sums of floats are of this order
+        at = np.stack([np.maximum(start, 0), np.minimum(end, steps - 1) + 1], axis=1)[counts].ravel()
+        by = np.stack([size, -size], axis=1)[counts].ravel()
+        change = np.bincount(at, by, steps + 1) if len(at) else change
     total = np.cumsum(change[:-1])
     return total + np.asarray(during) if len(during) else total
 

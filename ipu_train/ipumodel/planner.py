@@ -5,6 +5,8 @@ out.
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 from . import constants as k
 from .convolution.plan import PlanOptions
 from .costs import CYCLE_KINDS, OpCost, add
@@ -67,21 +69,30 @@ def _step_costs(
 
 
 def _cycles(schedule: Schedule, costs: Sequence[OpCost], target: Target) -> StageCost:
+    numbers: Dict[int, int] = {}  # equal operations have one and the same cost
+    distinct: List[OpCost] = []
+    which = []
+    for cost in costs:
+        number = numbers.setdefault(id(cost), len(distinct))
+        if number == len(distinct):
+            distinct.append(cost)
+        which.append(number)
+    speedup = target.program_speedup
+    totals = [cost.total_cycles / speedup for cost in distinct]
     by_phase: Dict[str, float] = {}
     by_layer: Dict[str, float] = {}
-    by_kind = dict.fromkeys(CYCLE_KINDS, 0.0)
-    known: Dict[
-        int, Tuple[float, List[Tuple[str, float]]]
-    ] = {}  # equal operations have one and the same cost
-    for step, cost in zip(schedule.steps, costs):
-        if id(cost) not in known:
-            kinds = [(kind, cost.cycles.get(kind, 0.0) / target.program_speedup) for kind in CYCLE_KINDS]
-            known[id(cost)] = (cost.total_cycles / target.program_speedup, kinds)
-        total, kinds = known[id(cost)]
+    for step, number in zip(schedule.steps, which):
+        total = totals[number]
         by_phase[step.phase] = by_phase.get(step.phase, 0.0) + total
-        by_layer[step.op.kind] = by_layer.get(step.op.kind, 0.0) + total
-        for kind, cycles in kinds:
-            by_kind[kind] += cycles
+        kind = step.op.kind
+        by_layer[kind] = by_layer.get(kind, 0.0) + total
+    by_kind = dict.fromkeys(CYCLE_KINDS, 0.0)
+    if which:
+        kinds = np.array(
+            [[cost.cycles.get(kind, 0.0) / speedup for kind in CYCLE_KINDS] for cost in distinct]
+        )
+        # one after the other, as in a loop: a sum of floats depends on the order
+        by_kind = dict(zip(CYCLE_KINDS, np.cumsum(kinds[which], axis=0)[-1].tolist()))
     return StageCost(by_phase, by_kind, by_layer)
 
 

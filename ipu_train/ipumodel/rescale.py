@@ -7,7 +7,7 @@ form, the answer is None and the caller traces.
 
 import difflib
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .program import Operation, Program
 
@@ -75,17 +75,45 @@ def _merge(a: Any, b: Any, extrapolate: _Extrapolation) -> Any:
     return replace(a, **changed) if changed else a
 
 
+class _Stages:
+    """What cutting a program anywhere asks for: where its modules begin, and its operations in other stages."""
+
+    def __init__(self, program: Program) -> None:
+        self.operations = program.operations
+        self.first: Dict[str, int] = {}
+        for index, op in enumerate(program.forward()):
+            path = op.layer
+            while path and path not in self.first:
+                self.first[path] = index
+                path = path.rpartition(".")[0]
+        self._moved: Dict[Tuple[int, int], Operation] = {}
+
+    def moved(self, op: Operation, stage: int) -> Operation:
+        """The operation in another stage; many times as fast as ``replace``."""
+        if op.stage == stage:
+            return op
+        key = (id(op), stage)
+        if key not in self._moved:
+            one = object.__new__(Operation)
+            vars(one).update(vars(op), stage=stage)
+            self._moved[key] = one
+        return self._moved[key]
+
+
+_last: Optional[_Stages] = None  # a search cuts one program many times
+
+
+def _stages(program: Program) -> _Stages:
+    global _last
+    if _last is None or _last.operations is not program.operations:
+        _last = _Stages(program)
+    return _last
+
+
 def first_operations(program: Program, names: Sequence[str]) -> Dict[str, int]:
     """Index of the first forward operation inside each of the named modules; modules without one are left out."""
-    found: Dict[str, int] = {}
-    wanted = set(names)
-    for index, op in enumerate(program.forward()):
-        path = op.layer
-        while path:
-            if path in wanted:
-                found.setdefault(path, index)
-            path = path.rpartition(".")[0]
-    return found
+    first = _stages(program).first
+    return {name: first[name] for name in names if name in first}
 
 
 def at_splits(program: Program, splits: Sequence[str]) -> Program:
@@ -95,22 +123,13 @@ def at_splits(program: Program, splits: Sequence[str]) -> Program:
         ValueError: a name at which nothing begins, or that leaves an IPU without operations.
     """
     starts = _starts(program, splits)
+    moved = _stages(program).moved
     stage, stages, operations = 0, {starts[name]: n for n, name in reversed(list(enumerate(splits, 1)))}, []
     for index, op in enumerate(program.forward()):
         stage = max(stage, stages.get(index, 0))
-        operations.append(_in_stage(op, stage))
-    backward = [op for op in program.operations if op.phase != "forward"]
-    operations += [_in_stage(op, stage) for op in backward]
+        operations.append(moved(op, stage))
+    operations += [moved(op, stage) for op in program.operations if op.phase != "forward"]
     return replace(program, operations=operations, stage_names=("",) + tuple(splits))
-
-
-def _in_stage(op: Operation, stage: int) -> Operation:
-    """The operation in another stage; many times as fast as ``replace``."""
-    if op.stage == stage:
-        return op
-    moved = object.__new__(Operation)
-    vars(moved).update(vars(op), stage=stage)
-    return moved
 
 
 def _starts(program: Program, splits: Sequence[str]) -> Dict[str, int]:

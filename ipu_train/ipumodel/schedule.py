@@ -170,7 +170,8 @@ def stage_schedule(
 
     for op in backward_ops:
         for index in op.saves:
-            compute_again(index)
+            if index not in available:
+                compute_again(index)
         steps.append(Step(BACKWARD, op))
     if mode == "standard":  # a checkpoint that nothing reads any more does not live on
         kept &= {i for step in steps[len(operations) :] for i in _read_again(step)}

@@ -6,7 +6,7 @@ the output's gradient as a kernel (Graphcore's public poplibs code, ``lib/poplin
 """
 
 from dataclasses import dataclass
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 PASSES = ("forward", "backward", "weights")
 
@@ -114,11 +114,24 @@ class Problem:
     expanded: bool = False
     combined: int = 1
 
+    def __hash__(self) -> int:
+        """Of all fields, worked out once: tables of plans ask for it again and again."""
+        known = vars(self).get("_hash")
+        if known is None:
+            known = hash(tuple(vars(self).values()))
+            vars(self)["_hash"] = known
+        return int(known)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """Without the hash: another process has others."""
+        return {name: value for name, value in vars(self).items() if name != "_hash"}
+
 
 def changed(problem: Problem, **changes: Any) -> Problem:
     """The problem with other values; many times as fast as ``replace``."""
     found = object.__new__(Problem)
     vars(found).update(vars(problem), **changes)
+    vars(found).pop("_hash", None)
     return found
 
 
