@@ -22,6 +22,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .commands.completion import answer
 
         answer()
+    if getattr(sys.stdout, "errors", "") == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that the terminal cannot show
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     if name and name not in COMMANDS and not name.startswith("-") and "=" not in name:

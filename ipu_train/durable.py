@@ -14,11 +14,13 @@ PathLike = Union[str, "os.PathLike[str]"]
 def write(path: PathLike, content: Union[str, bytes]) -> None:
     """Put a file in the place of whatever has its name; readers see the old or the new one, never half of it.
 
+    Bytes of file names that are no text become ``\\udc..``, which is how JSON and YAML themselves escape them.
+
     Raises:
         OSError: the file system refuses; what was there is untouched.
     """
     path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=str(path.parent))
     try:
         with os.fdopen(descriptor, "wb") as file:

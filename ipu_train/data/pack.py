@@ -116,7 +116,7 @@ def pack(
         for error in part.unlisted:
             problem(error)
     count = processes or os.cpu_count() or 1
-    written = {}
+    written: Dict[str, Dict[str, int]] = {}
     hidden = None if progress is None else not progress
     total = sum(len(part.files.labels) for part in parts)
     with contextlib.ExitStack() as stack:
@@ -128,11 +128,26 @@ def pack(
                 count, mp_context=workers.context(), initializer=_begin, initargs=(parts, how)
             )
         )
+        stack.enter_context(_taken_back(folder, written))
         for number, part in enumerate(parts):
             images = _in_order(pool, number, len(part.files.labels), 2 * count, problem, bar)
             written[part.name] = write_part(folder, part.name, images)
     write_description(folder, how.form, list(parts[0].files.class_names), written)
     return written
+
+
+@contextlib.contextmanager
+def _taken_back(folder: Path, written: Dict[str, Dict[str, int]]) -> Iterator[None]:
+    """Leaves nothing of a data set of which not all parts could be written: as if it had never been tried."""
+    try:
+        yield
+    except BaseException:
+        for part in written:
+            for ending in ("data", "npz"):
+                (folder / f"{part}.{ending}").unlink()
+        with contextlib.suppress(OSError):  # something else lies there
+            folder.rmdir()
+        raise
 
 
 def _in_order(

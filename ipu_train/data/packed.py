@@ -141,12 +141,16 @@ def write_part(
     names: List[str] = []
     at = 0
     partial = folder / f"{part}.data.partial"
-    with partial.open("wb") as file:
-        for name, label, (height, width), data in images:
-            file.write(data)
-            rows.append((at, len(data), height, width, label, zlib.crc32(data)))
-            names.append(name)
-            at += len(data)
+    try:
+        with partial.open("wb") as file:
+            for name, label, (height, width), data in images:
+                file.write(data)
+                rows.append((at, len(data), height, width, label, zlib.crc32(data)))
+                names.append(name)
+                at += len(data)
+    except BaseException:
+        partial.unlink()
+        raise
     durable.flush(partial)
     partial.replace(folder / f"{part}.data")
     columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T

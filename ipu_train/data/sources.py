@@ -112,7 +112,8 @@ def stratified_split(
         if count >= len(own):
             name = label if class_names is None else class_names[label]
             raise DataError(
-                f"class {name} has {len(own)} image(s), too few to keep {fraction:g} of them for validation"
+                f"class {name} has {len(own)} image(s), too few to keep {fraction:g} of them for validation; "
+                "add images, or give validation images of their own (data.validation_split)"
             )
         validation[own[:count]] = True
     return np.flatnonzero(~validation), np.flatnonzero(validation)

@@ -1,7 +1,9 @@
 """Image files as the network of a run takes them, with labels or without."""
 
+import os
+from collections import deque
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Deque, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from PIL import Image
@@ -69,14 +71,16 @@ class PreparedFiles(ImageDataset):
 def files_in(words: Sequence[str]) -> List[str]:
     """The image files that are named, and all below the folders that are, sorted.
 
+    As in training, hidden files and folders are left out, and links to folders are followed; a folder counts once.
+
     Raises:
-        UseError: a name of nothing, or a folder without images.
+        UseError: a name of nothing, or a folder without images or that cannot be read.
     """
     found: List[str] = []
     for word in words:
         path = Path(word).expanduser()
         if path.is_dir():
-            below = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+            below = sorted(_below(path))
             if not below:
                 raise UseError(f"{word}: the folder has no images ({', '.join(EXTENSIONS)})")
             found += below
@@ -85,6 +89,28 @@ def files_in(words: Sequence[str]) -> List[str]:
         else:
             raise UseError(f"{word}: there is no such image or folder")
     return found
+
+
+def _below(root: Path) -> Iterator[str]:
+    """Image files below a folder, links to folders last, so that a folder goes by its own name where it has one."""
+    waiting: List[str] = [str(root)]
+    links: Deque[str] = deque()
+    seen: Set[Tuple[int, int]] = set()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.popleft()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        except OSError as error:
+            raise UseError(f"{folder}: cannot be read: {error.strerror}") from None
+        for entry in entries:
+            if os.path.isdir(entry.path):
+                (links if entry.is_symlink() else waiting).append(entry.path)
+            elif entry.name.lower().endswith(EXTENSIONS):
+                yield entry.path
 
 
 def labelled(folder: Path, prepared: Prepared) -> PreparedFiles:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import durable
+from ..tracking import as_written
 from .evaluation import Evaluation
 
 _NAMED, _NUMBERED = 60, 25  # classes up to which names and numbers can be read
@@ -26,7 +27,7 @@ def write(evaluation: Evaluation, path: Path, title: str) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    matrix, names = evaluation.confusion, evaluation.class_names
+    matrix, names = evaluation.confusion, [as_written(name) for name in evaluation.class_names]
     counts = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(counts, 1)
     side = min(16.0, 3.5 + 0.42 * len(names)) if len(names) <= _NAMED else 10.0
@@ -45,7 +46,8 @@ def write(evaluation: Evaluation, path: Path, title: str) -> None:
     axes.set_xlabel("taken for")
     axes.set_ylabel("class")
     axes.set_title(
-        f"{title}\naccuracy {evaluation.accuracy:.2%} of {evaluation.images:,} images", fontsize=10
+        f"{as_written(title)}\naccuracy {evaluation.accuracy:.2%} of {evaluation.images:,} images",
+        fontsize=10,
     )
     figure.colorbar(
         image, ax=axes, shrink=0.8, label="share of the class", format=PercentFormatter(1.0, decimals=0)

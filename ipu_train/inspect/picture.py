@@ -2,6 +2,7 @@
 
 from typing import Dict, List, Sequence
 
+from ..tracking import as_written
 from ..tracking.powers_picture import COLOURS, MARKERS, plain
 from .companions import Dependence
 
@@ -35,5 +36,5 @@ def draw_dependence(path: str, points: Sequence[Dependence], title: str) -> None
     axes.set_ylabel("variance of an output that\nthe other images make")
     axes.legend(fontsize=8, frameon=False)
     plain(axes)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(as_written(title), fontsize=10)
     figure.savefig(path, dpi=130)

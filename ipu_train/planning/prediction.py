@@ -6,7 +6,7 @@ from ..config import Resolved
 from ..ipumodel.planner import plan
 from ..ipumodel.report import Report
 from ..ipumodel.target import Target
-from .images import Images, images_of
+from .images import Images, assumed_classes, images_of
 from .settings import question, settings_of
 from .settle import settled
 from .traces import Traces
@@ -51,4 +51,9 @@ def describe(resolved: Resolved, report: Report) -> str:
         "global batch size": config.global_batch_size,
     }
     head = ", ".join(f"{key} {value}" for key, value in model.items())
+    if assumed_classes(resolved):
+        head += (
+            f"\n{images_of(resolved).classes:,} classes are planned for, since no images at {config.data.path} tell "
+            "their number; model.num_classes does"
+        )
     return f"{resolved.name}: {head}\n{report.table()}"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..ipumodel.ranges import MEMORY
-from ..tracking import tell
+from ..tracking import as_written, tell
 from .clear_places import put_clear
 from .points import series
 from .records import Record, predicted
@@ -67,7 +67,7 @@ def draw(
         headline, below = savings[-1].headline, f"{savings[-1].like_with_like}\n{subtitle}".strip()
     figure.legend(handles=_legend(styles, usable), frameon=False, loc="outside lower center", ncols=4)
     figure.suptitle(headline, fontsize=13)
-    memory.set_title(below, fontsize=10, color=_GREY)
+    memory.set_title(as_written(below), fontsize=10, color=_GREY)
     arrow = _arrow(memory, savings[-1], usable) if savings else None
     put_clear(figure, memory, [text for text in (capacity, arrow) if text is not None])
     figure.savefig(str(path), dpi=150)

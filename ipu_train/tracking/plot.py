@@ -7,11 +7,17 @@ from typing import Any, List, Optional, Sequence, Tuple
 from .. import durable
 from .metrics import TRAIN, VALIDATION, PathLike, Record, read_metrics
 from .progress import tell
+from .table import shown
 
 # Okabe and Ito's colours, told apart with every kind of colour vision.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#555555"
 _MARKED = 60  # curves of at most so many values show each; a single value has no line
 _SMOOTHED_LINES = 40  # a training curve is averaged over about its length / 40
+
+
+def as_written(text: str) -> str:
+    """Text that matplotlib draws as it is: a class or a run named ``$x_$`` is no formula to it, and may be no UTF-8."""
+    return "\n".join(shown(line) for line in text.split("\n")).replace("$", r"\$")
 
 
 def plot_run(run_dir: PathLike, title: Optional[str] = None) -> Optional[Path]:
@@ -53,7 +59,9 @@ def plot_run(run_dir: PathLike, title: Optional[str] = None) -> Optional[Path]:
         left.yaxis.set_minor_formatter("")
     _accuracy_axis(right)
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    figure.suptitle(title if title is not None else folder.resolve().name, fontsize=11, color=_GREY)
+    figure.suptitle(
+        as_written(title if title is not None else folder.resolve().name), fontsize=11, color=_GREY
+    )
     path, picture = folder / "curves.png", io.BytesIO()
     figure.savefig(picture, dpi=150)
     durable.write(path, picture.getvalue())

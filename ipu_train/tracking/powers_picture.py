@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
+from .plot import as_written
 from .powers import TERMS, Layer, by_norm, recorded_layers
 
 PICTURE_FILE = "powers.png"
@@ -57,7 +58,7 @@ def draw_powers(
         axes.set_xlabel("norm, by depth")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0].legend(fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(as_written(title), fontsize=11)
     figure.savefig(path, dpi=130)
 
 

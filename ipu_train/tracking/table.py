@@ -7,8 +7,8 @@ from .patience import score
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Columns as wide as their widest entry; the first is set left, the others right."""
-    lines = [[str(cell) for cell in row] for row in [header, *rows]]
+    """Columns as wide as their widest entry; the first is set left, the others right. A row is a line."""
+    lines = [[shown(str(cell)) for cell in row] for row in [header, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
 
     def form(line: List[str]) -> str:
@@ -19,6 +19,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         return "  ".join([first, *others]).rstrip()
 
     return "\n".join([form(lines[0]), "  ".join("-" * width for width in widths), *map(form, lines[1:])])
+
+
+def shown(text: str) -> str:
+    """Text in one line: line breaks and bytes that are no text, which names of files may hold, are escaped."""
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _number(value: Optional[float], form: str) -> str:

@@ -1,5 +1,6 @@
 """The command line: one clear message and exit status 2 for bad input, and quick answers."""
 
+import os
 import subprocess
 import sys
 import time
@@ -57,6 +58,21 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("ipu_train.commands.config.main", broken)
     with pytest.raises(ValueError, match="programming error"):
         cli.main(["config"])
+
+
+def test_names_that_the_output_cannot_show_are_escaped():
+    """A dog in Japanese on a Latin-1 terminal, and a name that is no UTF-8."""
+    code = (
+        "from ipu_train import cli; cli._run = lambda *a: print('\\u72ac \\udce9') or 0; cli.main(['config'])"
+    )
+    for encoding in ("latin-1", "utf-8"):
+        said = subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        ).stdout
+        assert said.decode(encoding).rstrip() == ("犬" if encoding == "utf-8" else "\\u72ac") + " \\udce9"
 
 
 def test_help_needs_no_heavy_import():

@@ -274,7 +274,11 @@ def test_packing_names_what_it_cannot_use_or_leaves_it_out(folder, tmp_path, cap
     line = ["data", "pack", str(tmp_path / "d"), "--processes", "1", "--out"]
     assert main([*line, str(tmp_path / "a")]) == 2
     assert "bee1.jpg: not a readable image (the file is empty)" in capsys.readouterr().err
-    assert not (tmp_path / "a" / "pack.json").exists()
+    assert not (tmp_path / "a").exists()
+    shutil.copytree(folder, tmp_path / "late")  # the parts are train and val, in this order
+    next((tmp_path / "late" / "val").rglob("*.jpg")).write_bytes(b"")
+    late = ["data", "pack", str(tmp_path / "late"), "--processes", "1", "--out", str(tmp_path / "a")]
+    assert main(late) == 2 and not (tmp_path / "a").exists()
     assert main([*line, str(tmp_path / "b"), "--skip"]) == 0
     assert len(open_part(tmp_path / "b", "train").labels) == 23
     assert main([*line, str(tmp_path / "b")]) == 2 and "is there already" in capsys.readouterr().err

@@ -12,6 +12,8 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from ipu_train import config, trainer
 from ipu_train.cli import main
+from ipu_train.inference import picture
+from ipu_train.inference.evaluation import Evaluation
 from ipu_train.tracking import read_metrics
 from ipu_train.training import checkpoint
 
@@ -68,6 +70,19 @@ def test_the_confusion_matrix_is_drawn_and_written(trained_run, images, tmp_path
     assert head == ["class", *CLASSES]
     expected = confusion_matrix(labels, logits.argmax(1))
     assert [[int(cell) for cell in row[1:]] for row in rows] == expected.tolist()
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "csv"])
+def test_classes_of_any_name_are_drawn_and_written(tmp_path, form):
+    """Neither formulas of matplotlib's, one of them broken, nor bytes that are no text stop it."""
+    names = ["cost $5", "$x_{^$", "$a$", "caf\udce9", "two\nlines"]
+    found = Evaluation(1.0, 1.0, 1.0, 5, np.eye(5, dtype=np.int64), names, 1.0)
+    picture.write(found, tmp_path / f"c.{form}", "a $network_{^$")
+    if form == "png":
+        assert Image.open(tmp_path / "c.png").width > 300
+    else:
+        text = (tmp_path / f"c.{form}").read_text(encoding="utf-8")
+        assert ("<!-- $x_{^$ -->" if form == "svg" else "$x_{^$") in text and r"caf\udce9" in text
 
 
 def test_best_and_last_are_different_checkpoints_where_the_run_got_worse(trained_run, tmp_path):

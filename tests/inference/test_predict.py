@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 import shutil
 
 import pytest
 import torch
 
 from ipu_train.cli import main
+from ipu_train.inference.files import files_in
 
 from ..photographs import CLASSES, by_hand
 
@@ -64,6 +66,44 @@ def test_unreadable_images_of_a_folder_are_named_and_the_others_predicted(
     assert [row[0] for row in csv.reader(lines.open())][1:] == [str(path) for path in whole]
     assert "0a.png: not a readable image" in caplog.text and "9z.png" in caplog.text
     assert f"2 of {len(whole) + 2} images could not be read" in capsys.readouterr().err
+
+
+def test_names_of_any_bytes_are_shown_and_written_escaped(trained_run, images, tmp_path, capsys):
+    """A camera's Latin-1 name, a line break, a comma: one row each in the table and the files."""
+    card = tmp_path / "card"
+    card.mkdir()
+    for name in (b"caf\xe9.png", b"two\nlines.png", b'a,"b".png'):
+        shutil.copy(images / "val" / "ash" / "0.png", os.path.join(os.fsencode(card), name))
+    said = predict(tmp_path, "--run", trained_run, card, "--csv", tmp_path / "said.csv")
+    assert {os.fsencode(one["image"]) for one in said} == set(_paths(card))  # JSON loses nothing
+    rows = list(csv.reader((tmp_path / "said.csv").open(newline="", encoding="utf-8")))
+    assert [row[0] for row in rows[1:]] == [
+        str(card / name) for name in ('a,"b".png', "caf\\udce9.png", "two\nlines.png")
+    ]
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 2 + 3 and "two\\nlines.png" in out[4]
+
+
+def _paths(folder):
+    return [os.path.join(os.fsencode(folder), name) for name in os.listdir(os.fsencode(folder))]
+
+
+def test_a_folder_holds_what_training_would_find_in_it(images, tmp_path):
+    """Links to folders are followed, once each; hidden files (macOS leaves ._x.png) and folders are not looked at."""
+    card, elsewhere = tmp_path / "card", tmp_path / "elsewhere"
+    shutil.copytree(images / "val" / "ash", card / "ash.jpg")  # a folder whose name ends like an image's
+    shutil.copytree(images / "val" / "birch", elsewhere)
+    (card / "linked").symlink_to(elsewhere)
+    (card / "loop").symlink_to(card)
+    (card / "again").symlink_to(card / "ash.jpg")
+    (card / "ash.jpg" / "._0.png").write_bytes(b"no image")
+    shutil.copytree(card / "ash.jpg", card / ".thumbnails")
+    (card / "nowhere.png").symlink_to("nothing")  # named as unreadable later
+    numbers = range(7)
+    expected = [card / "ash.jpg" / f"{n}.png" for n in numbers] + [
+        card / "linked" / f"{n}.png" for n in numbers
+    ]
+    assert files_in([str(card)]) == [*map(str, expected), str(card / "nowhere.png")]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,28 @@ def test_a_data_set_that_is_not_here_can_be_planned_for(recipe):
     assert planning.images_of(config.load(recipe, folder)) == planning.Images(3, 224, 1000)
 
 
+def test_a_plan_counts_the_classes_that_training_would_find(recipe, tmp_path, capsys):
+    """In the folder that data.train_split names, without hidden folders; shards and packs say theirs in a file."""
+    for name in ("photos/a", "photos/b", "photos/c", "photos/.thumbnails", "other/x"):
+        (tmp_path / name).mkdir(parents=True)
+    folder = [
+        "data.name=imagefolder",
+        f"data.path={tmp_path}",
+        "data.image_size=32",
+        "data.train_split=photos",
+    ]
+    resolved = config.load(recipe, folder)
+    assert planning.images_of(resolved).classes == 3
+    (tmp_path / "classes.txt").write_text("ash\n\nbirch\n")
+    shards = config.load(recipe, ["data.name=webdataset", *folder[1:3]])
+    assert planning.images_of(shards).classes == 2
+    assert "classes" not in planning.describe(resolved, planning.predict(resolved))
+    nowhere = config.load(recipe, [*folder, "data.path=nowhere"])
+    assert "1,000 classes are planned for" in planning.describe(nowhere, planning.predict(resolved))
+    told = nowhere.changed(["model.num_classes=7"])
+    assert "classes" not in planning.describe(told, planning.predict(resolved))
+
+
 def test_a_pipelines_peaks_name_modules_of_the_network_and_its_schedule(recipe):
     resolved = config.load(recipe, ["device.pipeline_splits=[layer2, layer3]"])
     names = {name for name, _ in build_network(resolved, 10, 3).named_modules() if name} | {"input 0"}

@@ -55,6 +55,10 @@ def test_a_table_lines_up():
     )
 
 
+def test_a_table_s_rows_are_lines_whatever_a_file_is_called():
+    assert table(["name"], [["a\nb"], ["caf\udce9"], ["é犬"]]) == "name\n---------\na\\nb\ncaf\\udce9\né犬"
+
+
 def test_results_are_the_last_and_the_best():
     lines = results(RECORDS).splitlines()
     assert lines[0].split() == ["epoch", "step", "loss", "accuracy", "images/s"]
@@ -169,6 +173,11 @@ def test_a_picture_with_both_curves_is_made(tmp_path, records):
     splits = {record["split"] for record in records}
     assert ((0x00, 0x72, 0xB2) in colours) == ("train" in splits)
     assert ((0xD5, 0x5E, 0x00) in colours) == ("validation" in splits)
+
+
+def test_a_run_named_like_a_broken_formula_is_drawn(tmp_path):
+    write(tmp_path, RECORDS)
+    assert plot_run(tmp_path, title="$x_{^$ of caf\udce9") is not None
 
 
 def test_nothing_to_draw_makes_no_picture(tmp_path):
