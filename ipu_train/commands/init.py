@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .. import outputs
 from ..config import Resolved, load, load_text, nearest
@@ -111,7 +111,7 @@ def _answers(options: argparse.Namespace) -> Answers:
     norm = _ask("Norm", options.norm, "group+pn")
     _check_norm(norm)
     machine = _ask(f"Machine ({', '.join(_MACHINES)}, or a number of IPUs)", options.machine, "emulator")
-    ipus = _MACHINES[machine] if machine in _MACHINES else _number("--machine", machine)
+    ipus = _MACHINES[machine] if machine in _MACHINES else _number("--machine", machine, _MACHINES)
     return Answers(data, classes, model, norm, ipus)
 
 
@@ -127,9 +127,12 @@ def _ask(question: str, given: object, usual: object) -> str:
             return answer
 
 
-def _number(what: str, text: str) -> int:
+def _number(what: str, text: str, words: Iterable[str] = ()) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 100_000:
-        raise InitError(f"{what} {text}: must be a whole number from 1 to 100000")
+        others = "".join(f"{word}, " for word in words)
+        raise InitError(
+            f"{what} {text}: must be {others}{'or ' * bool(others)}a whole number from 1 to 100000"
+        )
     return int(text)
 
 

@@ -101,6 +101,8 @@ class Reporter:
         if self.config.device.synthetic_data:
             tell("  device.synthetic_data: images/s is all that means anything here; no checkpoint is kept")
         tell(f"  run folder {self.folder.path}" + (f"\n  {note}" if note else ""))
+        if self.has_ended:  # a run that ended early is taken up again
+            tell(f"  {self._out_of_patience()}")
         self.told.started(self.folder.path)
 
     def training(self, epoch: int, step: int, learning_rate: float, loss: float, accuracy: float) -> None:
@@ -190,12 +192,13 @@ class Reporter:
         tell(epoch_line(record, self.config.training.epochs))
         ended = self.told.validation(record)
         if self.patience.see(record):
-            tell(
-                f"{self.patience.metric} has not improved in {self.patience.waited} validations "
-                "(validation.patience): the run ends"
-            )
+            tell(self._out_of_patience())
         self.restart_clock()
         return ended or self.has_ended
+
+    def _out_of_patience(self) -> str:
+        waited, metric = self.patience.waited, self.patience.metric
+        return f"{metric} has not improved in {waited} validations (validation.patience): the run ends"
 
     @property
     def has_ended(self) -> bool:

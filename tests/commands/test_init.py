@@ -83,7 +83,7 @@ def test_five_questions_are_asked_at_a_terminal(monkeypatch):
         (["--model", "renset50"], "did you mean resnet50?"),
         (["--norm", "grop"], "did you mean group?"),
         (["--norm", "none+pn"], "no such norm"),
-        (["--machine", "many"], "must be a whole number"),
+        (["--machine", "many"], "must be emulator, pod4, pod16, pod64, or a whole number"),
         (["--classes", "3"], "digits has 10 classes"),
         (["--data", "imagenet", "--classes", "9", "--machine", "2"], "a replica of resnet50 takes 4 IPUs"),
         (["--output", "no/run.yaml"], "must be a file in a folder that exists"),

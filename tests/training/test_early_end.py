@@ -62,6 +62,7 @@ def test_a_run_ends_when_nothing_has_been_better_for_long_enough(recipe, measure
     assert kept == ["step_00000008", "step_00000016"]  # the best and the last
     run(recipe, "validation.patience=2", resume=True)  # there is nothing left to do
     assert validations(folder) == [1, 2, 3, 4]
+    assert "accuracy has not improved in 2 validations" in capsys.readouterr().err  # and it says why
 
 
 def test_patience_outlasts_an_interruption(recipe, measures):
