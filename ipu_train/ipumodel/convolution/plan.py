@@ -28,7 +28,7 @@ _SERIAL_GAIN = 1.02
 _LEAST_PROPORTION = 1.0 / 256
 # Splits are looked at first that take no more than this factor of the least conceivable (or what did for a similar
 # problem, and a margin), then more by another factor, so often.
-_FIRST_LIMIT, _MARGIN = 1.8, 1.1
+_FIRST_LIMIT, _MARGIN = 2.2, 1.1
 _NEXT_LIMIT, _LIMITS = 1.6, 6
 SERIAL_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
@@ -161,7 +161,7 @@ class _Search:
                 _factors[self._similar] = _MARGIN * best.cycles / least
                 return best, fewest
             known = fewest <= limit
-            limit = min(_NEXT_LIMIT * limit, best.cycles if best is not None else float("inf"))
+            limit = best.cycles if best is not None else _NEXT_LIMIT * limit
         # Hardly a split is within the bound, if any is.
         fewest = fewest if known else float("inf")
         for index in units:
@@ -191,7 +191,10 @@ class _Search:
             found = self._evaluated(units[pair], 1, short.splits(np.flatnonzero(useful & here)))
             fewest = min(fewest, float(found.total.min()))
             best = _better(best, _best_of(found, units[pair], 1, bound))
-            limit = min(limit, best.cycles) if best is not None else limit
+            if best is not None:
+                if best.cycles > limit:  # to be asked again with this limit: there may be better ones beyond
+                    break
+                limit = best.cycles
             short = short.only(np.flatnonzero(useful & ~here))
         return best, fewest
 

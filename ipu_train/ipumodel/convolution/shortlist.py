@@ -20,6 +20,7 @@ _SAFE = 1 - 1e-9  # beyond all rounding
 _SIZES = ("groups", "batch", "co", "oy", "ox", "ky", "kx", "iy", "ix", "sy", "sx", "dy", "dx")
 
 
+_SUMMING = 150.0  # cycles that a sum or a cast takes at least
 _sizes_of = attrgetter(*_SIZES)
 
 
@@ -72,6 +73,9 @@ class Shortlist:
         self._counts, self._sizes = (np.array([one[i] for one in grains], dtype=float).T for i in (0, 1))
         self._form = dict(zip(_SIZES, np.array([_sizes_of(pair.form) for pair in pairs], dtype=float).T))
         self._partial_bytes = np.array([2.0 if pair.codelet.half_partials else 4.0 for pair in pairs])
+        # cycles of summing each partial result, and whether lone ones are cast, see ``codelets.reduce_partials``
+        halves = np.array([pair.codelet.half_partials for pair in pairs])
+        self._by_partial, self._casts = np.where(halves, 0.25, 0.5), halves == options.float_inputs
         self._by_share, self._by_result = np.array([pair.moving[1:] for pair in pairs]).T
         # What every split takes at least: moving operands and results, and all, perfectly spread over the tiles.
         tiles, form = float(target.tiles), self._form
@@ -119,8 +123,12 @@ class Shortlist:
             in_bytes / rate
         )
         cycles += partials * partial_bytes / rate
+        # Sums of partial results read each of them once, casts of lone ones as well.
+        depth = split["ky"] * split["ci"]
+        summed = np.where(depth > 1, True, self._casts[pair])
+        cycles += summed * (_SUMMING + partials * self._by_partial[pair])
         cycles += self._by_share[pair] / fast.used
-        cycles += self._by_result[pair] * partials / (split["ky"] * split["ci"])
+        cycles += self._by_result[pair] * partials / depth
         cycles *= self._serial * _SAFE
         temporary = ((inputs + weights) * in_bytes + partials * partial_bytes) * _SAFE
         few = np.flatnonzero(cycles <= limit)
