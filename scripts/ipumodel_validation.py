@@ -23,7 +23,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import ipumodel_fit
 import numpy as np
 import torch
-from ipumodel_networks import HALF_RESOLUTION, PUBLISHED, network, sized
+from ipumodel_networks import FURTHER, PUBLISHED, network, sized
 from scipy.optimize import lsq_linear
 
 from ipu_train.ipumodel import constants as k
@@ -31,7 +31,6 @@ from ipu_train.ipumodel.published.configs import read_config
 from ipu_train.ipumodel.published.parameters import parse_parameters
 from ipu_train.ipumodel.published.predictor import Predictor
 
-FURTHER = Path(__file__).parent / "results" / "ipumodel" / "further_runs.csv"
 # Fitted to throughput, and what poplibs' codelets (for links: the hardware) do at best: the start of every fit here.
 AT_BEST = {
     "NETWORK_LAYER_CYCLES": 2500.0,
@@ -79,14 +78,15 @@ def leave_one_family_out(rows: Sequence[Dict[str, str]]) -> Iterator[Error]:
                 yield row["chip"], figure, name, float(value / true - 1)
 
 
-def throughput_cases(rows: Dict[str, Dict[str, str]]) -> Iterator[Tuple[str, str, Any, float]]:
-    """(network, what, configuration, published images/s) of every published rate."""
-    for name, chip, published, _ in PUBLISHED:
-        config = replace(read_config(rows[name]), chips=(chip,))
-        yield config.model, f"{name} {chip}", config, float(published)
-    for what, name, cells, published in HALF_RESOLUTION:
-        config = read_config(dict(rows[name], **cells))
-        yield config.model, f"{name} {what}", config, float(published)
+Case = Tuple[str, str, Any, float]  # network, what, configuration, published images/s
+
+
+def throughput_cases(rows: Dict[str, Dict[str, str]], fitted: bool) -> Iterator[Case]:
+    """Every published rate that constants are ``fitted`` to, or every other one."""
+    for name, chip, published, _, may_fit in PUBLISHED:
+        if may_fit == fitted:
+            config = replace(read_config(rows[name], sized), chips=(chip,))
+            yield config.model, f"{name} {chip}", config, float(published)
 
 
 def _rates(predictor: Predictor, cases: Sequence[Any], changed: Dict[str, float]) -> np.ndarray:
@@ -106,14 +106,14 @@ def _rates(predictor: Predictor, cases: Sequence[Any], changed: Dict[str, float]
 class Rates:
     """Published rates near the constants in use: log images/s there, and its slopes along the logs of the constants."""
 
-    cases: Sequence[Tuple[str, str, Any, float]]
+    cases: Sequence[Case]
     names: Sequence[str]
     at: np.ndarray
     slope: np.ndarray
 
     @staticmethod
     def of(predictor: Predictor, rows: Dict[str, Dict[str, str]]) -> "Rates":
-        cases = list(throughput_cases(rows))
+        cases = list(throughput_cases(rows, fitted=True))
         names = [name for name in AT_BEST if name != "LATER_SDK_SPEEDUP"]
         here = {name: float(getattr(k, name)) for name in names}
         at = _rates(predictor, cases, here)
@@ -192,17 +192,34 @@ def layers_part(layers: Sequence[Dict[str, str]]) -> Tuple[Dict[str, List[float]
     return kinds, lines
 
 
+def _errors(predictor: Predictor, cases: Iterator[Case]) -> List[Tuple[str, str, float]]:
+    """(network, what, error) with the constants as they are."""
+    return [
+        (name, what, predictor.predict(config).images_per_second / published - 1)
+        for name, what, config, published in cases
+    ]
+
+
 def networks_part(
     predictor: Predictor, configs: Sequence[Dict[str, str]]
 ) -> Tuple[Dict[str, List[float]], List[str]]:
     """(errors by kind, lines of the table) of published throughput."""
-    near = Rates.of(predictor, {row["id"]: row for row in configs})
+    rows = {row["id"]: row for row in configs}
+    near = Rates.of(predictor, rows)
+    predictor.forget_reports()
+    aside = _errors(predictor, throughput_cases(rows, fitted=False))
     rates = list(leave_one_network_out(near))
-    kinds = {"networks, images per second": [e for _, _, e in rates]}
+    kinds = {
+        "networks, images per second, left out of the fit one at a time": [e for _, _, e in rates],
+        "networks, images per second, never fitted to": [e for _, _, e in aside],
+        "networks, images per second": [e for _, _, e in rates + aside],
+    }
     lines = [*HEAD, *(_line(name, errors) for name, errors in kinds.items())]
     lines += ["", "| network left out | run | error |", "|---|---|---|"]
     lines += [f"| {name} | {what} | {error:+.1%} |" for name, what, error in rates]
-    lines += ["", "| constant | in use | fitted to all networks |", "|---|---|---|"]
+    lines += ["", "| network never fitted to | run | error |", "|---|---|---|"]
+    lines += [f"| {name} | {what} | {error:+.1%} |" for name, what, error in aside]
+    lines += ["", "| constant | in use | fitted to all networks but those |", "|---|---|---|"]
     everything = np.exp(near.fitted(np.ones(len(rates), dtype=bool)))
     for name, factor in zip(near.names, everything):
         here = float(getattr(k, name))
@@ -213,16 +230,14 @@ def networks_part(
 def rates_part(
     predictor: Predictor, configs: Sequence[Dict[str, str]]
 ) -> Tuple[Dict[str, List[float]], List[str]]:
-    """As ``networks_part`` with the constants as they are, most of which saw most of these runs."""
+    """As ``networks_part`` with the constants as they are, most of which saw most of the runs they were fitted to."""
     rows = {row["id"]: row for row in configs}
-    rates = [
-        (name, what, predictor.predict(config).images_per_second / published - 1)
-        for name, what, config, published in throughput_cases(rows)
-    ]
-    kinds = {"networks, images per second, constants as fitted": [e for _, _, e in rates]}
+    seen, aside = (_errors(predictor, throughput_cases(rows, fitted)) for fitted in (True, False))
+    kinds = {"networks, images per second, constants as fitted": [e for _, _, e in seen]}
     lines = [*HEAD, *(_line(name, errors) for name, errors in kinds.items())]
-    lines += ["", "| network | run | error |", "|---|---|---|"]
-    lines += [f"| {name} | {what} | {error:+.1%} |" for name, what, error in rates]
+    lines += ["", "| network | run | error | |", "|---|---|---|---|"]
+    lines += [f"| {name} | {what} | {error:+.1%} | |" for name, what, error in seen]
+    lines += [f"| {name} | {what} | {error:+.1%} | nothing was fitted to it |" for name, what, error in aside]
     return kinds, lines
 
 
@@ -269,18 +284,18 @@ def main() -> int:
     torch.set_num_threads(1)
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
-    configs, predictor = _read(options.configs), Predictor(network)
+    configs, further, predictor = _read(options.configs), _read(str(FURTHER)), Predictor(network)
     ranges = folder / "validation.csv"
     table = {row["what"]: row for row in _read(str(ranges))} if ranges.exists() else {}
     for part in options.parts:
         if part == "layers":
             kinds, lines = layers_part(_read(options.layers))
         elif part == "rates":
-            kinds, lines = rates_part(predictor, configs)
+            kinds, lines = rates_part(predictor, [*configs, *further])
         elif part == "networks":
-            kinds, lines = networks_part(predictor, configs)
+            kinds, lines = networks_part(predictor, [*configs, *further])
         else:
-            kinds, lines = fits_part(predictor, configs, _read(str(FURTHER)))
+            kinds, lines = fits_part(predictor, configs, further)
         for what, errors in kinds.items():
             values = [what, *(round(value, 4) for value in summary(errors))]
             table[what] = dict(zip(COLUMNS, values))

@@ -1,7 +1,7 @@
 """What one operation costs: cycles by kind and bytes by category, summed over tiles."""
 
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable
+from typing import Any, Dict, FrozenSet, Iterable, Tuple
 
 CYCLE_KINDS = ("compute", "exchange", "rearrange", "sync")
 
@@ -13,7 +13,8 @@ class OpCost:
     ``cycles`` by kind, on the busiest tile. Bytes are totals over all tiles: ``temporary_bytes`` lives only
     while the operation runs (partials, broadcast copies, rearranged operands, receive buffers); the code and
     state categories are there for the whole program. ``codelets`` names the vertex types, whose code a tile
-    holds once however many operations use them. ``tiles`` is how many tiles take part.
+    holds once however many operations use them. ``tiles`` is how many tiles take part. ``parts`` are (name, cost) of
+    pieces whose code other operations have too: equal names, equal code.
     """
 
     cycles: Dict[str, float] = field(default_factory=dict)
@@ -24,6 +25,7 @@ class OpCost:
     codelets: FrozenSet[str] = frozenset()
     tiles: int = 0
     flops: float = 0.0
+    parts: Tuple[Tuple[Any, "OpCost"], ...] = ()
 
     @property
     def total_cycles(self) -> float:

@@ -1,12 +1,14 @@
 """What each traced operation costs on an IPU, forward and backward."""
 
 import math
-from typing import Any, Dict, Tuple
+from dataclasses import replace
+from typing import Any, Dict, List, Tuple
 
 from . import constants as k
 from .convolution.cost import conv_cost
 from .convolution.forms import PlanOptions
-from .convolution.params import ConvParams
+from .convolution.params import ConvParams, problem_of
+from .convolution.plan import canonical
 from .costs import OpCost, add
 from .operators import Attributes
 from .pooling import Pool, pool_cost
@@ -260,7 +262,12 @@ def estimate(
             passes = (["backward"] if input_gradient else []) + ["weights"]
         # Part of what a single layer's program does beside its passes, a network does layer by layer.
         around = OpCost(cycles={"sync": k.NETWORK_LAYER_CYCLES / 3.0 * len(passes)})
-        return add([conv_cost(params, p, target, options) for p in passes] + [around])
+        costs = [conv_cost(params, p, target, options) for p in passes]
+        cost = add(costs + [around])
+        if op.kind != "conv":
+            return cost
+        names = [("conv", canonical(problem_of(params, p))) for p in passes]
+        return replace(cost, parts=tuple(zip(names, costs)))
     if op.kind == "norm":
         return _norm(a, target, element_bytes, backward)
     if op.kind == "pool":
@@ -291,6 +298,23 @@ def estimate(
             a["in_elements"] + a["out_elements"], element_bytes, target, k.TRANSCENDENTAL_CYCLES, "binary"
         )
     return _elementwise(op, target, element_bytes, backward)
+
+
+def code_of(op: Operation, cost: OpCost, backward: bool, again: bool = False) -> List[Tuple[Any, OpCost]]:
+    """(name, cost) of the pieces of code of one run of an operation; what has one name is there once.
+
+    The gradient of a convolution's input is a convolution of weights with their channels exchanged and their kernel
+    turned, so that it is the same code as a convolution forward of its sizes (PopART, ``ConvDataGradPattern``;
+    TensorFlow, ``ConvBwdInputToFwdWeightsTranspose``).
+
+    Args:
+        cost: of the run, from :func:`estimate`.
+        again: the operation is one that PopART runs again in the backward pass; its outliner matches it only with
+            others of which that is true (``Op::appendOutlineAttributes``).
+    """
+    if cost.parts:
+        return [((name, again), part) for name, part in cost.parts]
+    return [((signature(op, backward), again), cost)]
 
 
 # By what an operation is, whatever stage it is in; with its attributes, so that their id stays theirs.

@@ -9,10 +9,10 @@ import numpy as np
 
 from . import constants as k
 from .costs import OpCost
-from .estimators import signature
+from .estimators import code_of
 from .liveness import live_at, live_bytes
 from .program import PARAMETER, Operation, Program
-from .schedule import BACKWARD, Schedule, Step
+from .schedule import BACKWARD, RECOMPUTE, Schedule, Step
 from .settings import OPTIMIZERS, Settings
 from .target import Target
 
@@ -122,10 +122,20 @@ def state_bytes(program: Program, settings: Settings, trainable: int, frozen: in
     return found
 
 
+def _code(schedule: Schedule, costs: Sequence[OpCost], repeated_apart: bool) -> List[Tuple[Any, OpCost]]:
+    """(name, cost) of the pieces of code of all steps."""
+    repeated = {id(s.op) for s in schedule.steps if s.phase == RECOMPUTE} if repeated_apart else set()
+    pieces: List[Tuple[Any, OpCost]] = []
+    for step, cost in zip(schedule.steps, costs):
+        backward = step.phase == BACKWARD
+        pieces += code_of(step.op, cost, backward, not backward and id(step.op) in repeated)
+    return pieces
+
+
 def code_bytes(costs: Iterable[Tuple[Any, OpCost]], target: Target) -> Dict[str, float]:
     """Code and state of the operations of an IPU, each distinct one once (the compiler outlines equal ones).
 
-    ``costs`` are (signature, OpCost) pairs. Vertex code is there once per vertex type and tile.
+    ``costs`` are (name, OpCost) pairs. Vertex code is there once per vertex type and tile.
     """
     unique = dict(costs)
     codelets = (
@@ -171,8 +181,7 @@ def ipu_memory(
     )
     categories["io_tiles"] = _on_io_tiles(settings, categories["input_buffers"])
     update = [] if not program.training else [(("update",), _update_cost(target))]
-    signatures = [(signature(s.op, s.phase == BACKWARD), c) for s, c in zip(schedule.steps, costs)]
-    categories.update(code_bytes(signatures + update, target))
+    categories.update(code_bytes(_code(schedule, costs, settings.compiler == "popart") + update, target))
     during = [
         c.temporary_bytes + _weight_gradient(program, settings, s) + _fetched_weights(program, settings, s)
         for s, c in zip(schedule.steps, costs)

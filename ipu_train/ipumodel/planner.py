@@ -12,9 +12,9 @@ from .convolution.plan import PlanOptions
 from .costs import CYCLE_KINDS, OpCost, add
 from .estimates import estimates
 from .memory import ipu_memory, stash_depth, weights_of
-from .program import Program
+from .program import ACTIVATION, Program
 from .report import IpuReport, Report
-from .schedule import BACKWARD, Schedule, stage_schedule
+from .schedule import BACKWARD, FORWARD, Schedule, stage_schedule, tensor_bytes
 from .settings import Settings
 from .target import Target
 from .throughput import throughput
@@ -31,6 +31,11 @@ class StageCost:
     @property
     def total(self) -> float:
         return sum(self.by_phase.values())
+
+    @property
+    def forward(self) -> float:
+        """Cycles of the forward pass alone, the first time that it runs."""
+        return self.by_phase.get(FORWARD, 0.0)
 
 
 def plan_options(settings: Settings, proportion: float) -> PlanOptions:
@@ -162,11 +167,29 @@ def plan(
         [one.ipu.cycles for one in found],
         [one.trainable for one in found],
         [one.kept for one in found],
+        [] if sequential else _crossing(program, settings, stages),
     )
     ipus = [one.ipu for one in found]
     return Report(
         program.batch, target, settings, mode, ipus, rate, dict(program.unknown), program.stage_names, program
     )
+
+
+def _crossing(program: Program, settings: Settings, stages: int) -> List[float]:
+    """Bytes of activations that go from each IPU to the next in one micro-batch; as many of gradients come back."""
+    made: Dict[int, int] = {}
+    read: Dict[int, int] = {}
+    for op in program.forward():
+        for index in op.writes:
+            made.setdefault(index, op.stage)
+        read.update(dict.fromkeys(op.reads, op.stage))
+    found = [0.0] * (stages - 1)
+    for index, stage in made.items():
+        tensor = program.tensors[index]
+        if tensor.kind == ACTIVATION:
+            for boundary in range(stage, read.get(index, stage)):
+                found[boundary] += tensor_bytes(tensor, settings)
+    return found
 
 
 def _schedule(

@@ -8,6 +8,7 @@ SCHEDULES = ("pipelined", "grouped", "interleaved", "sequential", "sharded")
 PRECISIONS = ("16.16", "16.32", "32.32")
 # Weight-shaped tensors of state beside the weights, and whether momentum and gradient accumulator are one
 # tensor.
+COMPILERS = ("popart", "tensorflow")
 OPTIMIZERS = {
     "sgd": (0, False),
     "momentum": (1, False),  # SGD with momentum, separate accumulator (PopART SGD2, TF1 momentum)
@@ -46,8 +47,7 @@ class Settings:
         replicated_tensor_sharding: each replica keeps its share of the optimizer state.
         input_bytes_per_element: 1 for 8-bit images, 2 for half, 4 for float.
         all_reduce_buffer_bytes: largest buffer of the gradients' all-reduce; None for all gradients at once.
-        run_again: paths of modules whose own operations run forward once more in the backward pass, because
-        they keep
+        run_again: paths of modules whose own operations run forward once more in the backward pass, because they keep
             only their inputs (Graphcore's TensorFlow Proxy Norm does). Counted in cycles; what it saves in
             memory is not counted, so the memory figure is a bound from above.
         accumulator_bytes: width of the gradient accumulators, and of gradients on their way between replicas; None
@@ -59,6 +59,8 @@ class Settings:
         single_pipeline_sync: an IPU of a pipeline exchanges data with the host while the others compute.
         returned_share: share of the micro-batches whose losses and hits come back one by one; 0: their sums.
         synthetic_data: nothing is exchanged with the host.
+        compiler: "popart", whose outliner keeps operations that run again in the backward pass apart from others; or
+            "tensorflow", whose pipelines do not, and fetch offloaded weights for the weight update only.
         stochastic_rounding: costs nothing (stated by Graphcore's documentation); here for completeness.
     """
 
@@ -87,6 +89,7 @@ class Settings:
     single_pipeline_sync: bool = False
     returned_share: float = 0.0
     synthetic_data: bool = False
+    compiler: str = "popart"
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -94,6 +97,7 @@ class Settings:
             ("optimizer", self.optimizer, tuple(OPTIMIZERS)),
             ("schedule", self.schedule, SCHEDULES),
             ("recompute", self.recompute, (None,) + RECOMPUTE),
+            ("compiler", self.compiler, COMPILERS),
         ):
             if value not in allowed:
                 valid = ", ".join(str(v) for v in allowed if v is not None)

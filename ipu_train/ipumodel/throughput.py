@@ -7,7 +7,7 @@ data with the host by themselves; the public applications did without.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Sequence, Tuple
+from typing import TYPE_CHECKING, List, Sequence, Tuple
 
 from . import constants as k
 from .program import Program
@@ -55,6 +55,7 @@ def throughput(
     stage_cycles: Sequence["StageCost"],
     trainable: Sequence[int],
     kept: Sequence[float] = (),
+    crossing: Sequence[float] = (),
 ) -> Throughput:
     """:class:`Throughput` of a program.
 
@@ -62,6 +63,7 @@ def throughput(
         target: the chip with the tiles that compute.
         stage_cycles, trainable: of each IPU: cycles of a micro-batch, number of trainable weights.
         kept: of each IPU: bytes of activations that go from the forward to the backward pass of a micro-batch.
+        crossing: bytes that go from each IPU to the next in the forward pass of a micro-batch.
     """
     accumulation = settings.gradient_accumulation if program.training else 1
     stages = len(stage_cycles)
@@ -72,6 +74,15 @@ def throughput(
     if not program.training:
         fill = 0  # inference pipelines stay full
     compute = slowest * (accumulation + fill) / target.clock_hz
+    copies = max([0.0, *_copy_seconds(crossing, target)])
+    if fill:
+        late = 0 if settings.compiler == "popart" else 1
+        compute = pipeline_cycles(stage_cycles, accumulation, late) / target.clock_hz
+        compute += (accumulation + 2 * fill + late) * copies
+    elif settings.schedule == "sharded":
+        compute += accumulation * (2 if program.training else 1) * sum(_copy_seconds(crossing, target))
+    else:
+        compute += accumulation * copies
     largest = max(trainable) if trainable else 0
     update = reduce = stream = 0.0
     if program.training:
@@ -123,10 +134,48 @@ def _streamed_bytes(settings: Settings, weights: int, state: int, kept: float) -
     if (
         settings.weights_offload
     ):  # fetched by each pass of each micro-batch; fetched and written back by the update
-        moved += (2 * settings.gradient_accumulation + k.STREAM_PASSES) * weights * settings.master_bytes
+        passes = 2 * settings.gradient_accumulation if settings.compiler == "popart" else 0
+        moved += (passes + k.STREAM_PASSES) * weights * settings.master_bytes
     if settings.activations_offload:
         moved += settings.gradient_accumulation * k.STREAM_PASSES * kept
     return moved
+
+
+# IPU-Links between the two IPUs of a card, and from one card to the next (poplibs, ``lib/poplibs_test/Util.cpp``,
+# ``addGlobalExchangeConstraints``).
+_LINKS_WITHIN, _LINKS_BETWEEN = 4, 2
+
+
+def _copy_seconds(crossing: Sequence[float], target: Target) -> List[float]:
+    """Seconds in which a micro-batch's activations go from each IPU to the next, gradients the other way meanwhile."""
+    link = target.ipu_link_bytes_per_second * target.ipu_link_efficiency
+    sync = target.external_sync_cycles / target.clock_hz
+    links = (_LINKS_WITHIN if first % 2 == 0 else _LINKS_BETWEEN for first in range(len(crossing)))
+    return [sync + moved / (link * count) for moved, count in zip(crossing, links)]
+
+
+def pipeline_cycles(stages: Sequence["StageCost"], accumulation: int, late: int) -> float:
+    """Cycles of all micro-batches of a weight update in a pipeline that is filled and emptied once.
+
+    The IPUs go on together: stage i runs forward from step i on, and backward from the step on in which the gradient
+    has come back to it. While the pipeline fills and empties, a step takes as long as what runs in it (PopART,
+    ``PipelineInfo``; TensorFlow, ``pipeline_visitor_utils.h``).
+
+    Args:
+        late: 0 where the last stage runs backward in the step in which it runs forward (PopART), 1 in the next.
+    """
+    count = len(stages)
+    begins = [(i, cost.forward, i) for i, cost in enumerate(stages)]
+    begins += [(2 * count - 2 - i + late, cost.total - cost.forward, i) for i, cost in enumerate(stages)]
+    changes = sorted({start + end for start, _, _ in begins for end in (0, accumulation)})
+    total = 0.0
+    for now, following in zip(changes, changes[1:]):
+        busy = [0.0] * count
+        for start, cycles, stage in begins:
+            if start <= now < start + accumulation:
+                busy[stage] += cycles
+        total += max(busy) * (following - now)
+    return total
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..ipumodel import constants as k
 from ..ipumodel.estimates import estimates
-from ..ipumodel.estimators import signature
+from ..ipumodel.estimators import code_of
 from ..ipumodel.memory import state_bytes
 from ..ipumodel.planner import plan_options
 from ..ipumodel.program import ACTIVATION, INPUT, PARAMETER, Program
@@ -164,7 +164,9 @@ def _segments(program: Program, settings: Settings, target: Target, starts: Sequ
         for backward, needs_input in runs:
             cost = known.of(op, backward, needs_input)
             sums["backward" if backward else "forward"][segment] += cost.total_cycles
-            code[segment][signature(op, backward)] = cost.code_bytes
+            # Nearly all that a pipeline runs forward it runs again.
+            for name, part in code_of(op, cost, backward, not backward):
+                code[segment][name] = part.code_bytes
             codelets[segment] = codelets[segment] | cost.codelets
             touched = {i for i in op.reads + op.writes if program.tensors[i].kind in (ACTIVATION, INPUT)}
             live = sum(tensor_bytes(program.tensors[i], settings) for i in touched)

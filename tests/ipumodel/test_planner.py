@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipu_train.ipumodel.memory import ALWAYS_LIVE, PEAK, stash_depth
-from ipu_train.ipumodel.planner import plan
+from ipu_train.ipumodel.planner import StageCost, plan
 from ipu_train.ipumodel.settings import Settings
 from ipu_train.ipumodel.target import Target
-from ipu_train.ipumodel.throughput import all_reduce_seconds
+from ipu_train.ipumodel.throughput import all_reduce_seconds, pipeline_cycles
 from ipu_train.ipumodel.tracer import trace
 
 from .nets import images, small_net
@@ -147,6 +147,48 @@ def test_accumulation_amortises_the_bubble_and_the_update():
     assert few.throughput.bubble_share == pytest.approx(1 / 4)
     assert many.throughput.bubble_share == pytest.approx(1 / 49)
     assert many.images_per_second > few.images_per_second
+
+
+def step_by_step(stages, accumulation, late):
+    """Every step of a pipeline written out: (forward, backward) cycles of each stage."""
+    count, work = len(stages), {}
+    for batch in range(accumulation):
+        for i, (forward, backward) in enumerate(stages):
+            for step, cycles in ((batch + i, forward), (batch + 2 * (count - 1) + late - i, backward)):
+                work.setdefault(step, [0.0] * count)[i] += cycles
+    return sum(max(busy) for busy in work.values())
+
+
+@given(
+    stages=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), min_size=2, max_size=5),
+    accumulation=st.integers(1, 40),
+    late=st.sampled_from([0, 1]),
+)
+def test_a_pipeline_takes_what_its_slowest_ipu_takes_step_by_step(stages, accumulation, late):
+    costs = [StageCost({"forward": f, "recompute": b / 2, "backward": b / 2}, {}, {}) for f, b in stages]
+    assert pipeline_cycles(costs, accumulation, late) == pytest.approx(
+        step_by_step(stages, accumulation, late)
+    )
+
+
+def test_equal_stages_cost_one_micro_batch_more_for_each_ipu_after_the_first():
+    costs = [StageCost({"forward": 1.0, "backward": 2.0}, {}, {})] * 4
+    assert pipeline_cycles(costs, 20, 0) == pytest.approx(3.0 * (20 + 3))
+    assert pipeline_cycles(costs, 20, 1) == pytest.approx(3.0 * (20 + 3))
+
+
+def test_activations_take_time_from_one_ipu_to_the_next():
+    """What crosses: two residual blocks' width; from IPU 1 to 2 over half as many links as from 0 to 1."""
+    program = trace(NET, images(4, 64), splits=["layer1.1", "layer1.2"])
+    bytes_across = 4 * 32 * 64 * 64 * 2
+
+    def step(**changes):
+        chip = replace(MK2, external_sync_cycles=0, **changes)
+        return plan(program, chip, Settings(gradient_accumulation=8)).throughput.step_seconds
+
+    fast, slow = (step(ipu_link_bytes_per_second=rate) for rate in (1e15, 1e9))
+    # PopART's pipeline of three stages has 8 + 4 steps; two links at 85 %
+    assert slow - fast == pytest.approx((8 + 4) * bytes_across / (2 * 0.85e9), rel=1e-3)
 
 
 def test_bow_is_faster_by_its_clock_and_its_later_sdk_and_holds_the_same():

@@ -106,10 +106,12 @@ def test_nothing_in_the_contents_ends_the_script_or_is_no_json(contents):
 
 def test_published_rates_are_the_recorded_ones():
     recorded = (REPOSITORY / "scripts/results/ipumodel/validation_rates.md").read_text()
-    rows = re.findall(r"^\| (\w+) \| (C.*?) \| ([+-][\d.]+)% \|$", recorded, re.M)
+    rows = re.findall(r"^\| (\w+) \| (.*?) \| ([+-][\d.]+)% \| (.*?)\|$", recorded, re.M)
     shown = json.loads((REPOSITORY / "ipu_train/pages/published_rates.json").read_text())
-    assert [(one["network"], one["run"]) for one in shown] == [(network, run) for network, run, _ in rows]
-    assert [one["error"] for one in shown] == pytest.approx([float(error) / 100 for _, _, error in rows])
+    assert len(rows) == 35
+    assert [(one["network"], one["run"]) for one in shown] == [row[:2] for row in rows]
+    assert [one["error"] for one in shown] == pytest.approx([float(row[2]) / 100 for row in rows])
+    assert [one["fitted"] for one in shown] == [not row[3] for row in rows]
 
 
 @pytest.mark.parametrize("command", ["plan", "sweep", "tune"])

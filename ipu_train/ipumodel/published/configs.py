@@ -22,6 +22,9 @@ _MODELS = (
     (r"resnext ?(14|50|101)\b", "resnext{0}_32x4d", 32),
     (r"resnext ?(29)\b", "resnext{0}_32x4d", 16),
 )
+# Commits of Graphcore's applications for SDK 1.4 to 2.0, whose SGD has one form, with a velocity scaling: accumulator
+# and momentum combined. PopTorch got the separate one in June 2021 ("Add support for SGD2").
+_BEFORE_SEPARATE = r"examples:.*@(?:df5dcba|ab50e22|d180551|96fef3f)"
 # Names of data sets that hold digits, which are no image size.
 _DATASETS = r"cifar[- ]?10+|imagenet[- ]?\d*k\b|ilsvrc[- ]?(?:20)?\d\d\b"
 _CHIPS = {
@@ -163,10 +166,14 @@ def _optimizer(row: Row, notes: List[str]) -> str:
     for name in ("sgd_combined", "rmsprop", "lars", "adamw", "adam", "lamb", "momentum"):
         if name in text:
             return name
-    if text.startswith(
-        "sgd"
-    ):  # PopTorch and Keras give SGD a momentum, the TensorFlow 1 application has another name
-        return "sgd" if framework in ("TF1", "PopART") else "momentum"
+    if text.startswith("sgd"):
+        # PopTorch and Keras give SGD a momentum, the TensorFlow 1 application has another name
+        if framework in ("TF1", "PopART"):
+            return "sgd"
+        if framework == "PopTorch" and re.search(_BEFORE_SEPARATE, row.get("source_path_or_url@commit", "")):
+            notes.append("accumulator and momentum in one tensor, as in all SDKs before 2.1")
+            return "sgd_combined"
+        return "momentum"
     if text:
         notes.append(f"optimizer {row['optimizer']!r} taken as momentum")
     return "momentum"
@@ -278,6 +285,7 @@ def read_config(row: Row, native_size: Optional[Callable[[str], int]] = None) ->
         replicated_tensor_sharding=_yes(row.get("rts", "")),
         input_bytes_per_element=1 if re.search("8-bit|8 bit|uint8", remarks) else 2,
         all_reduce_buffer_bytes=int(buffer.group(1)) if buffer else None,
+        compiler="tensorflow" if row.get("framework", "").upper().startswith("TF") else "popart",
     )
     chip = row["chip"].strip().lower()
     chips = tuple(name for name, pattern in _CHIPS.items() if re.search(pattern, chip))

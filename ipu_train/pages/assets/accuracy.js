@@ -2,7 +2,7 @@
 function published(rates) {
   const share = contents.error_ranges.images_per_second_share;
   const node = card("published", "Predicted against published",
-    `Predicted over published images/s of ${rates.length} public runs, most of which the constants saw; shaded: what nine of ten are within (${(100 * share).toFixed(0)} %). ` +
+    `Predicted over published images/s of ${rates.length} public runs, ${rates.filter((one) => one.fitted).length} of which constants were fitted to; shaded: what nine of ten are within (${(100 * share).toFixed(0)} %). ` +
     `Memory: ${contents.bounds.memory}. Nothing here has been measured on an IPU by us.`);
   if (contents.plan) {
     const rate = contents.plan.images_per_second, tile = contents.plan.worst_tile_bytes, memory = contents.error_ranges.memory_share;
