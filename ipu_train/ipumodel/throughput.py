@@ -146,12 +146,16 @@ def _streamed_bytes(settings: Settings, weights: int, state: int, kept: float) -
 _LINKS_WITHIN, _LINKS_BETWEEN = 4, 2
 
 
+def bytes_per_second_between(ipu: int, target: Target) -> float:
+    """Bytes per second that go from an IPU of a pipeline to the next one."""
+    links = _LINKS_WITHIN if ipu % 2 == 0 else _LINKS_BETWEEN
+    return links * target.ipu_link_bytes_per_second * target.ipu_link_efficiency
+
+
 def _copy_seconds(crossing: Sequence[float], target: Target) -> List[float]:
     """Seconds in which a micro-batch's activations go from each IPU to the next, gradients the other way meanwhile."""
-    link = target.ipu_link_bytes_per_second * target.ipu_link_efficiency
     sync = target.external_sync_cycles / target.clock_hz
-    links = (_LINKS_WITHIN if first % 2 == 0 else _LINKS_BETWEEN for first in range(len(crossing)))
-    return [sync + moved / (link * count) for moved, count in zip(crossing, links)]
+    return [sync + moved / bytes_per_second_between(ipu, target) for ipu, moved in enumerate(crossing)]
 
 
 def pipeline_cycles(stages: Sequence["StageCost"], accumulation: int, late: int) -> float:

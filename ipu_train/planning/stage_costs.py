@@ -19,6 +19,7 @@ from ..ipumodel.program import ACTIVATION, INPUT, PARAMETER, Program
 from ..ipumodel.schedule import tensor_bytes
 from ..ipumodel.settings import Settings
 from ..ipumodel.target import Target
+from ..ipumodel.throughput import bytes_per_second_between
 
 
 class StageCosts(NamedTuple):
@@ -52,6 +53,7 @@ class Runs:
 
     def __init__(self, program: Program, settings: Settings, target: Target, starts: Sequence[int]) -> None:
         self._settings, self._tiles, self._count = settings, target.tiles, len(starts) + 1
+        self._target = target
         sums = _sums(program, settings, target, starts)
         self._forward, self._backward, self._saved = sums.forward, sums.backward, sums.saved
         self._fixed, self._boundary = sums.fixed, sums.boundary
@@ -68,6 +70,9 @@ class Runs:
             cycles[stage] = (
                 self._forward * (2 if recompute and (last_too or to_end > 0) else 1) + self._backward
             )
+            if stage:  # what comes in from the IPU before; all wait for the longest copy
+                copies = self._boundary / bytes_per_second_between(stage - 1, self._target)
+                cycles[stage] += copies * self._target.clock_hz
             depth = 2 * to_end + 1 if to_end else 0
             sizes[stage] = (self._fixed + depth * kept) * k.WORST_TILE_SHARE / self._tiles
         return StageCosts(cycles, sizes)
