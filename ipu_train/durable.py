@@ -1,9 +1,13 @@
 """Files that are whole or absent: written beside their place, flushed to the disk and renamed.
 
-A link planted under the name of such a file is replaced, never followed.
+A link planted under the name of such a file is replaced, never followed. Devices, pipes and sockets are written into:
+``/dev/stdout`` or ``/dev/null`` must not become files.
 """
 
 import os
+import re
+import stat
+import sys
 import tempfile
 from pathlib import Path
 from typing import Optional, Union
@@ -21,6 +25,9 @@ def write(path: PathLike, content: Union[str, bytes]) -> None:
     """
     path = Path(path)
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    if is_no_file(path):
+        _write_into(str(path), data)
+        return
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=str(path.parent))
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -34,6 +41,30 @@ def write(path: PathLike, content: Union[str, bytes]) -> None:
             os.unlink(temporary)
         raise
     flush(path.parent)
+
+
+def is_no_file(path: PathLike) -> bool:
+    """Whether what lies there passes on what is written: a device, a pipe, a socket, or an open file of a process."""
+    place = os.path.abspath(str(path))
+    try:
+        mode = os.stat(place).st_mode
+    except OSError:
+        return False
+    if stat.S_ISREG(mode):  # /dev/stdout, where the output goes to a file
+        return re.fullmatch(r"/dev/\w+|/dev/fd/\d+|/proc/\w+/fd/\d+", place) is not None
+    return not stat.S_ISDIR(mode)
+
+
+def _write_into(path: str, data: bytes) -> None:
+    own = re.fullmatch(r"(?:/dev|/proc/self)/(?:fd/(\d+)|(stdout)|(stderr))", os.path.abspath(path))
+    if own is None:
+        descriptor = os.open(path, os.O_WRONLY)
+    else:  # opened anew, a file that the output goes to would be written from its beginning
+        sys.stdout.flush()
+        sys.stderr.flush()
+        descriptor = os.dup(int(own.group(1) or (1 if own.group(2) else 2)))
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
 
 
 def flush(path: PathLike) -> None:

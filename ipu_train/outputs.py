@@ -12,15 +12,19 @@ class OutputError(ValueError):
     """A file that cannot be written where it was asked for; the message says what to do."""
 
 
-def check(option: str, path: Optional[Union[str, Path]], suffixes: Sequence[str] = ()) -> None:
+def check(
+    option: str, path: Optional[Union[str, Path]], suffixes: Sequence[str] = (), streams: bool = False
+) -> None:
     """Refuse a file that could not be written; None is no file and always fine.
 
     Args:
         option: that names the file.
         suffixes: that its name may have; none: any.
+        streams: it may be a device or a pipe, such as ``/dev/stdout``: ``durable.write`` writes it.
 
     Raises:
-        OutputError: another ending, no such folder, a folder in its place, or one that takes no files.
+        OutputError: another ending, a device or a pipe where that cannot be, no such folder, a folder in its place, or
+            one that takes no files.
     """
     if path is None:
         return
@@ -29,6 +33,10 @@ def check(option: str, path: Optional[Union[str, Path]], suffixes: Sequence[str]
         raise OutputError(
             f"{option} {path}: its name must end in {'one of ' * (len(suffixes) > 2)}{_or(suffixes)}"
         )
+    if durable.is_no_file(place):
+        if streams:
+            return
+        raise OutputError(f"{option} {path}: is a device or a pipe; name a file in a folder that exists")
     folder = place.absolute().parent
     if not folder.is_dir():
         raise OutputError(

@@ -117,7 +117,8 @@ def _check(options: argparse.Namespace) -> int:
     parts = check.open_parts(root)
     records = check.examine_all(parts, Rules(options.transparency), options.processes)
     found = check.find(parts, list(records))
-    before = manifests.read(options.manifest or root / manifests.NAME)
+    kept = options.manifest or root / manifests.NAME
+    before = None if durable.is_no_file(kept) else manifests.read(kept)
     if manifest is not None:
         manifests.write(manifest, found)
     counts = ", ".join(f"{part.name} {len(part.files.labels):,}" for part in parts)
@@ -241,6 +242,8 @@ def _manifest(options: argparse.Namespace, root: Path) -> Optional[Path]:
         DataCommandError: a file that was asked for cannot be written.
     """
     manifest: Path = options.manifest or root / "manifest.jsonl"
+    if durable.is_no_file(manifest):  # such as /dev/null
+        return manifest
     folder = manifest.absolute().parent
     if not manifest.is_dir() and folder.is_dir() and _takes_files(folder):
         return manifest

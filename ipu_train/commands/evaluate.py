@@ -39,7 +39,7 @@ def main(arguments: List[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
 
     outputs.check_picture(options.confusion, "--confusion", also=(".csv",))
-    outputs.check("--json", options.json)
+    outputs.check("--json", options.json, streams=True)
     asked = weights_options.asked(options, options.overrides)
     if options.data is not None and not options.data.is_dir():
         what = "is no folder" if options.data.exists() else "there is no such folder"

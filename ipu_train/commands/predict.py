@@ -40,7 +40,7 @@ def main(arguments: List[str]) -> int:
     if not words:
         parser.error("name at least one image or a folder of images")
     for option in ("json", "csv"):
-        outputs.check(f"--{option}", getattr(options, option))
+        outputs.check(f"--{option}", getattr(options, option), streams=True)
     for word in words:
         if not Path(word).expanduser().exists():
             raise UseError(f"{word}: there is no such image or folder")

@@ -314,6 +314,11 @@ def test_a_check_names_what_has_changed_since_the_last_one(folder, tmp_path, cap
         assert f"  {os.path.join('train', 'bee', line)}\n" in said
 
 
+def test_a_check_s_manifest_may_go_to_a_device(folder):
+    assert main(["data", "check", str(folder), "--processes", "1", "--manifest", "/dev/null"]) == 0
+    assert Path("/dev/null").is_char_device()
+
+
 def test_a_check_leaves_read_only_folders_as_they_are(folder, tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "d")
     (tmp_path / "d").chmod(0o555)

@@ -214,6 +214,13 @@ def test_what_cannot_be_found_is_one_message(recipe, tmp_path, overrides, messag
         load(recipe, overrides)
 
 
+def test_a_network_without_one_row_of_logits_an_image_is_one_message(recipe, capsys):
+    ipu_train.register_model("sides", lambda num_classes, in_channels: nn.Linear(8, num_classes))
+    for command in (["plan"], []):
+        assert main([*command, "--config", str(recipe), "model.name=sides"]) == 2
+        assert "(3, 8, 8) has the shape (8, 3, 8, 4); (8, classes) is wanted" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "register, message",
     [
