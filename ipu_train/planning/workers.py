@@ -6,7 +6,7 @@ import signal
 import sys
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
 _PATIENCE_IN_S = 0.2  # how long a signal may go unnoticed while nothing finishes
 _state: Any = None  # of a worker process: what ``start`` made
@@ -75,15 +75,24 @@ class Workers:
     ) -> Iterator[Tuple[Any, Any]]:
         """(name, result) of each job (name, arguments), in the order in which they finish.
 
+        Other processes begin at once, so that further jobs may be handed in before these are asked for.
+
         Raises:
             WorkerLost: a process was killed from outside, most often for want of memory.
         """
         if self._pool is None:
-            for name, arguments in jobs:
-                self._check()
-                yield name, task(self._state, *arguments)
-            return
+            return self._here(task, jobs)
         futures = {self._pool.submit(_call, task, arguments): name for name, arguments in jobs}
+        return self._finished(futures)
+
+    def _here(
+        self, task: Callable[..., Any], jobs: Iterable[Tuple[Any, Tuple[Any, ...]]]
+    ) -> Iterator[Tuple[Any, Any]]:
+        for name, arguments in jobs:
+            self._check()
+            yield name, task(self._state, *arguments)
+
+    def _finished(self, futures: Dict[Any, Any]) -> Iterator[Tuple[Any, Any]]:
         try:
             while futures:
                 self._check()

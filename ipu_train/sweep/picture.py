@@ -1,5 +1,6 @@
 """``sweep.png``: memory against micro-batch size for each norm under the capacity of a tile, and throughput below."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -15,6 +16,13 @@ _COLOURS = ("#E69F00", "#56B4E9", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#
 _GREY, _RED = "#555555", "#B3261E"
 _STYLES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+
+
+def prepare_to_draw() -> None:
+    """Import what :func:`draw` needs, where it is there."""
+    with contextlib.suppress(ImportError):
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
 
 
 def draw(

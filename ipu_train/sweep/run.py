@@ -21,7 +21,7 @@ from .errors import NothingFits, SweepError
 from .interrupts import Interrupted, Interrupts
 from .names import JSON_FILE, PICTURE_FILE
 from .outputs import terminal_table, write
-from .picture import draw
+from .picture import draw, prepare_to_draw
 from .points import Grid, Point, series
 from .predicting import Oracle
 from .records import Record, predicted
@@ -89,13 +89,15 @@ class _Run:
         names = list(dict.fromkeys(series(point.norm, point.settings) for point in self.points))
         kept = kept_in(self.path)
         position = {id(point): i for i, point in enumerate(self.points)}
-        jobs = self.options.jobs or cores()
+        count = min(self.options.jobs or cores(), len(self.points))
         bar = _bar(2 * len(self.points) + len(names), "points")
 
         def done(point: Point, one: Record) -> None:
             self.records[position[id(point)]] = one
             bar.set_postfix_str(f"{point.norm} at {point.micro_batch_size}", refresh=False)
             bar.update()
+            if count > 1:  # the others compute: what the picture needs can be read meanwhile
+                prepare_to_draw()
 
         def found(one: Series) -> None:
             self.series.append(one)
@@ -104,13 +106,14 @@ class _Run:
         def counted(one: Record) -> None:
             bar.update()
 
-        count = min(jobs, len(self.points))
         with Workers(count, Oracle, (kept, self.traces), self.interrupts.check) as workers, bar:
             predict_points(workers, kept, self.points, done)
             bar.set_description_str("largest micro-batch")
-            self.series = find_largest(workers, self.sweep, self.points, self.ordered(), found)
+            largest = find_largest(workers, self.sweep, self.points, self.ordered(), found)
+            ipus_needed = count_ipus(workers, self.points, self.ordered(), counted)
+            self.series = largest()
             bar.set_description_str("IPUs needed")
-            count_ipus(workers, self.points, self.ordered(), counted)
+            ipus_needed()
 
     def measure(self) -> None:
         from .measuring import measure

@@ -62,8 +62,10 @@ def _batches(points: List[Point], workers: int) -> List[Tuple[Point, ...]]:
 
 def find_largest(
     workers: Workers, sweep: Grid, points: List[Point], records: List[Record], done: Callable[[Series], None]
-) -> List[Series]:
-    """The largest micro-batch of each series that fits, whatever the sizes of the sweep."""
+) -> Callable[[], List[Series]]:
+    """Begin to look for the largest micro-batch of each series that fits, whatever the sizes of the sweep; what is
+    given back waits for it.
+    """
     first: Dict[str, Point] = {}
     known: Dict[str, Dict[int, float]] = {}
     for point in points:
@@ -79,12 +81,17 @@ def find_largest(
     size = max(1, -(-len(questions) // workers.count)) if workers.count > 1 else 1
     parts = [questions[i : i + size] for i in range(0, len(questions), size)]
     jobs = ((tuple(name for name, _ in part), ([asked for _, asked in part],)) for part in parts)
-    found = {}
-    for names, answers in workers.run(_find_all_largest, jobs):
-        for name, (size, limited) in zip(names, answers):
-            found[name] = Series(first[name].norm, first[name].settings, size, limited)
-            done(found[name])
-    return [found[name] for name in first if name in found]
+    answered = workers.run(_find_all_largest, jobs)
+
+    def result() -> List[Series]:
+        found = {}
+        for names, answers in answered:
+            for name, (size, limited) in zip(names, answers):
+                found[name] = Series(first[name].norm, first[name].settings, size, limited)
+                done(found[name])
+        return [found[name] for name in first if name in found]
+
+    return result
 
 
 def _find_all_largest(oracle: Oracle, questions: List[Tuple[Any, ...]]) -> List[Tuple[int, str]]:
@@ -106,8 +113,9 @@ def _find_largest(
 
 def count_ipus(
     workers: Workers, points: List[Point], records: List[Record], done: Callable[[Record], None]
-) -> None:
-    """Add ``ipus_needed`` to every record: IPUs of all replicas, with the best splits where one plan does not fit.
+) -> Callable[[], None]:
+    """Begin to find ``ipus_needed`` of every record: IPUs of all replicas, with the best splits where one plan does not
+    fit. What is given back waits for it and adds it.
 
     None where not even 16 IPUs a replica hold the micro-batch.
     """
@@ -121,9 +129,14 @@ def count_ipus(
     # the smallest micro-batches first: they are quick, and equal sizes stay together
     jobs.sort(key=lambda job: job[0]["micro_batch_size"])
     names = {i: one for i, (one, _) in enumerate(jobs)}
-    for i, ipus in workers.run(_ipus_needed, ((i, (resolved,)) for i, (_, resolved) in enumerate(jobs))):
-        names[i]["ipus_needed"] = None if ipus is None else ipus * names[i]["replicas"]
-        done(names[i])
+    answered = workers.run(_ipus_needed, ((i, (resolved,)) for i, (_, resolved) in enumerate(jobs)))
+
+    def result() -> None:
+        for i, ipus in answered:
+            names[i]["ipus_needed"] = None if ipus is None else ipus * names[i]["replicas"]
+            done(names[i])
+
+    return result
 
 
 def _ipus_needed(oracle: Oracle, resolved: Resolved) -> Optional[int]:
