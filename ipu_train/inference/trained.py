@@ -17,6 +17,14 @@ from .errors import UseError
 _TRIES = 5  # to read a checkpoint of a run that goes on
 
 
+# keys of a configuration, and how `Prepared` calls them
+_IMAGES = {
+    f"data.{name}": name
+    for name in ("image_size", "interpolation", "antialias", "transparency", "mean", "std")
+}
+_IMAGES["data.test_crop"] = "centre_share"
+
+
 class Trained(NamedTuple):
     """Weights and what they are of.
 
@@ -83,7 +91,16 @@ def _of(path: Path, saved: Checkpoint, which: str, overrides: Iterable[str]) -> 
     images = saved.state.get("images")
     prepared = Prepared.read(images) if images else None
     resolved = _configuration(path, saved, overrides, prepared)
+    if prepared is not None:
+        prepared = _as_told(prepared, resolved, overrides)
     return Trained(resolved, weights, prepared, f"{which} weights of {path}", saved.state.get("step"))
+
+
+def _as_told(prepared: Prepared, resolved: Resolved, overrides: Iterable[str]) -> Prepared:
+    """With what overrides change about images, such as ``data.transparency=white``."""
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    told = {field: getattr(resolved.config.data, key[5:]) for key, field in _IMAGES.items() if key in keys}
+    return prepared.model_copy(update={field: value for field, value in told.items() if value is not None})
 
 
 def _configuration(

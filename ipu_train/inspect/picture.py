@@ -32,6 +32,9 @@ def draw_dependence(path: str, points: Sequence[Dependence], title: str) -> None
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylim(
+        0, max(0.01, 1.05 * max(point.relative_variance for point in points))
+    )  # a share is never negative
     axes.set_xlabel("images in the micro-batch")
     axes.set_ylabel("variance of an output that\nthe other images make")
     axes.legend(fontsize=8, frameon=False)

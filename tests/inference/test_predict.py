@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from ipu_train.cli import main
 from ipu_train.inference.files import files_in
@@ -128,10 +129,25 @@ def test_what_cannot_be_predicted_is_told(trained_run, tmp_path, capsys, caplog,
     assert message in capsys.readouterr().err + caplog.text
 
 
+def test_overrides_say_how_images_are_prepared(trained_run, images, tmp_path, caplog):
+    """As the message about a transparent picture advises."""
+    picture = Image.open(images / "val" / "ash" / "0.png").convert("RGBA")
+    picture.putalpha(90)
+    picture.save(tmp_path / "clear.png")
+    white = Image.new("RGBA", picture.size, "white")
+    Image.alpha_composite(white, picture).convert("RGB").save(tmp_path / "on_white.png")
+    assert main(["predict", "--run", str(trained_run), str(tmp_path / "clear.png")]) == 2
+    assert "set data.transparency" in caplog.text
+    (on_white,) = predict(tmp_path, "--run", trained_run, tmp_path / "on_white.png")
+    (told,) = predict(tmp_path, "--run", trained_run, tmp_path / "clear.png", "data.transparency=white")
+    assert told["probability"] == pytest.approx(on_white["probability"], abs=2e-3)  # of 255 levels, one
+    (middle,) = predict(tmp_path, "--run", trained_run, tmp_path / "on_white.png", "data.test_crop=0.5")
+    assert abs(middle["probability"] - on_white["probability"]) > 1e-4
+
+
 def test_grey_images_of_a_grey_network(tmp_path):
     """scikit-learn's digits, written to files and read again, are what the network has seen."""
     import numpy as np
-    from PIL import Image
 
     from ipu_train.inference.files import PreparedFiles
     from ipu_train.training.prepared import Prepared

@@ -5,8 +5,11 @@ import json
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from ipu_train import cli, config, models
+from ipu_train.inspect.companions import Dependence
+from ipu_train.inspect.picture import draw_dependence
 from ipu_train.models.power import site_powers
 
 BASE = """
@@ -197,3 +200,13 @@ def test_bad_input_is_one_message_and_status_2(argv, message, base, capsys):
     assert cli.main(["inspect", *argv]) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_share_is_drawn_from_nothing_upwards(tmp_path, monkeypatch, share):
+    """A share of exactly 0 does not stand in the middle of an axis that goes down to -4 %."""
+    limits = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: limits.append(figure.axes[0].get_ylim()))
+    draw_dependence(str(tmp_path / "d.png"), [Dependence("group", size, share, share) for size in (2, 4)], "")
+    ((bottom, top),) = limits
+    assert bottom == 0 and share < top <= max(0.01, 2 * share)
