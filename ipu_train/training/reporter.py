@@ -4,6 +4,7 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from ..config import Resolved
+from ..models.proxy_norm import HELD
 from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
 from ..tracking.epoch_words import EpochWords
 from ..tracking.patience import Patience
@@ -79,7 +80,8 @@ class Reporter:
     def announce(self, running_on: str, run: Any, source: Any, note: str = "") -> None:
         """What is about to run, in a few lines."""
         training = self.config.training
-        parameters = sum(parameter.numel() for parameter in run.network.parameters())
+        trained = [p for name, p in run.network.named_parameters() if name.rpartition(".")[2] not in HELD]
+        parameters = sum(parameter.numel() for parameter in trained)
         together = "" if run.processes.alone else f", {run.processes.count} processes"
         fused = ", micro-batches of a weight update fused" if run.fused else ""
         tell(f"{self.name}: {running_on}{together}{fused}")

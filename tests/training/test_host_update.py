@@ -84,6 +84,12 @@ def test_they_do_so_for_every_accumulation_and_replication(recipe, tmp_path, sha
     assert_same_training(tmp_path / "each", tmp_path / "once", 2e-5)
 
 
+def test_held_statistics_are_not_counted_among_the_network_s_parameters(recipe, tmp_path, capsys):
+    network = build("resnet8", num_classes=4, norm="group", norm_groups=4, proxy_norm=True, width=0.5)
+    run(recipe, tmp_path / "run", PER_UPDATE, "training.epochs=1")
+    assert f" {sum(p.numel() for p in network.parameters()):,} parameters" in capsys.readouterr().err
+
+
 def test_proxy_parameters_move_and_decay(recipe, tmp_path):
     run(recipe, tmp_path / "free", PER_UPDATE)
     run(recipe, tmp_path / "decayed", PER_UPDATE, "optimizer.weight_decay=1")
