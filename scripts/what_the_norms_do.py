@@ -20,7 +20,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = REPOSITORY / "scripts" / "results" / "cifar10_trainings"
 DOCUMENT = REPOSITORY / "scripts" / "results" / "cifar10_trainings.md"
 PICTURE = REPOSITORY / "scripts" / "results" / "what_the_norms_do.png"
-POWERS_PICTURE = REPOSITORY / "scripts" / "results" / "powers_of_trainings.png"
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- norms: written by scripts/what_the_norms_do.py -->", "<!-- end of norms -->"
 ORDER = ["batch", "group+pn", "layer+pn", "group", "layer", "instance"]
@@ -45,7 +44,7 @@ What power the outputs of the norms have, before their affine step, in the first
 norms of the network (`logging.inspect_every=1`; `ipu-train inspect` explains the terms). The squared mean of means is
 what Proxy Norm is to keep small: channels that say the same of every image.
 
-![the four terms over depth](powers_of_trainings.png)
+![the four terms over depth]({picture})
 """
 COLOURS = {
     "batch": "#E69F00",
@@ -253,6 +252,26 @@ def draw_powers(path, key, powers):
     powers_picture.draw_powers(str(path), layers, title)
 
 
+def powers_picture_of(key):
+    """Beside the document: one picture for each protocol."""
+    model, side, epochs, extra = key
+    return DOCUMENT.with_name(f"powers_{model}_p{side}_e{epochs}{'' if extra == 'none' else '_' + extra}.png")
+
+
+def longer(key, groups):
+    """A sentence on trainings that differ in more epochs alone, which not every norm has had; empty where none is."""
+    said = []
+    for other, cells in groups.items():
+        alike = (*other[:2], other[3]) == (*key[:2], key[3]) and other[2] > key[2]
+        if alike and len(cells) > 1:
+            found = [
+                f"{NAMES.get(norm, norm)} at {size}: {accuracy(cells[norm, size])}"
+                for norm, size in cells_in_order(cells)
+            ]
+            said.append(f"After {other[2]} epochs, % (seeds): {'; '.join(found)}.")
+    return " ".join(said)
+
+
 def document(groups):
     parts = [PREFACE]
     for key, cells in groups.items():
@@ -261,11 +280,13 @@ def document(groups):
             parts += [sentences(cells), ""]
         powers = powers_by_norm(cells)
         if powers:
-            parts += [POWERS, table_of_powers(powers), ""]
+            parts += [POWERS.format(picture=powers_picture_of(key).name), table_of_powers(powers), ""]
     return "\n".join(parts)
 
 
-def section(key, cells):
+def section(key, groups):
+    cells = groups[key]
+    more = longer(key, groups)
     return "\n".join(
         [
             BEGIN,
@@ -276,6 +297,7 @@ def section(key, cells):
             "",
             sentences(cells),
             "",
+            *([more, ""] if more else []),
             "![accuracy and loss by norm](scripts/results/what_the_norms_do.png)",
             END,
         ]
@@ -322,7 +344,7 @@ def main():
     key = whole[-1]
     texts = {
         DOCUMENT: document(groups),
-        README: rewritten(README.read_text("utf-8"), section(key, groups[key])),
+        README: rewritten(README.read_text("utf-8"), section(key, groups)),
     }
     if options.check:
         stale = [
@@ -336,7 +358,7 @@ def main():
     draw(PICTURE, key, groups[key])
     for other, cells in groups.items():
         if powers_by_norm(cells):
-            draw_powers(POWERS_PICTURE, other, powers_by_norm(cells))
+            draw_powers(powers_picture_of(other), other, powers_by_norm(cells))
     print(f"{protocol(key, groups[key])}\n\n{table(groups[key])}\n\n{sentences(groups[key])}")
 
 

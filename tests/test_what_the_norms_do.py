@@ -49,3 +49,25 @@ def test_powers_are_means_over_norms_of_the_first_and_the_last_epoch(monkeypatch
         "| Layer Norm | 1 | 0.200 | 0.100 | 0.600 | 0.100 |",
         "| Layer Norm | 3 | 0.500 | 0.000 | 0.500 | 0.000 |",
     ]
+
+
+def test_longer_trainings_of_the_same_protocol_are_told_beside_those_of_all_norms(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import what_the_norms_do as script
+
+    def cells(**accuracies):
+        return {(norm, 64): [{"accuracy": value}] for norm, value in accuracies.items()}
+
+    short = ("net", 16, 8, "none")
+    groups = {
+        ("net", 16, 2, "none"): cells(batch=0.1, layer=0.2),
+        short: cells(batch=0.7, layer=0.6),
+        ("net", 16, 30, "none"): cells(batch=0.81, layer=0.8),
+        ("net", 16, 60, "none"): cells(batch=0.9),  # nothing to compare with
+        ("net", 32, 30, "none"): cells(batch=0.3, layer=0.4),
+        ("net", 16, 30, "light"): cells(batch=0.3, layer=0.4),
+    }
+    assert script.longer(short, groups) == (
+        "After 30 epochs, % (seeds): Batch Norm at 64: 81.0 (1); Layer Norm at 64: 80.0 (1)."
+    )
+    assert len({script.powers_picture_of(key) for key in groups}) == len(groups)
