@@ -119,7 +119,13 @@ class Traces:
     def _trace(self, network_key: str, resolved: Resolved, images: Images) -> Program:
         from .tracing import traced
 
-        program = traced(resolved, images)
+        try:
+            program = traced(resolved, images)
+        except (RuntimeError, IndexError, ValueError):
+            from .own_outputs import check_output
+
+            check_output(resolved, images)
+            raise
         self._remember(network_key, program)
         kept.keep_trace(network_key, resolved.config.model.name, program)
         return program
