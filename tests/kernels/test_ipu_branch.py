@@ -34,16 +34,18 @@ def compiler():
 
 
 def sanitizers_library(compiler, tmp_path):
-    """The address sanitizer's library, which a program must load before all others; None where there is none."""
+    """The address sanitizer's library, which a program must load before all others, and the C++ library, which it must
+    find when it begins (an interpreter may load that only with torch); None where there is none."""
     probe = tmp_path / "probe.cpp"
     probe.write_text("int main() { return 0; }\n")
     command = [*compiler, *SANITIZERS, "-shared", "-fPIC", str(probe), "-o", str(tmp_path / "probe.so")]
     if subprocess.run(command, capture_output=True).returncode != 0:
         return None
-    found = subprocess.run(
-        [*compiler, "-print-file-name=libasan.so"], stdout=subprocess.PIPE, text=True
-    ).stdout
-    return found.strip() if os.path.isabs(found.strip()) else None
+    found = []
+    for name in ("libasan.so", "libstdc++.so.6"):
+        answer = subprocess.run([*compiler, f"-print-file-name={name}"], stdout=subprocess.PIPE, text=True)
+        found.append(answer.stdout.strip())
+    return ":".join(filter(os.path.isabs, found)) if os.path.isabs(found[0]) else None
 
 
 def test_the_ipus_own_branch_agrees_with_the_definition_under_the_sanitizers(compiler, tmp_path):
