@@ -190,6 +190,7 @@ def _bench(options: argparse.Namespace) -> int:
     speed = measure(images, options.seconds)
     print(
         f"{root}: {data.name}, {len(images):,} training images at {data.side} x {data.side}, augment {data.augment}"
+        + (", none kept in memory (data.cache=false)" if data.cache is False else "")
     )
     previous = 0.0
     for what in speed.rounds:

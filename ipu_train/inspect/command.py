@@ -239,12 +239,15 @@ def _by_norm(options: argparse.Namespace) -> List[Resolved]:
     if options.norms is None:
         early_checks.check_weights(base)
         return [base]
-    if options.checkpoint is not None:
-        raise InspectError(
-            "--checkpoint holds the weights of one norm, so --norms cannot change it; inspect each run by itself"
-        )
     names = grid(base, names_of(options.norms), [base.config.training.micro_batch_size]).norms
-    return [change_norm(base, name) for name in names]
+    changed = [change_norm(base, name) for name in names]
+    if options.checkpoint is not None:
+        if any(resolved.config.model != base.config.model for resolved in changed):
+            raise InspectError(
+                "--checkpoint holds the weights of one norm, so --norms cannot change it; inspect each run by itself"
+            )
+        early_checks.check_weights(base)
+    return changed
 
 
 def _device(resolved: Resolved) -> Any:

@@ -339,6 +339,7 @@ def test_a_benchmark_says_what_one_core_does_and_whether_it_feeds_the_plan(all_f
         assert main(["data", "bench", keys["path"], "--seconds", "1", "data.image_size=32"]) == 0
         said = capsys.readouterr().out
         assert "24 training images at 32 x 32, augment random_resized_crop" in said and "one core: " in said
+        assert "none kept in memory (data.cache=false)" in said
     line = ["data", "bench", all_forms["pixels"]["path"], "--seconds", "1", "--config", "quickstart"]
     assert main([*line, "model.norm_groups=2", "data.image_size=8"]) == 0
     assert "the plan takes" in capsys.readouterr().out

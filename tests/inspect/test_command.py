@@ -133,13 +133,16 @@ def test_the_terms_of_a_run_are_those_of_its_weights(base, tmp_path):
     run = tmp_path / "run"
     assert cli.main(["--config", base, "optimizer.learning_rate=0.5", f"run_dir={run}"]) == 0
     found = []
-    for name, checkpoint in (("fresh", []), ("trained", ["--checkpoint", str(run)])):
+    trained = ["--checkpoint", str(run)]
+    own = [*trained, "--norms", "group+pn"]  # says only what the weights are of
+    for name, checkpoint in (("fresh", []), ("trained", trained), ("own", own)):
         path = tmp_path / f"{name}.json"
         assert (
             cli.main(["inspect", "--config", base, *checkpoint, "--images", "32", "--json", str(path)]) == 0
         )
         found.append([row["squared_mean_of_means"] for row in layers(path)])
     assert found[0] != pytest.approx(found[1], abs=1e-4)
+    assert found[1] == found[2]
 
 
 def test_only_batch_norms_outputs_depend_on_the_companions_of_an_image(base, tmp_path):
@@ -184,7 +187,10 @@ def test_random_networks_are_written_under_the_contracts_names(tmp_path, capsys)
     "argv, message",
     [
         (["--config", "BASE", "--norms", "laye"], "did you mean"),
-        (["--config", "BASE", "--checkpoint", "x", "--norms", "layer"], "holds the weights of one norm"),
+        (
+            ["--config", "BASE", "--checkpoint", "x", "--norms", "group+pn,layer"],
+            "holds the weights of one norm",
+        ),
         (["--config", "BASE", "--checkpoint", "nothing.pth"], "model.weights"),
         (["--config", "BASE", "--json", "no/such/folder.json"], "in a folder that exists"),
         (["--config", "BASE", "--plot", "out.txt"], "its name must end in"),
