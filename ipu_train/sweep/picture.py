@@ -37,12 +37,13 @@ def draw(
     if not usable:
         return None
     try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from matplotlib.ticker import FuncFormatter, NullLocator
     except ImportError:
         tell("sweep.png needs matplotlib; install ipu-train[plots] (the points are in sweep.csv)")
         return None
-    figure = Figure(figsize=(9, 7.6), layout="constrained")
+    figure = Figure(figsize=(9, 7.6), dpi=150, layout="constrained")
     memory, speed = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1.7, 1)})
     styles = _styles(usable)
     for name, style in styles.items():
@@ -78,7 +79,8 @@ def draw(
     memory.set_title(as_written(below), fontsize=10, color=_GREY)
     arrow = _arrow(memory, savings[-1], usable) if savings else None
     put_clear(figure, memory, [text for text in (capacity, arrow) if text is not None])
-    figure.savefig(str(path), dpi=150)
+    figure.set_layout_engine("none")  # laid out already; savefig would do it, and draw, twice more
+    FigureCanvasAgg(figure).print_png(str(path))
     return path
 
 
