@@ -61,10 +61,15 @@ def test_norms_that_share_no_micro_batch_are_not_compared_as_equals():
 
 @pytest.fixture()
 def figure(tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **more: drawn.append(self))
+    drawn, written = [], FigureCanvasAgg.print_png
+
+    def print_png(canvas, *args, **more):
+        drawn.append(canvas.figure)
+        return written(canvas, *args, **more)
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
     picture.draw(tmp_path / "sweep.png", RECORDS, savings(RECORDS, own_size=4), "a subtitle")
     return drawn[0]
 
