@@ -81,7 +81,7 @@ def test_only_points_that_do_not_fit_are_hollow_and_the_legend_says_so(figure):
     }
     assert filled.pop("hollow: does not fit") == "white"
     assert set(filled) == {"BN", "GN + PN"} and "white" not in filled.values()
-    assert figure.get_suptitle() == savings(RECORDS, own_size=4)[-1].headline
+    assert figure._suptitle.get_text() == savings(RECORDS, own_size=4)[-1].headline
     assert figure.axes[0].get_title().startswith("At equal micro-batches GN + PN needs")
 
 
