@@ -55,14 +55,25 @@ def is_no_file(path: PathLike) -> bool:
     return not stat.S_ISDIR(mode)
 
 
+def is_standard_output(path: PathLike) -> bool:
+    """Whether what is written there comes out of this process's standard output."""
+    return _own_descriptor(path) == 1
+
+
+def _own_descriptor(path: PathLike) -> Optional[int]:
+    """The open file of this process that a path names, such as ``/dev/stdout``."""
+    own = re.fullmatch(r"(?:/dev|/proc/self)/(?:fd/(\d+)|(stdout)|(stderr))", os.path.abspath(str(path)))
+    return None if own is None else int(own.group(1) or (1 if own.group(2) else 2))
+
+
 def _write_into(path: str, data: bytes) -> None:
-    own = re.fullmatch(r"(?:/dev|/proc/self)/(?:fd/(\d+)|(stdout)|(stderr))", os.path.abspath(path))
+    own = _own_descriptor(path)
     if own is None:
         descriptor = os.open(path, os.O_WRONLY)
     else:  # opened anew, a file that the output goes to would be written from its beginning
         sys.stdout.flush()
         sys.stderr.flush()
-        descriptor = os.dup(int(own.group(1) or (1 if own.group(2) else 2)))
+        descriptor = os.dup(own)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
 

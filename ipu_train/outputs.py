@@ -1,7 +1,8 @@
 """Files that a command is asked to write: refused before anything is loaded or computed. Imports nothing heavy."""
 
+import sys
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence, TextIO, Union
 
 from . import durable
 
@@ -10,6 +11,18 @@ PAGES = (".html", ".htm")
 
 class OutputError(ValueError):
     """A file that cannot be written where it was asked for; the message says what to do."""
+
+
+def place(text: str) -> Path:
+    """The file that an option names; ``-`` is standard output, as with other programs, and ``./-`` a file."""
+    return Path("/dev/stdout" if text == "-" else text)
+
+
+def words(*paths: Optional[Union[str, Path]]) -> TextIO:
+    """Where a command says what it says: not on standard output when a file is written there, which other programs
+    read."""
+    taken = any(path is not None and durable.is_standard_output(path) for path in paths)
+    return sys.stderr if taken else sys.stdout
 
 
 def check(

@@ -65,7 +65,9 @@ def _terms(means: torch.Tensor) -> torch.Tensor:
     """P1 to P4 of each channel, [4, C], from means over images of mu, mu^2, sigma and sigma^2."""
     mean, mean_square, std, std_square = means
     squared = mean.square(), std.square()
-    return torch.stack((squared[0], mean_square - squared[0], squared[1], std_square - squared[1]))
+    variances = (mean_square - squared[0], std_square - squared[1])
+    of_means, of_stds = (variance.clamp(min=0.0) for variance in variances)  # zero may come out below it
+    return torch.stack((squared[0], of_means, squared[1], of_stds))
 
 
 def power_decomposition(y: torch.Tensor) -> Powers:

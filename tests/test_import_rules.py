@@ -41,10 +41,11 @@ HOUSE = {
     "checkpoint": "training",
     "trainer": "config data device device_options durable ipumodel optim pages planning processes tracking training",
     "api": "config data models plugins trainer training",
-    "sweep": "_version config data device ipumodel models network outputs pages places planning tracking training",
+    "sweep": "_version config data device durable ipumodel models network outputs pages places planning tracking "
+    "training",
     "tune": "config ipumodel outputs pages planning tracking",
     "early_checks": "config network places planning training",
-    "inspect": "config data device early_checks models network outputs sweep tracking training",
+    "inspect": "config data device durable early_checks models network outputs sweep tracking training",
     "inference": "config data device durable planning tracking training",
     "export": "durable inference models network training",
     "launching": "config data",

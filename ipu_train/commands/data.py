@@ -1,13 +1,14 @@
 """``ipu-train data``: check a data set before it is trained on, pack it, or measure how fast it is read."""
 
 import argparse
+import contextlib
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any, List, Optional
 
-from .. import durable, places
+from .. import durable, outputs, places
 
 _MOST_SHOWN = 20
 
@@ -52,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     check.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
-    check.add_argument("--manifest", type=Path, metavar="FILE", help="PATH/manifest.jsonl if left out")
+    check.add_argument(
+        "--manifest",
+        type=outputs.place,
+        metavar="FILE",
+        help="PATH/manifest.jsonl if left out; -: standard output",
+    )
     check.add_argument("--processes", type=_count, metavar="N", help="one a core if left out")
     check.add_argument(
         "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
@@ -107,6 +113,11 @@ def _count(text: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    with contextlib.redirect_stdout(outputs.words(options.manifest)):
+        return _checked(options)
+
+
+def _checked(options: argparse.Namespace) -> int:
     root = _folder(options.path)
     manifest = _manifest(options, root)
 

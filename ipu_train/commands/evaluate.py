@@ -52,6 +52,7 @@ def main(arguments: List[str]) -> int:
     from ..inference.trained import take
 
     trained = take(asked)
+    words = outputs.words(options.json)
     if options.data is None:
         source, prepared = program.validation_images(trained)
         images = source.validation
@@ -63,14 +64,15 @@ def main(arguments: List[str]) -> int:
     compiled = program.compiled(trained, source, prepared)
     model = compiled.resolved.config.model
     print(
-        f"{model.name}, {model.norm}{'+pn' if model.proxy_norm else ''}: {trained.words}, on {compiled.running_on}"
+        f"{model.name}, {model.norm}{'+pn' if model.proxy_norm else ''}: {trained.words}, on {compiled.running_on}",
+        file=words,
     )
     evaluation = evaluate(compiled, images)
-    print(f"{what}: {evaluation.text()}")
+    print(f"{what}: {evaluation.text()}", file=words)
     if options.json is not None:
         durable.write(options.json, json.dumps(evaluation.to_json(), indent=1) + "\n")
-        print(f"figures  {options.json}")
+        print(f"figures  {options.json}", file=words)
     if options.confusion is not None:
         picture.write(evaluation, options.confusion, f"{model.name}, {what}")
-        print(f"confusion matrix  {options.confusion}")
+        print(f"confusion matrix  {options.confusion}", file=words)
     return 0

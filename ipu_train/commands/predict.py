@@ -32,7 +32,10 @@ def main(arguments: List[str]) -> int:
     parser.add_argument("--top", type=_count, default=5, metavar="N", help="classes of each image (5)")
     weights_options.json_path(parser, "a list of image, class, label, probability and top")
     parser.add_argument(
-        "--csv", type=Path, metavar="PATH", help="write one line an image to this file as CSV"
+        "--csv",
+        type=outputs.place,
+        metavar="PATH",
+        help="write one line an image to this file as CSV (-: standard output)",
     )
     options = parser.parse_intermixed_args(arguments)
 
@@ -61,7 +64,10 @@ def main(arguments: List[str]) -> int:
     found = prediction.predict(compiled, images, options.top)
     if found:
         rows = [[one.image, *(f"{name} {share:.1%}" for _, name, share in one.classes)] for one in found]
-        print(table(["image", "class", *[""] * (len(rows[0]) - 2)], rows))
+        print(
+            table(["image", "class", *[""] * (len(rows[0]) - 2)], rows),
+            file=outputs.words(options.json, options.csv),
+        )
     if options.json is not None:
         durable.write(options.json, json.dumps([one.to_json() for one in found], indent=1) + "\n")
     if options.csv is not None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Iterable, List, Tuple
 
+from .. import outputs
 from ..inference import asked as asked_
 from ..inference.asked import WHICH, Asked
 
@@ -54,4 +55,9 @@ def split_words(words: Iterable[str]) -> Tuple[List[str], List[str]]:
 
 
 def json_path(parser_: argparse.ArgumentParser, what: str) -> None:
-    parser_.add_argument("--json", type=Path, metavar="PATH", help=f"write {what} to this file as JSON")
+    parser_.add_argument(
+        "--json",
+        type=outputs.place,
+        metavar="PATH",
+        help=f"write {what} to this file as JSON (-: standard output)",
+    )

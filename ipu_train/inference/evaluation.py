@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..data import ImageDataset
-from ..tracking import table
+from ..tracking.table import rate, table
 from .program import Program
 
 _ROWS = 30  # classes that the table shows
@@ -99,7 +99,7 @@ class Evaluation(NamedTuple):
         head = ["class", "images", "accuracy", "precision", "most often taken for"]
         figures = (
             f"{self.images:,} images  loss {self.loss:.4f}  accuracy {self.accuracy:.2%}  top-5 {self.top5:.2%}  "
-            f"({self.images_per_second:,.0f} images/s)"
+            f"({rate(self.images_per_second)} images/s)"
         )
         return f"{figures}\n\n{table(head, lines)}{note}"
 

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
 from .. import early_checks, outputs
 from ..config import Resolved, load
@@ -46,7 +46,7 @@ def _network(arguments: List[str]) -> int:
     _config_arguments(parser)
     _count(parser, "--images", 512, "training images to measure over")
     options = parser.parse_intermixed_args(arguments)
-    _check_outputs(options)
+    words = _check_outputs(options)
     bases = _by_norm(options)
 
     from ..data import open_data
@@ -60,7 +60,7 @@ def _network(arguments: List[str]) -> int:
     for resolved in bases:
         found, used = inspect_network(resolved, poptorch, source, options.images)
         layers += found
-    print(records.table(layers))
+    print(records.table(layers), file=words)
     title = f"{bases[0].name}: {bases[0].config.model.name}, {used:,} training images"
     title += f", {options.checkpoint}" if options.checkpoint else ", initial weights"
     if options.json:
@@ -96,7 +96,7 @@ def _random_net(arguments: List[str]) -> int:
     _count(parser, "--networks", usual.networks, "random networks that the terms are means over")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first network (default 0)")
     options = parser.parse_args(arguments)
-    _check_outputs(options)
+    words = _check_outputs(options)
     if options.groups and options.group_size:
         raise InspectError("--groups and --group-size say the same in two ways; give one of them")
     norms = names_of(options.norms)
@@ -118,12 +118,14 @@ def _random_net(arguments: List[str]) -> int:
         if norm == "layer":
             collapse = [unbiased_collapse(rows, settings.images) for rows in networks]
             rates[norm] = estimated_rate(collapse, *spreads)
-    print(records.table(layers))
+    print(records.table(layers), file=words)
     predicted = predicted_collapse(settings.depth, *spreads)
     rho = predicted_rate(*spreads)
     for norm, rate in rates.items():
         told = "its channels do not come near collapse" if rate is None else f"a factor of {rate:.4f} a layer"
-        print(f"\n{norm} norm, 1 - (squared mean of means) near collapse: {told}; theory: {rho:.4f}")
+        print(
+            f"\n{norm} norm, 1 - (squared mean of means) near collapse: {told}; theory: {rho:.4f}", file=words
+        )
     if options.json:
         theory = {"layer_norm_squared_mean_of_means": predicted, "layer_norm_collapse_rate": rho}
         rate_of = {"layer_norm_collapse_rate": rates.get("layer")}
@@ -146,7 +148,7 @@ def _batch_dependence(arguments: List[str]) -> int:
     _count(parser, "--images", 16, "images to look at")
     _count(parser, "--draws", 16, "random companions for each of them")
     options = parser.parse_intermixed_args(arguments)
-    _check_outputs(options)
+    words = _check_outputs(options)
     sizes = sizes_of(options.micro_batch_sizes)
     if options.draws < 2:
         raise InspectError("--draws: must be at least 2, as one draw has no variance")
@@ -160,13 +162,16 @@ def _batch_dependence(arguments: List[str]) -> int:
     poptorch = _device(bases[0])
     source = open_data(bases[0].config.data, bases[0].config.training.seed)
     points = []
-    print(f"{'norm':<14}{'micro-batch':>12}{'variance':>14}{'share':>10}")
+    print(f"{'norm':<14}{'micro-batch':>12}{'variance':>14}{'share':>10}", file=words)
     for resolved in bases:
         for size in sizes:
             sized = resolved.changed([f"training.micro_batch_size={size}"])
             points.append(inspect_companions(sized, poptorch, source, size, options.images, options.draws))
             point = points[-1]
-            print(f"{point.norm:<14}{size:>12}{point.variance:>14.4g}{100 * point.relative_variance:>9.2f}%")
+            print(
+                f"{point.norm:<14}{size:>12}{point.variance:>14.4g}{100 * point.relative_variance:>9.2f}%",
+                file=words,
+            )
     if options.json:
         content = {"config": bases[0].name, "model": bases[0].config.model.name, "images": options.images}
         rows = [point._asdict() for point in points]
@@ -186,8 +191,15 @@ def _parser(form: str, description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--json", metavar="PATH", help="write what was measured as JSON")
-    parser.add_argument("--csv", metavar="PATH", help="write it as CSV")
+    parser.add_argument(
+        "--json",
+        type=outputs.place,
+        metavar="PATH",
+        help="write what was measured as JSON (-: standard output)",
+    )
+    parser.add_argument(
+        "--csv", type=outputs.place, metavar="PATH", help="write it as CSV (-: standard output)"
+    )
     parser.add_argument("--plot", metavar="PATH", help="draw it (needs matplotlib)")
     return parser
 
@@ -270,11 +282,12 @@ def _emulator_or_sdk() -> Any:
     return _device(load_text(text, Path("random-net"), []))
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse what cannot be written before anything is measured."""
-    outputs.check("--json", options.json)
-    outputs.check("--csv", options.csv)
+def _check_outputs(options: argparse.Namespace) -> TextIO:
+    """Refuse what cannot be written before anything is measured; gives where words go."""
+    for option in ("json", "csv"):
+        outputs.check(f"--{option}", getattr(options, option), streams=True)
     outputs.check_picture(options.plot)
+    return outputs.words(options.json, options.csv)
 
 
 def _csv_and_picture(options: argparse.Namespace, rows: Sequence[Any], draw: Callable[[], None]) -> None:

@@ -1,10 +1,12 @@
 """What was measured at each norm, as rows, JSON, CSV and a table."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any, List, Mapping, Sequence
 
+from .. import durable
 from ..models.power import Powers
 from ..tracking.powers import Layer, by_norm
 from .errors import InspectError
@@ -18,24 +20,22 @@ def layers_of(norm: str, powers: Mapping[str, Powers]) -> List[Layer]:
     ]
 
 
-def write_json(path: str, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     _write(path, json.dumps(content, indent=1) + "\n")
 
 
-def write_csv(path: str, rows: Sequence[Any]) -> None:
+def write_csv(path: Path, rows: Sequence[Any]) -> None:
     """One line for each row, under the names of its fields."""
-    try:
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(rows[0]._fields)
-            writer.writerows(rows)
-    except OSError as error:
-        raise InspectError(f"{path}: cannot be written: {error.strerror or error}") from None
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(rows[0]._fields)
+    writer.writerows(rows)
+    _write(path, text.getvalue())
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        durable.write(path, text)
     except OSError as error:
         raise InspectError(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -6,6 +6,7 @@ from typing import List, Optional, Tuple
 from ..config import load
 from ..outputs import check as check_output
 from ..outputs import check_page
+from ..outputs import place as output_place
 from ..tracking import tell
 from . import folder as folders
 from .errors import SweepError
@@ -24,7 +25,7 @@ def main(arguments: List[str]) -> int:
     overrides, chosen = _sweep_dir(options.overrides)
     base = load(options.config, overrides)
     check_page(options.html)
-    check_output("--json", options.json)
+    check_output("--json", options.json, streams=True)
     if options.measure_steps < 1:
         raise SweepError(f"--measure-steps: must be at least 1, got {options.measure_steps}")
     if options.jobs is not None and options.jobs < 1:
@@ -98,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images of a weight update; default: the configuration's",
     )
-    add("--json", metavar="PATH", help="write the result as JSON to this file, too")
+    add(
+        "--json",
+        type=output_place,
+        metavar="PATH",
+        help="write the result as JSON to this file, too (-: standard output)",
+    )
     add("--html", metavar="PATH", help="write the report page to this file, too")
     add("--resume", action="store_true", help="go on with the newest sweep of this configuration")
     add("--jobs", type=int, metavar="N", help="processes; default: one for each core")

@@ -3,10 +3,10 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from .. import durable
 from ..ipumodel import ranges
 from ..tracking import table
 from .errors import SweepError
@@ -69,7 +69,7 @@ def _megabytes(value: Optional[int]) -> str:
     return "-" if value is None else f"{value / 1e6:,.1f}"
 
 
-def write(folder: Path, document: Dict[str, Any], json_path: Optional[str] = None) -> None:
+def write(folder: Path, document: Dict[str, Any], json_path: Optional[Path] = None) -> None:
     """``sweep.json`` and ``sweep.csv`` in the folder, and the JSON once more at ``json_path``.
 
     Raises:
@@ -79,7 +79,7 @@ def write(folder: Path, document: Dict[str, Any], json_path: Optional[str] = Non
     put(folder / JSON_FILE, text)
     put(folder / CSV_FILE, csv_text(document["points"]))
     if json_path is not None:
-        put(Path(json_path), text)
+        put(json_path, text)
 
 
 def put(path: Path, text: str) -> None:
@@ -88,10 +88,8 @@ def put(path: Path, text: str) -> None:
     Raises:
         SweepError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(str(partial), str(path))
+        durable.write(path, text)
     except OSError as error:
         raise SweepError(f"Cannot write {path}: {error.strerror or error}.") from error
 

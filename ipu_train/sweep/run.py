@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from tqdm import tqdm
 
-from .. import pages
+from .. import outputs, pages
 from .._version import __version__
 from ..config import Resolved
 from ..ipumodel import ranges
@@ -171,18 +171,19 @@ class _Run:
         if config.ipus_per_replica > 1:
             subtitle = subtitle.replace("one ", f"fullest of {config.ipus_per_replica} ")
         picture = draw(self.path / PICTURE_FILE, records, said, subtitle)
+        words = outputs.words(self.options.json)
         if records:
-            print(terminal_table(records))
+            print(terminal_table(records), file=words)
         for one in dict.fromkeys(one["note"] for one in records if one["note"]):
-            print(f"* {one}")
+            print(f"* {one}", file=words)
         for one in dict.fromkeys(one.get("measured_error") or one.get("measured_note") for one in records):
             if one:
-                print(f"not measured: {one}")
+                print(f"not measured: {one}", file=words)
         if self.series:
-            print(f"\n{largest}")
+            print(f"\n{largest}", file=words)
         for line in lines:
-            print(line)
-        print(flush=True)
+            print(line, file=words)
+        print(flush=True, file=words)
         files = {"sweep": self.path / JSON_FILE, "page": self.path / pages.PAGE_FILE, "picture": picture}
         tell("\n".join(f"{name:8} {place}" for name, place in files.items() if place is not None))
         if interrupted:

@@ -1,5 +1,6 @@
 """Results of a run as text."""
 
+import unicodedata
 from typing import Any, Iterable, List, Optional, Sequence
 
 from .metrics import TRAIN, VALIDATION, Record
@@ -9,16 +10,31 @@ from .patience import score
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns as wide as their widest entry; the first is set left, the others right. A row is a line."""
     lines = [[shown(str(cell)) for cell in row] for row in [header, *rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [max(_columns(line[column]) for line in lines) for column in range(len(header))]
 
     def form(line: List[str]) -> str:
+        gaps = [" " * (width - _columns(cell)) for cell, width in zip(line, widths)]
         first, *others = (
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths))
+            cell + gap if i == 0 else gap + cell for i, (cell, gap) in enumerate(zip(line, gaps))
         )
         return "  ".join([first, *others]).rstrip()
 
     return "\n".join([form(lines[0]), "  ".join("-" * width for width in widths), *map(form, lines[1:])])
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that printable text takes: two for East Asian wide characters, none for accents that are
+    characters of their own (Unicode, annex 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def rate(images_per_second: float) -> str:
+    """Images per second as text: whole numbers, and below ten with a digit that tells something."""
+    return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.2g}"
 
 
 def shown(text: str) -> str:
@@ -40,7 +56,7 @@ def _row(title: str, record: Record) -> List[str]:
         _number(record.get("step"), "d"),
         _number(record.get("loss"), ".4f"),
         _number(record.get("accuracy"), ".2%"),
-        _number(record.get("images_per_second"), ",.0f"),
+        "-" if record.get("images_per_second") is None else rate(record["images_per_second"]),
     ]
 
 
@@ -68,8 +84,9 @@ def results(records: Sequence[Record], metric: str = "accuracy") -> str:
 def epoch_line(record: Record, epochs: int) -> str:
     """One record in one line, for a run without a progress bar."""
     parts = [f"epoch {record.get('epoch', 0):g}/{epochs}", f"{record.get('split', '')}"]
-    for key, form in (("loss", ".4f"), ("accuracy", ".2%"), ("images_per_second", ",.0f")):
+    for key, form in (("loss", ".4f"), ("accuracy", ".2%")):
         if record.get(key) is not None:
-            name = key if key != "images_per_second" else "images/s"
-            parts.append(f"{name} {record[key]:{form}}")
+            parts.append(f"{key} {record[key]:{form}}")
+    if record.get("images_per_second") is not None:
+        parts.append(f"images/s {rate(record['images_per_second'])}")
     return "  ".join(parts)

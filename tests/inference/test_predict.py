@@ -49,6 +49,21 @@ def test_single_images_in_the_order_given(trained_run, images, tmp_path):
     assert all(len(one["top"]) == 1 for one in said)
 
 
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_a_dash_is_standard_output_which_then_holds_nothing_else(
+    trained_run, images, tmp_path, capfd, option
+):
+    """``ipu-train predict ... --json - | jq``: the table for people goes to standard error."""
+    photograph = images / "val" / "cedar" / "3.png"
+    file = tmp_path / "said"
+    arguments = ["predict", "--run", str(trained_run), str(photograph), option]
+    assert main([*arguments, str(file)]) == 0
+    assert str(photograph) in capfd.readouterr().out
+    assert main([*arguments, "-"]) == 0
+    printed = capfd.readouterr()
+    assert printed.out.encode() == file.read_bytes() and str(photograph) in printed.err
+
+
 def test_unreadable_images_of_a_folder_are_named_and_the_others_predicted(
     trained_run, images, tmp_path, capsys, caplog
 ):

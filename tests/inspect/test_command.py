@@ -33,6 +33,15 @@ def layers(path):
     return json.loads(path.read_text())["layers"]
 
 
+@pytest.mark.parametrize("form", [["--images", "8"], ["batch-dependence", "--draws", "2", "--images", "2"]])
+def test_a_dash_puts_the_json_alone_on_standard_output(base, capfd, form):
+    words = [word for word in form if not word.startswith("-") and not word.isdigit()]
+    options = [word for word in form if word not in words]
+    assert cli.main(["inspect", *words, "--config", base, *options, "--json", "-"]) == 0
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["model"] == "resnet8v2" and "group" in printed.err
+
+
 def test_the_terms_of_a_configurations_network_by_norm_as_json_csv_and_picture(base, tmp_path, capsys):
     paths = {
         flag: tmp_path / f"out.{end}" for flag, end in (("json", "json"), ("csv", "csv"), ("plot", "png"))

@@ -10,6 +10,7 @@ from ipu_train.models.power import (
     image_moments,
     normalised,
     power_decomposition,
+    powers_from,
     site_powers,
 )
 
@@ -24,6 +25,13 @@ def test_each_term_is_what_its_name_says():
     y = torch.tensor([[[[1.0, 3.0]]], [[[5.0, 5.0]]]])  # two images, one channel: means 2, 5; stds 1, 0
     powers = power_decomposition(y)
     assert [p.item() for p in powers] == pytest.approx([3.5**2, 1.5**2, 0.5**2, 0.5**2])
+
+
+def test_no_variance_is_negative():
+    """Sums in float32 of images that are all alike leave one a little below zero."""
+    moments = torch.tensor([[[0.1], [0.00999999], [0.3], [0.08999999]]]).expand(7, 4, 1)
+    powers = powers_from(moments.sum(0), 7)
+    assert powers.variance_of_means.item() == 0.0 and powers.variance_of_stds.item() == 0.0
 
 
 def test_batch_norm_has_no_squared_mean_and_instance_norm_nothing_but_contrast():

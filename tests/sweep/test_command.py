@@ -25,6 +25,14 @@ def swept(recipe, tmp_path, monkeypatch, capsys):
     return folder, json.loads(Path("out.json").read_text()), capsys.readouterr().out
 
 
+def test_a_dash_puts_the_json_alone_on_standard_output(recipe, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sweep", "--config", str(recipe), *SWEEP, "--json", "-"]) == 0
+    printed = capfd.readouterr()
+    (folder,) = Path("sweeps/tiny").iterdir()
+    assert printed.out == (folder / "sweep.json").read_text() and "Largest micro-batch" in printed.err
+
+
 def test_every_point_is_what_plan_predicts(swept, recipe):
     _, result, _ = swept
     assert [(p["norm"], p["micro_batch_size"]) for p in result["points"]] == [

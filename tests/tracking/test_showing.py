@@ -9,6 +9,7 @@ from PIL import Image
 
 from ipu_train.tracking import Progress, epoch_line, epoch_words, plot_run, results, table, tell
 from ipu_train.tracking.plot import points, smooth, steps_per_epoch
+from ipu_train.tracking.table import rate
 
 RECORDS = [
     {"split": "train", "epoch": 1, "step": 10, "loss": 2.0, "accuracy": 0.25, "images_per_second": 1234.5},
@@ -70,6 +71,17 @@ def test_results_are_the_last_and_the_best():
 def test_results_of_a_run_that_was_stopped_at_once():
     assert len(results([]).splitlines()) == 2
     assert len(results(RECORDS[:1]).splitlines()) == 3
+
+
+def test_columns_are_those_of_a_terminal():
+    """A class of two Chinese characters takes as much room as four letters, an accent of its own none."""
+    rows = table(["class", "n"], [["\u7ea2\u677e", 1], ["pine", 2], ["ce\u0301dre", 3]]).splitlines()[2:]
+    assert rows == ["\u7ea2\u677e   1", "pine   2", "ce\u0301dre  3"]
+
+
+@pytest.mark.parametrize("value, text", [(12345.6, "12,346"), (10, "10"), (4.26, "4.3"), (0.031, "0.031")])
+def test_slow_trainings_have_a_rate(value, text):
+    assert rate(value) == text
 
 
 def test_an_epoch_in_one_line():
