@@ -48,7 +48,7 @@ public:
   }
 };
 
-// The same for a true Gaussian: a vertex of its own, as erfc is much code that no other needs.
+// The same for a true Gaussian: a vertex of its own, as an exponential and Mills' ratio are much code that no other needs.
 template <typename P> class GaussianReluProxy : public poplar::MultiVertex {
 public:
   Input<Vector<P, ONE_PTR, 8>> beta, gamma, proxyBeta, proxyGamma;

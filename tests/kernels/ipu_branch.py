@@ -90,6 +90,21 @@ def main():
     many = errors((1, 2, 260, 260), 1, torch.float16, "single")  # 67,600 pixels of a channel on one tile
     require(many, TOLERANCE[torch.float16], "more than 65,535 elements of a channel on a tile")
 
+    for activation in (
+        "relu",
+        "silu",
+    ):  # means far below and above zero, in deviations: both tails of a Gaussian
+        parameters = [torch.tensor([-9.0, -4.0, -1.0, 0.0, 0.5, 3.0, 9.0]), torch.linspace(0.5, 1.7, 7)]
+        parameters += [torch.full((7,), 0.1), torch.zeros(7)]
+        kinds, exact = [(torch.float32, (7,))] * 4, {"activation": activation, "quantiles": 0}
+        session = host.Session("ProxyNormStats", kinds, exact, host.Options(3, judge=True))
+        found = session.forward(parameters)
+        gradients = session.backward([*parameters, found[1], torch.ones(7), torch.ones(7)])
+        expected = [*reference.exact_proxy_statistics(parameters, activation)]
+        expected += reference.exact_proxy_gradients(parameters, activation)
+        for name, a, e in zip(("m", "s", *NAMES[2:]), [*found, *gradients], expected):
+            require({name: reference.error(a, e)}, 2e-5, f"a true Gaussian, {activation}")
+
     poisoned = torch.randn(2, 8, 4, 4)
     poisoned[0, 1, 2, 2] = float("nan")
     for name, groups in (("GroupNormProxyNormAct", {"groups": 2}), ("ProxyNormAct", {})):

@@ -44,6 +44,32 @@ def exact_proxy_moments(mu, sigma, activation):
     return mean, square
 
 
+def exact_proxy_statistics(parameters, activation, eps=0.03):
+    """Mean and inverse deviation over a true Gaussian proxy, by quadrature; beta, gamma and the proxy's, [C]."""
+    found = []
+    for beta, gamma, proxy_beta, proxy_gamma in zip(
+        *(parameter.double().tolist() for parameter in parameters)
+    ):
+        mu, sigma = gamma * proxy_beta + beta, gamma * (1.0 + proxy_gamma)
+        mean, variance = exact_proxy_moments(mu, sigma, activation)
+        found.append((mean, (variance + eps) ** -0.5))
+    return torch.tensor(found, dtype=torch.float64).T
+
+
+def exact_proxy_gradients(parameters, activation, step=1e-4):
+    """Those of the sum of all means and inverse deviations by each of the four parameters, by central differences."""
+    doubles = [parameter.double() for parameter in parameters]
+    gradients = []
+    for index in range(4):
+        ends = []
+        for sign in (step, -step):
+            moved = list(doubles)
+            moved[index] = doubles[index] + sign
+            ends.append(exact_proxy_statistics(moved, activation).sum(0))
+        gradients.append((ends[0] - ends[1]) / (2.0 * step))
+    return gradients
+
+
 def normalised(x, groups, norm_eps=1e-5):
     if groups is None:
         return x

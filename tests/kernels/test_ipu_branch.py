@@ -5,6 +5,7 @@ vector loaded from an address that is not its own. Whatever is wrong ends that p
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,33 @@ def test_the_ipus_own_branch_agrees_with_the_definition_under_the_sanitizers(com
     )
     assert run.returncode == 0, run.stdout[-4000:]
     assert "the IPU's branch agrees with the definition" in run.stdout
+
+
+# Of the C library's functions those that codelets of PopLibs call on the device, as instructions or by ipu_vector_math
+# (public sources of PopLibs 3.4).
+ON_THE_DEVICE = {"expf", "fmaxf", "sqrtf", "tanhf"}
+
+
+def test_codelets_call_no_function_that_an_ipu_may_not_have(compiler, tmp_path):
+    """One such name anywhere in the codelets, and no graph with any of them can be linked."""
+    lister = shutil.which("nm")
+    if lister is None:
+        pytest.skip("needs nm")
+    room = build.ROOM
+    places = [room / "host_poplar" / "include", room / "host_poplar" / "ipu_mock", room / "proxy_norm"]
+    includes = [word for place in places for word in ("-I", str(place))]
+    result = tmp_path / "codelets.o"
+    command = [
+        *compiler,
+        "-std=c++17",
+        "-O1",
+        *DEVICE,
+        *includes,
+        "-c",
+        str(room / "proxy_norm" / "codelets.cpp"),
+    ]
+    subprocess.run([*command, "-o", str(result)], check=True)
+    listed = subprocess.run([lister, "-u", str(result)], stdout=subprocess.PIPE, text=True, check=True).stdout
+    called = {line.split()[-1] for line in listed.splitlines()}
+    assert {name for name in called if not name.startswith("_")} <= ON_THE_DEVICE
+    assert not [name for name in called if name.startswith("_") and "poplar" not in name]

@@ -163,17 +163,17 @@ def test_the_proxys_statistics_for_narrow_and_wide_proxies(activation, quantiles
     attributes = {"activation": activation, "quantiles": 0 if expectation == "exact" else quantiles}
     session = host.Session("ProxyNormStats", kinds, attributes, host.Options(3, judge=True))
     mean, inverse = session.forward([beta, gamma, proxy_beta, proxy_gamma])
-    doubles = [tensor.double().requires_grad_() for tensor in (beta, gamma, proxy_beta, proxy_gamma)]
+    parameters = (beta, gamma, proxy_beta, proxy_gamma)
     grads = session.backward([beta, gamma, proxy_beta, proxy_gamma, inverse, torch.ones(8), torch.ones(8)])
     if expectation == "exact":
-        mu, sigma = (beta + gamma * proxy_beta).double(), gamma.double()
-        truth = [reference.exact_proxy_moments(m, s, activation) for m, s in zip(mu.tolist(), sigma.tolist())]
-        expected = torch.tensor(truth, dtype=torch.float64)
-        expected = expected[:, 0], (expected[:, 1] + 0.03) ** -0.5
+        expected = reference.exact_proxy_statistics(parameters, activation)
+        gradients = reference.exact_proxy_gradients(parameters, activation)
     else:
+        doubles = [tensor.double().requires_grad_() for tensor in parameters]
         expected = reference.proxy_statistics(*doubles, activation, count=quantiles)
-        for a, e in zip(grads, torch.autograd.grad(expected[0].sum() + expected[1].sum(), doubles)):
-            assert (a.double() - e).abs().max().item() < 2e-5 * e.abs().max().item() + 1e-6
+        gradients = torch.autograd.grad(expected[0].sum() + expected[1].sum(), doubles)
+    for a, e in zip(grads, gradients):
+        assert (a.double() - e).abs().max().item() < 2e-5 * e.abs().max().item() + 1e-6
     for a, e in zip((mean, inverse), expected):
         assert ((a.double() - e).abs() / e.abs().clamp_min(0.1)).max().item() < 5e-6
 
