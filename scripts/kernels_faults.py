@@ -23,7 +23,7 @@ MATHS, SWEEP, PASSES = (
     "proxy_norm/sweep.hpp",
     "proxy_norm/pass_vertices.hpp",
 )
-CPU, VECTORS = "cpu_kernel/proxy_norm_cpu.cpp", "cpu_kernel/vectors.hpp"
+CPU, ROWS = "cpu_kernel/proxy_norm_cpu.cpp", "cpu_kernel/rows.hpp"
 OPERATORS = (
     "test_tables.py",
     "test_operators.py",
@@ -92,10 +92,10 @@ FAULTS = {
         OPERATORS,
     ),
     "remainder lane": (
-        "sums leave out the first element of a row's last, partial vector",
-        VECTORS,
-        "Vector<F>(load(d + n - lanes) * lastLanes<F>(n - i)));",
-        "Vector<F>(load(d + n - lanes) * lastLanes<F>(n - i - 1)));",
+        "sums leave out a row's elements in the vector in which the row before it ends",
+        ROWS,
+        "next.of[k] = border(Vector<F>{}, both.of[k]);",
+        "next.of[k] = Vector<F>{};",
         ON_CPU,
     ),
     "grouped stride": (
@@ -147,8 +147,8 @@ FAULTS = {
     "rest forgotten": (
         "what rounding took from the mean is left out of a sum of the backward pass",
         CPU,
-        "total.dSlopeU -= double(statistic(row.group, kRest)) * total.dSlope;",
-        "",
+        "dSlopeY = r * (sums[i][kDSlopeU] - rest * dSlope);",
+        "dSlopeY = r * sums[i][kDSlopeU];",
         ON_CPU,
     ),
     "unchecked": (

@@ -5,10 +5,9 @@
 // number of threads.
 #include "parallel.hpp"
 #include "proxy_norm_math.hpp"
-#include "vectors.hpp"
+#include "rows.hpp"
 
 #include <algorithm>
-#include <memory>
 #include <new>
 #include <type_traits>
 #include <vector>
@@ -16,8 +15,6 @@
 namespace {
 
 using namespace proxy_norm;
-
-constexpr std::int64_t kBlock = 2048; // elements: two float blocks stay in the first-level cache
 
 constexpr std::int64_t kSecondLevel = 384 * 1024; // bytes of it that may be counted on
 
@@ -40,11 +37,11 @@ template <typename F> const F *as(const void *pointer) { return static_cast<cons
 // Rows of `proxy`, each [C]: m, s, and the derivatives of m and v by mu and sigma.
 enum ProxyRow { kMean, kInverse, kMeanByMu, kMeanBySigma, kVarianceByMu, kVarianceBySigma, kProxyRows };
 
-// The proxy's moments. table for ReLU: points [K] and three tails [K + 1], or nothing (K = 0) for its closed form;
-// for SiLU: points and weights of each rule of SmoothTable.
+// The proxy of channels [begin, end). table for ReLU: points [K] and three tails [K + 1], or nothing (K = 0) for its closed
+// form; for SiLU: points and weights of each rule of SmoothTable.
 template <Activation A, typename F> class Proxy {
 public:
-  explicit Proxy(const Problem &p) {
+  Proxy(const Problem &p, const Tensors &t, F *proxy) : channels_(p.channels), eps_(F(p.eps)), t_(t), proxy_(proxy) {
     const F *at = as<F>(p.table);
     const std::int64_t k = p.points[0];
     if (A == Activation::Relu)
@@ -53,51 +50,101 @@ public:
       for (int rule = 0; rule < kRules; at += 2 * p.points[rule++])
         smooth_.rules[rule] = {at, at + p.points[rule], p.points[rule]};
   }
-  ProxyMoments<F> operator()(const ProxyArgument<F> &at) const {
-    if (A == Activation::Relu)
-      return relu_.count == 0 ? rectifiedGaussianMoments(at) : rectifiedTableMoments(at, relu_);
-    const F origin = Phi<A>::value(at.mu);
-    const ProxyPoints<F> &points = smooth_.choose(at.sigma);
-    const auto add = [at, origin](ProxySums<Vector<F>> sums, Vector<F> point, Vector<F> weight) {
-      addProxyPoint<A>(at, origin, point, weight, sums);
-      return sums;
-    };
-    const ProxySums<Vector<F>> lanes =
-        folded(ProxySums<Vector<F>>(), points.count, add, points.points, points.weights, [](std::int64_t) {});
-    ProxySums<F> sums;
-    sums.value = laneTotal<F>(lanes.value);
-    sums.square = laneTotal<F>(lanes.square);
-    sums.slope = laneTotal<F>(lanes.slope);
-    sums.slopePoint = laneTotal<F>(lanes.slopePoint);
-    sums.product = laneTotal<F>(lanes.product);
-    sums.productPoint = laneTotal<F>(lanes.productPoint);
-    return momentsOfSums(sums, origin);
+
+  void put(std::int64_t begin, std::int64_t end) const {
+    for (std::int64_t c = begin; c < end; c += kLanes<F>)
+      putTogether(c, std::min(kLanes<F>, end - c));
   }
 
 private:
+  using V = Vector<F>;
+
+  // As many channels as a vector has lanes, each with the numbers that it would have alone.
+  void putTogether(std::int64_t c, std::int64_t count) const {
+    const auto first = [c, count](const void *of) { return loadFirst(as<F>(of) + c, count); };
+    const ProxyArgument<V> at =
+        proxyArgument(first(t_.beta), first(t_.gamma), first(t_.proxyBeta), first(t_.proxyGamma));
+    const ProxyMoments<V> m = moments(at);
+    F inverse[kLanes<F>];
+    store(inverse, m.variance);
+    for (F &value : inverse)
+      value = inverseDeviation(value, eps_);
+    const auto put = [=](ProxyRow row, V value) { storeFirst(proxy_ + row * channels_ + c, value, count); };
+    put(kMean, m.mean);
+    put(kInverse, load(inverse));
+    put(kMeanByMu, m.meanByMu);
+    put(kMeanBySigma, m.meanBySigma);
+    put(kVarianceByMu, m.varianceByMu);
+    put(kVarianceBySigma, m.varianceBySigma);
+  }
+
+  ProxyMoments<V> moments(const ProxyArgument<V> &at) const {
+    if constexpr (A == Activation::Relu)
+      return relu_.count == 0 ? gaussianMoments(at) : tableMoments(at);
+    else
+      return smoothMoments(at);
+  }
+
+  ProxyMoments<V> gaussianMoments(const ProxyArgument<V> &at) const {
+    ProxyMoments<V> out;
+    for (std::int64_t i = 0; i < kLanes<F>; ++i)
+      set(out, i, rectifiedGaussianMoments(ProxyArgument<F>{at.mu[i], at.sigma[i]}));
+    return out;
+  }
+
+  ProxyMoments<V> tableMoments(const ProxyArgument<V> &at) const {
+    const V zero{}, sign = at.sigma < zero ? zero - 1.0f : zero + 1.0f, size = sign * at.sigma;
+    F mu[kLanes<F>], sigma[kLanes<F>], tails[3][kLanes<F>];
+    int first[kLanes<F>];
+    store(mu, at.mu);
+    store(sigma, size);
+    firstAbove(relu_, mu, sigma, first);
+    for (std::int64_t i = 0; i < kLanes<F>; ++i) {
+      tails[0][i] = relu_.tail0[first[i]];
+      tails[1][i] = relu_.tail1[first[i]];
+      tails[2][i] = relu_.tail2[first[i]];
+    }
+    return rectifiedMoments(at.mu, size, load(tails[0]), load(tails[1]), load(tails[2]), sign);
+  }
+
+  ProxyMoments<V> smoothMoments(const ProxyArgument<V> &at) const {
+    const V origin = Phi<A>::value(at.mu);
+    int ruleOf[kLanes<F>];
+    bool used[kRules] = {};
+    for (std::int64_t i = 0; i < kLanes<F>; ++i)
+      used[ruleOf[i] = SmoothTable<F>::rule(at.sigma[i])] = true;
+    ProxyMoments<V> out;
+    for (int rule = 0; rule < kRules; ++rule)
+      if (used[rule]) {
+        ProxySums<V> sums;
+        const ProxyPoints<F> &points = smooth_.rules[rule];
+        for (int k = 0; k < points.count; ++k)
+          addProxyPoint<A>(at, origin, points.points[k], points.weights[k], sums);
+        const ProxyMoments<V> m = momentsOfSums(sums, origin);
+        for (std::int64_t i = 0; i < kLanes<F>; ++i)
+          if (ruleOf[i] == rule)
+            set(out, i, ProxyMoments<F>{m.mean[i], m.variance[i], m.meanByMu[i], m.meanBySigma[i], m.varianceByMu[i],
+                                        m.varianceBySigma[i]});
+      }
+    return out;
+  }
+
+  static void set(ProxyMoments<V> &of, std::int64_t lane, const ProxyMoments<F> &to) {
+    of.mean[lane] = to.mean;
+    of.variance[lane] = to.variance;
+    of.meanByMu[lane] = to.meanByMu;
+    of.meanBySigma[lane] = to.meanBySigma;
+    of.varianceByMu[lane] = to.varianceByMu;
+    of.varianceBySigma[lane] = to.varianceBySigma;
+  }
+
+  const std::int64_t channels_;
+  const F eps_;
+  const Tensors &t_;
+  F *const proxy_;
   ReluTable<F> relu_{};
   SmoothTable<F> smooth_{};
 };
-
-template <Activation A, typename F>
-void proxyStatistics(const Problem &p, const Tensors &t, const Threads &threads, F *proxy) {
-  const std::int64_t channels = p.channels;
-  const Proxy<A, F> moments(p);
-  const F *beta = as<F>(t.beta), *gamma = as<F>(t.gamma), *proxyBeta = as<F>(t.proxyBeta),
-          *proxyGamma = as<F>(t.proxyGamma);
-  const std::int64_t cost = 64; // elements: a little low, so that few channels are not worth a second region
-  parallelFor(channels, threads, cost, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t c = begin; c < end; ++c) {
-      const ProxyMoments<F> m = moments(proxyArgument(beta[c], gamma[c], proxyBeta[c], proxyGamma[c]));
-      proxy[kMean * channels + c] = m.mean;
-      proxy[kInverse * channels + c] = inverseDeviation(m.variance, F(p.eps));
-      proxy[kMeanByMu * channels + c] = m.meanByMu;
-      proxy[kMeanBySigma * channels + c] = m.meanBySigma;
-      proxy[kVarianceByMu * channels + c] = m.varianceByMu;
-      proxy[kVarianceBySigma * channels + c] = m.varianceBySigma;
-    }
-  });
-}
 
 // One pass over a block, relative to a mean of some of its elements: that keeps the digits of a mean that is far from
 // zero and of a variance that is small beside it.
@@ -114,35 +161,57 @@ template <typename T> Moments<double> blockMoments(const T *x, std::int64_t n) {
 template <Activation A, typename T>
 constexpr bool kKeepsSlopes = A != Activation::Relu && std::is_same<T, Arithmetic<T>>::value;
 
-template <Activation A, typename F, typename T>
-void addBlockSums(const Run<F> &run, const T *x, const T *d, T *dx, std::int64_t n, RunSums<double> &total) {
-  RunSums<Vector<F>> lanes;
-  if constexpr (kKeepsSlopes<A, T>) {
-    const auto add = [run](RunSums<Vector<F>> &sums, Vector<F> x, Vector<F> d, Vector<F> full) {
-      addToSums<A>(run, x, d, sums);
-      Vector<F> dPhi;
-      return slopeTimes<A>(argument(run, x), full, dPhi);
-    };
-    lanes = foldedWriting(lanes, n, add, dx, x, d);
+// What an element's row holds forward, and how out follows from u = x - shift. With z = u slope + offset,
+// out = (phi(z) - m) s. For ReLU scale and shift pass through the maximum (s > 0), so that Proxy Norm costs no operation
+// more than affine and ReLU: max(u slope s + (offset - m) s, -m s).
+enum ForwardNumber { kSlope, kOffset, kFloor, kForwardRelu, kTaken = kFloor, kScale, kForwardSilu };
+template <Activation A> constexpr int kForwardNumbers = A == Activation::Relu ? kForwardRelu : kForwardSilu;
+
+template <Activation A, typename F>
+inline Vector<F> forwardOf(const RowNumbers<F, kForwardNumbers<A>> &row, Vector<F> u) {
+  const Vector<F> z = u * row.of[kSlope] + row.of[kOffset];
+  if constexpr (A == Activation::Relu)
+    return Lanes<Vector<F>>::larger(z, row.of[kFloor]);
+  else
+    return (Phi<A>::value(z) - row.of[kTaken]) * row.of[kScale];
+}
+
+// And backward: slope and offset of z, and what takes d phi'(z) to dx. d is the gradient of out.
+enum BackwardNumber { kDirect = 2, kBackwardNumbers };
+
+// d phi'(z), and d phi(z) for SiLU; for ReLU that is z times the former.
+template <Activation A, typename V> inline V slopeTimes(V z, V d, V &dPhi) {
+  if constexpr (A == Activation::Relu) {
+    return Lanes<V>::where(z, d);
   } else {
-    const auto add = [run](RunSums<Vector<F>> sums, Vector<F> x, Vector<F> d) {
-      addToSums<A>(run, x, d, sums);
-      return sums;
-    };
-    // dx is written soon, and memory has nothing to do while x and d come from the caches
-    lanes = folded(lanes, n, add, x, d, [dx](std::int64_t i) { fetchToWrite(dx + i, 0); });
+    V phi, slope;
+    Phi<A>::valueAndSlope(z, phi, slope);
+    dPhi = d * phi;
+    return d * slope;
   }
-  const Vector<F> each[4] = {lanes.d, lanes.dPhi, lanes.dSlope, lanes.dSlopeU};
-  double sums[4];
-  laneTotals<F>(each, sums);
-  total = total + RunSums<double>{sums[0], sums[1], sums[2], sums[3]};
+}
+
+// What the backward pass sums over the elements of a row: d, d phi'(z), d phi'(z) u, and d phi(z) for SiLU (see slopeTimes).
+enum Sum { kD, kDSlope, kDSlopeU, kSumsRelu, kDPhi = kSumsRelu, kSumsSilu };
+template <Activation A> constexpr int kSums = A == Activation::Relu ? kSumsRelu : kSumsSilu;
+
+template <Activation A, typename F>
+inline RowNumbers<F, kSums<A>> termsOf(const RowNumbers<F, kBackwardNumbers> &row, Vector<F> u, Vector<F> d) {
+  Vector<F> dPhi{};
+  const Vector<F> dSlope = slopeTimes<A>(Vector<F>(u * row.of[kSlope] + row.of[kOffset]), d, dPhi);
+  if constexpr (A == Activation::Relu)
+    return {{d, dSlope, dSlope * u}};
+  else
+    return {{d, dSlope, dSlope * u, dPhi}};
 }
 
 // One forward or backward pass for one activation and one storage type.
 template <Activation A, typename T> class Pass {
   using F = Arithmetic<T>;
-  struct Row {
-    std::int64_t index, channel, group; // index = instance * channels + channel, group likewise
+  using V = Vector<F>;
+  // Neighbouring channels of one instance, all of one group.
+  struct Stretch {
+    std::int64_t instance, channel, channels, group; // group = instance * groups + the group
   };
 
 public:
@@ -156,191 +225,273 @@ public:
   void forward() const {
     const T *x = as<T>(t.x);
     T *y = static_cast<T *>(t.out);
-    proxyStatistics<A>(p, t, threads, proxy);
-    overGroups(
-        p.spatial * perGroup, [&](std::int64_t g) { groupStatistics(g, x); },
-        [&](Row row) { forwardRow(row, x, y); });
+    const Proxy<A, F> proxies(p, t, proxy);
+    overStretches(
+        1, [&](std::int64_t begin, std::int64_t end) { proxies.put(begin, end); },
+        [&](const Stretch &stretch) { groupStatistics(stretch, x); },
+        [&](const Stretch &stretch, const Stretch &rows) { forwardRows(stretch, rows, x, y); },
+        [](std::int64_t, std::int64_t) {});
   }
 
   void backward() const {
     const T *x = as<T>(t.x), *d = as<T>(t.d);
     T *dx = static_cast<T *>(t.out);
-    // not a vector, which would write zeros first
-    const std::unique_ptr<void, void (*)(void *)> memory(
-        ::operator new(sizeof(RunSums<double>) * p.instances * p.channels), [](void *at) { ::operator delete(at); });
-    RunSums<double> *const sums = static_cast<RunSums<double> *>(memory.get());
-    std::vector<InputGradient<double>> means(p.instances * groups);
-    overGroups(
-        2 * p.spatial * perGroup,
-        [&](std::int64_t g) {
-          rowsOf(g, [&](Row row) { new (sums + row.index) RunSums<double>(rowSums(row, x, d, dx)); });
-          means[g] = groupMeans(g, sums);
+    std::vector<double> sums((together() ? 1 : p.instances) * kSums<A> * p.channels);
+    std::vector<GroupGradient> means(p.instances * groups);
+    overStretches(
+        2, [](std::int64_t, std::int64_t) {},
+        [&](const Stretch &stretch) {
+          double *const into = sums.data() + (together() ? 0 : stretch.instance) * kSums<A> * p.channels;
+          means[stretch.group] = groupGradient(stretch, x, d, dx, into);
         },
-        [&](Row row) { backwardRow(row, means[row.group], x, d, dx); });
-    parameterGradients(sums);
+        [&](const Stretch &stretch, const Stretch &rows) { backwardRows(stretch, rows, means[stretch.group], x, d, dx); },
+        [&](std::int64_t begin, std::int64_t end) { parameterGradients(begin, end, sums.data()); });
   }
 
 private:
-  // Each group's first step, then its rows, while the group is still in the cache.
-  template <typename First, typename Rows>
-  void overGroups(std::int64_t cost, const First &first, const Rows &rows) const {
-    const std::int64_t count = p.instances * groups;
-    if (count >= 2 * threads.count || threads.count <= 1) {
-      parallelFor(count, threads, cost, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t g = begin; g < end; ++g) {
-          first(g);
-          rowsOf(g, rows);
-        }
+  // Whether a thread takes its channels of all instances, and so does everything that there is to do for them.
+  bool together() const {
+    return threads.count <= 1 || groups % threads.count == 0 || groups >= 8 * threads.count;
+  }
+
+  // before(channels), then for each group's stretch first(stretch) and, while it is still in the cache, rows(stretch, rows
+  // of it), then after(channels).
+  template <typename Before, typename First, typename Rows, typename After>
+  void overStretches(int inputs, const Before &before, const First &first, const Rows &rows, const After &after) const {
+    const std::int64_t cost = inputs * p.spatial * perGroup, count = p.instances * groups;
+    const auto stretchOf = [this](std::int64_t group) {
+      return Stretch{group / groups, group % groups * perGroup, perGroup, group};
+    };
+    const auto both = [&](const Stretch &stretch) {
+      first(stretch);
+      rows(stretch, stretch);
+    };
+    if (together()) {
+      parallelFor(groups, threads, cost * p.instances, [&](std::int64_t begin, std::int64_t end) {
+        before(begin * perGroup, end * perGroup);
+        for (std::int64_t n = 0; n < p.instances; ++n)
+          for (std::int64_t g = n * groups + begin; g < n * groups + end; ++g)
+            both(stretchOf(g));
+        after(begin * perGroup, end * perGroup);
       });
       return;
     }
-    parallelFor(count, threads, cost, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t g = begin; g < end; ++g)
-        first(g);
-    });
-    parallelFor(count * perGroup, threads, cost / perGroup, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row)
-        rows(Row{row, row % p.channels, row / perGroup});
-    });
+    parallelFor(p.channels, threads, 64, before);
+    if (count >= 2 * threads.count) {
+      parallelFor(count, threads, cost, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t g = begin; g < end; ++g)
+          both(stretchOf(g));
+      });
+    } else {
+      parallelFor(count, threads, cost, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t g = begin; g < end; ++g)
+          first(stretchOf(g));
+      });
+      parallelFor(count * perGroup, threads, cost / perGroup, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end;) {
+          const Stretch whole = stretchOf(row / perGroup);
+          const std::int64_t offset = row % perGroup, channels = std::min(perGroup - offset, end - row);
+          rows(whole, Stretch{whole.instance, whole.channel + offset, channels, whole.group});
+          row += channels;
+        }
+      });
+    }
+    parallelFor(p.channels, threads, 8 * p.instances, after);
   }
 
-  template <typename Rows> void rowsOf(std::int64_t g, const Rows &rows) const {
-    for (std::int64_t row = g * perGroup, c = g % groups * perGroup, end = row + perGroup; row < end; ++row, ++c)
-      rows(Row{row, c, g});
+  // Calls body(first channel, how many, elements before them) for the rows of a stretch, kRows at a time.
+  template <typename Body> void inParts(const Stretch &rows, const Body &body) const {
+    for (std::int64_t done = 0; done < rows.channels; done += kRows)
+      body(rows.channel + done, std::min(kRows, rows.channels - done),
+           (rows.instance * p.channels + rows.channel + done) * p.spatial);
   }
 
   // How many bytes behind a row the next group has its own, where there is one and a second-level cache holds both.
-  std::int64_t ahead(Row row, int inputs, std::int64_t elementBytes) const {
+  std::int64_t ahead(const Stretch &stretch, int inputs, std::int64_t elementBytes) const {
     const std::int64_t bytes = perGroup * p.spatial * elementBytes;
-    return row.group + 1 < p.instances * groups && bytes * (2 * inputs + 1) <= kSecondLevel ? bytes : 0;
+    return stretch.group + 1 < p.instances * groups && bytes * (2 * inputs + 1) <= kSecondLevel ? bytes : 0;
   }
 
   enum { kCenter, kDeviation, kRest, kStatistics };
-  F statistic(std::int64_t group, int which) const { return statistics[kStatistics * group + which]; }
+  F statistic(const Stretch &stretch, int which) const { return statistics[kStatistics * stretch.group + which]; }
 
-  // Relative to the rounded mean: what rounding took returns in beta.
-  Run<F> run(Row row) const {
-    const F slope = gamma[row.channel] * statistic(row.group, kDeviation);
-    return {statistic(row.group, kCenter), slope, beta[row.channel] - statistic(row.group, kRest) * slope,
-            proxy[kMean * p.channels + row.channel], proxy[kInverse * p.channels + row.channel]};
+  void setStatistics(const Stretch &stretch, double mean, double inverse) const {
+    F *const to = statistics + kStatistics * stretch.group;
+    to[kCenter] = F(mean);
+    to[kDeviation] = F(inverse);
+    to[kRest] = F(mean - double(F(mean)));
   }
 
-  void setStatistics(std::int64_t g, double mean, double inverse) const {
-    statistics[kStatistics * g + kCenter] = F(mean);
-    statistics[kStatistics * g + kDeviation] = F(inverse);
-    statistics[kStatistics * g + kRest] = F(mean - double(F(mean)));
-  }
-
-  void groupStatistics(std::int64_t g, const T *x) const {
+  void groupStatistics(const Stretch &stretch, const T *x) const {
     if (p.groups <= 0) {
-      setStatistics(g, 0, 1);
+      setStatistics(stretch, 0, 1);
       return;
     }
     const std::int64_t n = perGroup * p.spatial;
     Moments<double> total;
     for (std::int64_t at = 0; at < n; at += kBlock)
-      total = combined(total, blockMoments(x + g * n + at, std::min(kBlock, n - at)));
-    setStatistics(g, total.mean, 1.0 / std::sqrt(total.deviations / double(n) + p.normEps));
+      total = combined(total, blockMoments(x + stretch.group * n + at, std::min(kBlock, n - at)));
+    setStatistics(stretch, total.mean, 1.0 / std::sqrt(total.deviations / double(n) + p.normEps));
   }
 
-  void forwardRow(Row row, const T *x, T *y) const {
-    const Forward<A, F> apply(run(row));
-    const std::int64_t at = row.index * p.spatial, next = ahead(row, 1, sizeof(T));
-    elementWise(p.spatial, next, next, [apply](Vector<F> v) { return apply(v); }, y + at, x + at);
-  }
-
-  RunSums<double> rowSums(Row row, const T *x, const T *d, T *dx) const {
-    const Run<F> by = run(row);
-    RunSums<double> total;
-    for (std::int64_t at = row.index * p.spatial, end = at + p.spatial; at < end; at += kBlock)
-      addBlockSums<A>(by, x + at, d + at, dx + at, std::min(kBlock, end - at), total);
-    if (A == Activation::Relu) // phi(z) = phi'(z) z
-      total.dPhi = double(by.slope) * total.dSlopeU + double(by.beta) * total.dSlope;
-    total.dSlopeU -= double(statistic(row.group, kRest)) * total.dSlope;
-    return total;
-  }
-
-  // With h = d phi'(z) s gamma the gradient of the normalised value, yhat = u r, and < > the group's mean:
-  // dx = r (h - <h> - yhat <h yhat>).
-  InputGradient<double> groupMeans(std::int64_t g, const RunSums<double> *sums) const {
-    const double r = statistic(g, kDeviation);
-    InputGradient<double> out = {r, 0, 0};
-    if (p.groups <= 0)
-      return out;
-    const double share = 1.0 / double(perGroup * p.spatial);
-    double h = 0, hU = 0;
-    rowsOf(g, [&](Row row) {
-      const double factor = double(gamma[row.channel]) * proxy[kInverse * p.channels + row.channel];
-      h += factor * sums[row.index].dSlope;
-      hU += factor * sums[row.index].dSlopeU;
-    });
-    out.byU = -r * r * r * share * hU;
-    out.constant = -r * share * h - statistic(g, kRest) * out.byU; // u is relative to the rounded mean
-    return out;
-  }
-
-  void backwardRow(Row row, const InputGradient<double> &means, const T *x, const T *d, T *dx) const {
-    const Run<F> by = run(row);
-    const InputGradient<F> coefficients = {F(means.direct * gamma[row.channel] * by.inverse), F(means.byU),
-                                           F(means.constant)};
-    const std::int64_t at = row.index * p.spatial;
-    if constexpr (kKeepsSlopes<A, T>) {
-      const auto body = [shift = by.shift, coefficients](Vector<F> kept, Vector<F> x) {
-        return Vector<F>(kept * coefficients.direct + ((x - shift) * coefficients.byU + coefficients.constant));
-      };
-      update(p.spatial, body, dx + at, x + at);
-    } else {
-      const auto body = [by, coefficients](Vector<F> x, Vector<F> d) {
-        return inputGradient<A>(by, coefficients, x, d);
-      };
-      elementWise(p.spatial, ahead(row, 2, sizeof(T)), 0, body, dx + at, x + at, d + at);
+  // z = u slope + offset, where u is relative to the rounded mean: what rounding took returns in the offset.
+  template <int numbers>
+  void putArguments(const Stretch &stretch, std::int64_t channel, std::int64_t count, RowTable<F, numbers> &table) const {
+    const F inverse = statistic(stretch, kDeviation), rest = statistic(stretch, kRest);
+    for (std::int64_t i = 0; i < count; ++i) {
+      table.of[kSlope][i] = gamma[channel + i] * inverse;
+      table.of[kOffset][i] = beta[channel + i] - rest * table.of[kSlope][i];
     }
   }
 
-  // Direct gradients of beta and gamma, and those of m and s, of one channel.
-  struct ChannelSums {
-    double beta = 0, gamma = 0, mean = 0, inverse = 0;
-  };
-
-  void parameterGradients(const RunSums<double> *sums) const {
-    const std::int64_t channels = p.channels;
-    std::vector<ChannelSums> totals(channels);
-    parallelFor(channels, threads, 8 * p.instances, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t n = 0; n < p.instances; ++n)
-        for (std::int64_t c = begin, g = n * groups + begin / perGroup, left = perGroup - begin % perGroup;
-             c < end; ++c) {
-          addTo(totals[c], Row{n * channels + c, c, g}, sums[n * channels + c]);
-          if (--left == 0) {
-            ++g;
-            left = perGroup;
-          }
+  void forwardRows(const Stretch &stretch, const Stretch &rows, const T *x, T *y) const {
+    inParts(rows, [&](std::int64_t channel, std::int64_t count, std::int64_t at) {
+      RowTable<F, kForwardNumbers<A>> table;
+      putArguments(stretch, channel, count, table);
+      const F *const m = proxy + kMean * p.channels + channel, *const s = proxy + kInverse * p.channels + channel;
+      for (std::int64_t i = 0; i < count; ++i)
+        if constexpr (A == Activation::Relu) {
+          table.of[kSlope][i] *= s[i];
+          table.of[kOffset][i] = (table.of[kOffset][i] - m[i]) * s[i];
+          table.of[kFloor][i] = -m[i] * s[i];
+        } else {
+          table.of[kTaken][i] = m[i];
+          table.of[kScale][i] = s[i];
         }
-      for (std::int64_t c = begin; c < end; ++c)
-        putGradients(c, totals[c]);
+      const std::int64_t next = ahead(stretch, 1, sizeof(T));
+      const auto body = [shift = statistic(stretch, kCenter)](const auto &row, V x) {
+        return forwardOf<A, F>(row, x - shift);
+      };
+      mapRows(table, count, p.spatial, next, next, body, y + at, x + at);
     });
   }
 
-  void putGradients(std::int64_t c, const ChannelSums &total) const {
-    const std::int64_t channels = p.channels;
-    const ProxyMoments<double> moments = {
-        proxy[kMean * channels + c],         0,
-        proxy[kMeanByMu * channels + c],     proxy[kMeanBySigma * channels + c],
-        proxy[kVarianceByMu * channels + c], proxy[kVarianceBySigma * channels + c]};
-    const ParameterGradients<double> through =
-        proxyGradients<double>(moments, total.mean, total.inverse, proxy[kInverse * channels + c], gamma[c],
-                               as<F>(t.proxyBeta)[c], as<F>(t.proxyGamma)[c]);
-    static_cast<F *>(t.dBeta)[c] = F(total.beta + through.beta);
-    static_cast<F *>(t.dGamma)[c] = F(total.gamma + through.gamma);
-    static_cast<F *>(t.dProxyBeta)[c] = F(through.proxyBeta);
-    static_cast<F *>(t.dProxyGamma)[c] = F(through.proxyGamma);
+  RowTable<F, kBackwardNumbers> backwardTable(const Stretch &stretch, std::int64_t channel, std::int64_t count) const {
+    RowTable<F, kBackwardNumbers> table;
+    putArguments(stretch, channel, count, table);
+    const F *const s = proxy + kInverse * p.channels + channel;
+    for (std::int64_t i = 0; i < count; ++i)
+      table.of[kDirect][i] = table.of[kSlope][i] * s[i];
+    return table;
   }
 
-  void addTo(ChannelSums &total, Row row, const RunSums<double> &sums) const {
-    const double m = proxy[kMean * p.channels + row.channel], s = proxy[kInverse * p.channels + row.channel];
-    total.beta += s * sums.dSlope;
-    total.gamma += s * sums.dSlopeU * statistic(row.group, kDeviation);
-    total.mean -= s * sums.d;
-    total.inverse += sums.dPhi - m * sums.d;
+  // With h = d phi'(z) s gamma the gradient of the normalised value, yhat = u r, and < > the group's mean:
+  // dx = r (h - <h> - yhat <h yhat>) = d phi'(z) direct + u byU + constant.
+  struct GroupGradient {
+    F byU, constant;
+  };
+
+  // The first step of the backward pass: sums over a group's rows, which are added to those of their channels
+  // [kSums, channels], each d phi'(z) u relative to the true mean and times r.
+  GroupGradient groupGradient(const Stretch &stretch, const T *x, const T *d, T *dx, double *channelSums) const {
+    const double r = statistic(stretch, kDeviation), rest = statistic(stretch, kRest);
+    double h = 0, hY = 0;
+    inParts(stretch, [&](std::int64_t channel, std::int64_t count, std::int64_t at) {
+      double sums[kRows][4];
+      sumsOfRows(stretch, channel, count, x + at, d + at, dx + at, sums);
+      double *const to = channelSums + channel;
+      const F *const s = proxy + kInverse * p.channels + channel;
+      for (std::int64_t i = 0; i < count; ++i) {
+        const double dSlope = sums[i][kDSlope], dSlopeY = r * (sums[i][kDSlopeU] - rest * dSlope);
+        const double factor = double(gamma[channel + i]) * double(s[i]);
+        h += factor * dSlope;
+        hY += factor * dSlopeY;
+        to[kD * p.channels + i] += sums[i][kD];
+        to[kDSlope * p.channels + i] += dSlope;
+        to[kDSlopeU * p.channels + i] += dSlopeY;
+        if (A != Activation::Relu)
+          to[kDPhi * p.channels + i] += sums[i][kDPhi];
+      }
+    });
+    if (p.groups <= 0)
+      return {0, 0};
+    const double share = 1.0 / double(perGroup * p.spatial), byU = -r * r * share * hY;
+    return {F(byU), F(-r * share * h - rest * byU)}; // u is relative to the rounded mean
+  }
+
+  void sumsOfRows(const Stretch &stretch, std::int64_t channel, std::int64_t count, const T *x, const T *d, T *dx,
+                  double (&sums)[kRows][4]) const {
+    for (std::int64_t i = 0; i < count; ++i)
+      for (double &sum : sums[i])
+        sum = 0;
+    const auto table = backwardTable(stretch, channel, count);
+    const F shift = statistic(stretch, kCenter);
+    const auto terms = [=](const auto &row, std::int64_t i) {
+      if constexpr (kKeepsSlopes<A, T>) {
+        constexpr std::int64_t further = 16 * kLineBytes; // the processor's own prefetching ends with each page
+        fetchAhead(x + i, further);
+        fetchAhead(d + i, further);
+        fetchToWrite(dx + i, further);
+      } else {
+        fetchToWrite(dx + i, 0); // it is written soon, and memory has nothing to do while x and d come from the caches
+      }
+      const auto out = termsOf<A, F>(row, load(x + i) - shift, load(d + i));
+      if constexpr (kKeepsSlopes<A, T>)
+        store(dx + i, out.of[kDSlope]);
+      return out;
+    };
+    const auto part = [=](const auto &row, std::int64_t i, std::int64_t elements) {
+      const auto out = termsOf<A, F>(row, loadFirst(x + i, elements) - shift, loadFirst(d + i, elements));
+      if constexpr (kKeepsSlopes<A, T>)
+        storeFirst(dx + i, out.of[kDSlope], elements);
+      return out;
+    };
+    sumRows<kSums<A>>(table, count, p.spatial, terms, part, [&sums](std::int64_t row, const auto &state) {
+      V each[4] = {};
+      for (int k = 0; k < kSums<A>; ++k)
+        each[k] = state.of[k];
+      double totals[4];
+      laneTotals<F>(each, totals);
+      for (int k = 0; k < 4; ++k)
+        sums[row][k] += totals[k];
+    });
+  }
+
+  void backwardRows(const Stretch &stretch, const Stretch &rows, const GroupGradient &means, const T *x, const T *d,
+                    T *dx) const {
+    const F shift = statistic(stretch, kCenter);
+    inParts(rows, [&](std::int64_t channel, std::int64_t count, std::int64_t at) {
+      const auto table = backwardTable(stretch, channel, count);
+      if constexpr (kKeepsSlopes<A, T>) {
+        const auto body = [shift, means](const auto &row, V kept, V x) {
+          return V(kept * row.of[kDirect] + ((x - shift) * means.byU + means.constant));
+        };
+        mapRows(table, count, p.spatial, 0, 0, body, dx + at, static_cast<const T *>(dx + at), x + at);
+      } else {
+        const auto body = [shift, means](const auto &row, V x, V d) {
+          const V u = x - shift;
+          V dPhi{};
+          const V dSlope = slopeTimes<A>(V(u * row.of[kSlope] + row.of[kOffset]), d, dPhi);
+          return V(dSlope * row.of[kDirect] + (u * means.byU + means.constant));
+        };
+        mapRows(table, count, p.spatial, ahead(stretch, 2, sizeof(T)), 0, body, dx + at, x + at, d + at);
+      }
+    });
+  }
+
+  void parameterGradients(std::int64_t begin, std::int64_t end, double *sums) const {
+    const std::int64_t channels = p.channels;
+    if (!together())
+      for (std::int64_t n = 1; n < p.instances; ++n)
+        for (int k = 0; k < kSums<A>; ++k)
+          for (std::int64_t c = begin; c < end; ++c)
+            sums[k * channels + c] += sums[(n * kSums<A> + k) * channels + c];
+    const F *const proxyBeta = as<F>(t.proxyBeta), *const proxyGamma = as<F>(t.proxyGamma);
+    for (std::int64_t c = begin; c < end; ++c) {
+      const ProxyMoments<double> moments = {
+          proxy[kMean * channels + c],         0,
+          proxy[kMeanByMu * channels + c],     proxy[kMeanBySigma * channels + c],
+          proxy[kVarianceByMu * channels + c], proxy[kVarianceBySigma * channels + c]};
+      const double s = proxy[kInverse * channels + c], d = sums[kD * channels + c],
+                   dSlope = sums[kDSlope * channels + c], dSlopeY = sums[kDSlopeU * channels + c];
+      const double dPhi = A == Activation::Relu ? gamma[c] * dSlopeY + beta[c] * dSlope : sums[kDPhi * channels + c];
+      const ParameterGradients<double> through = proxyGradients<double>(moments, -s * d, dPhi - moments.mean * d, s,
+                                                                        gamma[c], proxyBeta[c], proxyGamma[c]);
+      static_cast<F *>(t.dBeta)[c] = F(s * dSlope + through.beta);
+      static_cast<F *>(t.dGamma)[c] = F(s * dSlopeY + through.gamma);
+      static_cast<F *>(t.dProxyBeta)[c] = F(through.proxyBeta);
+      static_cast<F *>(t.dProxyGamma)[c] = F(through.proxyGamma);
+    }
   }
 
   const Problem &p;

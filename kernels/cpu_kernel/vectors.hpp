@@ -1,7 +1,4 @@
-// Vectors of the processor's width through the vector extensions that g++ and clang share, and walks over rows
-// that treat every element as part of a full vector: rows are short (49 elements in the last stage of a ResNet)
-// and seldom a multiple of a vector, so the last elements are taken together with those before them.
-// Element-wise results are then written twice, and in sums the lanes already counted get a factor of zero.
+// Vectors of the processor's width through the vector extensions that g++ and clang share.
 #pragma once
 
 #include "proxy_norm_math.hpp"
@@ -10,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace proxy_norm {
 
@@ -93,16 +91,36 @@ template <typename F> struct ZerosThenOnes {
 };
 template <typename F> constexpr ZerosThenOnes<F> kZerosThenOnes;
 
-// One in the last `count` lanes, zero in those before.
-template <typename F> inline Vector<F> lastLanes(std::int64_t count) {
-  return load(kZerosThenOnes<F>.lane + count);
+// The first `count` lanes of one vector, 0 to all of them, and the others of another.
+template <typename F> class Border {
+public:
+  explicit Border(std::int64_t count) : second_(load(kZerosThenOnes<F>.lane + kLanes<F> - count)) {}
+  Vector<F> operator()(Vector<F> first, Vector<F> second) const { return second_ > Vector<F>{} ? second : first; }
+
+private:
+  Vector<F> second_;
+};
+
+// A vector's worth of elements of which only the first `count` exist; the others are zero.
+template <typename T> inline Vector<Arithmetic<T>> loadFirst(const T *from, std::int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same<T, float>::value)
+    return (Vector<float>)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+#endif
+  T elements[kLanes<Arithmetic<T>>] = {};
+  std::memcpy(elements, from, count * sizeof(T));
+  return load(elements);
 }
 
-// A vector's worth of elements of which only `count` exist; the others are zero.
-template <typename T> struct Padded {
-  Padded(const T *from, std::int64_t count) : elements{} { std::memcpy(elements, from, count * sizeof(T)); }
+template <typename T> inline void storeFirst(T *to, Vector<Arithmetic<T>> value, std::int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same<T, float>::value)
+    return _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), (__m512)value);
+#endif
   T elements[kLanes<Arithmetic<T>>];
-};
+  store(elements, value);
+  std::memcpy(to, elements, count * sizeof(T));
+}
 
 // Asks for the cache line so many bytes behind an address, which may be no memory at all: it will be read soon.
 template <typename T> inline void fetchAhead(const T *from, std::int64_t ahead) {
@@ -115,109 +133,6 @@ template <typename T> inline void fetchToWrite(T *to, std::int64_t ahead) {
   __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<std::uintptr_t>(to) + ahead), 1, 3);
 }
 constexpr std::int64_t kLineBytes = 64;
-
-// out[i] = body(in[i]...) for i in [0, n); out overlaps no input. Where `ahead` is not zero, what lies so many bytes
-// behind each input is brought into the caches meanwhile (memory is never idle while there is something to compute),
-// and what lies `outAhead` bytes behind the output, if that is not zero.
-template <typename T, typename Body, typename... In>
-inline void elementWise(std::int64_t n, std::int64_t ahead, std::int64_t outAhead, const Body &body, T *out,
-                        const In *...in) {
-  constexpr std::int64_t lanes = kLanes<Arithmetic<T>>, line = kLineBytes / sizeof(T);
-  std::int64_t i = 0;
-  if (ahead != 0)
-    for (; i + line <= n; i += line) {
-      (fetchAhead(in + i, ahead), ...);
-      if (outAhead != 0)
-        fetchToWrite(out + i, outAhead);
-      for (std::int64_t k = i; k < i + line; k += lanes)
-        store(out + k, body(load(in + k)...));
-    }
-  for (; i + lanes <= n; i += lanes)
-    store(out + i, body(load(in + i)...));
-  if (i == n)
-    return;
-  if (n >= lanes) {
-    store(out + n - lanes, body(load(in + n - lanes)...));
-    return;
-  }
-  T result[lanes];
-  store(result, body(load(Padded<In>(in, n).elements)...));
-  std::memcpy(out, result, n * sizeof(T));
-}
-
-// Folds vectors that cover [0, n) into a state: state = body(state, x, d). What does not count has a d of zero. States
-// go by value, which is what keeps them in registers. Before each vector the index of its first element goes to
-// touch(i), which may fetch what is needed afterwards.
-template <typename State, typename T, typename Body, typename Touch>
-inline State folded(State state, std::int64_t n, const Body &body, const T *x, const T *d, const Touch &touch) {
-  using F = Arithmetic<T>;
-  constexpr std::int64_t lanes = kLanes<F>;
-  std::int64_t i = 0;
-  if (n >= 4 * lanes) { // in two chains of additions that do not wait for each other
-    State other;
-    for (; i + 2 * lanes <= n; i += 2 * lanes) {
-      touch(i);
-      touch(i + lanes);
-      state = body(state, load(x + i), load(d + i));
-      other = body(other, load(x + i + lanes), load(d + i + lanes));
-    }
-    state = state + other;
-  }
-  for (; i + lanes <= n; i += lanes) {
-    touch(i);
-    state = body(state, load(x + i), load(d + i));
-  }
-  if (i == n)
-    return state;
-  touch(i);
-  if (n >= lanes)
-    return body(state, load(x + n - lanes), Vector<F>(load(d + n - lanes) * lastLanes<F>(n - i)));
-  return body(state, load(Padded<T>(x, n).elements), load(Padded<T>(d, n).elements));
-}
-
-// As folded, and writes what body returns beside the state for each element to `out`, which overlaps no input. Body gets
-// d twice: as it counts, and as it is. (Nothing is kept from `out`: to load what has just been stored would take long.)
-// What lies a little behind all three is fetched meanwhile: the processor's own prefetching ends with each page, and
-// does less for what is written.
-template <typename State, typename T, typename Body>
-inline State foldedWriting(State state, std::int64_t n, const Body &body, T *out, const T *x, const T *d) {
-  constexpr std::int64_t lanes = kLanes<T>, ahead = 16 * kLineBytes;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    fetchAhead(x + i, ahead);
-    fetchAhead(d + i, ahead);
-    fetchToWrite(out + i, ahead);
-    const Vector<T> these = load(d + i);
-    store(out + i, body(state, load(x + i), these, these));
-  }
-  if (i == n)
-    return state;
-  if (n >= lanes) {
-    const Vector<T> these = load(d + n - lanes);
-    store(out + n - lanes, body(state, load(x + n - lanes), Vector<T>(these * lastLanes<T>(n - i)), these));
-    return state;
-  }
-  const Vector<T> these = load(Padded<T>(d, n).elements);
-  T result[lanes];
-  store(result, body(state, load(Padded<T>(x, n).elements), these, these));
-  std::memcpy(out, result, n * sizeof(T));
-  return state;
-}
-
-// values[i] = body(values[i], x[i]) for i in [0, n). The last vector is computed before the others change what it reads.
-template <typename T, typename Body> inline void update(std::int64_t n, const Body &body, T *values, const T *x) {
-  constexpr std::int64_t lanes = kLanes<T>;
-  if (n < lanes) {
-    T result[lanes];
-    store(result, body(load(Padded<T>(values, n).elements), load(Padded<T>(x, n).elements)));
-    std::memcpy(values, result, n * sizeof(T));
-    return;
-  }
-  const Vector<T> last = body(load(values + n - lanes), load(x + n - lanes));
-  for (std::int64_t i = 0; i + lanes <= n; i += lanes)
-    store(values + i, body(load(values + i), load(x + i)));
-  store(values + n - lanes, last);
-}
 
 // Sums of x[i] - shift and of its square over [0, n), in chains of additions that do not wait for each other.
 template <typename F> struct ShiftedSums {
@@ -238,10 +153,8 @@ template <typename T> inline ShiftedSums<Arithmetic<T>> shiftedSums(std::int64_t
       add(chain, load(x + i + chain * lanes) - shift);
   for (; i + lanes <= n; i += lanes)
     add(0, load(x + i) - shift);
-  if (i < n && n >= lanes)
-    add(1, (load(x + n - lanes) - shift) * lastLanes<F>(n - i));
-  else if (i < n)
-    add(1, (load(Padded<T>(x, n).elements) - shift) * (F(1) - lastLanes<F>(lanes - n)));
+  if (i < n)
+    add(1, Border<F>(n - i)(loadFirst(x + i, n - i) - shift, Vector<F>{}));
   return {laneTotal<F>((sum[0] + sum[1]) + (sum[2] + sum[3])),
           laneTotal<F>((square[0] + square[1]) + (square[2] + square[3]))};
 }

@@ -123,11 +123,12 @@ template <typename F> struct ReluTable {
 constexpr int kRules = 3;
 template <typename F> struct SmoothTable {
   ProxyPoints<F> rules[kRules];
-  const ProxyPoints<F> &choose(F sigma) const {
+  const ProxyPoints<F> &choose(F sigma) const { return rules[rule(sigma)]; }
+  static int rule(F sigma) {
     const F size = std::fabs(sigma);
     if (sizeof(F) > sizeof(float)) // who computes in double wants every digit
-      return rules[2];
-    return rules[size <= F(1.4f) ? 0 : size <= F(4) ? 1 : 2];
+      return 2;
+    return size <= F(1.4f) ? 0 : size <= F(4) ? 1 : 2;
   }
 };
 
@@ -155,13 +156,13 @@ template <typename F> struct ProxyArgument {
 };
 
 template <typename F> inline ProxyArgument<F> proxyArgument(F beta, F gamma, F proxyBeta, F proxyGamma) {
-  return {beta + gamma * proxyBeta, gamma * (F(1) + proxyGamma)};
+  return {beta + gamma * proxyBeta, gamma * (1.0f + proxyGamma)};
 }
 
-// Adds a point (or a vector of points) to sums held in registers: no [C, points] tensor ever exists. phi(mu) is
-// taken off every value, which changes no variance and keeps it accurate when the mean is large beside it.
-template <Activation A, typename V, typename F>
-inline void addProxyPoint(const ProxyArgument<F> &at, F origin, V point, V weight, ProxySums<V> &sums) {
+// Adds a point (or a vector of points of one channel, or one point of a vector of channels) to sums held in registers: no
+// [C, points] tensor ever exists. origin = phi(mu) is taken off every value, which changes no variance and keeps it accurate when the mean is large beside it.
+template <Activation A, typename V, typename M, typename P>
+inline void addProxyPoint(const ProxyArgument<M> &at, M origin, P point, P weight, ProxySums<V> &sums) {
   V phi, slope;
   Phi<A>::valueAndSlope(point * at.sigma + at.mu, phi, slope);
   phi = phi - origin;
@@ -178,11 +179,12 @@ template <typename F> inline ProxyMoments<F> momentsOfSums(const ProxySums<F> &s
   ProxyMoments<F> out;
   out.mean = origin + sums.value;
   out.variance = sums.square - sums.value * sums.value;
-  out.variance = out.variance < F(0) ? F(0) : out.variance;
+  const F zero{};
+  out.variance = out.variance < zero ? zero : out.variance;
   out.meanByMu = sums.slope;
   out.meanBySigma = sums.slopePoint;
-  out.varianceByMu = F(2) * (sums.product - sums.value * sums.slope);
-  out.varianceBySigma = F(2) * (sums.productPoint - sums.value * sums.slopePoint);
+  out.varianceByMu = 2.0f * (sums.product - sums.value * sums.slope);
+  out.varianceBySigma = 2.0f * (sums.productPoint - sums.value * sums.slopePoint);
   return out;
 }
 
@@ -191,16 +193,30 @@ template <typename F> inline ProxyMoments<F> momentsOfSums(const ProxySums<F> &s
 //   mean = p mu + a sigma,   variance = p (1 - p) mu^2 + 2 a (1 - p) mu sigma + (b - a^2) sigma^2.
 // Moments of Relu about zero would cancel for large mu / sigma; this form does not.
 template <typename F> inline ProxyMoments<F> rectifiedMoments(F mu, F sigma, F p, F a, F b, F sign) {
-  const F q = F(1) - p;
+  const F zero{}, q = 1.0f - p;
   ProxyMoments<F> out;
   out.mean = p * mu + a * sigma;
-  out.variance = p * q * mu * mu + F(2) * a * q * mu * sigma + (b - a * a) * sigma * sigma;
-  out.variance = out.variance < F(0) ? F(0) : out.variance;
+  out.variance = p * q * mu * mu + 2.0f * a * q * mu * sigma + (b - a * a) * sigma * sigma;
+  out.variance = out.variance < zero ? zero : out.variance;
   out.meanByMu = p;
   out.meanBySigma = sign * a;
-  out.varianceByMu = F(2) * q * (p * mu + a * sigma);
-  out.varianceBySigma = sign * F(2) * (a * q * mu + (b - a * a) * sigma);
+  out.varianceByMu = 2.0f * q * (p * mu + a * sigma);
+  out.varianceBySigma = sign * 2.0f * (a * q * mu + (b - a * a) * sigma);
   return out;
+}
+
+// The points of the table with mu + sigma n > 0 (sigma >= 0), by bisection: the first of them, of each of `channels`, which
+// take the same steps, so that none waits for another. Without branches that nobody could predict.
+template <int channels, typename F>
+inline void firstAbove(const ReluTable<F> &table, const F *mu, const F *sigma, int (&first)[channels]) {
+  for (int i = 0; i < channels; ++i)
+    first[i] = 0;
+  for (int size = table.count; size > 0;) { // it lies in [first, first + size]
+    const int half = (size + 1) / 2;
+    for (int i = 0; i < channels; ++i)
+      first[i] += mu[i] + sigma[i] * table.points[first[i] + half - 1] > F(0) ? 0 : half;
+    size -= half;
+  }
 }
 
 // ReLU over a table, without a loop over its points: the points above the sign change are found by bisection
@@ -209,15 +225,9 @@ template <typename F>
 inline ProxyMoments<F> rectifiedTableMoments(const ProxyArgument<F> &at, const ReluTable<F> &table) {
   const F sign = at.sigma < F(0) ? F(-1) : F(1);
   const F sigma = sign * at.sigma;
-  int first = 0,
-      size = table.count; // of the points with mu + sigma n > 0, the first lies in [first, first + size]
-  while (size > 0) {      // without branches that nobody could predict
-    const int middle = size / 2;
-    const bool above = at.mu + sigma * table.points[first + middle] > F(0);
-    first = above ? first : first + middle + 1;
-    size = above ? middle : size - middle - 1;
-  }
-  return rectifiedMoments(at.mu, sigma, table.tail0[first], table.tail1[first], table.tail2[first], sign);
+  int first[1];
+  firstAbove<1>(table, &at.mu, &sigma, first);
+  return rectifiedMoments(at.mu, sigma, table.tail0[first[0]], table.tail1[first[0]], table.tail2[first[0]], sign);
 }
 
 // Phi(t), the share of a standard Gaussian below t, given its density there.
@@ -289,91 +299,6 @@ template <typename F> inline Moments<F> combined(const Moments<F> &a, const Mome
   out.mean = a.mean + delta * share;
   out.deviations = a.deviations + b.deviations + delta * delta * a.count * share;
   return out;
-}
-
-// ---- One run of elements of one channel of one instance -------------------------------------------------
-
-// What an element needs, for a run that shares instance and channel: z = (x - shift) * slope + beta.
-template <typename F> struct Run {
-  F shift; // the group's mean, zero without a norm
-  F slope; // gamma times the group's inverse deviation
-  F beta;
-  F mean;    // m
-  F inverse; // s, positive
-};
-
-template <typename V, typename F> inline V argument(const Run<F> &run, V x) {
-  return (x - run.shift) * run.slope + run.beta;
-}
-
-// out = (phi(z) - m) s. For ReLU scale and shift pass through the maximum (s > 0), so that Proxy Norm costs
-// no operation more than affine and ReLU: max((x - shift) * slope s + (beta - m) s, -m s).
-template <Activation A, typename F> struct Forward {
-  Forward() = default;
-  explicit Forward(const Run<F> &run) : run(run) {}
-  template <typename V> V operator()(V x) const {
-    return (Phi<A>::value(argument(run, x)) - run.mean) * run.inverse;
-  }
-  Run<F> run;
-};
-
-template <typename F> struct Forward<Activation::Relu, F> {
-  Forward() = default;
-  explicit Forward(const Run<F> &run)
-      : shift(run.shift), slope(run.slope * run.inverse), offset((run.beta - run.mean) * run.inverse),
-        floor(-run.mean * run.inverse) {}
-  template <typename V> V operator()(V x) const {
-    return Lanes<V>::larger((x - shift) * slope + offset, V{} + floor);
-  }
-  F shift, slope, offset, floor;
-};
-
-// Per-run sums of the backward pass, u = x - shift, d = the gradient of out.
-template <typename V> struct RunSums {
-  V d{};       // sum d
-  V dPhi{};    // sum d phi(z); for ReLU not summed, since phi(z) = phi'(z) z
-  V dSlope{};  // sum d phi'(z)
-  V dSlopeU{}; // sum d phi'(z) u
-};
-
-template <typename V> inline RunSums<V> operator+(const RunSums<V> &a, const RunSums<V> &b) {
-  return {a.d + b.d, a.dPhi + b.dPhi, a.dSlope + b.dSlope, a.dSlopeU + b.dSlopeU};
-}
-
-// d phi'(z), and d phi(z) where that cannot be had from it (see RunSums).
-template <Activation A, typename V> inline V slopeTimes(V z, V d, V &dPhi) {
-  if constexpr (A == Activation::Relu) {
-    return Lanes<V>::where(z, d);
-  } else {
-    V phi, slope;
-    Phi<A>::valueAndSlope(z, phi, slope);
-    dPhi = d * phi;
-    return d * slope;
-  }
-}
-
-// Adds an element (or a vector of them).
-template <Activation A, typename V, typename F> inline void addToSums(const Run<F> &run, V x, V d, RunSums<V> &sums) {
-  const V u = x - run.shift;
-  V dPhi{};
-  const V dSlope = slopeTimes<A>(argument(run, x), d, dPhi);
-  sums.d += d;
-  if (A != Activation::Relu)
-    sums.dPhi += dPhi;
-  sums.dSlope += dSlope;
-  sums.dSlopeU += dSlope * u;
-}
-
-// dx = d phi'(z) * direct + u * byU + constant: the group norm's gradient with its two means folded in.
-template <typename F> struct InputGradient {
-  F direct, byU, constant;
-};
-
-template <Activation A, typename V, typename F>
-inline V inputGradient(const Run<F> &run, const InputGradient<F> &by, V x, V d) {
-  const V u = x - run.shift;
-  V dPhi{};
-  return slopeTimes<A>(argument(run, x), d, dPhi) * by.direct + (u * by.byU + by.constant);
 }
 
 } // namespace proxy_norm
