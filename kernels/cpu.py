@@ -62,11 +62,19 @@ def norm_proxy_norm_act(
     if not (beta.shape == gamma.shape == proxy_beta.shape == proxy_gamma.shape == shape):
         given = {"beta": beta, "gamma": gamma, "proxy_beta": proxy_beta, "proxy_gamma": proxy_gamma}
         raise ValueError(_misfit(x, shape, **given))
-    if not (plan.served and _serves(tensors) and _library_or_none()):
+    if plan.function is None or _is_tracing() or _is_compiling() or _is_functorch_active():
         return composed.norm_proxy_norm_act(*tensors, Settings(*settings))
-    if all(tensor.is_contiguous() for tensor in tensors) and all(p.dtype is plan.kind for p in tensors[1:]):
+    as_they_are = True
+    for tensor in tensors:  # real, dense tensors of floats in this process's memory, as the kernel needs them
+        if not (type(tensor) in _PLAIN_TYPES and tensor.is_cpu and tensor.layout is _STRIDED):
+            return composed.norm_proxy_norm_act(*tensors, Settings(*settings))
+        if not (tensor.is_contiguous() and (tensor.dtype is plan.kind or tensor is x)):
+            as_they_are = False
+    if as_they_are:
         return _apply(*tensors, plan)
-    return _converted(x, [p.to(plan.kind).contiguous() for p in tensors[1:]], plan)
+    if all(parameter.is_floating_point() for parameter in tensors[1:]):
+        return _converted(x, [p.to(plan.kind).contiguous() for p in tensors[1:]], plan)
+    return composed.norm_proxy_norm_act(*tensors, Settings(*settings))
 
 
 def _converted(x: torch.Tensor, parameters: Sequence[torch.Tensor], plan: "_Plan") -> torch.Tensor:
@@ -119,8 +127,9 @@ class _Plan:
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, settings: Settings) -> None:
         self.parameter_shape = torch.Size([shape[1]])
-        self.served = dtype in _DTYPES and 0 not in shape
-        if not self.served:
+        library = _library_or_none() if dtype in _DTYPES and 0 not in shape else None
+        self.function: Any = library and library.proxy_norm_run  # the kernel, where it serves
+        if library is None:
             return
         self.kind = torch.float64 if dtype == torch.float64 else torch.float32
         self.table, points = proxy_table(
@@ -139,17 +148,21 @@ class _Plan:
 
     def run(
         self,
-        parameters: Sequence[torch.Tensor],
         x: torch.Tensor,
-        d: Optional[torch.Tensor],
+        beta: torch.Tensor,
+        gamma: torch.Tensor,
+        proxy_beta: torch.Tensor,
+        proxy_gamma: torch.Tensor,
         out: torch.Tensor,
         workspace: torch.Tensor,
-        gradients: Sequence[torch.Tensor] = (),
+        d: Optional[int] = None,
+        gradients: Sequence[Optional[int]] = _NO_GRADIENTS,
     ) -> None:
-        status = _library().proxy_norm_run(
-            self.address, torch.get_num_threads(), *[parameter.data_ptr() for parameter in parameters],
-            x.data_ptr(), None if d is None else d.data_ptr(), out.data_ptr(), workspace.data_ptr(),
-            *([gradient.data_ptr() for gradient in gradients] or _NO_GRADIENTS),
+        """Forward, or backward given the addresses of the output's gradient and of the parameters' gradients."""
+        status = self.function(
+            self.address, _number_of_threads(),
+            beta.data_ptr(), gamma.data_ptr(), proxy_beta.data_ptr(), proxy_gamma.data_ptr(),
+            x.data_ptr(), d, out.data_ptr(), workspace.data_ptr(), *gradients,
         )  # fmt: skip
         if status != 0:
             raise MemoryError(
@@ -175,45 +188,33 @@ class _NormProxyNormAct(torch.autograd.Function):
         proxy_gamma: torch.Tensor,
         plan: _Plan,
     ) -> torch.Tensor:
-        parameters = (beta, gamma, proxy_beta, proxy_gamma)
-        y = torch.empty_like(x)
-        workspace = torch.empty_like(plan.like_workspace)
-        plan.run(parameters, x, None, y, workspace)
+        y = _empty_like(x)
+        workspace = _empty_like(plan.like_workspace)
+        plan.run(x, beta, gamma, proxy_beta, proxy_gamma, y, workspace)
         ctx.plan = plan
-        ctx.save_for_backward(x, workspace, *parameters)
+        ctx.save_for_backward(x, workspace, beta, gamma, proxy_beta, proxy_gamma)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        x, workspace, *parameters = ctx.saved_tensors
-        dx = torch.empty_like(x)
-        gradients = [torch.empty_like(parameter) for parameter in parameters]
-        ctx.plan.run(parameters, x, grad.contiguous(), dx, workspace, gradients)
-        return (*once([dx, *gradients], grad, x, *parameters), None)
+        x, workspace, beta, gamma, proxy_beta, proxy_gamma = ctx.saved_tensors
+        dx = _empty_like(x)
+        dbeta, dgamma, dproxy_beta, dproxy_gamma = [_empty_like(beta) for _ in range(4)]
+        grad = grad.contiguous()
+        gradients = dbeta.data_ptr(), dgamma.data_ptr(), dproxy_beta.data_ptr(), dproxy_gamma.data_ptr()
+        ctx.plan.run(x, beta, gamma, proxy_beta, proxy_gamma, dx, workspace, grad.data_ptr(), gradients)
+        found = dx, dbeta, dgamma, dproxy_beta, dproxy_gamma
+        return (*once(found, grad, x, beta, gamma, proxy_beta, proxy_gamma), None)
 
 
-# What Function.apply comes to outside of functorch's transforms (see _serves), without its way there: of a small
-# tensor's time, much goes to Python's code and data, which the tensors before have driven out of the caches.
+# What Function.apply and its node's apply come to outside of functorch's transforms, without their ways there: of a
+# small tensor's time, much goes to Python's code and data, which the tensors before have driven out of the caches.
 _apply: Any = super(torch.autograd.Function, _NormProxyNormAct).apply
+_NormProxyNormAct._backward_cls.apply = _NormProxyNormAct.backward  # type: ignore[attr-defined]
 
-
-def _serves(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether these are real, dense tensors of floats in this process's memory, as the kernel needs them."""
-    if _is_tracing() or _is_compiling() or _is_functorch_active():
-        return False
-    for tensor in tensors:
-        if not (
-            type(tensor) in _PLAIN_TYPES
-            and tensor.is_cpu
-            and tensor.dtype in _FLOATS
-            and tensor.layout is torch.strided
-        ):
-            return False
-    return True
-
-
+_empty_like, _number_of_threads = torch.empty_like, torch.get_num_threads
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
-_FLOATS = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+_STRIDED = torch.strided
 _is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)
 # torch.compile can fuse the composition, but not a call into a library. (PyTorch 2.0 has no such question.)
 _is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)

@@ -20,7 +20,7 @@ template <typename F, int numbers> struct RowTable {
   RowNumbers<F, numbers> row(std::int64_t row) const {
     RowNumbers<F, numbers> out;
     for (int k = 0; k < numbers; ++k)
-      out.of[k] = Vector<F>{} + of[k][row];
+      out.of[k] = of[k][row] - Vector<F>{};
     return out;
   }
   // The last `count` elements of a row, then the first of the next.
@@ -28,7 +28,7 @@ template <typename F, int numbers> struct RowTable {
     const Border<F> border(count);
     RowNumbers<F, numbers> out;
     for (int k = 0; k < numbers; ++k)
-      out.of[k] = border(Vector<F>{} + of[k][before], Vector<F>{} + of[k][before + 1]);
+      out.of[k] = border(of[k][before] - Vector<F>{}, of[k][before + 1] - Vector<F>{});
     return out;
   }
 };
