@@ -79,15 +79,35 @@ def _file(place: str) -> Any:
         if file is not None and Path(file).name == path.name and Path(file).resolve() == path.resolve():
             return module
     if key not in _loaded:
-        spec = importlib.util.spec_from_file_location(path.stem, key)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
         try:
-            spec.loader.exec_module(module)
+            _loaded[key] = _executed(path.resolve())
         except Exception as error:  # whatever the user's own code raises
             raise RegistrationError(f"{place} cannot be loaded: {type(error).__name__}: {error}") from error
-        _loaded[key] = module
     return _loaded[key]
+
+
+def _executed(path: Path) -> Any:
+    """A file as Python would import it from its own folder: it finds its neighbours, and ``sys.modules`` knows it.
+
+    Dataclasses, pickle and TorchScript look modules up there. Its folder comes last on the path and a name that means
+    something else is left to that, so that nobody else's imports change.
+    """
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    known = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
+    if known is not None and known.origin is not None and Path(known.origin).resolve() == path:
+        return importlib.import_module(path.stem)
+    name = f"{path.stem} in {path.parent}"
+    spec = importlib.util.spec_from_file_location(name, str(path))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _module(place: str) -> Any:

@@ -191,6 +191,37 @@ def test_a_file_and_an_installed_package_bring_models(recipe, tmp_path, monkeypa
     sys.modules.pop("flat_net", None)
 
 
+def test_a_file_finds_its_neighbours_and_its_dataclasses(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "width_of_flat_net.py").write_text("WIDTH = 3\n")
+    source = (
+        "from __future__ import annotations\n"
+        "import dataclasses\n"
+        "from torch import nn\n"
+        "from width_of_flat_net import WIDTH\n"
+        "@dataclasses.dataclass\n"
+        "class Sizes:\n"
+        "    width: int = WIDTH\n"
+        "def net(num_classes, in_channels):\n"
+        "    return nn.Linear(Sizes().width, num_classes)\n"
+    )
+    for name in ("flat_net_of_a_file.py", "json.py", "a-b.py"):  # new, somebody else's, not importable
+        (tmp_path / "nets" / name).write_text(source)
+        assert models.build(_found(f"nets/{name}:net"), 5).weight.shape == (5, 3)
+    import json
+
+    assert hasattr(json, "loads")
+    for name in ("flat_net_of_a_file", "width_of_flat_net"):
+        sys.modules.pop(name, None)
+
+
+def _found(name):
+    assert plugins.find_model(name)
+    return name
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
