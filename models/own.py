@@ -11,6 +11,7 @@ A network is made by a function::
   without ``norms`` makes a network of norm none: whatever norms it has are its own affair.
 * Keyword-only arguments of type bool, int, float or str are ``model.options``, checked before anything is built.
 * It is *planned* by being run once on tensors without values: shapes may depend on shapes, nothing on values.
+* Images of a batch may meet (batch statistics by hand): the trainer finds that out, see ``properties.meets_elsewhere``.
 * It is *pipelined* at its modules: each that ``device.pipeline_splits`` may name is called once, in one order.
 * The last layer is called ``fc``, or by the name that ``classifier`` says, for ``model.new_classifier``.
 """
@@ -115,10 +116,10 @@ def _option(name: str, key: str, parameter: inspect.Parameter) -> OptionKind:
 
 
 def build_own(name: str, num_classes: int, in_channels: int, norms: Any, options: Dict[str, Any]) -> Any:
-    """The registered network; ``norms`` where it takes them.
+    """The registered network in float32, as those of the zoo are made; ``norms`` where it takes them.
 
     Raises:
-        ValueError: what the function made is no network.
+        ValueError: what the function made is no network, or has parameters that wait for a first batch.
     """
     own = OWN[name]
     given: Dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
@@ -127,4 +128,10 @@ def build_own(name: str, num_classes: int, in_channels: int, norms: Any, options
     network = own.build(**given, **options)
     if not (hasattr(network, "named_parameters") and callable(getattr(network, "forward", None))):
         raise ValueError(f"model {name}: its function must return an nn.Module, not {type(network).__name__}")
-    return network
+    unknown = [key for key, one in network.named_parameters() if hasattr(one, "materialize")]
+    if unknown:
+        raise ValueError(
+            f"model {name}: {', '.join(unknown)} get their shapes from a first batch; say how many features go in "
+            "(Conv2d for LazyConv2d, Linear for LazyLinear)"
+        )
+    return network.float()

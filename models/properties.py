@@ -37,6 +37,29 @@ def meets_in_batch_norm_only(model: nn.Module) -> bool:
     return not any(_mixes_images(module) and not _is_local_batch_norm(module) for module in model.modules())
 
 
+def meets_elsewhere(model: nn.Module, images: torch.Tensor) -> bool:
+    """Whether, in training, images meet outside batch norm of torch's make, or forward updates other buffers than its.
+
+    For networks that nobody has declared anything about: found by running two images and following the gradient of the
+    first one's output, which is exactly 0 at the second image where they never meet, whatever dropout draws.
+
+    Args:
+        model: is changed, and of no use afterwards.
+        images: ``[2, C, H, W]`` in the dtype of the network.
+    """
+    model.train()
+    for module in model.modules():
+        if _is_local_batch_norm(module):
+            module.eval()
+    before = [(buffer, buffer._version) for buffer in model.buffers()]
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(model(images)[0].sum(), images, allow_unused=True)
+    met = gradient is not None and bool((gradient[1] != 0).any())
+    replaced = {id(buffer) for buffer, _ in before} != {id(buffer) for buffer in model.buffers()}
+    return met or replaced or any(buffer._version != version for buffer, version in before)
+
+
 def _is_local_batch_norm(module: nn.Module) -> bool:
     """Whether a module is batch norm of torch's make whose statistics are those of one micro-batch."""
     synchronised = isinstance(module, nn.SyncBatchNorm) or getattr(module, "needs_stacked_replicas", False)

@@ -4,6 +4,7 @@ The batch is dynamic in all of them. What a torch or a machine lacks is refused 
 """
 
 import importlib.util
+import re
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional
@@ -168,10 +169,17 @@ def write(name: str, network: nn.Module, shape: Any, path: Path, opset: Optional
         try:
             return FORMATS[name].write(network, images, path, opset)
         except Exception as error:  # anything, from deep within torch
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ExportError(
-                f"torch {torch.__version__} cannot write this network as {name}: {first}"
+                f"torch {torch.__version__} cannot write this network as {name}: {_root_cause(error)}"
             ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """First line of the error that began it: torch wraps it in others that say at which of its steps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def read(name: str, path: Path) -> Optional[Logits]:

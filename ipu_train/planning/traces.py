@@ -10,6 +10,7 @@ from ..device_options import fused_on_ipus
 from ..ipumodel.program import Program
 from ..ipumodel.report import Report
 from ..ipumodel.rescale import at_batch, at_splits
+from ..models import OWN
 from . import kept
 from .images import Images, images_of
 
@@ -117,15 +118,12 @@ class Traces:
         return at_batch(traced[0], traced[1], batch) if len(traced) == 2 and batch > 1 else None
 
     def _trace(self, network_key: str, resolved: Resolved, images: Images) -> Program:
-        from .tracing import traced
+        if resolved.config.model.name in OWN:
+            from .own_networks import traced_own as traced
+        else:
+            from .tracing import traced
 
-        try:
-            program = traced(resolved, images)
-        except (RuntimeError, IndexError, ValueError):
-            from .own_outputs import check_output
-
-            check_output(resolved, images)
-            raise
+        program = traced(resolved, images)
         self._remember(network_key, program)
         kept.keep_trace(network_key, resolved.config.model.name, program)
         return program

@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import models
-from ..config import Resolved
+from ..config import ConfigError, Resolved
 from ..device_options import fused_on_ipus
 from ..ipumodel.program import Program
 from ..ipumodel.tracer import trace
@@ -43,21 +43,33 @@ def is_batch_independent(resolved: Resolved, images: Images) -> bool:
     Raises:
         ConfigError: the model cannot be built.
     """
-    return bool(models.is_batch_independent(network_without_values(resolved, images)))
+    try:
+        network = network_without_values(resolved, images)
+    except ConfigError:  # one of the user's own may read values while it is made
+        network = build_network(resolved, images.classes, images.channels)
+    return bool(models.is_batch_independent(network))
 
 
 def traced(resolved: Resolved, images: Images) -> Program:
-    """The training program of one micro-batch, uncut.
+    """The training program of one micro-batch, uncut; :mod:`.own_networks` has that of registered networks.
 
     Raises:
         ConfigError: the model cannot be built.
     """
-    network = network_without_values(resolved, images)
+    return trace_of(resolved, network_without_values(resolved, images), micro_batch(resolved, images, "meta"))
+
+
+def micro_batch(resolved: Resolved, images: Images, device: str) -> torch.Tensor:
+    """Zeros in the shape of one micro-batch's images."""
+    batch = resolved.config.training.micro_batch_size
+    return torch.zeros(batch, images.channels, images.size, images.size, device=device)
+
+
+def trace_of(resolved: Resolved, network: torch.nn.Module, example: torch.Tensor) -> Program:
+    """The training program of a network with the kernels that the configuration asks for."""
     fused = fused_on_ipus(resolved.config)
     if fused:
         from ..kernels import planned
 
         models.use_proxy_norm_kernel(network, planned.norm_proxy_norm_act, fused)
-    batch = resolved.config.training.micro_batch_size
-    example = torch.zeros(batch, images.channels, images.size, images.size, device="meta")
-    return trace(network, [example], bare=True)
+    return trace(network, [example], bare=example.is_meta)

@@ -9,7 +9,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..config import ConfigError, Resolved, nearest
 from ..config.network import ModelConfig
-from ..models import norm_names
+from ..models import norm_names, takes_norms
 from .errors import SweepError
 
 # Set by the sweep itself.
@@ -74,6 +74,8 @@ def grid(
 ) -> Grid:
     """Fill in what is left out: norms batch, group and group+pn and the configuration's own; sizes 1 to 32.
 
+    A registered network that has its norms itself is swept with these alone.
+
     Raises:
         SweepError: an unknown norm, a size below 1, or a key that the sweep sets itself.
     """
@@ -81,7 +83,8 @@ def grid(
         if setting.path in _OWN:
             raise SweepError(f"--set {setting.path}: the sweep sets it; use {_OWN[setting.path]}")
     own = norm_of(base)
-    chosen = list(dict.fromkeys(norms if norms else ["batch", "group", "group+pn", own]))
+    usual = ["batch", "group", "group+pn"] if takes_norms(base.config.model.name) else []
+    chosen = list(dict.fromkeys(norms if norms else [*usual, own]))
     for norm in chosen:
         _check_norm(norm)
     whole = base.config.global_batch_size if global_batch_size is None else global_batch_size

@@ -9,10 +9,12 @@ from ..config import Config, Resolved
 from ..data.mixing import COLUMNS, MixingDraws
 from ..device_options import overlap_mode
 from ..models import (
+    OWN,
     PowerStatistics,
     is_batch_independent,
     keep_statistics_in_float32,
     keeps_statistics_of_its_own,
+    meets_elsewhere,
     meets_in_batch_norm_only,
     needs_stacked_replicas,
     set_sync_groups,
@@ -131,7 +133,7 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any, processes: Processe
     )
     local_replicas = processes.local(config.training.replicas)
     _check_sync_batch_norm(resolved, poptorch, network, local_replicas)
-    fused = fuses_micro_batches(config, poptorch, network)
+    fused = fuses_micro_batches(config, poptorch, network) and not _own_images_meet(resolved, source)
     stacked = needs_stacked_replicas(network) and local_replicas > 1
     training_options = device.training_options(
         poptorch, config, fused, stacked, keeps_statistics_of_its_own(network), processes
@@ -218,6 +220,16 @@ def fuses_micro_batches(config: Config, poptorch: Any, network: torch.nn.Module)
         return True
     small = config.training.micro_batch_size <= device.SMALL_FOR_BATCH_NORM
     return (small or config.device.compute == "cuda") and meets_in_batch_norm_only(network)
+
+
+def _own_images_meet(resolved: Resolved, source: Any) -> bool:
+    """Whether images meet in a network of the user's own, which says nothing about that, or its buffers change."""
+    if resolved.config.model.name not in OWN:
+        return False
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(resolved, source.num_classes, source.channels)
+        images = torch.randn(2, source.channels, source.image_size, source.image_size)
+        return meets_elsewhere(network, images)
 
 
 def example_batch(config: Config, source: Any, processes: Processes = ALONE) -> List[torch.Tensor]:

@@ -43,6 +43,18 @@ def test_logits_are_the_network_s_in_batches_of_1_and_7(name, model, options, tm
             torch.testing.assert_close(run(images), network(images), rtol=1e-4, atol=1e-4)
 
 
+def test_an_exporter_s_refusal_says_what_began_it(monkeypatch, tmp_path):
+    def wrapped(*_):
+        try:
+            raise NotImplementedError("no decomposition for aten::thing\nand much more")
+        except NotImplementedError as error:
+            raise RuntimeError("Failed. \x1b[96mThis is step 3/3\x1b[0m of exporting. Next steps:") from error
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", formats.FORMATS["onnx"]._replace(write=wrapped))
+    with pytest.raises(formats.ExportError, match="as onnx: no decomposition for aten::thing$"):
+        formats.write("onnx", torch.nn.Flatten(), (3, 4, 4), tmp_path / "file", None)
+
+
 def test_a_run_becomes_a_file_and_a_description_of_how_to_use_it(trained_run, images, tmp_path, capsys):
     """The description is enough to give the run's logits from an image file, without ipu-train's code."""
     out = tmp_path / "trees.pt"

@@ -1,5 +1,6 @@
 """Networks and images of the user's own: from Python, from a file, from an installed package."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -210,8 +211,6 @@ def test_a_file_finds_its_neighbours_and_its_dataclasses(tmp_path, monkeypatch):
     for name in ("flat_net_of_a_file.py", "json.py", "a-b.py"):  # new, somebody else's, not importable
         (tmp_path / "nets" / name).write_text(source)
         assert models.build(_found(f"nets/{name}:net"), 5).weight.shape == (5, 3)
-    import json
-
     assert hasattr(json, "loads")
     for name in ("flat_net_of_a_file", "width_of_flat_net"):
         sys.modules.pop(name, None)
@@ -245,11 +244,124 @@ def test_what_cannot_be_found_is_one_message(recipe, tmp_path, overrides, messag
         load(recipe, overrides)
 
 
-def test_a_network_without_one_row_of_logits_an_image_is_one_message(recipe, capsys):
-    ipu_train.register_model("sides", lambda num_classes, in_channels: nn.Linear(8, num_classes))
+class Heads(nn.Module):
+    """Two heads while it trains."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(192, classes)
+
+    def forward(self, images):
+        logits = self.fc(images.flatten(1))
+        return (logits, logits) if self.training else logits
+
+
+class LooksAtValues(Heads):
+    def forward(self, images):
+        images = images.flatten(1)
+        return self.fc(-images if images.mean() < 0 else images)
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda n: nn.Linear(8, n), "(3, 8, 8) has the shape (8, 3, 8, 4); (8, classes) is wanted"),
+        (
+            lambda n: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)),
+            "has the shape (8, 3), and there are 4 classes",
+        ),
+        (Heads, "(3, 8, 8) is a tuple; one tensor (8, classes) is wanted, in training as in validation"),
+        (LooksAtValues, "in forward). PopTorch compiles one program for all images"),
+        (
+            lambda n: nn.Sequential(nn.Flatten(), nn.LazyLinear(n)),
+            "1.weight, 1.bias get their shapes from a first",
+        ),
+        (lambda n: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), "has no parameters to train"),
+        (
+            lambda n: nn.Sequential(nn.Flatten(), nn.Linear(9, n)),
+            "fails on images of (3, 8, 8): RuntimeError: mat1",
+        ),
+        (lambda n: {}[n], "the function that makes the network fails: KeyError: 4 ("),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_one_message(recipe, capsys, build, message):
+    ipu_train.register_model("odd", lambda num_classes, in_channels: build(num_classes))
     for command in (["plan"], []):
-        assert main([*command, "--config", str(recipe), "model.name=sides"]) == 2
-        assert "(3, 8, 8) has the shape (8, 3, 8, 4); (8, classes) is wanted" in capsys.readouterr().err
+        assert main([*command, "--config", str(recipe), "model.name=odd"]) == 2
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert "Traceback" not in printed
+
+
+class WithCoordinates(nn.Module):
+    """Makes a tensor on the CPU in its forward, and asks tensors for values in its constructor."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.rates = torch.linspace(0, 0.1, 3).tolist()
+        self.convolution = nn.Conv2d(4, 8, 3, dtype=torch.float64)
+        self.fc = nn.Linear(8, classes, dtype=torch.float64)
+
+    def forward(self, images):
+        columns = torch.linspace(-1, 1, images.shape[3]).expand_as(images[:, :1])
+        mapped = self.convolution(torch.cat([images, columns], 1)).relu().mean((2, 3))
+        return self.fc(nn.functional.dropout(mapped, self.rates[1], self.training))
+
+
+def test_a_network_that_needs_values_to_be_made_is_planned_and_trains(recipe, capsys):
+    ipu_train.register_model("coordinates", lambda num_classes, in_channels: WithCoordinates(num_classes))
+    assert main(["plan", "--config", str(recipe), "model.name=coordinates"]) == 0
+    outcome = ipu_train.train(recipe, ["model.name=coordinates", "run_dir=run"])
+    assert final(outcome)["fc.weight"].dtype == torch.float32
+
+
+class NormOfTheBatch(nn.Module):
+    """Batch norm by hand: no module of torch's says that images meet."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(192, classes)
+
+    def forward(self, images):
+        features = images.flatten(1)
+        return self.fc((features - features.mean(0)) / (features.std(0) + 0.1))
+
+
+class CountsCalls(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(192, classes)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, images):
+        if self.training:
+            self.calls += 1
+        return self.fc(images.flatten(1))
+
+
+@pytest.mark.parametrize("network", [NormOfTheBatch, CountsCalls])
+def test_micro_batches_of_ones_own_network_meet_only_where_it_computes_the_same(recipe, network):
+    ipu_train.register_model("own", lambda num_classes, in_channels: network(num_classes))
+    weights = [
+        final(
+            ipu_train.train(
+                recipe, ["model.name=own", f"device.fuse_micro_batches={fuse}", f"run_dir={fuse}"]
+            )
+        )
+        for fuse in ("auto", "off")
+    ]
+    for name, value in weights[1].items():
+        torch.testing.assert_close(weights[0][name], value)
+    assert weights[0].get("calls", torch.tensor(8.0)) == 8
+
+
+def test_a_network_with_its_own_norms_is_swept_with_these(recipe, capsys):
+    ipu_train.register_model(
+        "plain", lambda num_classes, in_channels: nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+    )
+    arguments = ["--micro-batch-sizes", "1,8", "--json", "sweep.json"]
+    assert main(["sweep", "--config", str(recipe), "model.name=plain", *arguments]) == 0
+    assert {one["norm"] for one in json.loads(Path("sweep.json").read_text())["points"]} == {"none"}
 
 
 @pytest.mark.parametrize(
