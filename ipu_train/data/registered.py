@@ -58,10 +58,25 @@ class MapStyleImages(ImageDataset):
 
 
 def _item(items: Any, index: int, name: str) -> Any:
-    item = items[index]
+    try:
+        item = items[index]
+    except Exception as error:  # whatever the user's own code raises
+        raise DataError(f"{name}: item {index} fails: {type(error).__name__}: {error}") from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise DataError(f"{name}: item {index} must be a pair (image, label), and is a {type(item).__name__}")
     return item
+
+
+def _label(items: Any, index: int, name: str) -> int:
+    label = _item(items, index, name)[1]
+    try:
+        number = int(label)
+        whole = bool(number == label)
+    except (TypeError, ValueError, RuntimeError):  # text, one-hot vectors
+        whole = False
+    if not whole:
+        raise DataError(f"{name}: the label of item {index} must be a whole number from 0, and is {label!r}")
+    return number
 
 
 def _labels(items: Any, name: str) -> np.ndarray:
@@ -74,7 +89,7 @@ def _labels(items: Any, name: str) -> np.ndarray:
     found = getattr(items, "targets", None)
     found = getattr(items, "labels", None) if found is None else found
     if found is None or len(found) != count:
-        found = [int(_item(items, index, name)[1]) for index in range(count)]
+        found = [_label(items, index, name) for index in range(count)]
     labels = np.asarray(found)
     if not count or labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise DataError(

@@ -107,6 +107,14 @@ def test_a_network_that_is_given_starts_from_its_weights_and_has_the_trained_one
     assert load(outcome.folder.config).config.model.norm == "none"
 
 
+class Unreadable(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise IndexError("no such row")
+
+
 class Shapes(torch.utils.data.Dataset):
     """Pillow images of height and width 6 whose colour is their label."""
 
@@ -394,6 +402,16 @@ def test_what_does_not_keep_the_contract_is_refused_when_it_is_registered(regist
         ([(np.zeros((3, 4, 4), np.float32), 0)], "must be uint8 of 3 x 4 x 4"),
         ([(np.zeros((3, 5, 5), np.uint8), 0)], "and is uint8 of 3 x 5 x 5"),
         ([np.zeros((3, 4, 4), np.uint8)], r"must be a pair \(image, label\)"),
+        (
+            [(np.zeros((3, 4, 4), np.uint8), torch.eye(3)[1])],
+            r"label of item 0 must be .* and is tensor\(\[0",
+        ),
+        (
+            [(np.zeros((3, 4, 4), np.uint8), "cat")],
+            "label of item 0 must be a whole number from 0, and is 'cat'",
+        ),
+        ([(np.zeros((3, 4, 4), np.uint8), 1.5)], "label of item 0 must be a whole number from 0, and is 1.5"),
+        (Unreadable(), "mine: item 0 fails: IndexError: no such row"),
         (iter([]), "needs a length"),
         ([], "there must be images"),
     ],
