@@ -294,10 +294,11 @@ def _saved_when_images_fail(keeper: Keeper, position: Callable[[], Position]) ->
         pass
     keeper.finish(position())
     saved = f"saved at step {position().step}" if position().step else "before its first step"
+    skipping = ", or with data.on_error=skip" if hasattr(keeper.config.data, "on_error") else ""
     with keeper.run.processes.together():
         if failure is not None:
             raise DataError(
-                f"{failure}. The run ends {saved}; go on with --resume once that is mended, or with data.on_error=skip"
+                f"{failure}. The run ends {saved}; go on with --resume once that is mended{skipping}"
             ) from None
 
 

@@ -139,6 +139,16 @@ def test_any_map_style_data_set_trains(recipe):
     assert main(["evaluate", "--run", "run"]) == 0
 
 
+def test_an_image_that_cannot_be_used_advises_no_key_that_its_source_lacks(recipe):
+    images = [(np.zeros((3, 6, 6), np.uint8), index % 3) for index in range(47)]
+    faulty = [*images, (np.zeros((3, 6, 6), np.float32), 0)]
+    ipu_train.register_dataset(
+        "faulty", lambda image_size, seed: (faulty, images), num_classes=3, image_size=6
+    )
+    with pytest.raises(ipu_train.data.DataError, match="image 47 must be uint8 .* once that is mended$"):
+        ipu_train.train(recipe, ["run_dir=run"], data="faulty")
+
+
 def test_images_come_as_arrays_tensors_and_pictures():
     pixels = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
     forms = [pixels, torch.from_numpy(pixels), pixels.transpose(1, 2, 0)]
