@@ -345,10 +345,17 @@ def _reassigned(before: List[Tuple[str, torch.nn.Module, Dict[str, Any], Dict[st
 
 
 def _check_buffers(model: torch.nn.Module, updated: List[str], options: Options) -> None:
-    """With several replicas a buffer that forward updates would differ between them: refuse unless that is asked for.
+    """Refuse names of ``updatableNamedBuffers`` that the model lacks, and buffers that would differ between replicas.
 
-    BatchNorm's own running statistics are let through, as Graphcore's CNN application relies on.
+    The latter are those that forward updates, unless that is asked for. BatchNorm's own running statistics are let
+    through, as Graphcore's CNN application relies on.
     """
+    known = {name for name, _ in model.named_buffers()}
+    unknown = [name for name in options._updatable_named_buffers or () if name not in known]
+    if unknown:
+        raise createPoptorchError(
+            f"Options.updatableNamedBuffers: the model has no buffer {', '.join(unknown)}."
+        )
     if options.replication_factor == 1 or not options.broadcast_buffers:
         return
     native = {

@@ -269,6 +269,9 @@ def test_named_buffers_are_uploaded_alone():
     plain(torch.zeros(1))
     with pytest.raises(poptorch.Error, match="updatableNamedBuffers"):
         plain.copyNamedBuffersToDevice()
+    misspelt = poptorch.inferenceModel(Shift(), poptorch.Options().updatableNamedBuffers(["a", "c"]))
+    with pytest.raises(poptorch.Error, match="the model has no buffer c"):
+        misspelt(torch.zeros(1))
 
 
 def test_attach_uploads_what_the_host_has():
