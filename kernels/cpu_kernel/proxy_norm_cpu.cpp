@@ -37,8 +37,8 @@ template <typename F> const F *as(const void *pointer) { return static_cast<cons
 // Rows of `proxy`, each [C]: m, s, and the derivatives of m and v by mu and sigma.
 enum ProxyRow { kMean, kInverse, kMeanByMu, kMeanBySigma, kVarianceByMu, kVarianceBySigma, kProxyRows };
 
-// The proxy of channels [begin, end). table for ReLU: points [K] and three tails [K + 1], or nothing (K = 0) for its closed
-// form; for SiLU: points and weights of each rule of SmoothTable.
+// The proxy of channels [begin, end). table for ReLU: points [K] and three tails [K + 1], or nothing (K = 0) for its
+// closed form; for SiLU: points and weights of each rule of SmoothTable.
 template <Activation A, typename F> class Proxy {
 public:
   Proxy(const Problem &p, const Tensors &t, F *proxy) : channels_(p.channels), eps_(F(p.eps)), t_(t), proxy_(proxy) {
@@ -162,8 +162,8 @@ template <Activation A, typename T>
 constexpr bool kKeepsSlopes = A != Activation::Relu && std::is_same<T, Arithmetic<T>>::value;
 
 // What an element's row holds forward, and how out follows from u = x - shift. With z = u slope + offset,
-// out = (phi(z) - m) s. For ReLU scale and shift pass through the maximum (s > 0), so that Proxy Norm costs no operation
-// more than affine and ReLU: max(u slope s + (offset - m) s, -m s).
+// out = (phi(z) - m) s. For ReLU scale and shift pass through the maximum (s > 0), so that Proxy Norm costs no
+// operation more than affine and ReLU: max(u slope s + (offset - m) s, -m s).
 enum ForwardNumber { kSlope, kOffset, kFloor, kForwardRelu, kTaken = kFloor, kScale, kForwardSilu };
 template <Activation A> constexpr int kForwardNumbers = A == Activation::Relu ? kForwardRelu : kForwardSilu;
 
@@ -191,7 +191,8 @@ template <Activation A, typename V> inline V slopeTimes(V z, V d, V &dPhi) {
   }
 }
 
-// What the backward pass sums over the elements of a row: d, d phi'(z), d phi'(z) u, and d phi(z) for SiLU (see slopeTimes).
+// What the backward pass sums over the elements of a row: d, d phi'(z), d phi'(z) u, and d phi(z) for SiLU (see
+// slopeTimes).
 enum Sum { kD, kDSlope, kDSlopeU, kSumsRelu, kDPhi = kSumsRelu, kSumsSilu };
 template <Activation A> constexpr int kSums = A == Activation::Relu ? kSumsRelu : kSumsSilu;
 
@@ -244,7 +245,9 @@ public:
           double *const into = sums.data() + (together() ? 0 : stretch.instance) * kSums<A> * p.channels;
           means[stretch.group] = groupGradient(stretch, x, d, dx, into);
         },
-        [&](const Stretch &stretch, const Stretch &rows) { backwardRows(stretch, rows, means[stretch.group], x, d, dx); },
+        [&](const Stretch &stretch, const Stretch &rows) {
+          backwardRows(stretch, rows, means[stretch.group], x, d, dx);
+        },
         [&](std::int64_t begin, std::int64_t end) { parameterGradients(begin, end, sums.data()); });
   }
 
@@ -254,8 +257,8 @@ private:
     return threads.count <= 1 || groups % threads.count == 0 || groups >= 8 * threads.count;
   }
 
-  // before(channels), then for each group's stretch first(stretch) and, while it is still in the cache, rows(stretch, rows
-  // of it), then after(channels).
+  // before(channels), then for each group's stretch first(stretch) and, while it is still in the cache, rows(stretch,
+  // rows of it), then after(channels).
   template <typename Before, typename First, typename Rows, typename After>
   void overStretches(int inputs, const Before &before, const First &first, const Rows &rows, const After &after) const {
     const std::int64_t cost = inputs * p.spatial * perGroup, count = p.instances * groups;
@@ -306,6 +309,16 @@ private:
            (rows.instance * p.channels + rows.channel + done) * p.spatial);
   }
 
+  // AMD's processors are slower where the next group's output is fetched forward, or its inputs backward; Intel's are
+  // faster.
+  static bool fetchesLittle() {
+#if defined(__x86_64__)
+    return __builtin_cpu_is("amd");
+#else
+    return false;
+#endif
+  }
+
   // How many bytes behind a row the next group has its own, where there is one and a second-level cache holds both.
   std::int64_t ahead(const Stretch &stretch, int inputs, std::int64_t elementBytes) const {
     const std::int64_t bytes = perGroup * p.spatial * elementBytes;
@@ -336,7 +349,8 @@ private:
 
   // z = u slope + offset, where u is relative to the rounded mean: what rounding took returns in the offset.
   template <int numbers>
-  void putArguments(const Stretch &stretch, std::int64_t channel, std::int64_t count, RowTable<F, numbers> &table) const {
+  void putArguments(const Stretch &stretch, std::int64_t channel, std::int64_t count,
+                    RowTable<F, numbers> &table) const {
     const F inverse = statistic(stretch, kDeviation), rest = statistic(stretch, kRest);
     for (std::int64_t i = 0; i < count; ++i) {
       table.of[kSlope][i] = gamma[channel + i] * inverse;
@@ -358,11 +372,10 @@ private:
           table.of[kTaken][i] = m[i];
           table.of[kScale][i] = s[i];
         }
-      const std::int64_t next = ahead(stretch, 1, sizeof(T));
       const auto body = [shift = statistic(stretch, kCenter)](const auto &row, V x) {
         return forwardOf<A, F>(row, x - shift);
       };
-      mapRows(table, count, p.spatial, next, next, body, y + at, x + at);
+      mapRowsFetching(table, count, p.spatial, ahead(stretch, 1, sizeof(T)), !fetchesLittle(), body, y + at, x + at);
     });
   }
 
@@ -456,7 +469,8 @@ private:
         const auto body = [shift, means](const auto &row, V kept, V x) {
           return V(kept * row.of[kDirect] + ((x - shift) * means.byU + means.constant));
         };
-        mapRows(table, count, p.spatial, 0, 0, body, dx + at, static_cast<const T *>(dx + at), x + at);
+        const auto untouched = [](std::int64_t) {};
+        mapRows(table, count, p.spatial, untouched, body, dx + at, static_cast<const T *>(dx + at), x + at);
       } else {
         const auto body = [shift, means](const auto &row, V x, V d) {
           const V u = x - shift;
@@ -464,7 +478,8 @@ private:
           const V dSlope = slopeTimes<A>(V(u * row.of[kSlope] + row.of[kOffset]), d, dPhi);
           return V(dSlope * row.of[kDirect] + (u * means.byU + means.constant));
         };
-        mapRows(table, count, p.spatial, ahead(stretch, 2, sizeof(T)), 0, body, dx + at, x + at, d + at);
+        const std::int64_t next = fetchesLittle() ? 0 : ahead(stretch, 2, sizeof(T));
+        mapRowsFetching(table, count, p.spatial, next, false, body, dx + at, x + at, d + at);
       }
     });
   }

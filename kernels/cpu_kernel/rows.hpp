@@ -1,6 +1,6 @@
-// Walks over rows that lie one after the other and share their group's statistics. Rows are short (49 elements in the last
-// stage of a ResNet) and seldom a multiple of a vector: the vector in which one ends and the next begins takes the numbers
-// of either in its lanes, so that every element is loaded and computed once, and aligned where the group is.
+// Walks over rows that lie one after the other and share their group's statistics. Rows are short (49 elements in the
+// last stage of a ResNet) and seldom a multiple of a vector: the vector in which one ends and the next begins takes the
+// numbers of either in its lanes, so that every element is loaded and computed once, and aligned where the group is.
 #pragma once
 
 #include "vectors.hpp"
@@ -33,24 +33,16 @@ template <typename F, int numbers> struct RowTable {
   }
 };
 
-// out[i] = body(numbers of i's row, in[i]...); out is one of the inputs or overlaps none. Where `ahead` is not zero, what
-// lies so many bytes behind each input is brought into the caches meanwhile (memory is never idle while there is something
-// to compute), and what lies `outAhead` bytes behind the output, if that is not zero.
-template <typename T, int numbers, typename Body, typename... In>
+// out[i] = body(numbers of i's row, in[i]...); out is one of the inputs or overlaps none. Before each vector its index
+// goes to touch(i), which may fetch what is needed afterwards.
+template <typename T, int numbers, typename Touch, typename Body, typename... In>
 inline void mapRows(const RowTable<Arithmetic<T>, numbers> &table, std::int64_t rows, std::int64_t spatial,
-                    std::int64_t ahead, std::int64_t outAhead, const Body &body, T *out, const In *...in) {
-  constexpr std::int64_t lanes = kLanes<Arithmetic<T>>, line = kLineBytes / sizeof(T);
+                    const Touch &touch, const Body &body, T *out, const In *...in) {
+  constexpr std::int64_t lanes = kLanes<Arithmetic<T>>;
   std::int64_t i = 0;
   const auto part = [&](std::int64_t row, std::int64_t count) {
     storeFirst(out + i, body(table.row(row), loadFirst(in + i, count)...), count);
     i += count;
-  };
-  const auto touch = [&] {
-    if (ahead == 0 || i % line != 0)
-      return;
-    (fetchAhead(in + i, ahead), ...);
-    if (outAhead != 0)
-      fetchToWrite(out + i, outAhead);
   };
   if (spatial < lanes) {
     for (std::int64_t row = 0; row < rows; ++row)
@@ -61,11 +53,11 @@ inline void mapRows(const RowTable<Arithmetic<T>, numbers> &table, std::int64_t 
     const std::int64_t end = (row + 1) * spatial;
     const auto numbersOfRow = table.row(row);
     for (; i + lanes <= end; i += lanes) {
-      touch();
+      touch(i);
       store(out + i, body(numbersOfRow, load(in + i)...));
     }
     if (i < end && row + 1 < rows) {
-      touch();
+      touch(i);
       store(out + i, body(table.border(row, end - i), load(in + i)...));
       i += lanes;
     } else if (i < end) {
@@ -74,8 +66,31 @@ inline void mapRows(const RowTable<Arithmetic<T>, numbers> &table, std::int64_t 
   }
 }
 
-// Sums of what terms(numbers of i's row, i) gives for the vector at i, for each row: finish(row, sums) gets them, in several
-// parts where a row is long. part(numbers, i, count) is terms for `count` elements, with zeros in the other lanes.
+// The same; where `ahead` is not zero, what lies so many bytes behind each input is brought into the caches meanwhile
+// (memory is never idle while there is something to compute), and what lies there behind the output, if that is wished.
+template <typename T, int numbers, typename Body, typename... In>
+inline void mapRowsFetching(const RowTable<Arithmetic<T>, numbers> &table, std::int64_t rows, std::int64_t spatial,
+                            std::int64_t ahead, bool output, const Body &body, T *out, const In *...in) {
+  constexpr std::int64_t lanes = kLanes<Arithmetic<T>>, line = kLineBytes / sizeof(T);
+  const auto fetchInputs = [=](std::int64_t i) {
+    if (lanes == line || i % line == 0)
+      (fetchAhead(in + i, ahead), ...);
+  };
+  const auto fetchAll = [=](std::int64_t i) {
+    fetchInputs(i);
+    if (lanes == line || i % line == 0)
+      fetchToWrite(out + i, ahead);
+  };
+  if (ahead == 0)
+    mapRows(table, rows, spatial, [](std::int64_t) {}, body, out, in...);
+  else if (output)
+    mapRows(table, rows, spatial, fetchAll, body, out, in...);
+  else
+    mapRows(table, rows, spatial, fetchInputs, body, out, in...);
+}
+
+// Sums of what terms(numbers of i's row, i) gives for the vector at i, for each row: finish(row, sums) gets them, in
+// several parts where a row is long. part(numbers, i, count) is terms for `count` elements, zeros in the other lanes.
 template <int sums, typename F, int numbers, typename Terms, typename Part, typename Finish>
 inline void sumRows(const RowTable<F, numbers> &table, std::int64_t rows, std::int64_t spatial, const Terms &terms,
                     const Part &part, const Finish &finish) {

@@ -159,8 +159,9 @@ template <typename F> inline ProxyArgument<F> proxyArgument(F beta, F gamma, F p
   return {beta + gamma * proxyBeta, gamma * (1.0f + proxyGamma)};
 }
 
-// Adds a point (or a vector of points of one channel, or one point of a vector of channels) to sums held in registers: no
-// [C, points] tensor ever exists. origin = phi(mu) is taken off every value, which changes no variance and keeps it accurate when the mean is large beside it.
+// Adds a point (or a vector of points of one channel, or one point of a vector of channels) to sums held in registers:
+// no [C, points] tensor ever exists. origin = phi(mu) is taken off every value, which changes no variance and keeps it
+// accurate when the mean is large beside it.
 template <Activation A, typename V, typename M, typename P>
 inline void addProxyPoint(const ProxyArgument<M> &at, M origin, P point, P weight, ProxySums<V> &sums) {
   V phi, slope;
@@ -205,8 +206,8 @@ template <typename F> inline ProxyMoments<F> rectifiedMoments(F mu, F sigma, F p
   return out;
 }
 
-// The points of the table with mu + sigma n > 0 (sigma >= 0), by bisection: the first of them, of each of `channels`, which
-// take the same steps, so that none waits for another. Without branches that nobody could predict.
+// The points of the table with mu + sigma n > 0 (sigma >= 0), by bisection: the first of them, of each of `channels`,
+// which take the same steps, so that none waits for another. Without branches that nobody could predict.
 template <int channels, typename F>
 inline void firstAbove(const ReluTable<F> &table, const F *mu, const F *sigma, int (&first)[channels]) {
   for (int i = 0; i < channels; ++i)
