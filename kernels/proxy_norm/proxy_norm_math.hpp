@@ -213,10 +213,10 @@ inline void firstAbove(const ReluTable<F> &table, const F *mu, const F *sigma, i
   for (int i = 0; i < channels; ++i)
     first[i] = 0;
   for (int size = table.count; size > 0;) { // it lies in [first, first + size]
-    const int half = (size + 1) / 2;
+    const int step = (size + 1) / 2;
     for (int i = 0; i < channels; ++i)
-      first[i] += mu[i] + sigma[i] * table.points[first[i] + half - 1] > F(0) ? 0 : half;
-    size -= half;
+      first[i] += mu[i] + sigma[i] * table.points[first[i] + step - 1] > F(0) ? 0 : step;
+    size -= step;
   }
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from ipu_train import config, models, planning
 from ipu_train.models.zoo import MODELS
-from ipu_train.planning import kept, tracing
+from ipu_train.planning import kept, own_networks, tracing
 
 RECIPE = "cifar10_resnet20_gn_pn"
 SMALL = ["model.name=resnet8", "training.micro_batch_size=3", "training.gradient_accumulation=1"]
@@ -33,7 +33,11 @@ def never(monkeypatch):
     def refuse(*_):
         raise AssertionError("traced again")
 
-    return lambda: monkeypatch.setattr(tracing, "traced", refuse)
+    def from_now_on():
+        monkeypatch.setattr(tracing, "traced", refuse)
+        monkeypatch.setattr(own_networks, "traced_own", refuse)
+
+    return from_now_on
 
 
 @pytest.mark.parametrize("norm", ["group", "batch", "evonorm_s0"])
