@@ -5,9 +5,9 @@
     python scripts/what_the_norms_do.py --runs runs/imagenet/* --picture imagenet.png   # run folders of ipu-train
 
 The recorded runs are those of ``scripts/cifar10_trainings.py``. Trainings are compared only where model, image size,
-epochs and regularisation agree; the README shows the longest ones that every norm has. With ``--runs`` the same table
-and picture are made of run folders, for example those of the recipes resnet50v2_bn, resnet50v2_gn, resnet50v2_gn_pn and
-resnet50v2_ln_pn, and nothing of the repository changes.
+epochs and regularisation agree; the README shows the longest ones that every norm has, Batch Norm at two sizes. With
+``--runs`` the same table and picture are made of run folders, for example those of the recipes resnet50v2_bn,
+resnet50v2_gn, resnet50v2_gn_pn and resnet50v2_ln_pn, and nothing of the repository changes.
 """
 
 import argparse
@@ -140,20 +140,25 @@ def sentences(cells):
         if top > without:
             line += f", {100 * (with_pn - without) / (top - without):.0f} % of its distance to Batch Norm at {large}"
         said.append(line + ".")
-    best = max(
-        (mean(cells, n, large), n) for n in ("group+pn", "layer+pn") if mean(cells, n, large) is not None
-    )
-    said.append(
-        f"The better of the two, {NAMES[best[1]]}, is {abs(best[0] - top):.1f} points "
-        f"{'behind' if best[0] < top else 'ahead of'} Batch Norm at {large}"
-        + (
-            f" and {abs(best[0] - mean(cells, 'batch', small)):.1f} "
-            f"{'behind' if best[0] < mean(cells, 'batch', small) else 'ahead of'} it at {small}."
-            if small < large
-            else "."
-        )
-    )
+    said.append(distance(cells, large, small))
     return " ".join(said)
+
+
+def distance(cells, large, small):
+    """Where the better of the two norms with Proxy Norm is, seen from Batch Norm; empty where there is neither."""
+    found = [(mean(cells, norm, large), norm) for norm in ("group+pn", "layer+pn") if (norm, large) in cells]
+    if not found or ("batch", large) not in cells:
+        return ""
+    best, norm = max(found)
+
+    def from_batch_norm(size):
+        behind = mean(cells, "batch", size) - best
+        return f"{abs(behind):.1f} points {'behind' if behind > 0 else 'ahead of'}"
+
+    further = f" and {from_batch_norm(small)} it at {small}" if small < large else ""
+    return (
+        f"The better of the two, {NAMES[norm]}, is {from_batch_norm(large)} Batch Norm at {large}{further}."
+    )
 
 
 def protocol(key, cells):
@@ -165,10 +170,9 @@ def protocol(key, cells):
 
 
 def is_whole(cells):
-    return all(
-        any(norm == wanted for norm, _ in cells)
-        for wanted in ("batch", "group", "layer", "group+pn", "layer+pn")
-    )
+    """Whether every norm is there, and Batch Norm with a small micro-batch, too."""
+    norms = [norm for norm, _ in cells]
+    return set(norms) >= {"batch", "group", "layer", "group+pn", "layer+pn"} and norms.count("batch") > 1
 
 
 def draw(path, key, cells):
@@ -269,6 +273,8 @@ def longer(key, groups):
                 for norm, size in cells_in_order(cells)
             ]
             said.append(f"After {other[2]} epochs, % (seeds): {'; '.join(found)}.")
+            sizes = [size for norm, size in cells if norm == "batch"]
+            said += filter(None, [distance(cells, max(sizes), min(sizes))] if sizes else [])
     return " ".join(said)
 
 

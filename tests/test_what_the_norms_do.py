@@ -30,7 +30,7 @@ def test_accuracies_are_means_and_sample_deviations_in_percent(monkeypatch):
     said = script.sentences(cells)
     assert "Batch Norm loses 11.0 points when the micro-batch shrinks from 64 to 2" in said
     assert "Proxy Norm adds 15.0 points to Group Norm, 71 % of its distance to Batch Norm at 64" in said
-    assert "6.0 points behind Batch Norm at 64 and 5.0 ahead of it at 2" in said
+    assert "6.0 points behind Batch Norm at 64 and 5.0 points ahead of it at 2" in said
 
 
 def test_powers_are_means_over_norms_of_the_first_and_the_last_epoch(monkeypatch):
@@ -69,5 +69,11 @@ def test_longer_trainings_of_the_same_protocol_are_told_beside_those_of_all_norm
     }
     assert script.longer(short, groups) == (
         "After 30 epochs, % (seeds): Batch Norm at 64: 81.0 (1); Layer Norm at 64: 80.0 (1)."
+    )
+    groups["net", 16, 30, "none"].update(
+        {("layer+pn", 64): [{"accuracy": 0.82}], ("batch", 2): [{"accuracy": 0.7}]}
+    )
+    assert script.longer(short, groups).endswith(
+        "Layer Norm + Proxy Norm, is 1.0 points ahead of Batch Norm at 64 and 12.0 points ahead of it at 2."
     )
     assert len({script.powers_picture_of(key) for key in groups}) == len(groups)
