@@ -103,7 +103,8 @@ inline std::uint64_t reluProxy(std::size_t rows, std::size_t points) {
   std::uint64_t steps = 0;
   for (std::size_t n = points; n > 0; n /= 2)
     ++steps;
-  const std::uint64_t perRow = points == 0 ? 160 : 6 * steps + 35; // the closed form calls exp and has a polynomial of degree 9
+  // the closed form has an exponential and a polynomial of degree 9
+  const std::uint64_t perRow = points == 0 ? 160 : 6 * steps + 35;
   return kStart + kWorkers * ((rows + kWorkers - 1) / kWorkers) * perRow;
 }
 
