@@ -57,12 +57,18 @@ def norm_proxy_norm_act(
     tensors = (x, beta, gamma, proxy_beta, proxy_gamma)
     if has_torch_function(tensors):
         return handle_torch_function(norm_proxy_norm_act, tensors, *tensors, settings)
-    plan = _plan(x.shape, x.dtype, settings)
-    shape = plan.parameter_shape
+    plan = None
+    if _is_tracing() or _is_compiling() or _is_functorch_active():
+        Settings(*settings).check(
+            "norm_proxy_norm_act", x.shape
+        )  # a plan's tensors would be of the transform
+    else:
+        plan = _plan(x.shape, x.dtype, settings)
+    shape = x.shape[1:2]
     if not (beta.shape == gamma.shape == proxy_beta.shape == proxy_gamma.shape == shape):
         given = {"beta": beta, "gamma": gamma, "proxy_beta": proxy_beta, "proxy_gamma": proxy_gamma}
         raise ValueError(_misfit(x, shape, **given))
-    if plan.function is None or _is_tracing() or _is_compiling() or _is_functorch_active():
+    if plan is None or plan.function is None:
         return composed.norm_proxy_norm_act(*tensors, Settings(*settings))
     as_they_are = True
     for tensor in tensors:  # real, dense tensors of floats in this process's memory, as the kernel needs them
@@ -126,7 +132,6 @@ class _Plan:
     the work in Python."""
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, settings: Settings) -> None:
-        self.parameter_shape = torch.Size([shape[1]])
         library = _library_or_none() if dtype in _DTYPES and 0 not in shape else None
         self.function: Any = library and library.proxy_norm_run  # the kernel, where it serves
         if library is None:

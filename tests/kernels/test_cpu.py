@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from ipu_train.kernels import composed, cpu
+from ipu_train.kernels import composed, cpu, tables
 from ipu_train.kernels.settings import Settings
 from tests.kernels import reference
 
@@ -297,13 +297,17 @@ def test_tensors_the_kernel_cannot_read_are_composed():
     assert reference.error(traced(x + 1.0, *parameters), kernel(2)(x + 1.0, *parameters)) < 1e-5
 
 
-def test_functional_transforms_work():
+def test_functional_transforms_work_also_as_the_first_call():
     x, parameters, _ = reference.problem((2, 4, 3, 3))
     function = kernel(2)
+    cpu._plan.cache_clear()
+    tables.proxy_table.cache_clear()
     gradient = torch.func.grad(lambda x: function(x, *parameters).square().sum())(x)
     expected = x.clone().requires_grad_()
     reference.norm_proxy_norm_act(expected, 2, *parameters).square().sum().backward()
     assert reference.error(gradient, expected.grad) < 1e-10
+    plain = function(x, *parameters)  # nothing of the transform has been kept
+    assert reference.error(plain, reference.norm_proxy_norm_act(x, 2, *parameters)) < 1e-10
 
 
 @needs_kernel
