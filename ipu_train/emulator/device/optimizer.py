@@ -79,6 +79,7 @@ class ModelOptimizer:
                 executable.half_weights,
                 executable.rounding,
                 scaling,
+                {name: groups.groups for name, groups in executable.groups.items() if groups.groups > 1},
             )
             log_update(self.sent)
             self._connect()

@@ -182,6 +182,8 @@ class DeviceOptimizer:
         half_weights: names of the weights that the device stores as float16.
         rounding: how they and float16 state are rounded after an update; left out, to nearest.
         automatic: adapts the loss scaling after each update; None leaves it as the optimizer has it.
+        slices: of the weights that differ between groups of replicas, how many groups there are; their tensors here
+            have a leading dimension of that size, and each slice is what one group trains.
     """
 
     def __init__(
@@ -192,8 +194,10 @@ class DeviceOptimizer:
         half_weights: Sequence[str] = (),
         rounding: Optional[Rounding] = None,
         automatic: Optional[AutomaticLossScaling] = None,
+        slices: Optional[Dict[str, int]] = None,
     ) -> None:
         self.names = names
+        self.slices = slices or {}
         self.weights = weights
         self.half_weights = set(half_weights)
         self.step = 0
@@ -248,12 +252,20 @@ class DeviceOptimizer:
                 if not present:
                     continue
                 slots = state_slots(self.kind, group)
-                state = {slot: [self.state[f"{slot}___{name}"] for name in present] for slot in slots}
-                grads = [gradients[name] for name in present]
+                state = {slot: self._each(f"{slot}___", self.state, present) for slot in slots}
+                grads = self._each("", gradients, present)
                 if group.get("maximize"):
                     torch._foreach_neg_(grads)
-                rule([self.weights[name].detach() for name in present], grads, state, group, self.step)
+                rule(self._each("", self.weights, present), grads, state, group, self.step)
                 self._round(present, slots)
+
+    def _each(self, prefix: str, tensors: Dict[str, torch.Tensor], names: Sequence[str]) -> Tensors:
+        """What a rule updates: a tensor for each weight, or one for each group of replicas that has its own."""
+        each: Tensors = []
+        for name in names:
+            tensor = tensors[prefix + name].detach()
+            each += tensor.unbind() if name in self.slices else [tensor]
+        return each
 
     def _round(self, names: Sequence[str], slots: Dict[str, float]) -> None:
         for slot in slots:
@@ -272,14 +284,16 @@ class DeviceOptimizer:
         if self.kind in ("adam", "adamw", "lamb"):
             for names in self.names:
                 for name in names:
-                    state[f"Step___{name}"] = torch.tensor(float(self.step))
+                    # PopART's step has the weight's groups of replicas, a value each
+                    shape = (self.slices[name],) if name in self.slices else ()
+                    state[f"Step___{name}"] = torch.full(shape, float(self.step))
         return state
 
     def write_state(self, state: Dict[str, torch.Tensor]) -> None:
         """Take over host state; tensors that are missing keep their device value."""
         for key, value in state.items():
             if key.startswith("Step___"):
-                self.step = int(value)
+                self.step = int(value.max())
             elif key in self.state:
                 self.state[key].copy_(value)
 

@@ -87,6 +87,47 @@ def test_optimizer_state_has_the_leading_dimension():
     assert state["Accl1___shared"].shape == (2,)
 
 
+@pytest.mark.parametrize("mode", [ONE, ALL])
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "LAMB"])
+def test_steps_have_one_value_for_each_group(name, mode):
+    """PopART's ``addStateTensor`` puts the number of groups before a state's shape, the step's ``{}`` too."""
+    model = Weighted(4)
+    optimizer = getattr(poptorch.optim, name)(model.parameters(), lr=0.1)
+    executor = wrap(model, NONE, 0, mode, optimizer=optimizer)
+    executor(torch.ones(8, 2))
+    state = optimizer.state_dict()
+    assert state["ipu_state"]["Step___w"].tolist() == [1.0] * 4
+    assert state["ipu_state"]["Step___shared"].tolist() == 1.0
+    optimizer.load_state_dict(state)
+    executor(torch.ones(8, 2))
+    assert optimizer.state_dict()["ipu_state"]["Step___w"].tolist() == [2.0] * 4
+
+
+def test_lamb_takes_the_norms_of_each_groups_slice():
+    """A replica sees its own slice only, so that is what PopART's LAMB takes the norms of."""
+
+    def trained(weight, x):
+        class Alone(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.w = nn.Parameter(weight.clone())
+
+            def forward(self, x):
+                return poptorch.identity_loss(self.w * x, "sum")
+
+        model = Alone()
+        poptorch.trainingModel(model, optimizer=poptorch.optim.LAMB(model.parameters(), lr=0.1))(x)
+        return model.w.detach().clone()
+
+    model = Weighted(2)
+    start = model.w.detach().clone() + torch.tensor([[1.0], [100.0]])
+    model.w.data.copy_(start)
+    wrap(model, CONSECUTIVE, 2, optimizer=poptorch.optim.LAMB(model.parameters(), lr=0.1))(torch.ones(8, 2))
+    torch.testing.assert_close(
+        model.w.detach(), torch.stack([trained(row, torch.full((2,), 0.5)) for row in start])
+    )
+
+
 class TestRefusals:
     def test_scalars_have_no_slices(self):
         class Scalar(nn.Module):
