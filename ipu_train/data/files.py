@@ -1,10 +1,11 @@
 """Images of files: decoded when asked for, or once into RAM."""
 
 import io
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,9 @@ from .resizing import SMOOTH, Resizing, crop_and_resize, resize, size_of
 CACHE_BYTES = 2 * 2**30
 _SHOW_PROGRESS_FROM = 5000  # images
 _HEADERS_LOOKED_AT = 64
+# Pictures that are decoded before the first of them is resized, so that each of the two finds its code in the caches;
+# not more than stay there themselves.
+_TOGETHER_BYTES = 4 * 2**20
 
 # Validation of models trained on random resized crops: the shorter side is brought to 256 for crops of 224.
 CENTRE_SHARE = 224 / 256
@@ -175,9 +179,32 @@ class FileImages(ImageDataset):
         images = room
         labels = np.empty(len(indices), dtype=np.int64)
         draws = self.preparation.draws(epochs, indices)
-        for i, (epoch, index) in enumerate(zip(epochs.tolist(), indices.tolist())):
-            images[i], labels[i] = self.image(epoch, index, draws[i])
+        for some in self._pictures(indices.tolist()):
+            for i, picture in some:
+                epoch, index = int(epochs[i]), int(indices[i])
+                if picture is None:
+                    images[i], labels[i] = self.image(epoch, index, draws[i])
+                else:
+                    images[i] = self.preparation.image(picture, epoch, index, draws[i])
+                    labels[i] = self.labels[index]
         return images, labels
+
+    def _pictures(self, indices: Sequence[int]) -> Iterator[List[Tuple[int, Optional[Picture]]]]:
+        """Pictures behind their places in ``indices``, some at a time; None where :meth:`image` must see what to do."""
+        some: List[Tuple[int, Optional[Picture]]] = []
+        room = _TOGETHER_BYTES
+        for i, index in enumerate(indices):
+            picture = None
+            if not self.preparation.scaled:
+                try:
+                    picture = self.picture(index)
+                    room -= 3 * math.prod(size_of(picture))
+                except DataError:
+                    pass
+            some.append((i, picture))
+            if room <= 0 or i == len(indices) - 1:
+                yield some
+                some, room = [], _TOGETHER_BYTES
 
 
 class _Decoded:

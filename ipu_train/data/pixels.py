@@ -51,6 +51,7 @@ _PLUGINS = {
 FORMATS = tuple(_PLUGINS)
 # Two of Pillow's own limit, from which on it refuses; between them it only warns.
 MOST_PIXELS = 2 * 89_478_485
+_EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Some programs leave a few bytes between the segments of a JPEG file; many are pixels that could not be understood.
 _STRAY = re.compile(r"(\d+) extraneous bytes")
@@ -161,7 +162,7 @@ def _decode_jpeg(data: bytes, name: str, share: float) -> Optional[np.ndarray]:
     """The pixels of a plain JPEG file; None leaves it to Pillow: CMYK, turned pictures, what is not understood."""
     import simplejpeg
 
-    if b"Exif\0\0" in data[:65536] and _is_turned(data):
+    if _has_exif(data) and _is_turned(data):
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -190,13 +191,29 @@ def _decode_jpeg(data: bytes, name: str, share: float) -> Optional[np.ndarray]:
 
 def jpeg_size(data: bytes) -> Optional[Tuple[int, int]]:
     """Width and height of a JPEG file that stands upright; None: of anything else."""
-    if data[:2] != b"\xff\xd8" or (b"Exif\0\0" in data[:65536] and _is_turned(data)):
+    if data[:2] != b"\xff\xd8" or (_has_exif(data) and _is_turned(data)):
         return None
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return image.size
     except Exception:
         return None
+
+
+def _has_exif(data: bytes) -> bool:
+    """Whether a JPEG file has an EXIF part before its pixels; looks at the head of each part (ITU-T T.81, B.1.1)."""
+    at = 2
+    while data[at : at + 1] == b"\xff":
+        marker = data[at + 1 : at + 2]
+        if marker == b"\xda":  # of the first scan
+            return False
+        if marker == b"\xff":  # fills up
+            at += 1
+            continue
+        if marker == b"\xe1" and data[at + 4 : at + 10] == _EXIF:
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return _EXIF in data  # bytes between the parts, which decoders pass over
 
 
 def _is_turned(data: bytes) -> bool:

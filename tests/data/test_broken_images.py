@@ -169,6 +169,20 @@ def test_pictures_stand_upright(kind, keys, orientation):
     assert np.abs(got.astype(int) - upright).mean() < (4 if kind == "JPEG" else 1e-9)
 
 
+@pytest.mark.parametrize(
+    "between",
+    [b"\xff" * 7, (b"\xff\xfe\xff\xff" + bytes(65533)) * 2, b"stray"],
+    ids=["fill bytes", "long comments", "stray bytes"],
+)
+def test_pictures_stand_upright_whatever_comes_before_their_exif_part(between):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = saved("JPEG", Image.fromarray(pixels()[::-1, ::-1].copy()), exif=exif, quality=95, subsampling=0)
+    at = data.index(b"Exif") - 4  # its marker and length
+    got = read(data[:at] + between + data[at:])
+    assert np.abs(got.astype(int) - pixels()).mean() < 4
+
+
 def test_sixteen_bits_are_scaled_to_eight():
     deep = np.linspace(0, 65535, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
     expected = np.round(deep / 257.0)
