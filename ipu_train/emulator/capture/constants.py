@@ -13,10 +13,16 @@ INDEXING = frozenset(["__getitem__", "__setitem__"])
 
 
 def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
-    """The tensor that ``tensor.type_as(other)``, ``tensor.to(other)`` or ``other.copy_(tensor)`` puts beside other."""
-    if name not in ("type_as", "to", "copy_") or len(args) < 2 or not isinstance(args[1], torch.Tensor):
+    """The tensor that a call puts beside another.
+
+    Such calls are ``tensor.type_as(other)``, ``tensor.to(other)``, ``other.copy_(tensor)`` and
+    ``other.new_tensor(tensor)``.
+    """
+    if len(args) < 2 or not isinstance(args[1], torch.Tensor):
         return None
-    return args[1] if name == "copy_" else args[0]
+    if name in ("copy_", "new_tensor"):
+        return args[1]
+    return args[0] if name in ("type_as", "to") else None
 
 
 def _is_cpu(device: Any) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from ..lowering.dispatcher import Dispatcher
 from ..lowering.indexing import get_item, set_item
-from ..lowering.moving import move
+from ..lowering.moving import data_of, move, new, new_tensor
 from ..lowering.shadow import IPU, Shadow, Shadows, Unsupported
 from ..lowering.versions import AS_IN_TORCH_2_0, since_torch_2_0
 from .device_calls import MADE_ON_THE_IPU
@@ -22,6 +22,8 @@ _OTHERWISE = {
     "__setitem__": set_item,
     "__invert__": torch.bitwise_not,
     "to": move,
+    "new": new,
+    "new_tensor": new_tensor,
     "copy_": torch.ops.aten.copy_.default,
     **AS_IN_TORCH_2_0,
 }
@@ -104,8 +106,12 @@ class ShadowCalls:
         if since is not None:
             self._refusals.add(name, since)
             return None
-        if name == "tensor":
-            made = func(*args, **dict(kwargs, device="meta"))
+        data = data_of(name, args, kwargs)
+        if data is not None:
+            dtype = kwargs.get("dtype")
+            if name != "tensor" and dtype is None:
+                dtype = self.of(self._slots.of(args[0])).dtype
+            made = torch.tensor(data, dtype=dtype, device="meta")
             return Shadow(made.shape, made.dtype, constant=True)
         has_tensors = bool(tensor_paths((args, kwargs)))
         if (
