@@ -48,7 +48,7 @@ class Refusals:
 
     def add(self, what: str, why: str) -> None:
         """Note that ``what``, called by the user's code that is running now, cannot be compiled."""
-        self.add_text(f"{what} at {caller_location()} {why}")
+        self.add_text(f"{what} at {refused_location()} {why}")
 
     def add_text(self, text: str) -> None:
         """Note a refusal that has its place in it."""
@@ -114,3 +114,17 @@ def caller_location() -> str:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown"
+
+
+def refused_location() -> str:
+    """:func:`caller_location`, and the innermost module of torch's own that the code there has called, if any."""
+    frame: Optional[FrameType] = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        caller = frame.f_locals.get("self") if module.startswith("torch.nn.") else None
+        if isinstance(caller, torch.nn.Module) and type(caller).__module__ == module:
+            return f"{caller_location()} (in torch's {type(caller).__name__})"
+        if module != "torch" and not module.startswith(("torch.", _EMULATOR + ".")):
+            break
+        frame = frame.f_back
+    return caller_location()

@@ -11,7 +11,7 @@ from ..lowering.shadow import IPU, Shadow, Shadows, Unsupported
 from ..lowering.versions import AS_IN_TORCH_2_0, since_torch_2_0
 from .device_calls import MADE_ON_THE_IPU
 from .graph import map_structure, tensor_paths
-from .refusals import Refusals, caller_location
+from .refusals import Refusals, refused_location
 from .slots import Slots
 
 # say something about a tensor, or are PopTorch's business and not an operator's
@@ -44,7 +44,7 @@ class _Reported:
         for why, operators in self._operators.items():
             others = [o for o in dict.fromkeys(operators) if o != f"aten::{name}"]
             said = f"({', '.join(others)}) {why}" if others else why
-            texts.append(f"{name} at {caller_location()} {said}")
+            texts.append(f"{name} at {refused_location()} {said}")
         self._operators = {}
         return texts
 
@@ -123,7 +123,7 @@ class ShadowCalls:
         args, kwargs = map_structure((args, kwargs), lambda t: self.of(self._slots.of(t)), (torch.Tensor,))
         for _, shadow in tensor_paths((args, kwargs)):
             if shadow.stale:
-                self.refused_if_used.append(f"{name} at {caller_location()} {shadow.stale}")
+                self.refused_if_used.append(f"{name} at {refused_location()} {shadow.stale}")
         try:
             with self._shadows:
                 return _OTHERWISE.get(name, func)(*args, **kwargs)

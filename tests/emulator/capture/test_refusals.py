@@ -26,6 +26,13 @@ def test_every_offender_is_named_at_once_with_its_line():
         assert re.search(rf"- {name}\w* at .*test_refusals\.py:\d+", text), name
 
 
+def test_a_module_of_torchs_own_that_cannot_be_compiled_is_named():
+    layer = torch.nn.utils.parametrizations.orthogonal(torch.nn.Linear(4, 4))
+    with pytest.raises(poptorch.Error) as caught:
+        run(layer, torch.eye(4))
+    assert re.search(r"matrix_exp at \S+:\d+ \(in torch's _Orthogonal\)", str(caught.value))
+
+
 @pytest.mark.parametrize(
     "forward",
     [
