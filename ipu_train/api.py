@@ -10,7 +10,7 @@ from . import trainer
 from .config import Resolved, load
 from .config.data import SOURCES
 from .data import DataSource
-from .models import OWN, register_model
+from .models import OWN, copied, register_model
 from .plugins import RegistrationError, register_dataset
 from .plugins.datasets import OWN as DATASETS
 from .training import checkpoint, checkpoint_folder
@@ -77,9 +77,7 @@ def _model(model: Any) -> str:
         given = model
 
         def build(num_classes: int, in_channels: int) -> torch.nn.Module:
-            import copy
-
-            return copy.deepcopy(given)
+            return copied(given)
 
         name = f"{type(model).__name__} given from Python"
         register_model(name, build)

@@ -1,20 +1,12 @@
 """From a configuration to its network: built, initialised, and told which of its parameters are trained."""
 
-import traceback
-from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
 
-from . import models
 from .config import Config, Resolved, nearest
 from .models import OWN, OptionError, build
-
-_NOT_THE_USERS = (
-    *(str(Path(str(package.__file__)).parent) for package in (torch, models)),
-    str(Path(__file__).parent),
-    "<",
-)
+from .plugins.failures import line_of_user, reason_of
 
 
 def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.nn.Module:
@@ -39,22 +31,6 @@ def build_network(resolved: Resolved, num_classes: int, channels: int) -> torch.
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise resolved.error("model.name", "the network has no parameters to train")
     return network
-
-
-def reason_of(error: Exception) -> str:
-    """Type and first line of an error from other people's code."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def line_of_user(error: Exception) -> str:
-    """The innermost line of the user's own code that an error passed, to end a message; empty where there is none."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_NOT_THE_USERS)
-    ]
-    return f" ({frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
 
 
 def _build(config: Config, num_classes: int, channels: int) -> torch.nn.Module:

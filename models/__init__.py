@@ -23,6 +23,7 @@ __all__ = [
     "RegistrationError",
     "build",
     "classifier",
+    "copied",
     "describe",
     "folded",
     "is_batch_independent",
@@ -49,6 +50,7 @@ _EFFICIENTNET_SIDES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b
 _LAZY = {
     "OptionError": "options",
     "PowerStatistics": "power",
+    "copied": "copying",
     "describe": "inspection",
     "folded": "folding",
     "is_batch_independent": "properties",

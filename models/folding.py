@@ -5,7 +5,6 @@ of each channel; standardised convolutions get the weights that they standardise
 before.
 """
 
-import copy
 from typing import Optional, Tuple
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from .activations import activation as find_activation
 from .convolutions import StandardisedConv2d, standardise
+from .copying import copied
 from .norm_layers import NormActivation
 from .proxy_norm import ProxyNorm, broadcastable, renormalise
 
@@ -50,7 +50,7 @@ class FoldedProxyNorm(nn.Module):
 
 def folded(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode with constants in the place of what its weights imply; float32 and float64."""
-    result = copy.deepcopy(network).eval()
+    result = copied(network).eval()
     for module in list(result.modules()):
         delayed = False
         if isinstance(module, NormActivation):

@@ -48,6 +48,12 @@ class OwnModel(NamedTuple):
 
 
 OWN: Dict[str, OwnModel] = {}
+_WRAPPERS = {  # by the full names of their classes: torch is not imported here
+    "torch.jit._script.ScriptModule": "torch.jit has compiled",
+    "torch._dynamo.eval_frame.OptimizedModule": "torch.compile has compiled",
+    "torch.nn.parallel.data_parallel.DataParallel": "DataParallel has wrapped",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "DistributedDataParallel has wrapped",
+}
 
 
 def register_model(
@@ -119,7 +125,7 @@ def build_own(name: str, num_classes: int, in_channels: int, norms: Any, options
     """The registered network in float32, as those of the zoo are made; ``norms`` where it takes them.
 
     Raises:
-        ValueError: what the function made is no network, or has parameters that wait for a first batch.
+        ValueError: what the function made is no network or no plain one, or has parameters that wait for a first batch.
     """
     own = OWN[name]
     given: Dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels}
@@ -128,6 +134,12 @@ def build_own(name: str, num_classes: int, in_channels: int, norms: Any, options
     network = own.build(**given, **options)
     if not (hasattr(network, "named_parameters") and callable(getattr(network, "forward", None))):
         raise ValueError(f"model {name}: its function must return an nn.Module, not {type(network).__name__}")
+    wrapped = [words for one in network.modules() for words in [_wrapper(one)] if words]
+    if wrapped:
+        raise ValueError(
+            f"model {name}: has a module that {wrapped[0]}, and PopTorch compiles plain modules alone; use the module "
+            "itself"
+        )
     unknown = [key for key, one in network.named_parameters() if hasattr(one, "materialize")]
     if unknown:
         raise ValueError(
@@ -135,3 +147,9 @@ def build_own(name: str, num_classes: int, in_channels: int, norms: Any, options
             "(Conv2d for LazyConv2d, Linear for LazyLinear)"
         )
     return network.float()
+
+
+def _wrapper(module: Any) -> Optional[str]:
+    """What was made of a module that is no plain one any more, to follow "that"; None: nothing."""
+    kinds = {base.__module__ + "." + base.__name__ for base in type(module).__mro__}
+    return next((words for kind, words in _WRAPPERS.items() if kind in kinds), None)

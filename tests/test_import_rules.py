@@ -33,8 +33,8 @@ HOUSE = {
     "processes": "config emulator tracking",
     "device_options": "config kernels",
     "device": "config device_options kernels models processes",
-    "network": "config models",
-    "planning": "config device_options ipumodel kernels models network",
+    "network": "config models plugins",
+    "planning": "config device_options ipumodel kernels models network plugins",
     "pages": "config durable ipumodel",
     "training": "_version config data device device_options durable models network optim places processes tracking",
     "assembly": "network training",  # faces for programs with loops of their own

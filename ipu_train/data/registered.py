@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..config.data import Registered
 from ..plugins import OwnDataset
+from ..plugins.failures import line_of_user, reason_of
 from .datasets import Augment, ImageDataset
 from .errors import DataError
 from .source import DataSource
@@ -40,7 +41,7 @@ class MapStyleImages(ImageDataset):
 
     def _image(self, index: int) -> np.ndarray:
         found = _item(self.items, index, self.name)[0]
-        pixels = found.numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+        pixels = self._pixels(found, index)
         from_picture = isinstance(found, Image.Image) or (
             pixels.ndim == 3 and pixels.shape != self.shape and pixels.shape[2:] == self.shape[:1]
         )
@@ -49,19 +50,37 @@ class MapStyleImages(ImageDataset):
         elif from_picture:
             pixels = pixels.transpose(2, 0, 1)
         if pixels.dtype != np.uint8 or pixels.shape != self.shape:
-            shape = " x ".join(map(str, self.shape))
-            raise DataError(
-                f"{self.name}: image {index} must be uint8 of {shape} (channels x height x width, 0 to 255), and is "
-                f"{pixels.dtype} of {' x '.join(map(str, pixels.shape))}"
-            )
+            told = f"is {pixels.dtype} of {' x '.join(map(str, pixels.shape)) or 'no size'}"
+            if pixels.dtype.kind == "f":
+                told += "; leave out what makes floats and normalises, such as ToTensor: ipu-train does both"
+            raise self._unusable(index, told)
         return pixels
+
+    def _pixels(self, found: Any, index: int) -> np.ndarray:
+        if isinstance(found, Image.Image):
+            wanted = {1: "L", 3: "RGB", 4: "RGBA"}.get(self.shape[0])
+            if wanted is not None and found.mode != wanted:  # a palette's indices are no colours
+                raise self._unusable(
+                    index, f'is a Pillow image of mode {found.mode}; convert("{wanted}") makes it one'
+                )
+            return np.asarray(found)
+        try:
+            return found.detach().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+        except Exception as error:  # types, devices and layouts that numpy does not know
+            raise self._unusable(index, f"is not to be had as an array: {reason_of(error)}") from error
+
+    def _unusable(self, index: int, told: str) -> DataError:
+        shape = " x ".join(map(str, self.shape))
+        return DataError(
+            f"{self.name}: image {index} must be uint8 of {shape} (channels x height x width, 0 to 255), and {told}"
+        )
 
 
 def _item(items: Any, index: int, name: str) -> Any:
     try:
         item = items[index]
     except Exception as error:  # whatever the user's own code raises
-        raise DataError(f"{name}: item {index} fails: {type(error).__name__}: {error}") from error
+        raise DataError(f"{name}: item {index} fails: {reason_of(error)}{line_of_user(error)}") from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise DataError(f"{name}: item {index} must be a pair (image, label), and is a {type(item).__name__}")
     return item
@@ -110,7 +129,15 @@ def open_registered(
         DataError: what it gives is not what was declared.
     """
     own, name, side = config.own, config.dataset, config.side
-    opened = own.open(image_size=side, seed=seed, **config.options)
+    try:
+        opened = own.open(image_size=side, seed=seed, **config.options)
+    except DataError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        given = ", ".join(["image_size", "seed", *config.options])
+        raise DataError(
+            f"{name}: the function that opens it, given {given}, fails: {reason_of(error)}{line_of_user(error)}"
+        ) from error
     if isinstance(opened, DataSource):
         source, augment = opened, augment_of(opened.mean)
         if augment is not None:

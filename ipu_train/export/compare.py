@@ -1,10 +1,11 @@
 """Whether what was written computes what the network computes."""
 
-import copy
 from typing import Callable, Sequence, Tuple
 
 import torch
 from torch import nn
+
+from ..models import copied
 
 BATCHES = (1, 7)
 TOLERANCE = 1e-4
@@ -41,5 +42,5 @@ def own_rounding(network: nn.Module, shape: Sequence[int]) -> float:
 
     Norms over few pixels can amplify the last bit of a convolution to 1e-3 of a logit (an instance of 2 x 2).
     """
-    exact = copy.deepcopy(network).double()
+    exact = copied(network).double()
     return largest_difference(lambda images: exact(images.double()), network, shape)[0]

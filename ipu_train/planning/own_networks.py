@@ -6,7 +6,8 @@ import torch
 
 from ..config import Resolved
 from ..ipumodel.program import Program
-from ..network import build_network, line_of_user, reason_of
+from ..network import build_network
+from ..plugins.failures import line_of_user, reason_of
 from .images import Images
 from .tracing import micro_batch, network_without_values, trace_of
 

@@ -36,13 +36,19 @@ def cost_report(
     annotations = Annotations(options._execution_strategy)
     with _state.reporting_to(annotations):
         program = trace(
-            _Call(copy.deepcopy(model).float(), executable.signature.with_tensors(inputs)),
+            _Call(_copied(model).float(), executable.signature.with_tensors(inputs)),
             inputs,
             loss=None,
             training=executable.training,
             current_stage=lambda: annotations.stages.current().stage,
         )
     return plan(program, Target.named(chip), _settings(executable, options, sent))
+
+
+def _copied(model: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy; what follows from parameters (old weight norm's tensor), which deepcopy refuses, is shared."""
+    tensors = [v for module in model.modules() for v in vars(module).values() if isinstance(v, torch.Tensor)]
+    return copy.deepcopy(model, {id(t): t.detach() for t in tensors if t.grad_fn is not None})
 
 
 def _settings(executable: Any, options: Any, sent: Optional[Snapshot]) -> Settings:
