@@ -135,11 +135,12 @@ def train_in(
         if processes.is_first:
             reporter = Reporter(resolved, claim.folder, steps_per_epoch, before, claim.put_back, told)
         reporter.announce(running_on, run, source, where.note)
-        accuracy, ended = 0.0, processes.first(lambda: bool(reporter.has_ended))
+        accuracy, ended = processes.first(lambda: (reporter.last_accuracy, bool(reporter.has_ended)))
         claim.has_begun = True
         with StopRequest(processes=processes) as stop, reporter, Keeper(
             run, claim, resolved, reporter, environment, before, Prepared.of(source)
         ) as keeper, _saved_when_images_fail(keeper, lambda: position):
+            told.at_failure = stop.end
             in_step = partial(InStep, stop=stop, processes=processes)
             while _goes_on(position, config, ended) and not stop.requested:
                 if position.unvalidated:
@@ -194,6 +195,10 @@ def train_in(
             keeper.finish(position)
             stop.agree()
         _tell_skipped(processes, source)
+        if told.failure is not None:
+            reporter.stopped(position.step)
+        with processes.together():
+            told.raise_failure()
         if not _goes_on(position, config, ended):
             reporter.finish()
         else:

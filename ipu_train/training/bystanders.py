@@ -44,6 +44,7 @@ class NoReporter(_Context):
     """In place of :class:`~ipu_train.training.reporter.Reporter`."""
 
     has_ended = False
+    last_accuracy = 0.0
 
     def metrics(self) -> bytes:
         return b""

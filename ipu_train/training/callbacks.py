@@ -1,7 +1,7 @@
 """Callbacks: what a program of the user's own does while a run goes on."""
 
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
 Record = Dict[str, Any]
 
@@ -9,8 +9,8 @@ Record = Dict[str, Any]
 class Callback:
     """Told what happens in a run; derive from it and write the methods that are needed.
 
-    In a training of several processes the first one's callbacks are called. What a callback raises ends the run, after
-    the step at hand is saved where that is possible.
+    In a training of several processes the first one's callbacks are called. What ``training`` or ``validation`` raises
+    ends the run once the step at hand is saved, as a signal does, and is raised then.
     """
 
     def started(self, folder: Path) -> None:
@@ -27,10 +27,19 @@ class Callback:
 
 
 class Callbacks:
-    """Several callbacks as one."""
+    """Several callbacks as one.
+
+    Attributes:
+        at_failure: called when one has raised something during the steps; no other is called after that.
+        failure: what it has raised, for who raises it when the run is saved.
+    """
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+        if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+            raise CallbackError(f"callbacks: takes a list of them, not {callbacks!r} alone")
         self.all: List[Callback] = list(callbacks)
+        self.at_failure: Callable[[], None] = lambda: None
+        self.failure: Optional[BaseException] = None
         for one in self.all:
             if not isinstance(one, Callback):
                 raise CallbackError(
@@ -43,13 +52,27 @@ class Callbacks:
             one.started(folder)
 
     def training(self, record: Record) -> None:
-        for one in self.all:
-            one.training(dict(record))
+        self._tell(lambda one: one.training(dict(record)))
 
     def validation(self, record: Record) -> bool:
         """Whether one of them ends the run."""
-        said = [one.validation(dict(record)) for one in self.all]  # all of them are told
-        return True in said
+        return True in self._tell(lambda one: one.validation(dict(record)))  # all of them are told
+
+    def _tell(self, call: Callable[[Callback], Any]) -> List[Any]:
+        said: List[Any] = []
+        for one in self.all:
+            if self.failure is None:
+                try:
+                    said.append(call(one))
+                except BaseException as error:  # sys.exit, too
+                    self.failure = error
+                    self.at_failure()
+        return said
+
+    def raise_failure(self) -> None:
+        """What a callback has raised, if one has."""
+        if self.failure is not None:
+            raise self.failure
 
     def finished(self, folder: Path, status: int) -> None:
         for one in self.all:

@@ -7,6 +7,7 @@ from ..config import Resolved
 from ..models.proxy_norm import HELD
 from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
 from ..tracking.epoch_words import EpochWords
+from ..tracking.metrics import VALIDATION
 from ..tracking.patience import Patience
 from ..tracking.powers import PowerRecord
 from ..tracking.powers_picture import draw_run
@@ -206,6 +207,12 @@ class Reporter:
     def has_ended(self) -> bool:
         """Whether the run has waited long enough for a better validation."""
         return self.patience.is_exhausted
+
+    @property
+    def last_accuracy(self) -> float:
+        """Of the last validation, also before a resume; 0 without one."""
+        lines = reversed(self.tracker.records())
+        return next((float(line["accuracy"]) for line in lines if line["split"] == VALIDATION), 0.0)
 
     def state(self) -> Dict[str, Any]:
         """What a checkpoint needs so that the lines after a resume are those of an uninterrupted run."""

@@ -21,6 +21,7 @@ from ..processes.alone import ALONE, Processes
 
 # Ctrl-C reaches every process of a terminal, and launchers pass it on to theirs: one wish, twice, within seconds.
 _TWICE = 3.0
+_ENDING = 1000  # in place of a signal, of a process that asks to stop by itself
 _FAILING = -1  # in place of a signal, of a process that cannot load its images
 EXIT_STATUS: Dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -133,6 +134,11 @@ class StopRequest(_Handlers):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
+    def end(self) -> None:
+        """Ask all processes to stop as after a signal; why is for the caller to say once everything is saved."""
+        if self.signal is None:
+            self.signal = _ENDING
+
     def fail(self) -> None:
         """This process cannot go on; the others hear of it when they are told the next time."""
         self._fails_here = True
@@ -148,7 +154,7 @@ class StopRequest(_Handlers):
         process, number = next(((i, n) for i, n in enumerate(words) if n > 0), (0, 0))
         if number and self._heard is None:
             self._heard = number
-            if self._processes.is_first:
+            if self._processes.is_first and number != _ENDING:
                 name = signal.Signals(number).name
                 _say(
                     f"Stopping after this step and saving a checkpoint: process {process} of 0 to "

@@ -1,0 +1,144 @@
+"""Networks, images and callbacks as people have them: what can be used trains, what cannot is one message."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.utils import weight_norm
+
+import ipu_train
+from ipu_train.cli import main
+from ipu_train.data.registered import MapStyleImages
+from ipu_train.models import copied, folded
+from ipu_train.training import checkpoint_folder
+
+from .test_own import final
+
+
+@pytest.fixture()
+def weight_normed():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)
+    )
+
+
+def test_a_network_with_weight_norm_may_be_given_and_is_exported(recipe, weight_normed):
+    images = torch.rand(2, 3, 8, 8)
+    before = weight_normed(images)  # leaves a weight that follows from parameters
+    for copy in (copied(weight_normed), folded(weight_normed)):
+        assert torch.equal(copy(images), before)
+    outcome = ipu_train.train(recipe, ["run_dir=run", "schedule.name=constant"], model=weight_normed)
+    trained = final(outcome)
+    assert set(trained) == {"0.bias", "0.weight_g", "0.weight_v", "4.weight", "4.bias"}
+    for name, value in weight_normed.state_dict().items():
+        assert torch.equal(value, trained[name])
+    assert not torch.equal(weight_normed(images), before)
+
+    ipu_train.register_model("normed", lambda num_classes, in_channels: weight_normed)
+    ipu_train.train(recipe, ["run_dir=again", "model.name=normed"])
+    assert main(["export", "--run", "again", "--format", "torchscript", "--out", "net.pt"]) == 0
+
+
+WRAPPED = [
+    (nn.DataParallel, "DataParallel has wrapped"),
+    (lambda network: torch.jit.trace(network, torch.zeros(1, 3, 8, 8)), "torch.jit has compiled"),
+    (lambda network: nn.Sequential(torch.jit.script(network)), "torch.jit has compiled"),
+    (torch.compile, "torch.compile has compiled"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("wrap, words", WRAPPED, ids=["parallel", "traced", "scripted", "compiled"])
+def test_a_network_that_is_no_plain_module_any_more_is_refused(recipe, wrap, words):
+    network = wrap(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)))
+    with pytest.raises(ValueError, match=f"has a module that {words}.*; use the module itself"):
+        ipu_train.train(recipe, ["run_dir=run"], model=network)
+
+
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (Image.new("P", (4, 4)), r'and is a Pillow image of mode P; convert\("L"\) makes it one'),
+        (torch.zeros(1, 4, 4, requires_grad=True), "and is float32 of 1 x 4 x 4; leave out .* ToTensor"),
+        (torch.zeros(1, 4, 4, dtype=torch.bfloat16), "and is not to be had as an array: TypeError"),
+    ],
+)
+def test_images_that_numpy_or_eyes_see_otherwise_are_refused(image, message):
+    with pytest.raises(ipu_train.data.DataError, match=message):
+        MapStyleImages([(image, 0)], "mine", (1, 4, 4)).batch([0])
+
+
+def test_a_function_that_cannot_open_its_images_is_one_message_with_its_line(recipe, capsys):
+    @ipu_train.register_dataset("gone", num_classes=4, image_size=8)
+    def gone(image_size, seed, path=None):
+        return open("no/such/file"), None
+
+    recipe.write_text(recipe.read_text().replace("{name: generated, ", "{name: registered, dataset: gone} #"))
+    assert main(["--config", str(recipe)]) == 2
+    printed = capsys.readouterr().err
+    assert "gone: the function that opens it, given image_size, seed, fails: FileNotFoundError" in printed
+    assert "test_what_users_bring.py:" in printed
+    assert main(["--config", str(recipe), "data.options={length: 3}"]) == 2
+    printed = capsys.readouterr().err
+    assert "given image_size, seed, length, fails: TypeError" in printed
+    assert "unexpected keyword argument 'length'" in printed
+
+
+class Failing(ipu_train.Callback):
+    def __init__(self, where, step):
+        self.where, self.step = where, step
+
+    def training(self, record):
+        if self.where == "training" and record["step"] == self.step:
+            raise RuntimeError("no more")
+
+    def validation(self, record):
+        if self.where == "validation" and record["step"] == self.step:
+            raise SystemExit(7)
+
+
+class Steps(ipu_train.Callback):
+    def __init__(self):
+        self.seen = []
+
+    def training(self, record):
+        self.seen.append(record["step"])
+
+
+@pytest.mark.parametrize(
+    "where, step, error",
+    [
+        ("training", 2, RuntimeError),
+        ("training", 4, RuntimeError),  # the last of an epoch
+        ("validation", 4, SystemExit),
+        ("validation", 8, SystemExit),  # the last of the run
+    ],
+)
+def test_what_a_callback_raises_comes_after_the_step_is_saved_and_the_run_goes_on_exactly(
+    recipe, where, step, error
+):
+    more = ["training.epochs=2", "training.gradient_accumulation=2", "data.length=64"]
+    whole = ipu_train.train(recipe, [*more, "run_dir=whole"])
+    after = Steps()
+    with pytest.raises(error):
+        ipu_train.train(recipe, [*more, "run_dir=run"], callbacks=[Failing(where, step), after])
+    assert checkpoint_folder.newest(Path("run/checkpoints")).name == f"step_{step:08d}"
+    assert after.seen == list(range(1, step if where == "training" else step + 1))
+    resumed = ipu_train.train(recipe, [*more, "run_dir=run"], resume=True)
+    assert resumed.accuracy == whole.accuracy
+    expected, found = final(whole), final(resumed)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_run_that_has_ended_still_has_its_accuracy(recipe):
+    first = ipu_train.train(recipe, ["run_dir=run"])
+    assert first.accuracy > 0
+    assert ipu_train.train(recipe, ["run_dir=run"], resume="auto").accuracy == first.accuracy
+
+
+def test_one_callback_must_stand_in_a_list(recipe):
+    with pytest.raises(ValueError, match="callbacks: takes a list of them"):
+        ipu_train.train(recipe, callbacks=Steps())
