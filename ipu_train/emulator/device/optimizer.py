@@ -11,13 +11,13 @@ import torch
 
 from .._impl import createPoptorchError
 from .._logging import logger
-from ..enums import ConnectionType, MeanReductionStrategy
+from ..enums import ConnectionType, MeanReductionStrategy, ReductionType
 from ..optim import AttributeTracker, Optimizer, changedConstants, snapshot
 from ..options import Options
 from ..update.base import bring_home, connect
 from ..update.hyper_parameters import Snapshot
 from ..update.loss_scaling import AutomaticLossScaling
-from ..update.rules import DeviceOptimizer
+from ..update.rules import DeviceOptimizer, Factors
 from ..update.text import log_update
 from .executable import Executable
 
@@ -80,6 +80,7 @@ class ModelOptimizer:
                 executable.rounding,
                 scaling,
                 {name: groups.groups for name, groups in executable.groups.items() if groups.groups > 1},
+                self._factors(executable),
             )
             log_update(self.sent)
             self._connect()
@@ -89,6 +90,15 @@ class ModelOptimizer:
             self.device.write_state(loaded["ipu_state"])
             self.device.write_parameters(loaded["ipu_param"] or {})
             self.host.ipu_state_is_dirty = False
+
+    def _factors(self, executable: Executable) -> Factors:
+        batching, training = executable.batching, self._options.Training
+        return Factors(
+            batching.gradient_accumulation,
+            batching.replicas * self._options.Distributed.numProcesses,
+            training.accumulation_and_replication_reduction_type == ReductionType.Mean,
+            training.meanAccumulationAndReplicationReductionStrategy == MeanReductionStrategy.Running,
+        )
 
     @property
     def was_loaded(self) -> bool:

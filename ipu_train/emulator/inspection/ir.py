@@ -107,7 +107,7 @@ def update_operators(optimizer: DeviceOptimizer) -> List[Operator]:
     """The operators of the weight update, for each weight the same: from its gradient to ``UpdatedVar___<weight>``."""
     kind = optimizerType(optimizer.kind, optimizer.settings, optimizer.groups)
     kinds = _OPERATORS.get(kind, ["AdamUpdater", "AdamVarUpdate"])
-    if optimizer.kind == "sgd" and not any(key.startswith("Accl1___") for key in optimizer.state):
+    if optimizer.kind == "sgd" and not any(key.startswith("Accl") for key in optimizer.state):
         kinds = ["SGD0VarUpdate"]
     operators = []
     for weight in (name for names in optimizer.names for name in names):

@@ -6,7 +6,7 @@ the device would hold as float16 is rounded by :class:`DeviceOptimizer` after ea
 """
 
 import math
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 
@@ -25,6 +25,9 @@ def sgd(weights: Tensors, gradients: Tensors, state: Dict[str, Tensors], group: 
 
     v starts at zero, so dampening applies from the first step on (torch leaves it out of that step).
     """
+    if "Accl" in state:
+        _combined_sgd(weights, gradients, state["Accl"], group)
+        return
     if group["weight_decay"]:
         torch._foreach_add_(gradients, weights, alpha=group["weight_decay"])
     direction = gradients
@@ -38,6 +41,32 @@ def sgd(weights: Tensors, gradients: Tensors, state: Dict[str, Tensors], group: 
     elif group["dampening"]:
         torch._foreach_mul_(gradients, 1 - group["dampening"])
     torch._foreach_add_(weights, direction, alpha=-group["lr"])
+
+
+def _combined_sgd(weights: Tensors, gradients: Tensors, velocity: Tensors, group: Group) -> None:
+    """The same update as PopART's SGD1 makes it, which has no gradients beside the velocity and scales that by vs.
+
+    ``v += (1-dampening)*vs*g; w -= lr/vs*v; v = mu*v + (1-dampening)*vs*wd*w``: what is left of v is what the next
+    update begins with, and the first one begins with the last term alone. Nesterov's direction is
+    ``vs*(g + wd*w) + mu*v``.
+    """
+    scaling, direction = group["velocity_scaling"], velocity
+    torch._foreach_add_(velocity, gradients, alpha=(1 - group["dampening"]) * scaling)
+    if group["nesterov"]:
+        if group["weight_decay"]:
+            torch._foreach_add_(gradients, weights, alpha=group["weight_decay"])
+        torch._foreach_mul_(gradients, scaling)
+        torch._foreach_add_(gradients, velocity, alpha=group["momentum"])
+        direction = gradients
+    torch._foreach_add_(weights, direction, alpha=-group["lr"] / scaling)
+    torch._foreach_mul_(velocity, group["momentum"])
+    if group["weight_decay"]:
+        torch._foreach_add_(velocity, weights, alpha=_velocity_decay(group))
+
+
+def _velocity_decay(group: Group) -> float:
+    """What of a weight its combined velocity begins an update with."""
+    return float((1 - group["dampening"]) * group["weight_decay"] * group["velocity_scaling"])
 
 
 def _moments(gradients: Tensors, state: Dict[str, Tensors], group: Group) -> None:
@@ -137,21 +166,28 @@ RULES: Dict[str, Callable[..., None]] = {
 }
 
 
+def has_momentum(group: Group) -> bool:
+    """Whether there is a velocity: momentum that may come to be needs it from the start."""
+    return bool(group["momentum"] or group.get("variable_momentum"))
+
+
 def state_slots(kind: str, group: Group) -> Dict[str, float]:
     """State tensors that a rule needs for each weight, with the value they start from."""
     if kind == "sgd":
-        return {"Accl1": 0.0} if group["momentum"] or group.get("variable_momentum") else {}
+        if not has_momentum(group):
+            return {}
+        return {"Accl" if group.get("use_combined_accum") else "Accl1": 0.0}
     if kind != "rmsprop":
         return {"Accl1": 0.0, "Accl2": 0.0}
     slots = {"Accl1": 1.0 if group["use_tf_variant"] else 0.0}
-    if group["momentum"] or group.get("variable_momentum"):
+    if has_momentum(group):
         slots["Accl2"] = 0.0
     if group["centered"]:
         slots["Accl3"] = 0.0
     return slots
 
 
-# which of the optimizer's accumulation types a state slot has
+# which of the optimizer's accumulation types a state slot has; a combined velocity has the weight's
 _SLOT_TYPES = {
     "sgd": {"Accl1": "velocity_accum_type"},
     "adam": {"Accl1": "first_order_momentum_accum_type", "Accl2": "second_order_momentum_accum_type"},
@@ -172,6 +208,39 @@ def clip_by_global_norm(gradients: Sequence[torch.Tensor], max_norm: float) -> N
     torch._foreach_mul_(list(gradients), float((max_norm / (total + 1e-6)).clamp(max=1.0)))
 
 
+class Factors(NamedTuple):
+    """How gradients are reduced.
+
+    Attributes:
+        accumulation: micro-batches of an update, per replica.
+        replicas: of all processes.
+        mean: whether the gradient is their mean, rather than their sum.
+        running: whether the mean is taken as gradients are added up, rather than at the end.
+    """
+
+    accumulation: int = 1
+    replicas: int = 1
+    mean: bool = True
+    running: bool = False
+
+    @property
+    def post(self) -> int:
+        """What a sum of gradients is divided by in the update."""
+        return self.accumulation * self.replicas if self.mean and not self.running else 1
+
+    @property
+    def reduced(self) -> int:
+        """How many velocities are summed, with which gradients have been combined."""
+        return self.replicas if self.accumulation > 1 else 1
+
+    @property
+    def combined(self) -> float:
+        """What gradients are multiplied by as they go into such a velocity."""
+        if self.accumulation > 1:
+            return 1 / self.accumulation if self.mean else self.replicas
+        return 1 / self.replicas if self.mean else 1
+
+
 class DeviceOptimizer:
     """The optimizer's share of the device: hyper-parameters as last sent, and state tensors.
 
@@ -184,6 +253,7 @@ class DeviceOptimizer:
         automatic: adapts the loss scaling after each update; None leaves it as the optimizer has it.
         slices: of the weights that differ between groups of replicas, how many groups there are; their tensors here
             have a leading dimension of that size, and each slice is what one group trains.
+        factors: what gradients are summed over, for the hyper-parameters that PopART combines with it.
     """
 
     def __init__(
@@ -195,8 +265,10 @@ class DeviceOptimizer:
         rounding: Optional[Rounding] = None,
         automatic: Optional[AutomaticLossScaling] = None,
         slices: Optional[Dict[str, int]] = None,
+        factors: Optional["Factors"] = None,
     ) -> None:
         self.names = names
+        self.factors = factors or Factors()
         self.slices = slices or {}
         self.weights = weights
         self.half_weights = set(half_weights)
@@ -215,15 +287,19 @@ class DeviceOptimizer:
         self.kind = snapshot.kind
         self.settings = dict(snapshot.settings)
         self._loaded: Dict[str, torch.Tensor] = {}
-        # momentum that may come to be needs its state from the start
         variable = {"variable_momentum": "momentum" not in snapshot.constants}
         self.groups = [dict(snapshot.settings, **variable, **group) for group in snapshot.groups]
+        self.constants = set(snapshot.constants)
         for group, names in zip(self.groups, self.names):
             for slot, start in state_slots(self.kind, group).items():
                 for name in names:
                     key = f"{slot}___{name}"
                     if key not in self.state:
                         self.state[key] = torch.full_like(self.weights[name].detach(), start)
+                        if slot == "Accl" and group["weight_decay"]:
+                            self.state[key].add_(self.weights[name].detach(), alpha=_velocity_decay(group))
+                            if name in self.half_weights:
+                                self.state[key].copy_(self.state[key].half())
 
     @property
     def loss_scaling(self) -> float:
@@ -269,8 +345,10 @@ class DeviceOptimizer:
 
     def _round(self, names: Sequence[str], slots: Dict[str, float]) -> None:
         for slot in slots:
-            if self.settings[_SLOT_TYPES[self.kind][slot]] == torch.float16:
-                for name in names:
+            types = _SLOT_TYPES[self.kind]
+            all_half = slot in types and self.settings[types[slot]] == torch.float16
+            for name in names:
+                if all_half or (slot not in types and name in self.half_weights):
                     self.rounding.values_(self.state[f"{slot}___{name}"])
         for name in names:
             if name in self.half_weights:
@@ -305,17 +383,46 @@ class DeviceOptimizer:
         scaling = self.settings["loss_scaling"]
         values = {"lossScaling_FLOAT": torch.tensor(float(scaling))}
         for group, names in zip(self.groups, self.names):
-            for name in names:
-                if self.kind == "sgd":
-                    rate = group["lr"] * (1 - group["dampening"])
-                    values[f"scaledLearningRate0___specific___{name}"] = torch.tensor(rate / scaling)
-                    values[f"weightDecayScaleFactor0___specific___{name}"] = torch.tensor(
-                        1 - rate * group["weight_decay"]
-                    )
-                else:
-                    values[f"learningRate___specific___{name}"] = torch.tensor(float(group["lr"]))
-                    values[f"weightDecay___specific___{name}"] = torch.tensor(float(group["weight_decay"]))
+            for start, value in self._parameters(group).items():
+                for name in names:
+                    values[f"{start}___specific___{name}"] = torch.tensor(float(value))
         return values
+
+    def _parameters(self, group: Group) -> Dict[str, float]:
+        """A weight's hyper-parameters as PopART combines them for its operators (its compoundscalarhelper.hpp)."""
+        if self.kind != "sgd":
+            return {"learningRate": group["lr"], "weightDecay": group["weight_decay"]}
+        rate, scaling = group["lr"], group["velocity_scaling"]
+        kept = 1 - group["dampening"]
+        factors, loss_scaling = self.factors, self.settings["loss_scaling"]
+        if not has_momentum(group):
+            return {
+                "scaledLearningRate0": rate * kept / (loss_scaling * factors.post),
+                "weightDecayScaleFactor0": 1 - rate * kept * group["weight_decay"],
+            }
+        if group["use_combined_accum"]:
+            found = {
+                "scaledLearningRate1": (rate / (scaling * factors.reduced), {"lr", "velocity_scaling"}),
+                "scaledMomentum1": (group["momentum"] / factors.reduced, {"momentum"}),
+                "dampeningScaleFactor1": (
+                    kept * scaling * factors.combined / loss_scaling,
+                    {"dampening", "velocity_scaling", "loss_scaling"},
+                ),
+            }
+        else:
+            found = {
+                "scaledLearningRate2": (rate / scaling, {"lr", "velocity_scaling"}),
+                "scaledMomentum2": (group["momentum"], {"momentum"}),
+                "dampeningScaleFactor2": (
+                    kept * scaling / (loss_scaling * factors.post),
+                    {"dampening", "velocity_scaling", "loss_scaling"},
+                ),
+            }
+        found["scaledWeightDecay1"] = (
+            _velocity_decay(group), {"dampening", "weight_decay", "velocity_scaling"},
+        )  # fmt: skip
+        fixed = self.constants if group["use_combined_accum"] else self.constants | {"velocity_scaling"}
+        return {name: value for name, (value, parts) in found.items() if not parts <= fixed}
 
     def write_parameters(self, parameters: Dict[str, torch.Tensor]) -> None:
         """Take over loaded hyper-parameters by PopART's names, for :meth:`read_parameters` until new ones are sent.

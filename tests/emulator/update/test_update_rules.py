@@ -215,20 +215,100 @@ def test_optimizer_state_moves_to_a_new_model_and_training_goes_on_as_before():
         assert torch.equal(a.detach(), b.detach())
 
 
-def test_optimizer_state_has_the_names_of_the_device():
+# PopART's include/popart/compoundscalarhelper.hpp with lr 0.1, momentum 0.9, dampening 0.2, weight decay 0.5, loss
+# scaling 4, velocity scaling 2 (of combined accumulation only), gradient accumulation 3, two replicas
+_COMPOUND = {
+    "plain": {"scaledLearningRate0": 0.1 * 0.8 / (4 * 3 * 2), "weightDecayScaleFactor0": 1 - 0.1 * 0.8 * 0.5},
+    "separate": {
+        "scaledLearningRate2": 0.1,
+        "scaledMomentum2": 0.9,
+        "dampeningScaleFactor2": 0.8 / (4 * 3 * 2),
+        "scaledWeightDecay1": 0.8 * 0.5,
+    },
+    "combined": {
+        "scaledLearningRate1": 0.1 / (2 * 2),
+        "scaledMomentum1": 0.9 / 2,
+        "dampeningScaleFactor1": 0.8 * 2 / (4 * 3),
+        "scaledWeightDecay1": 0.8 * 0.5 * 2,
+    },
+}
+
+
+@pytest.mark.parametrize("form", _COMPOUND)
+def test_optimizer_state_has_the_names_of_the_device(form):
     model = Quadratic()
-    optimizer = poptorch.optim.SGD(
-        model.parameters(), lr=0.1, momentum=0.9, dampening=0.2, weight_decay=0.5, loss_scaling=4.0
-    )
-    executor = poptorch.trainingModel(model, None, optimizer)
+    settings = {"lr": 0.1, "dampening": 0.2, "weight_decay": 0.5, "loss_scaling": 4.0}
+    if form != "plain":
+        settings["momentum"] = 0.9
+    if form == "combined":
+        settings.update(use_combined_accum=True, velocity_scaling=2.0)
+    optimizer = poptorch.optim.SGD(model.parameters(), **settings)
+    options = poptorch.Options().replicationFactor(2)
+    options.Training.gradientAccumulation(3)
+    executor = poptorch.trainingModel(model, options, optimizer)
     assert optimizer.state_dict()["ipu_state"] is None
-    executor(inputs(0))
+    executor(torch.cat([inputs(0)] * 6))
     state = optimizer.state_dict()
-    assert sorted(state["ipu_state"]) == ["Accl1___a", "Accl1___b"]
+    slots = {"plain": [], "separate": ["Accl1"], "combined": ["Accl"]}[form]
+    assert sorted(state["ipu_state"]) == [f"{slot}___{name}" for slot in slots for name in "ab"]
     parameters = state["ipu_param"]
     assert parameters["lossScaling_FLOAT"].item() == 4.0
-    assert parameters["scaledLearningRate0___specific___a"].item() == pytest.approx(0.1 * 0.8 / 4)
-    assert parameters["weightDecayScaleFactor0___specific___b"].item() == pytest.approx(1 - 0.1 * 0.8 * 0.5)
+    for name, value in _COMPOUND[form].items():
+        assert parameters[f"{name}___specific___a"].item() == pytest.approx(value), name
+    assert len(parameters) == 1 + 2 * len(_COMPOUND[form])
+
+
+def test_constant_hyper_parameters_are_no_tensors():
+    """PopART makes them attributes of its operators (compoundscalarhelper.cpp, getScalarIdIfNonConst)."""
+    model = Quadratic()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    executor = poptorch.trainingModel(model, None, optimizer)
+    executor(inputs(0))
+    names = {name.split("___")[0] for name in executor._device_optimizer.read_parameters()}
+    assert names == {"lossScaling_FLOAT", "scaledLearningRate2", "scaledMomentum2"}
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("scaling", [1.0, 8.0])
+def test_the_combined_velocity_is_what_the_next_update_begins_with(nesterov, scaling):
+    """PopART's sgd1decompose.cpp: it starts from the weights' decay, and ends an update times the momentum, decayed."""
+    model, reference = Quadratic(), Quadratic()
+    start = model.a.detach().clone()
+    rule = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5, "nesterov": nesterov}
+    optimizer = poptorch.optim.SGD(
+        model.parameters(), use_combined_accum=True, velocity_scaling=scaling, **rule
+    )
+    executor = poptorch.trainingModel(model, None, optimizer)
+    executor.compile(inputs(0))
+    begun = optimizer.state_dict()["ipu_state"]["Accl___a"]
+    torch.testing.assert_close(begun, scaling * 0.5 * start)
+    torchs = torch.optim.SGD(reference.parameters(), **rule)
+    for step in range(3):
+        executor(inputs(step))
+        torchs.zero_grad()
+        reference(inputs(step)).backward()
+        torchs.step()
+    torch.testing.assert_close(model.a.detach(), reference.a.detach())
+    velocity = torchs.state[reference.a]["momentum_buffer"]
+    left = optimizer.state_dict()["ipu_state"]["Accl___a"]
+    torch.testing.assert_close(left, scaling * (0.9 * velocity + 0.5 * reference.a.detach()))
+
+
+def test_a_smaller_velocity_scaling_overestimates_the_velocity_for_a_while():
+    """PopTorch's optim.py warns of it: the velocity on the device has the scaling that it was made with."""
+    model = Quadratic()
+    rule = {"lr": 0.1, "momentum": 0.5, "use_combined_accum": True}
+    optimizer = poptorch.optim.SGD(model.parameters(), velocity_scaling=4.0, **rule)
+    executor = poptorch.trainingModel(model, None, optimizer)
+    executor(inputs(0))
+    velocity = optimizer.state_dict()["ipu_state"]["Accl___a"]
+    before = model.a.detach().clone()
+    executor.setOptimizer(poptorch.optim.SGD(model.parameters(), velocity_scaling=1.0, **rule))
+    reference = Quadratic()
+    reference.load_state_dict(model.state_dict())
+    reference(inputs(1)).backward()
+    executor(inputs(1))
+    torch.testing.assert_close(model.a.detach(), before - 0.1 * (velocity + reference.a.grad))
 
 
 def test_set_optimizer_with_another_object_keeps_the_devices_state():
