@@ -14,6 +14,7 @@ from .zoo import IMAGENET, MODELS
 
 __all__ = [
     "EPS",
+    "LIBRARY_NORM_EPS",
     "NORM_TRAITS",
     "OWN",
     "QUANTILES",
@@ -48,6 +49,7 @@ __all__ = [
 # Side in pixels that the EfficientNets are trained and tested at (Tan and Le 2019, Masters et al. 2021).
 _EFFICIENTNET_SIDES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "cifar": 32}
 _LAZY = {
+    "LIBRARY_NORM_EPS": "checkpoints",
     "OptionError": "options",
     "PowerStatistics": "power",
     "copied": "copying",

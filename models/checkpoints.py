@@ -6,6 +6,9 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, U
 import torch
 from torch import nn
 
+# Of the norms of both libraries, their EfficientNets B0 to B4 among them.
+LIBRARY_NORM_EPS = 1e-5
+
 Rule = Tuple[str, Union[str, Callable]]
 
 
@@ -154,23 +157,35 @@ def load_checkpoint(
     if not classifier:
         renamed = {name: value for name, value in renamed.items() if not name.startswith("fc.")}
         renamed.update({name: value for name, value in ours.items() if name.startswith("fc.")})
+    counts = {name: value for name, value in ours.items() if name.endswith(".num_batches_tracked")}
+    renamed = {**counts, **renamed}  # which files from before torch 0.4.1 lack
     unknown = [name for name in renamed if name not in ours]
     missing = [name for name in ours if name not in renamed]
     if unknown or missing:
+        parts = [
+            f"{len(names)} {words} ({', '.join(names[:3])})"
+            for words, names in (
+                ("tensors have no place in it", unknown),
+                ("of its own are not in the checkpoint", missing),
+            )
+            if names
+        ]
         raise ValueError(
-            f"the checkpoint does not fit the model: {len(unknown)} tensors have no place in it "
-            f"({', '.join(unknown[:3])}), {len(missing)} of its own are not in the checkpoint "
-            f"({', '.join(missing[:3])}). Is it the same network, built with "
-            "norm 'batch' and without Proxy Norm?"
+            f"the checkpoint does not fit the model: {', '.join(parts)}. Is it the same network, built with norm "
+            "'batch' and without Proxy Norm?"
         )
     for name, value in renamed.items():
         if value.shape != ours[name].shape and value.numel() == ours[name].numel():
             value = value.reshape(ours[name].shape)  # a classifier written as a 1x1 convolution
         if value.shape != ours[name].shape:
-            advice = "; pass classifier=False to keep the model's own" if name.startswith("fc.") else ""
+            advice = ""
+            if name.startswith("fc."):
+                advice = "; classifier=False (model.new_classifier: true) keeps the model's own"
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)} in the checkpoint and {tuple(ours[name].shape)} in "
                 f"the model{advice}"
             )
+        if value.is_floating_point() != ours[name].is_floating_point():
+            raise ValueError(f"{name} is {value.dtype} in the checkpoint and {ours[name].dtype} in the model")
         renamed[name] = value
     model.load_state_dict(renamed)

@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Dict, Optional
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from ..config import Resolved
-from ..models import classifier, known_layout, load_checkpoint
+from ..models import LIBRARY_NORM_EPS, classifier, known_layout, load_checkpoint
 from ..processes.alone import ALONE, Processes
 from ..tracking import tell
 from . import checkpoint, checkpoint_folder
 from .checkpoint import Checkpoint
+from .foreign_weights import read_file, without_wrapper
 
 Weights = Dict[str, torch.Tensor]
 
@@ -55,11 +54,7 @@ def read(path: Path, averaged: bool = False) -> Weights:
         raise ValueError(
             f"averaged_weights is for run folders and checkpoints of ipu-train; {path} is a file"
         )
-    try:
-        state = load_file(str(path)) if path.suffix == ".safetensors" else _unpickled(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    return state
+    return read_file(path)
 
 
 def _of_run(path: Path, averaged: bool) -> Weights:
@@ -92,22 +87,6 @@ def average_of(folder: Path, saved: Checkpoint) -> Weights:
     return found
 
 
-def _unpickled(path: Path) -> Weights:
-    """A ``.pth`` file: a state dict, or a dict that holds one under ``state_dict`` or ``model``."""
-    try:
-        state = torch.load(str(path), map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # whatever pickle meets in a file that is none
-        raise ValueError(f"{path} is no file of weights that torch can read safely: {error}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict (names and tensors)")
-    return {name[len("module.") :] if name.startswith("module.") else name: t for name, t in state.items()}
-
-
 def difference(weights: Weights, ours: Weights) -> Optional[str]:
     """In what weights differ from those of a network, in names or shapes; None: in nothing."""
     parts = []
@@ -119,15 +98,36 @@ def difference(weights: Weights, ours: Weights) -> Optional[str]:
     for name, value in weights.items():
         if value.shape != ours[name].shape:
             return f"{name} has shape {tuple(value.shape)} there and {tuple(ours[name].shape)} in the model"
+        if value.is_floating_point() != ours[name].is_floating_point():
+            return f"{name} is {_words(value)} there and {_words(ours[name])} in the model"
     return None
+
+
+def _tell_of_another_epsilon(library: str, network: torch.nn.Module) -> None:
+    """EfficientNets of the libraries have other epsilons than those of the papers, which no name or shape shows."""
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    found = {norm.eps for norm in norms} - {LIBRARY_NORM_EPS}
+    if found and library.startswith("EfficientNet"):
+        tell(
+            f"warning: {library} has norm_eps {LIBRARY_NORM_EPS:g} (from B5 on torchvision's has 0.001), and the model "
+            f"has {min(found):g}: it computes something else with these weights; set model.norm_eps"
+        )
+
+
+def _words(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).replace("torch.", "")
 
 
 def _put(weights: Weights, network: torch.nn.Module, new_classifier: bool, last: str) -> None:
     ours = network.state_dict()
+    weights = without_wrapper(weights, ours, known_layout)
     common = len(set(weights) & set(ours))
     if common * 2 < len(ours) and (known_layout(list(weights)) or not common):  # another library's names
         load_checkpoint(network, weights, classifier=not new_classifier)
+        _tell_of_another_epsilon(str(known_layout(list(weights))), network)
         return
+    counts = {name: value for name, value in ours.items() if name.endswith(".num_batches_tracked")}
+    weights = {**counts, **weights}  # which files from before torch 0.4.1 lack
     if new_classifier:
         kept = {name: value for name, value in ours.items() if name.startswith(last)}
         weights = {**{name: v for name, v in weights.items() if not name.startswith(last)}, **kept}

@@ -11,6 +11,7 @@ from ipu_train import config, trainer
 from ipu_train.models import build
 from ipu_train.network import build_network
 from ipu_train.training import checkpoint, initial_weights
+from ipu_train.training.foreign_weights import without_wrapper
 
 RECIPE = """
 model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.25}}
@@ -221,3 +222,106 @@ def test_stepped_loss_scaling_changes_nothing_but_the_scale(recipe, tmp_path):
         torch.testing.assert_close(weights(tmp_path / "scaled")[name], value, rtol=0, atol=1e-6)
     state = json.loads((checkpoint.newest(tmp_path / "scaled" / "checkpoints") / "state.json").read_text())
     assert state["loss_scaling"] == 16.0
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    torch.manual_seed(3)
+    return torchvision.models.resnet18(num_classes=5)
+
+
+def loaded(path, *more):
+    cut = "device.pipeline_splits=[]"
+    resolved = config.load(
+        "resnet50_bn_pretrained", ["model.name=resnet18", f"model.weights={path}", cut, *more]
+    )
+    network = build_network(resolved, 5, 3)
+    initial_weights.load(resolved, network)
+    return network
+
+
+def under(prefix):
+    return lambda state: {prefix + name: value for name, value in state.items()}
+
+
+WRAPPINGS = {
+    "DataParallel": under("module."),
+    "compiled": under("_orig_mod."),
+    "compiled, DataParallel": under("module._orig_mod."),
+    "LightningModule": lambda state: {"epoch": 3, "state_dict": under("model.")(state)},
+    "PyTorch's tutorial": lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {}}},
+    "torchvision's references": lambda state: {"model": state, "model_ema": under("module.")(state)},
+    "before torch 0.4.1": lambda state: {n: v for n, v in state.items() if "num_batches" not in n},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_state_dict_is_found_in_what_programs_save(resnet18, tmp_path, wrapping, suffix):
+    saved = WRAPPINGS[wrapping](resnet18.state_dict())
+    path = tmp_path / f"saved{suffix}"
+    if suffix == ".pth":
+        torch.save(saved, path)
+    elif all(isinstance(value, torch.Tensor) for value in saved.values()):
+        save_file(saved, str(path))
+    else:
+        pytest.skip("safetensors files hold no dicts")
+    network = loaded(path, "model.new_classifier=false").eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(network(images), resnet18.eval()(images))
+
+
+def test_a_wrapper_that_the_network_has_too_stays():
+    """A network of one's own may hold all it has in one module."""
+    ours = {"net.a": torch.zeros(1), "net.b": torch.zeros(1)}
+    found = without_wrapper(
+        {"module.net.a": torch.ones(1), "module.net.b": torch.ones(1)}, ours, lambda n: None
+    )
+    assert set(found) == set(ours)
+
+
+class Anything:
+    pass
+
+
+NOT_WEIGHTS = [
+    (
+        lambda s: {"state_dict": s, "args": Anything()},
+        r"more than tensors \(\S*Anything\), .*\.state_dict\(\), PATH\)$",
+    ),
+    (lambda s: {}, "holds no tensors"),
+    (lambda s: {"epoch": 1, "weights": 7}, "holds no state dict .*: its keys are epoch, weights"),
+    (lambda s: {**s, "conv1.weight": s["conv1.weight"] * float("nan")}, "conv1.weight holds NaN"),
+    (lambda s: {**s, "conv1.weight": s["conv1.weight"].to_sparse()}, "conv1.weight is no plain tensor"),
+    (
+        lambda s: {**s, "conv1.weight": s["conv1.weight"].char()},
+        "conv1.weight is torch.int8 in the checkpoint",
+    ),
+]
+
+
+@pytest.mark.parametrize("saved, message", NOT_WEIGHTS)
+def test_a_file_without_usable_weights_is_one_line(resnet18, tmp_path, saved, message):
+    torch.save(saved(resnet18.state_dict()), tmp_path / "given.pth")
+    with pytest.raises(config.ConfigError, match=message) as caught:
+        loaded(tmp_path / "given.pth")
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_half_a_file_is_said_to_be_that(resnet18, tmp_path):
+    torch.save(resnet18.state_dict(), tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(config.ConfigError, match="is damaged, or only the beginning of a file of weights$"):
+        loaded(tmp_path / "half.pth")
+
+
+def test_another_epsilon_than_the_librarys_is_told(tmp_path, capsys):
+    torch.save(torchvision.models.efficientnet_b0(num_classes=5).state_dict(), tmp_path / "b0.pth")
+    b0 = ["model.name=efficientnet_b0", "model.new_classifier=false"]
+    loaded(tmp_path / "b0.pth", *b0)
+    assert "has norm_eps 1e-05" in capsys.readouterr().err
+    loaded(tmp_path / "b0.pth", *b0, "model.norm_eps=1e-5")
+    assert "norm_eps" not in capsys.readouterr().err
