@@ -6,41 +6,48 @@ the device would hold as float16 is rounded by :class:`DeviceOptimizer` after ea
 """
 
 import math
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 
 from ..capture.rounding import Rounding
 from .loss_scaling import AutomaticLossScaling
+from .scalars import Factors, Group, has_momentum, scalars, velocity_decay, velocity_scaling
 
 COUNTS = "lossScaleUpdateCounts"  # this emulator's, of periods of several updates
 FACTOR = "lossScaleUpdateFactor"  # PopART's name of automatic loss scaling's state
 
 Tensors = List[torch.Tensor]
-Group = Dict[str, Any]
 
 
 def sgd(weights: Tensors, gradients: Tensors, state: Dict[str, Tensors], group: Group, step: int) -> None:
-    """``g += wd*w; v = mu*v + (1-dampening)*g; w -= lr*(g + mu*v)`` with Nesterov, else ``w -= lr*v``.
+    """``g += wd*w; v = mu*v + (1-dampening)*vs*g; w -= lr/vs*(vs*g + mu*v)`` with Nesterov, else ``w -= lr/vs*v``.
 
-    v starts at zero, so dampening applies from the first step on (torch leaves it out of that step).
+    v starts at zero, so dampening applies from the first step on (torch leaves it out of that step). Its scaling vs is
+    that of the loss, so that v has float16's range where it is float16.
     """
     if "Accl" in state:
         _combined_sgd(weights, gradients, state["Accl"], group)
         return
     if group["weight_decay"]:
         torch._foreach_add_(gradients, weights, alpha=group["weight_decay"])
-    direction = gradients
     if "Accl1" in state:
-        torch._foreach_mul_(state["Accl1"], group["momentum"])
-        torch._foreach_add_(state["Accl1"], gradients, alpha=1 - group["dampening"])
-        if group["nesterov"]:
-            torch._foreach_add_(gradients, state["Accl1"], alpha=group["momentum"])
-        else:
-            direction = state["Accl1"]
-    elif group["dampening"]:
+        scaling, velocity = velocity_scaling(group), state["Accl1"]
+        torch._foreach_mul_(velocity, group["momentum"])
+        torch._foreach_add_(velocity, gradients, alpha=(1 - group["dampening"]) * scaling)
+        direction = _nesterov(gradients, velocity, group) if group["nesterov"] else velocity
+        torch._foreach_add_(weights, direction, alpha=-group["lr"] / scaling)
+        return
+    if group["dampening"]:
         torch._foreach_mul_(gradients, 1 - group["dampening"])
-    torch._foreach_add_(weights, direction, alpha=-group["lr"])
+    torch._foreach_add_(weights, gradients, alpha=-group["lr"])
+
+
+def _nesterov(gradients: Tensors, velocity: Tensors, group: Group) -> Tensors:
+    if velocity_scaling(group) != 1:
+        torch._foreach_mul_(gradients, velocity_scaling(group))
+    torch._foreach_add_(gradients, velocity, alpha=group["momentum"])
+    return gradients
 
 
 def _combined_sgd(weights: Tensors, gradients: Tensors, velocity: Tensors, group: Group) -> None:
@@ -50,23 +57,16 @@ def _combined_sgd(weights: Tensors, gradients: Tensors, velocity: Tensors, group
     update begins with, and the first one begins with the last term alone. Nesterov's direction is
     ``vs*(g + wd*w) + mu*v``.
     """
-    scaling, direction = group["velocity_scaling"], velocity
+    scaling, direction = velocity_scaling(group), velocity
     torch._foreach_add_(velocity, gradients, alpha=(1 - group["dampening"]) * scaling)
     if group["nesterov"]:
         if group["weight_decay"]:
             torch._foreach_add_(gradients, weights, alpha=group["weight_decay"])
-        torch._foreach_mul_(gradients, scaling)
-        torch._foreach_add_(gradients, velocity, alpha=group["momentum"])
-        direction = gradients
+        direction = _nesterov(gradients, velocity, group)
     torch._foreach_add_(weights, direction, alpha=-group["lr"] / scaling)
     torch._foreach_mul_(velocity, group["momentum"])
     if group["weight_decay"]:
-        torch._foreach_add_(velocity, weights, alpha=_velocity_decay(group))
-
-
-def _velocity_decay(group: Group) -> float:
-    """What of a weight its combined velocity begins an update with."""
-    return float((1 - group["dampening"]) * group["weight_decay"] * group["velocity_scaling"])
+        torch._foreach_add_(velocity, weights, alpha=velocity_decay(group))
 
 
 def _moments(gradients: Tensors, state: Dict[str, Tensors], group: Group) -> None:
@@ -166,11 +166,6 @@ RULES: Dict[str, Callable[..., None]] = {
 }
 
 
-def has_momentum(group: Group) -> bool:
-    """Whether there is a velocity: momentum that may come to be needs it from the start."""
-    return bool(group["momentum"] or group.get("variable_momentum"))
-
-
 def state_slots(kind: str, group: Group) -> Dict[str, float]:
     """State tensors that a rule needs for each weight, with the value they start from."""
     if kind == "sgd":
@@ -208,39 +203,6 @@ def clip_by_global_norm(gradients: Sequence[torch.Tensor], max_norm: float) -> N
     torch._foreach_mul_(list(gradients), float((max_norm / (total + 1e-6)).clamp(max=1.0)))
 
 
-class Factors(NamedTuple):
-    """How gradients are reduced.
-
-    Attributes:
-        accumulation: micro-batches of an update, per replica.
-        replicas: of all processes.
-        mean: whether the gradient is their mean, rather than their sum.
-        running: whether the mean is taken as gradients are added up, rather than at the end.
-    """
-
-    accumulation: int = 1
-    replicas: int = 1
-    mean: bool = True
-    running: bool = False
-
-    @property
-    def post(self) -> int:
-        """What a sum of gradients is divided by in the update."""
-        return self.accumulation * self.replicas if self.mean and not self.running else 1
-
-    @property
-    def reduced(self) -> int:
-        """How many velocities are summed, with which gradients have been combined."""
-        return self.replicas if self.accumulation > 1 else 1
-
-    @property
-    def combined(self) -> float:
-        """What gradients are multiplied by as they go into such a velocity."""
-        if self.accumulation > 1:
-            return 1 / self.accumulation if self.mean else self.replicas
-        return 1 / self.replicas if self.mean else 1
-
-
 class DeviceOptimizer:
     """The optimizer's share of the device: hyper-parameters as last sent, and state tensors.
 
@@ -265,7 +227,7 @@ class DeviceOptimizer:
         rounding: Optional[Rounding] = None,
         automatic: Optional[AutomaticLossScaling] = None,
         slices: Optional[Dict[str, int]] = None,
-        factors: Optional["Factors"] = None,
+        factors: Optional[Factors] = None,
     ) -> None:
         self.names = names
         self.factors = factors or Factors()
@@ -297,7 +259,7 @@ class DeviceOptimizer:
                     if key not in self.state:
                         self.state[key] = torch.full_like(self.weights[name].detach(), start)
                         if slot == "Accl" and group["weight_decay"]:
-                            self.state[key].add_(self.weights[name].detach(), alpha=_velocity_decay(group))
+                            self.state[key].add_(self.weights[name].detach(), alpha=velocity_decay(group))
                             if name in self.half_weights:
                                 self.state[key].copy_(self.state[key].half())
 
@@ -383,46 +345,10 @@ class DeviceOptimizer:
         scaling = self.settings["loss_scaling"]
         values = {"lossScaling_FLOAT": torch.tensor(float(scaling))}
         for group, names in zip(self.groups, self.names):
-            for start, value in self._parameters(group).items():
+            for start, value in scalars(self.kind, group, self.factors, self.constants).items():
                 for name in names:
                     values[f"{start}___specific___{name}"] = torch.tensor(float(value))
         return values
-
-    def _parameters(self, group: Group) -> Dict[str, float]:
-        """A weight's hyper-parameters as PopART combines them for its operators (its compoundscalarhelper.hpp)."""
-        if self.kind != "sgd":
-            return {"learningRate": group["lr"], "weightDecay": group["weight_decay"]}
-        rate, scaling = group["lr"], group["velocity_scaling"]
-        kept = 1 - group["dampening"]
-        factors, loss_scaling = self.factors, self.settings["loss_scaling"]
-        if not has_momentum(group):
-            return {
-                "scaledLearningRate0": rate * kept / (loss_scaling * factors.post),
-                "weightDecayScaleFactor0": 1 - rate * kept * group["weight_decay"],
-            }
-        if group["use_combined_accum"]:
-            found = {
-                "scaledLearningRate1": (rate / (scaling * factors.reduced), {"lr", "velocity_scaling"}),
-                "scaledMomentum1": (group["momentum"] / factors.reduced, {"momentum"}),
-                "dampeningScaleFactor1": (
-                    kept * scaling * factors.combined / loss_scaling,
-                    {"dampening", "velocity_scaling", "loss_scaling"},
-                ),
-            }
-        else:
-            found = {
-                "scaledLearningRate2": (rate / scaling, {"lr", "velocity_scaling"}),
-                "scaledMomentum2": (group["momentum"], {"momentum"}),
-                "dampeningScaleFactor2": (
-                    kept * scaling / (loss_scaling * factors.post),
-                    {"dampening", "velocity_scaling", "loss_scaling"},
-                ),
-            }
-        found["scaledWeightDecay1"] = (
-            _velocity_decay(group), {"dampening", "weight_decay", "velocity_scaling"},
-        )  # fmt: skip
-        fixed = self.constants if group["use_combined_accum"] else self.constants | {"velocity_scaling"}
-        return {name: value for name, (value, parts) in found.items() if not parts <= fixed}
 
     def write_parameters(self, parameters: Dict[str, torch.Tensor]) -> None:
         """Take over loaded hyper-parameters by PopART's names, for :meth:`read_parameters` until new ones are sent.

@@ -216,14 +216,15 @@ def test_optimizer_state_moves_to_a_new_model_and_training_goes_on_as_before():
 
 
 # PopART's include/popart/compoundscalarhelper.hpp with lr 0.1, momentum 0.9, dampening 0.2, weight decay 0.5, loss
-# scaling 4, velocity scaling 2 (of combined accumulation only), gradient accumulation 3, two replicas
+# scaling 4, velocity scaling 2 (of combined accumulation; else it is that of the loss), gradient accumulation 3, two
+# replicas
 _COMPOUND = {
     "plain": {"scaledLearningRate0": 0.1 * 0.8 / (4 * 3 * 2), "weightDecayScaleFactor0": 1 - 0.1 * 0.8 * 0.5},
     "separate": {
-        "scaledLearningRate2": 0.1,
+        "scaledLearningRate2": 0.1 / 4,
         "scaledMomentum2": 0.9,
-        "dampeningScaleFactor2": 0.8 / (4 * 3 * 2),
-        "scaledWeightDecay1": 0.8 * 0.5,
+        "dampeningScaleFactor2": 0.8 / (3 * 2),
+        "scaledWeightDecay1": 0.8 * 0.5 * 4,
     },
     "combined": {
         "scaledLearningRate1": 0.1 / (2 * 2),
@@ -292,6 +293,37 @@ def test_the_combined_velocity_is_what_the_next_update_begins_with(nesterov, sca
     velocity = torchs.state[reference.a]["momentum_buffer"]
     left = optimizer.state_dict()["ipu_state"]["Accl___a"]
     torch.testing.assert_close(left, scaling * (0.9 * velocity + 0.5 * reference.a.detach()))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_velocity_is_scaled_as_the_loss_is(nesterov):
+    """PopTorch's CompilerImpl.cpp, getPopartOptimizer: without combined accumulation it copies the loss scaling."""
+    model, reference = Quadratic(), Quadratic()
+    rule = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5, "nesterov": nesterov}
+    optimizer = poptorch.optim.SGD(model.parameters(), loss_scaling=48.0, **rule)
+    executor = poptorch.trainingModel(model, None, optimizer)
+    torchs = torch.optim.SGD(reference.parameters(), **rule)
+    for step in range(3):
+        executor(inputs(step))
+        torchs.zero_grad()
+        reference(inputs(step)).backward()
+        torchs.step()
+    torch.testing.assert_close(model.a.detach(), reference.a.detach())
+    velocity = torchs.state[reference.a]["momentum_buffer"]
+    torch.testing.assert_close(optimizer.state_dict()["ipu_state"]["Accl1___a"], 48 * velocity)
+
+
+def test_a_float16_velocity_has_the_range_of_the_scaled_loss():
+    """1e-9 is nothing in float16, 65536 times that is something."""
+    model = Quadratic()
+    arguments = {"lr": 0.1, "momentum": 0.9, "velocity_accum_type": torch.float16, "loss_scaling": 65536.0}
+    optimizer = poptorch.optim.SGD(model.parameters(), **arguments)
+    poptorch.trainingModel(model, None, optimizer)(1e-4 * inputs(0))
+    reference = Quadratic()
+    reference(1e-4 * inputs(0)).backward()
+    velocity = optimizer.state_dict()["ipu_state"]["Accl1___a"]
+    assert reference.a.grad.abs().max() < 3e-8  # half of float16's smallest number
+    torch.testing.assert_close(velocity / 65536, reference.a.grad, rtol=2e-3, atol=1e-12)
 
 
 def test_a_smaller_velocity_scaling_overestimates_the_velocity_for_a_while():
