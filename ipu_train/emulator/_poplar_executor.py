@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional
 import torch
 
 from . import _args_parser
-from ._impl import answered_by, createPoptorchError, outside_inference_mode, owner_of
+from ._impl import Owner, answered_by, createPoptorchError, isWrapped, outside_inference_mode
 from ._logging import logger
 from ._printing import module_repr
 from .capture.rounding import Noise
@@ -93,15 +93,11 @@ class PoplarExecutor:
     @property
     def rng_state(self) -> List[int]:
         """``[seed, state...]`` of the device's random streams; may be set, also before a resumed run."""
-        if self._compiled is None:
-            raise createPoptorchError("Cannot read the random state: " + NOT_COMPILED)
-        return self._compiled.random.state
+        return self._require_compiled().random.read()
 
     @rng_state.setter
     def rng_state(self, state: List[int]) -> None:
-        if self._compiled is None:
-            raise createPoptorchError("Cannot set the random state: " + NOT_COMPILED)
-        self._compiled.random.state = list(state)
+        self._require_compiled().random.write(state, self.isAttachedToDevice())
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_user_model" not in self.__dict__:
@@ -130,11 +126,14 @@ class PoplarExecutor:
         early = self._options.connection_type == ConnectionType.Always.value
         device = devices.acquire(self, self._options) if early else devices.target_of(self._options)
         hooks.run_pre_compile()
-        self._refresh_from_training(list(self._user_model.parameters()))  # which compiling looks at
+        if not self._training:
+            self._weights.follow(list(self._user_model.parameters()))  # which compiling looks at
         self._compiled = CompiledModel(
             self._model, self._user_model, arguments, self._options, self._training, self._noise,
             self.per_replica_params, modes,
         )  # fmt: skip
+        if self._training:
+            wrapping.wrap_tensors(self._user_model, Owner(self))
         executable = self._weights.executable = self._compiled.executable
         log_acquired(executable.graph, self._options.replication_factor, device)
         if early:
@@ -143,7 +142,7 @@ class PoplarExecutor:
         self._weights.attached = self._options.connection_type != ConnectionType.Never.value
         if self._weights.attached and not early:
             devices.attach(self, self._options)
-        self._weights.upload()
+        self._upload()
         seconds = time.perf_counter() - started
         files.after_compile(executable, self._options, seconds)
         self._measurements.compile_seconds = seconds
@@ -163,7 +162,7 @@ class PoplarExecutor:
         if not self._weights.attached:
             self.attachToDevice()
         if self._optimizer is None:
-            self._refresh_from_training([self._wrapped])
+            self._weights.follow([self._wrapped])
         else:
             self._write_loaded_state()
         outputs = self._require_compiled().run(
@@ -173,6 +172,11 @@ class PoplarExecutor:
             self._weights.trained(self._options.device_iterations)
             self._optimizer.has_run()
         return outputs
+
+    def _upload(self) -> None:
+        """All that the host knows, to a device that was just taken."""
+        self._weights.upload()
+        self._require_compiled().random.send(self.isAttachedToDevice())
 
     @property
     def _device_optimizer(self) -> Optional[DeviceOptimizer]:
@@ -220,15 +224,6 @@ class PoplarExecutor:
             self.copyWeightsToDevice()
         return result
 
-    def _refresh_from_training(self, seen: List[Any]) -> None:
-        """An inference executor follows whoever trains what it sees: each call the wrapped module itself, no other."""
-        if self._training:
-            return
-        owners = {id(e): e for e in map(owner_of, seen) if e is not None}
-        for executor in owners.values():
-            executor.copyWeightsToHostIfNeeded()
-        self._weights.follow({key: executor._weights.updates for key, executor in owners.items()})
-
     def _require_compiled(self) -> CompiledModel:
         if self._compiled is None:
             raise createPoptorchError(NOT_COMPILED)
@@ -237,15 +232,17 @@ class PoplarExecutor:
     # -- device --------------------------------------------------------------------------------------------------
 
     def detachFromDevice(self) -> None:
-        """Bring weights and optimizer state home and release the device."""
-        self._require_compiled()
+        """Bring weights, optimizer state and random state home and release the device."""
+        compiled = self._require_compiled()
         if not self._weights.attached:
             raise createPoptorchError("Device is not attached")
+        compiled.random.read()
         self.copyWeightsToHostIfNeeded()
         if self._optimizer is not None:
             self._optimizer.refresh()
         self._weights.attached = False
         devices.release(self)
+        logger.debug("Detached from device")
 
     def attachToDevice(self) -> None:
         """Take the device again and upload what the host now has."""
@@ -257,12 +254,20 @@ class PoplarExecutor:
             raise createPoptorchError("The model is already attached to a device")
         devices.attach(self, self._options)
         self._weights.attached = True
-        self._weights.upload()
+        self._upload()
 
     def destroy(self) -> None:
-        """Bring everything home, drop the executable and take the wrapper classes off the module."""
-        if not self.isCompiled():
-            return
+        """Bring everything home, drop the executable and take the wrapper classes off the module.
+
+        Raises:
+            poptorch.Error: the module itself was not wrapped any more, as after a first ``destroy()``.
+        """
+        if self.isCompiled() and not self._drop():
+            raise createPoptorchError("model was never wrapped")
+
+    def _drop(self) -> bool:
+        """:meth:`destroy`; tells whether the module was wrapped, as one in training should be."""
+        wrapped = not self._training or isWrapped(self._user_model)
         if self._training:
             self.copyWeightsToHostIfNeeded()
             wrapping.unwrap(self._user_model, self)
@@ -273,12 +278,13 @@ class PoplarExecutor:
         self._measurements.compile_seconds = None
         self._weights.attached = False
         devices.release(self)
+        return wrapped
 
     def __del__(self) -> None:
         # A dropped executor loses nothing: trained weights come home first. At interpreter exit too little may be
         # left to do that, and nobody to notice.
         if self.__dict__.get("_compiled") is not None and not sys.is_finalizing():
-            self.destroy()
+            self._drop()
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from ..options import Options
 from ..update.base import bring_home, connect
 from ..update.hyper_parameters import Snapshot
 from ..update.loss_scaling import AutomaticLossScaling
-from ..update.rules import DeviceOptimizer, Factors
+from ..update.rules import DeviceOptimizer
+from ..update.scalars import Factors
 from ..update.text import log_update
 from .executable import Executable
 
@@ -60,6 +61,8 @@ class ModelOptimizer:
         if optimizer is not self.host:
             self.release()
             self.host = optimizer
+            if compiled:
+                self._send_known_state()
             self._connect()
         before, self.sent = self.sent, taken
         if self.device is not None and taken.differs(before):
@@ -67,7 +70,8 @@ class ModelOptimizer:
             self.device.set_hyper_parameters(taken)
 
     def upload(self, executable: Executable) -> None:
-        """Hyper-parameters, and any state that was loaded, to the device."""
+        """Hyper-parameters, and the state that the host has, to a device that was just taken."""
+        self._send_known_state()
         if self.device is None:
             scaling = None
             if self._options.Training.automatic_loss_scaling:
@@ -85,7 +89,7 @@ class ModelOptimizer:
             log_update(self.sent)
             self._connect()
         if self.was_loaded:
-            logger.info("Writing optimiser state tensors from host to IPU memory")
+            logger.info("Writing optimiser state tensors from host to IPU memory.")
             loaded = self.host.get_state_dict()
             self.device.write_state(loaded["ipu_state"])
             self.device.write_parameters(loaded["ipu_param"] or {})
@@ -100,9 +104,14 @@ class ModelOptimizer:
             training.meanAccumulationAndReplicationReductionStrategy == MeanReductionStrategy.Running,
         )
 
+    def _send_known_state(self) -> None:
+        """What an optimizer has learned on a device before, this one or another, goes to the next one."""
+        if isinstance(self.host, Optimizer) and self.host.has_state() and not self.host.host_state_is_dirty:
+            self.host.ipu_state_is_dirty = True
+
     @property
     def was_loaded(self) -> bool:
-        """Whether a state was loaded on the host that the device does not have yet."""
+        """Whether the host has a state, loaded or of a device before, that the device does not have yet."""
         return bool(getattr(self.host, "ipu_state_is_dirty", False))
 
     def has_run(self) -> None:

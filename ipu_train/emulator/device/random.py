@@ -7,10 +7,11 @@ run so far). The whole random state of a device is therefore two integers: cheap
 
 import os
 from contextlib import contextmanager
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Sequence
 
 import torch
 
+from .._logging import logger
 from ..capture.rounding import Noise
 
 _MASK = (1 << 64) - 1
@@ -34,11 +35,15 @@ class DeviceRandom:
         seed: from ``Options.randomSeed``; without one it comes from the operating system.
         rounding: the noise of stochastic rounding, which has streams of its own.
         first_replica: index of this process's first replica among those of all processes.
+
+    Attributes:
+        known: whether the host knows the state: it has set it, or read it since the last run.
     """
 
     def __init__(self, seed: Optional[int], rounding: Noise, first_replica: int = 0) -> None:
         self.seed = int.from_bytes(os.urandom(7), "little") if seed is None else seed
         self.counter = 0
+        self.known = seed is not None
         self.rounding = rounding
         self.first_replica = first_replica
 
@@ -50,6 +55,26 @@ class DeviceRandom:
     @state.setter
     def state(self, state: List[int]) -> None:
         self.seed, self.counter = int(state[0]), int(state[1])
+
+    def read(self) -> List[int]:
+        """The state, brought to the host."""
+        if self.counter and not self.known:
+            logger.debug("Reading random seed")
+            logger.debug("Reading RNG state")
+        self.known = True
+        return self.state
+
+    def write(self, state: Sequence[int], attached: bool) -> None:
+        """Take over a state, which goes to the device where there is one."""
+        self.state, self.known = list(state), True
+        self.send(attached)
+
+    def send(self, attached: bool) -> None:
+        """What the host knows of the state goes to the device."""
+        if attached and self.known:
+            logger.debug("Setting random seed to: %d", self.seed)
+            if self.counter:
+                logger.debug("Setting RNG state")
 
     def start_micro_batch(self, replica: int) -> None:
         """Point torch's default generators and the rounding generator at this replica's next stream."""
@@ -67,6 +92,7 @@ class DeviceRandom:
     def finish_micro_batch(self) -> None:
         """All replicas have run: move on to the next stream."""
         self.counter += 1
+        self.known = False
 
 
 def random_states() -> List[torch.Tensor]:

@@ -4,15 +4,17 @@ Source: PopTorch 3.4 user guide, "PoplarExecutor" and "Optimizers": the device h
 model is compiled or attached, and read back when somebody looks.
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 
-from .._impl import createPoptorchError
+from .._impl import createPoptorchError, owner_of
+from .._logging import logger
 from ..poptorch_core import createError
 from .executable import Executable
 from .optimizer import ModelOptimizer
 
+_TO_DEVICE = "Writing weights from host to IPU memory."
 NOT_COMPILED = "Model has not been compiled or has been destroyed. Call the model or compile() first."
 
 
@@ -43,6 +45,8 @@ class DeviceWeights:
         """Host weights and buffers, then optimizer hyper-parameters and any state that was loaded, to the device."""
         executable = self._compiled()
         self.stale = False
+        if self.attached:
+            logger.info(_TO_DEVICE)
         executable.upload_state(self._model)
         if self._optimizer is not None:
             self._optimizer.upload(executable)
@@ -57,6 +61,7 @@ class DeviceWeights:
         self.stale = False
         if self._optimizer is not None:
             self._optimizer.refresh()  # goes up together with the weights, so it is read first
+        logger.info(_TO_DEVICE)
         executable.upload_state(self._model)
         self.updates += 1
 
@@ -68,6 +73,7 @@ class DeviceWeights:
         """
         executable = self._on_device("copyWeightsToHost")
         self.stale = False
+        logger.info("Writing weights from IPU to host.")
         executable.download_state(self._model)
 
     def copyNamedBuffersToDevice(self) -> None:
@@ -80,6 +86,7 @@ class DeviceWeights:
             )
         if self._optimizer is not None:
             self._optimizer.refresh()
+        logger.info("Writing named buffers from host to IPU memory.")
         executable.upload_state(self._model, only=names)
 
     def trained(self, updates: int) -> None:
@@ -87,15 +94,21 @@ class DeviceWeights:
         self.stale = True
         self.updates += updates
 
-    def follow(self, others: Dict[int, int]) -> None:
-        """Take the host's weights when others have trained them since the last time.
+    def follow(self, seen: List[Any]) -> None:
+        """Take the weights of whoever trains what an inference model sees, when they have changed since the last time.
 
         Args:
-            others: how often each of those who train these weights has changed them.
+            seen: modules or parameters.
         """
-        changed = any(self._followed.get(key) != updates for key, updates in others.items())
-        self._followed.update(others)
+        trainers = {id(executor): executor for executor in map(owner_of, seen) if executor is not None}
+        for executor in trainers.values():
+            executor.copyWeightsToHostIfNeeded()
+        updates = {key: executor._weights.updates for key, executor in trainers.items()}
+        changed = any(self._followed.get(key) != count for key, count in updates.items())
+        self._followed.update(updates)
         if changed and self.executable is not None:
+            logger.debug("Implicit copyWeightsToDevice()")
+            logger.info(_TO_DEVICE)
             self.executable.upload_state(self._model)
 
     def _compiled(self) -> Executable:

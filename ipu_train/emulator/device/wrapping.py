@@ -82,8 +82,7 @@ def _wrapped_module_class(base: Any) -> Any:
         def destroy(self) -> None:
             executor = owner_of(self)
             if executor is not None:
-                executor.copyWeightsToHostIfNeeded()
-                unwrap(self, executor)
+                executor.destroy()
 
         def state_dict(self, *args: Any, **kwargs: Any) -> Any:
             _refresh(self)
@@ -125,6 +124,14 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
     module_class: Any = type(model)
     model.__class__ = _wrapped_module_class(module_class)
     owners[id(model)] = owner
+    wrap_tensors(model, owner)
+
+
+def wrap_tensors(model: torch.nn.Module, owner: Owner) -> None:
+    """Give parameters and buffers their wrapper classes, where they have none: alone where a model is compiled again.
+
+    PopTorch restores the wrappers of what its shallow copy of the module shares with it (``rewrapModelIfNecessary``).
+    """
     for tensor in _tensors(model):
         if not isWrapped(tensor):
             tensor_class: Any = type(tensor)

@@ -180,6 +180,91 @@ def test_destroy_brings_weights_home_and_allows_recompiling(trained):
     executor(*images(6))
 
 
+def test_a_model_that_is_compiled_again_shows_trained_weights_and_cannot_be_destroyed_twice(trained):
+    """PopTorch wraps parameters again (rewrapModelIfNecessary), but not the module, of which it runs a copy."""
+    model, executor, _ = trained
+    executor.destroy()
+    between = model.conv.weight.detach().clone()
+    executor(*images(6))
+    assert type(model) is Convolutional
+    assert not torch.equal(model.conv.weight, between)
+    weight = model.conv.weight.detach().clone()
+    with pytest.raises(poptorch.Error, match="model was never wrapped"):
+        executor.destroy()
+    assert not executor.isCompiled()
+    assert type(model.conv.weight) is nn.Parameter
+    assert torch.equal(model.conv.weight, weight)
+
+
+def test_destroying_the_module_destroys_what_was_compiled(trained):
+    model, executor, _ = trained
+    model.destroy()
+    assert not executor.isCompiled()
+    with torch.no_grad():
+        model.conv.weight.zero_()
+    executor(*images(6))  # compiled from the weights as they are now
+    assert model.conv.weight.abs().max() < 1
+
+
+class TestWhatIsLogged:
+    @pytest.fixture
+    def messages(self, caplog):
+        caplog.set_level("DEBUG", logger="poptorch::python")
+
+        def take():
+            found = [record.getMessage() for record in caplog.records]
+            caplog.clear()
+            return [text for text in found if text.startswith(self.TRANSFERS)]
+
+        return take
+
+    TRANSFERS = ("Writing", "Reading", "Setting random", "Setting RNG", "Detached", "Implicit")
+
+    def test_every_transfer(self, messages, tmp_path):
+        """The lines of PopTorch's Compiler.cpp, which its tests/weights_writing_test.py looks for."""
+        model = Convolutional()
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=0.01)
+        executor = poptorch.trainingModel(model, poptorch.Options().randomSeed(42), optimizer)
+        executor(*images(1))
+        assert messages() == [WEIGHTS_UP, "Setting random seed to: 42"]
+        executor.save(str(tmp_path / "saved"))
+        assert sorted(messages()) == [
+            "Implicit copyWeightsToHost()", "Reading RNG state", "Reading random seed", STATE_HOME, WEIGHTS_HOME,
+        ]  # fmt: skip
+        loaded = poptorch.load(str(tmp_path / "saved"))
+        assert messages() == [WEIGHTS_UP, STATE_UP, "Setting random seed to: 42", *RANDOM_UP]
+        loaded(*images(1))
+        assert messages() == []
+        loaded.detachFromDevice()
+        assert sorted(messages()) == [
+            "Detached from device", "Implicit copyWeightsToHost()", "Reading RNG state", "Reading random seed",
+            STATE_HOME, WEIGHTS_HOME,
+        ]  # fmt: skip
+        loaded(*images(1))
+        assert messages() == [WEIGHTS_UP, STATE_UP, *RANDOM_UP]
+
+    def test_without_a_device_nothing_moves(self, messages, tmp_path):
+        model = Convolutional()
+        options = poptorch.Options().randomSeed(42).useOfflineIpuTarget()
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=0.01)
+        executor = poptorch.trainingModel(model, options, optimizer)
+        executor.compile(*images(1))
+        executor.save(str(tmp_path / "saved"))
+        assert messages() == []
+        loaded = poptorch.load(str(tmp_path / "saved"))
+        assert messages() == [
+            WEIGHTS_UP,
+            *["Setting random seed to: 42"] * 2,
+        ]  # the options', and the saved one
+        del loaded
+
+
+WEIGHTS_UP, WEIGHTS_HOME = "Writing weights from host to IPU memory.", "Writing weights from IPU to host."
+STATE_UP = "Writing optimiser state tensors from host to IPU memory."
+STATE_HOME = "Writing optimiser state tensors from IPU to host."
+RANDOM_UP = ["Setting random seed to: 42", "Setting RNG state"]
+
+
 @pytest.mark.parametrize(
     "clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
 )

@@ -322,6 +322,37 @@ class TestStateThatIsLoaded:
         executor(torch.ones(2))
         assert model.w.tolist() == [-1.0, -1.0]
 
+    @pytest.mark.parametrize("again", ["same executor", "another executor"])
+    @pytest.mark.parametrize("name, arguments", [("SGD", {"momentum": 0.5}), ("Adam", {}), ("RMSprop", {})])
+    def test_what_was_learned_before_a_model_is_compiled_again_is_kept(self, name, arguments, again):
+        """PopTorch's destroy() reads the state, and _on_device_attach() writes what an optimizer has."""
+        kept, optimizer, executor = self.make(getattr(poptorch.optim, name), **arguments)
+        model, other, through = self.make(getattr(poptorch.optim, name), **arguments)
+        for one in (executor, through):
+            one(torch.tensor([1.0, 3.0]))
+        executor.destroy()
+        if again == "another executor":
+            executor = poptorch.trainingModel(kept, optimizer=optimizer)
+        for one in (executor, through):
+            one(torch.tensor([2.0, 1.0]))
+        assert kept.w.tolist() == model.w.tolist()
+        found, expected = optimizer.state_dict()["ipu_state"], other.state_dict()["ipu_state"]
+        assert {key: value.tolist() for key, value in found.items()} == {
+            key: value.tolist() for key, value in expected.items()
+        }
+
+    def test_an_optimizer_that_comes_back_brings_its_state(self):
+        """PopTorch's setOptimizer() reads the old one's state, and writes what a new one has."""
+        model, first, executor = self.make(poptorch.optim.SGD, momentum=0.5)
+        executor(torch.ones(2))
+        second = poptorch.optim.SGD(model.parameters(), lr=0.5, momentum=0.5)
+        executor.setOptimizer(second)
+        executor(torch.ones(2))  # goes on with what the device has: a new one has no state
+        executor.setOptimizer(first)
+        assert second.state_dict()["ipu_state"]["Accl1___w"].tolist() == [1.5, 1.5]
+        executor(torch.zeros(2))
+        assert first.state_dict()["ipu_state"]["Accl1___w"].tolist() == [0.5, 0.5]
+
     @pytest.mark.parametrize("momentum", [None, 0.0])
     def test_a_momentum_that_may_change_has_its_velocity_from_the_start(self, momentum):
         _, optimizer, _ = self.make(poptorch.optim.SGD, momentum=momentum)
