@@ -75,8 +75,15 @@ class Snapshot(NamedTuple):
 
     def differs(self, other: "Snapshot") -> bool:
         """Whether the device would be told something else: values, defaults, or what is compiled in."""
-        mine, others = ((s.values(), s.defaults, s.constants) for s in (self, other))
+        mine, others = ((s.values(), s.defaults, s.compiled_in()) for s in (self, other))
         return mine != others
+
+    def compiled_in(self) -> Set[str]:
+        """The constants that the device is told of: torch's own optimizers know no others."""
+        told = {"loss_scaling", *_KINDS[self.kind]}
+        return self.constants & (
+            told | ({"velocity_scaling"} if self.settings["use_combined_accum"] else set())
+        )
 
 
 def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:

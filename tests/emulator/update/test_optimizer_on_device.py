@@ -396,6 +396,19 @@ class TestWhatIsLogged:
         updates = [text for text in messages() if text.startswith("Updating")]
         assert " learningRate=0.125," in updates[-1] and len(updates) == 4
 
+    @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+    def test_one_of_torch_and_one_of_poptorch_that_mean_the_same_are_no_update(self, messages, name):
+        """PopTorch compares what it sends (tests/optimizers_test.py, test_variable_default)."""
+        model = Line()
+        executor = poptorch.trainingModel(
+            model, None, getattr(torch.optim, name)(model.parameters(), lr=0.25)
+        )
+        executor(torch.ones(1))
+        found = [text for text in messages() if text.startswith("Updating")]
+        executor.setOptimizer(getattr(poptorch.optim, name)(model.parameters(), lr=0.25))
+        executor(torch.ones(1))
+        assert [text for text in messages() if text.startswith("Updating")] == found
+
     def test_state_is_read_once_for_each_run(self, messages):
         model = Line()
         optimizer = poptorch.optim.SGD(model.parameters(), lr=0.25)
