@@ -12,8 +12,7 @@ import torch
 
 _PREFIX = "ipu-train"
 _PATIENCE = timedelta(seconds=30)
-# seconds: who has no connection to the one that is gone notices only when a neighbour has ended, late on a busy machine
-_LINGERING = 60.0
+_LINGERING = 60.0  # seconds: who has no connection to the one that is gone notices late on a busy machine
 _LINGERING_FOR_THE_LAST = 3.0
 
 
@@ -26,6 +25,8 @@ class Notice:
         self._store: Any = torch.distributed.TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_PATIENCE
         )
+        # ends with the last reference to it, in the process that is its server
+        self._server = torch.distributed.distributed_c10d._get_default_store()
         self._may_speak: Optional[bool] = None
 
     def may_speak(self, index: int) -> bool:

@@ -155,10 +155,13 @@ class Several(Processes):
             with contextlib.suppress(ProcessLost, Elsewhere):  # all is done
                 self._rows(torch.zeros(1))  # nobody goes while others still need it
         elif self._notice is not None:
+            from ..emulator.device.distributed import leave
+
             silent = isinstance(error, Elsewhere)
             if not silent and not isinstance(error, ProcessLost):
                 # an error that all processes have come to by themselves is told once
                 silent = not self._notice.may_speak(self.index)
+            leave(error)  # who waits for this process, and not for the one that is gone, would do so for ever
             self._notice.linger(self.index, self.count)
             if silent:
                 raise Elsewhere(getattr(error, "exit_status", BAD_INPUT)) from error

@@ -1,6 +1,7 @@
 """Reductions over processes, for which ``torch.distributed`` (gloo) stands in for the IPU-Links."""
 
-from typing import Sequence
+import traceback
+from typing import Optional, Sequence
 
 import torch
 
@@ -32,3 +33,16 @@ def all_reduce_sum(tensors: Sequence[torch.Tensor]) -> None:
     for tensor in tensors:
         tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
         offset += tensor.numel()
+
+
+def leave(error: Optional[BaseException]) -> None:
+    """Close the connections to the other processes at once, so that those who wait for this one find it gone.
+
+    Args:
+        error: what this process ends with; the frames it has come through hold the connections, and are cleared.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
