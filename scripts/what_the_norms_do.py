@@ -186,8 +186,20 @@ def draw(path, key, cells):
         runs = cells[norm, size]
         values = [100 * run["accuracy"] for run in runs]
         colour = COLOURS.get(norm, "#555555")
-        left.barh(place, statistics.mean(values), color=colour, alpha=0.35 if size < ordered[0][1] else 0.75)
-        left.plot(values, [place] * len(values), "o", color="#222222", markersize=4)
+        mean = statistics.mean(values)
+        # no bars: they would have to begin at zero, and what the norms differ by is a twentieth of them
+        left.plot(
+            mean,
+            place,
+            "D",
+            color=colour,
+            markersize=11,
+            fillstyle="full" if size == ordered[0][1] else "none",
+        )
+        left.annotate(
+            f"{mean:.1f}", (mean, place), (0, 9), textcoords="offset points", ha="center", fontsize=8
+        )
+        left.plot(values, [place] * len(values), "o", color="#222222", markersize=3)
         right.plot(
             [row["epoch"] for row in runs[0]["by_epoch"]],
             [
@@ -201,8 +213,9 @@ def draw(path, key, cells):
             label=f"{norm} at {size}",
         )
     left.set_yticks(range(len(ordered)), [f"{norm} at {size}" for norm, size in ordered])
+    left.margins(0.08, 0.12)
     left.invert_yaxis()
-    left.set_xlabel("validation accuracy, % (a dot for each seed)")
+    left.set_xlabel("validation accuracy, %: mean, and a dot for each seed")
     right.set_xlabel("epoch")
     right.set_ylabel("training loss, mean of the epoch")
     right.legend(fontsize=8, frameon=False)
