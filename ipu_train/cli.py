@@ -9,6 +9,7 @@ import sys
 from typing import List, Optional
 
 from .commands import COMMANDS
+from .outputs import going_on
 
 DONE, BAD_INPUT = 0, 2
 
@@ -18,6 +19,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
     0 done, 2 bad input, 3 does not fit, 4 diverged, 129, 130 or 143 stopped by a signal.
     """
+    _open_what_is_closed()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks how to complete a line
         from .commands.completion import answer
 
@@ -36,7 +38,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         _check_alone(name)
         return _run(COMMANDS[name][0], arguments[1:])
     except KeyboardInterrupt:
-        print("ipu-train: interrupted", file=sys.stderr)
+        with going_on(sys.stderr):
+            print("ipu-train: interrupted", file=sys.stderr, flush=True)
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
@@ -45,8 +48,23 @@ def main(argv: Optional[List[str]] = None) -> int:
         if not _is_for_the_user(error):
             raise
         if str(error):  # nothing where another process tells
-            print(f"ipu-train{_which_process()}: {error}", file=sys.stderr)
+            with going_on(sys.stderr):
+                print(f"ipu-train{_which_process()}: {error}", file=sys.stderr, flush=True)
         return getattr(error, "exit_status", BAD_INPUT)
+
+
+def _open_what_is_closed() -> None:
+    """Standard streams that whoever started the process has closed: nothing in them, and nothing comes out of them.
+
+    Files opened later would take their numbers, and get what C and C++ say.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _check_alone(command: str) -> None:

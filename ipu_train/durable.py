@@ -36,9 +36,11 @@ def write(path: PathLike, content: Union[str, bytes]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~umask())  # mkstemp's files are private
         os.replace(temporary, str(path))
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say whose
+            error.filename = str(path)
         raise
     flush(path.parent)
 

@@ -1,8 +1,10 @@
 """Files that a command is asked to write: refused before anything is loaded or computed. Imports nothing heavy."""
 
+import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import Optional, Sequence, TextIO, Union
+from typing import Iterator, Optional, Sequence, TextIO, Union
 
 from . import durable
 
@@ -23,6 +25,22 @@ def words(*paths: Optional[Union[str, Path]]) -> TextIO:
     read."""
     taken = any(path is not None and durable.is_standard_output(path) for path in paths)
     return sys.stderr if taken else sys.stdout
+
+
+@contextlib.contextmanager
+def going_on(stream: Optional[TextIO]) -> Iterator[None]:
+    """A context in which something is said that nobody need hear: a run goes on when its words find no place.
+
+    A full disk, a terminal that was closed and a reader that has gone refuse one write, and would refuse the next ones
+    and the last at the end of the process: from then on the stream leads nowhere.
+    """
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no stream of the operating system
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+            os.close(nowhere)
 
 
 def check(

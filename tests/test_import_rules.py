@@ -28,7 +28,7 @@ HOUSE = {
     "places": "durable",
     "outputs": "durable",
     "data": "config durable places plugins",
-    "tracking": "config durable",
+    "tracking": "config durable outputs",
     "optim": "config emulator models",
     "processes": "config emulator tracking",
     "device_options": "config kernels",
@@ -36,7 +36,8 @@ HOUSE = {
     "network": "config models plugins",
     "planning": "config device_options ipumodel kernels models network plugins",
     "pages": "config durable ipumodel",
-    "training": "_version config data device device_options durable models network optim places processes tracking",
+    "training": "_version config data device device_options durable models network optim outputs places processes "
+    "tracking",
     "assembly": "network training",  # faces for programs with loops of their own
     "checkpoint": "training",
     "trainer": "config data device device_options durable ipumodel optim pages planning processes tracking training",
@@ -52,7 +53,7 @@ HOUSE = {
     "compiling": "assembly config data device planning processes tracking training",
     "commands": "_version compiling config data device durable early_checks export inference launching models network "
     "optim outputs places planning processes sweep tracking trainer training",
-    "cli": "commands processes",
+    "cli": "commands outputs processes",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

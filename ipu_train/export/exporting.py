@@ -1,12 +1,13 @@
 """From trained weights to a file for other programs, and a JSON file beside it that says how to use it."""
 
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .. import durable
 from ..inference.program import prepared_of, put
@@ -91,6 +92,8 @@ def export(trained: Trained, name: str, path: Path, opset: Optional[int] = None)
             words, comparison, used = _write_program(name, network, shape, partial, opset)
         durable.flush(partial)
         os.replace(str(partial), str(path))
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror or error}; nothing was kept") from error
     finally:
         if partial.exists():
             partial.unlink()
@@ -125,10 +128,11 @@ def _write_state_dict(trained: Trained, network: torch.nn.Module, shape: Any, pa
     weights = network.state_dict() if theirs is None else theirs.weights
     weights = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
     if path.suffix == ".safetensors":
-        save_file(weights, str(path))
-        path.chmod(0o666 & ~durable.umask())  # some versions of safetensors make private files
+        path.write_bytes(save(weights))
     else:
-        torch.save(weights, str(path))
+        written = io.BytesIO()  # what a file system refuses, torch's own writer hides
+        torch.save(weights, written)
+        path.write_bytes(written.getvalue())
     if theirs is None:
         comparison = f"names of ipu-train's network: {why}"
         return "state dict", comparison, {"layout": "ipu-train"}

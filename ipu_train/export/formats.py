@@ -4,6 +4,7 @@ The batch is dynamic in all of them. What a torch or a machine lacks is refused 
 """
 
 import importlib.util
+import io
 import re
 import warnings
 from pathlib import Path
@@ -123,8 +124,9 @@ def _write_torch_export(
 ) -> Dict[str, Any]:
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(network, (images,), dynamic_shapes=shapes)
-    with open(path, "wb") as file:  # by a path it insists on one name
-        torch.export.save(program, file)
+    written = io.BytesIO()  # by a path it insists on one name
+    torch.export.save(program, written)
+    path.write_bytes(written.getvalue())
     return {}
 
 
@@ -140,7 +142,9 @@ def _write_torchscript(
     network: nn.Module, images: torch.Tensor, path: Path, opset: Optional[int]
 ) -> Dict[str, Any]:
     script = torch.jit.freeze(torch.jit.trace(network, images, check_trace=False))
-    torch.jit.save(script, str(path))
+    written = io.BytesIO()  # what a file system refuses, torch's own writer hides
+    torch.jit.save(script, written)
+    path.write_bytes(written.getvalue())
     return {}
 
 
@@ -160,6 +164,7 @@ def write(name: str, network: nn.Module, shape: Any, path: Path, opset: Optional
 
     Raises:
         ExportError: the exporter refuses the network.
+        OSError: the file system refuses the file.
     """
     images = torch.zeros(_TRACED_WITH, *shape)
     with warnings.catch_warnings(), torch.no_grad():
@@ -169,9 +174,19 @@ def write(name: str, network: nn.Module, shape: Any, path: Path, opset: Optional
         try:
             return FORMATS[name].write(network, images, path, opset)
         except Exception as error:  # anything, from deep within torch
+            refused = _of_the_file_system(error)
+            if refused is not None:
+                raise refused from error
             raise ExportError(
                 f"torch {torch.__version__} cannot write this network as {name}: {_root_cause(error)}"
             ) from error
+
+
+def _of_the_file_system(error: Optional[BaseException]) -> Optional[OSError]:
+    """A full disk and the like behind an error."""
+    while error is not None and not (isinstance(error, OSError) and error.errno is not None):
+        error = error.__cause__
+    return error
 
 
 def _root_cause(error: BaseException) -> str:

@@ -2,9 +2,12 @@
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Callable, Iterator, Optional
 
 from tqdm import tqdm
+
+from ..outputs import going_on
 
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {rate_noinv_fmt}{postfix}, {remaining} left"
 
@@ -21,7 +24,8 @@ def silence() -> None:
 def tell(message: str) -> None:
     """One line on standard error, above a progress bar if there is one."""
     if not _silent:
-        tqdm.write(message, file=sys.stderr)
+        with going_on(sys.stderr):
+            tqdm.write(message, file=sys.stderr)
 
 
 @contextmanager
@@ -49,16 +53,20 @@ class Progress:
     def __init__(self, images: int, epochs: int, done: int = 0, show: Any = "auto"):
         self.epochs = epochs
         visible = sys.stderr.isatty() if show == "auto" else bool(show)
-        self.bar = tqdm(
+        bar = partial(
+            tqdm,
             total=images,
             initial=done,
             unit=" images",
             unit_scale=True,
             bar_format=_FORMAT,
-            disable=not visible,
             dynamic_ncols=True,
             file=sys.stderr,
         )
+        self.bar: Any = bar(disable=True)
+        if visible:
+            with going_on(sys.stderr):
+                self.bar = bar()
 
     @property
     def visible(self) -> bool:
@@ -72,10 +80,12 @@ class Progress:
         if loss is not None:
             shown = f"loss {loss:.4f}" + (f", accuracy {accuracy:.2%}" if accuracy is not None else "")
             self.bar.set_postfix_str(shown, refresh=False)
-        self.bar.update(images)
+        with going_on(sys.stderr):
+            self.bar.update(images)
 
     def close(self) -> None:
-        self.bar.close()
+        with going_on(sys.stderr):
+            self.bar.close()
 
     def __enter__(self) -> "Progress":
         return self

@@ -1,10 +1,12 @@
 """What a run tells while it goes on: sums the calls between two lines of metrics and passes them to tracking."""
 
+import sys
 import time
 from typing import Any, Callable, Dict, Optional
 
 from ..config import Resolved
 from ..models.proxy_norm import HELD
+from ..outputs import going_on
 from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
 from ..tracking.epoch_words import EpochWords
 from ..tracking.metrics import VALIDATION
@@ -234,7 +236,8 @@ class Reporter:
     def finish(self) -> None:
         """Table of results and picture."""
         self.close()
-        print(results(self.tracker.records(), self.config.validation.metric), flush=True)
+        with going_on(sys.stdout):
+            print(results(self.tracker.records(), self.config.validation.metric), flush=True)
         pictures = []
         if self.config.logging.plots:
             pictures.append(plot_run(self.folder.path, title=self.name))

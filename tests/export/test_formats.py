@@ -216,3 +216,25 @@ def test_a_damaged_checkpoint_is_named(trained_run, tmp_path, capsys):
     out = str(tmp_path / "x.pt")
     assert main(["export", "--run", str(run), "--format", "torchscript", "--out", out]) == 2
     assert "none of its checkpoints can be read" in capsys.readouterr().err
+
+
+@pytest.fixture()
+def small_files():
+    """The file system refuses to let a file grow beyond 4 kB, as a full one would."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "form, name", [("state_dict", "m.pth"), ("state_dict", "m.safetensors"), ("torchscript", "m.pt")]
+)
+def test_a_full_disk_is_said_to_be_that(trained_run, tmp_path, capsys, request, form, name):
+    capsys.readouterr()
+    request.getfixturevalue("small_files")
+    out = tmp_path / name
+    assert main(["export", "--run", str(trained_run), "--format", form, "--out", str(out)]) == 2
+    assert f"cannot write {out}: File too large; nothing was kept" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
