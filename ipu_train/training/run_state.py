@@ -142,13 +142,13 @@ def restore(run: Assembly, saved: Checkpoint) -> SavedState:
         CheckpointError: it is of another model or optimizer. The run is untouched then.
     """
     state = read_state(saved.state)
-    _check_fits(run, saved)
+    _check_fits(run, saved, state.loss_scaling)
     if state.learning_rate is not None:
         send(run, state.learning_rate, state.loss_scaling)
     run.network.load_state_dict(saved.weights)
     run.training_model.copyWeightsToDevice()
     optimizer = dict(run.optimizer.state_dict())
-    optimizer.update({part: _part(saved.optimizer, part) for part in _OPTIMIZER_PARTS})
+    optimizer.update(_optimizer_as_now(saved, optimizer, state.loss_scaling))
     run.optimizer.load_state_dict(optimizer)
     run.training_model.setOptimizer(run.optimizer)  # the state goes up now, before anything else is told
     if run.average is not None:
@@ -173,12 +173,34 @@ def _restore_random_state(run: Assembly, saved: List[int]) -> None:
         run.training_model.rng_state = saved[processes.index * size :][:size]
 
 
-def _check_fits(run: Assembly, saved: Checkpoint) -> None:
+def _optimizer_as_now(
+    saved: Checkpoint, ours: Dict[str, Any], loss_scaling: float
+) -> Dict[str, Dict[str, torch.Tensor]]:
+    """The parts of a checkpoint's optimizer as this version has them.
+
+    Hyper-parameters are sent in any case: those that this optimizer does not have, and those that the checkpoint lacks,
+    do not matter. Earlier versions had other ones of SGD with momentum, beside a velocity without the loss scaling, and
+    float16 state as float32.
+    """
+    state, sent = (_part(saved.optimizer, part) for part in _OPTIMIZER_PARTS)
+    our_state, ours_sent = (ours[part] or {} for part in _OPTIMIZER_PARTS)
+    without_scaling = {name.split("___")[-1] for name in sent if name.startswith("scaledLearningRate0___")}
+    for name, tensor in state.items():
+        slot, _, weight = name.partition("___")
+        if slot == "Accl1" and f"scaledLearningRate2___specific___{weight}" in ours_sent:
+            state[name] = tensor = tensor * loss_scaling if weight in without_scaling else tensor
+        if name in our_state and (tensor.dtype, our_state[name].dtype) == (torch.float32, torch.float16):
+            state[name] = tensor.half()
+    kept = {name: sent.get(name, value) for name, value in ours_sent.items()}
+    return dict(zip(_OPTIMIZER_PARTS, (state, kept)))
+
+
+def _check_fits(run: Assembly, saved: Checkpoint, loss_scaling: float) -> None:
     """Refuse tensors that are not those of this network and optimizer, by name, shape and type."""
     _compare("weights.safetensors", saved.weights, run.network.state_dict())
     optimizer = run.optimizer.state_dict()
-    for part in _OPTIMIZER_PARTS:
-        _compare("optimizer.safetensors", _part(saved.optimizer, part), optimizer[part] or {})
+    for part, theirs in _optimizer_as_now(saved, optimizer, loss_scaling).items():
+        _compare("optimizer.safetensors", theirs, optimizer[part] or {})
     if run.host_update is not None:
         theirs = _part(saved.optimizer, "host_update")
         _compare("optimizer.safetensors", theirs, run.host_update.state_dict())

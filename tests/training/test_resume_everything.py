@@ -45,3 +45,47 @@ def test_a_resumed_run_equals_the_uninterrupted_one(case, tmp_path):
     resumed = run(tmp_path / "cut", recipe, CASES[case], resume=True)
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
+
+
+class TestCheckpointsOfEarlierVersions:
+    """They had SGD's velocity without the loss scaling, float16 state as float32, and other hyper-parameters."""
+
+    SCALED = [
+        "optimizer.loss_scaling=16",
+        "optimizer.velocity_accum_type=float16",
+        "training.precision=16.32",
+    ]
+
+    @staticmethod
+    def as_before(tensors):
+        before = {name: value for name, value in tensors.items() if not name.startswith("ipu_param/")}
+        before["ipu_param/lossScaling_FLOAT"] = torch.tensor(16.0)
+        for name, value in tensors.items():
+            if name.startswith("ipu_state/Accl1___"):
+                assert value.dtype == torch.float16
+                before[name] = value.float() / 16
+                weight = name.split("___")[1]
+                before[f"ipu_param/scaledLearningRate0___specific___{weight}"] = torch.ones(())
+        assert len(before) < len(tensors)  # four hyper-parameters a weight at present, one then
+        return before
+
+    def test_they_are_taken_up_as_if_they_were_of_this_one(self, tmp_path, monkeypatch):
+        recipe = tmp_path / "tiny.yaml"
+        recipe.write_text(RECIPE)
+        whole = run(tmp_path / "whole", recipe, self.SCALED)
+        shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+        for path in checkpoint.list_checkpoints(tmp_path / "cut" / "checkpoints")[3:]:
+            shutil.rmtree(path)
+        loading = checkpoint.load
+        converted = []
+
+        def load(folder):
+            saved = loading(folder)
+            converted.append(self.as_before(saved.optimizer))
+            return saved._replace(optimizer=converted[-1])
+
+        monkeypatch.setattr(checkpoint, "load", load)
+        resumed = run(tmp_path / "cut", recipe, self.SCALED, resume=True)
+        assert converted
+        for name, value in whole.items():
+            assert torch.equal(resumed[name], value), name

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 
+from .._logging import logger
 from ..capture.rounding import Rounding
 from .loss_scaling import AutomaticLossScaling
 from .scalars import Factors, Group, has_momentum, scalars, velocity_decay, velocity_scaling
@@ -305,12 +306,15 @@ class DeviceOptimizer:
             each += tensor.unbind() if name in self.slices else [tensor]
         return each
 
+    def _is_half(self, slot: str, name: str) -> bool:
+        """Whether the device holds a weight's state as float16."""
+        types = _SLOT_TYPES[self.kind]
+        return self.settings[types[slot]] == torch.float16 if slot in types else name in self.half_weights
+
     def _round(self, names: Sequence[str], slots: Dict[str, float]) -> None:
         for slot in slots:
-            types = _SLOT_TYPES[self.kind]
-            all_half = slot in types and self.settings[types[slot]] == torch.float16
             for name in names:
-                if all_half or (slot not in types and name in self.half_weights):
+                if self._is_half(slot, name):
                     self.rounding.values_(self.state[f"{slot}___{name}"])
         for name in names:
             if name in self.half_weights:
@@ -319,8 +323,13 @@ class DeviceOptimizer:
     # -- what goes to and comes from the host --------------------------------------------------------------------
 
     def read_state(self) -> Dict[str, torch.Tensor]:
-        """Host copies of the state tensors under PopART's names."""
+        """Host copies of the state tensors under PopART's names, with the dtypes of the device."""
         state = {key: value.detach().cpu().clone() for key, value in self.state.items()}
+        for group, names in zip(self.groups, self.names):
+            for slot in state_slots(self.kind, group):
+                for name in names:
+                    if self._is_half(slot, name):
+                        state[f"{slot}___{name}"] = state[f"{slot}___{name}"].half()
         if self.kind in ("adam", "adamw", "lamb"):
             for names in self.names:
                 for name in names:
@@ -330,7 +339,10 @@ class DeviceOptimizer:
         return state
 
     def write_state(self, state: Dict[str, torch.Tensor]) -> None:
-        """Take over host state; tensors that are missing keep their device value."""
+        """Take over host state; tensors that are missing keep their device value, with a warning."""
+        for key in self.read_state():
+            if key not in state and key != COUNTS:
+                logger.warning("writeOptimizerState: ignoring missing state %s", key)
         for key, value in state.items():
             if key.startswith("Step___"):
                 self.step = int(value.max())
@@ -357,4 +369,7 @@ class DeviceOptimizer:
         reads back from, and ``setOptimizer`` alone moves hyper-parameters to the device.
         """
         values = self.read_parameters()
+        for key in values:
+            if key not in parameters:
+                logger.warning("writeOptimizerState: ignoring missing parameter %s", key)
         self._loaded = dict(values, **{k: v.detach().clone() for k, v in parameters.items() if k in values})

@@ -315,6 +315,18 @@ class TestStateThatIsLoaded:
         assert found["weightDecay___specific___w"].item() == 0.25
         assert found["learningRate___specific___w"].item() == 2.0
 
+    def test_what_the_state_lacks_is_named(self, caplog):
+        """PopTorch's writeOptimizerState warns of each."""
+        _, optimizer, executor = self.make(poptorch.optim.Adam)
+        state = optimizer.state_dict()
+        del state["ipu_param"]["weightDecay___specific___w"], state["ipu_state"]["Step___w"]
+        optimizer.load_state_dict(state)
+        executor(torch.ones(2))
+        assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+            "writeOptimizerState: ignoring missing state Step___w",
+            "writeOptimizerState: ignoring missing parameter weightDecay___specific___w",
+        ]
+
     def test_weights_trained_since_are_not_lost(self):
         model, optimizer, executor = self.make(poptorch.optim.SGD)
         executor(torch.ones(2))
