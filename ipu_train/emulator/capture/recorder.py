@@ -14,6 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .. import _state
+from .._logging import logger
 from .annotations import Annotations
 from .constants import INDEXING, Constants, moved_to_device
 from .device_calls import DeviceCalls
@@ -112,6 +113,12 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         if name == "__iter__":
             return iter(self.__torch_function__(torch.unbind, types, (args[0], 0)))
+        if name == "equal":
+            logger.warning(
+                "torch.equal at %s is False whatever its tensors hold: there are no values while a model is compiled",
+                caller_location(),
+            )
+            return False
         why = why_refused(name, args, kwargs)
         if why is not None:
             self.refusals.add(name, why)

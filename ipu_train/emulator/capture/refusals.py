@@ -24,7 +24,6 @@ VALUE_NEEDED = frozenset(
         "__index__",
         "__complex__",
         "__array__",
-        "equal",
         "allclose",
         "is_nonzero",
     ]

@@ -13,7 +13,7 @@ from .shadow import Shadow, Unsupported
 from .versions import RENAMED
 from .views import VIEWS, writes
 
-_NEEDS_VALUE = frozenset(["item", "_local_scalar_dense", "is_nonzero", "equal"])
+_NEEDS_VALUE = frozenset(["item", "_local_scalar_dense", "is_nonzero"])
 _JUST_TENSORS = frozenset(["empty", "lift_fresh", "alias", "empty_strided", "_linalg_check_errors"])
 _META = torch.device("meta")
 NO_BFLOAT16 = (
@@ -50,6 +50,8 @@ class Dispatcher:
         if space != "aten":
             key = name = f"{space}::{name}"
         self.seen.append(name)
+        if name == "equal":
+            return False  # dispatch_tracer/RegisterMetaOps.cpp.inc, without a look at the tensors
         if name in _NEEDS_VALUE:
             raise Unsupported("needs the value of a tensor, which exists only when the compiled graph runs")
         if name == "_to_copy":

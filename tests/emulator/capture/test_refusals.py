@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import ipu_train.emulator as poptorch
 
@@ -218,3 +219,36 @@ def test_bfloat16_is_refused_where_it_comes_in_and_where_it_is_made():
         run(lambda x: x + 1, torch.ones(2).bfloat16())
     with pytest.raises(poptorch.Error, match=r"bfloat16 at .*test_refusals.py:\d+ .*not supported in Poplar"):
         run(lambda x: x.bfloat16() + 1, torch.ones(2))
+
+
+def test_equal_is_false_while_a_model_is_compiled(caplog):
+    """PopTorch's dispatch_tracer/RegisterMetaOps.cpp.inc answers without a look at the tensors."""
+    out = run(lambda x: x + 1 if torch.equal(x, x) or x.equal(x * 1) else x + 2, torch.zeros(2))
+    assert out.tolist() == [2.0, 2.0]
+    said = [record.getMessage() for record in caplog.records if "torch.equal" in record.getMessage()]
+    assert len(said) == 2 and all("is False" in text and __file__ in text for text in said)
+
+
+def test_tensors_of_the_host_are_compared():
+    host = torch.ones(2)
+    assert run(lambda x: x + int(torch.equal(host, host.clone())), torch.zeros(2)).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.skipif(
+    not torch.__version__.startswith("2.0."), reason="newer encoders read a mask in another way"
+)
+def test_a_transformer_with_masks_is_compiled():
+    """PopTorch's tests/torch_nn_test.py, test_nn_Transformer_multilayer_coder: the encoder compares its mask."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0), 2).eval()
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, x, mask):
+            return self.encoder(x, mask)
+
+    x, mask = torch.randn(3, 2, 4), torch.zeros(3, 3)
+    torch.testing.assert_close(poptorch.inferenceModel(Masked())(x, mask), encoder(x, mask))
