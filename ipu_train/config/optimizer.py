@@ -75,7 +75,8 @@ class OptimizerConfig(Section):
         None,
         gt=0,
         le=2.0**24,
-        description="Factor on loss_scaling at each of loss_scaling_epochs. null: 2 with them.",
+        description="Factor on loss_scaling at each of loss_scaling_epochs. null: 2 with them. Sgd's "
+        "velocity keeps the scaling that it was made with: what is in it then counts for 1 / factor from there on.",
     )
     automatic_loss_scaling: Flag = Field(
         False,
