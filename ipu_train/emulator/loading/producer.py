@@ -131,7 +131,10 @@ class Producer:
                 self._report(traceback.format_exc())
                 return
             if self._buffers is None:
-                self._report("The data set is empty, there is no first item to load\n")
+                self._report(
+                    "There is no first item to load: the data set is empty, or smaller than one item of the loader "
+                    "(batch size x device iterations x replicas x gradient accumulation)\n"
+                )
                 return
             if not self._task.load_indefinitely:
                 self._waitForStart()

@@ -289,6 +289,11 @@ class TestRefusals:
         with pytest.raises(poptorch.Error, match="worker thread failed to start"):
             AsynchronousDataAccessor([], **FORK)
 
+    def test_data_sets_smaller_than_an_item_are_told_from_what_fails(self, capfd):
+        with pytest.raises(poptorch.Error, match="worker thread failed to start"):
+            loader(Increasing(4), batch_size=5)
+        assert "the data set is empty, or smaller than one item of the loader" in capfd.readouterr().err
+
     def test_failing_later_is_reported_where_it_happens(self, capfd):
         data = loader(Broken(9, at=5), batch_size=1)
         seen = []
