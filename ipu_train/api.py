@@ -13,6 +13,7 @@ from .data import DataSource
 from .models import OWN, copied, register_model
 from .plugins import RegistrationError, register_dataset
 from .plugins.datasets import OWN as DATASETS
+from .plugins.loading import GIVEN
 from .training import checkpoint, checkpoint_folder
 from .training.callbacks import Callback
 from .training.run_folder import Resume
@@ -79,7 +80,7 @@ def _model(model: Any) -> str:
         def build(num_classes: int, in_channels: int) -> torch.nn.Module:
             return copied(given)
 
-        name = f"{type(model).__name__} given from Python"
+        name = f"{type(model).__name__}{GIVEN}"
         register_model(name, build)
         return name
     known = next((name for name, own in OWN.items() if own.build is model), None)
@@ -91,7 +92,7 @@ def _model(model: Any) -> str:
             OWN[place] = OWN[known]
         return place
     if known is None:
-        known = f"{getattr(model, '__name__', type(model).__name__)} given from Python"
+        known = f"{getattr(model, '__name__', type(model).__name__)}{GIVEN}"
         register_model(known, model)
     return known
 
@@ -110,7 +111,7 @@ def _place(function: Any) -> Optional[str]:
 def _data(data: Any) -> List[str]:
     """Overrides that put registered images in the place of whatever the section data says."""
     if isinstance(data, DataSource):
-        name = f"{data.name} given from Python"
+        name = f"{data.name}{GIVEN}"
         register_dataset(
             name,
             lambda image_size, seed: data,

@@ -14,6 +14,7 @@ from . import datasets
 from .datasets import OwnDataset
 
 GROUP = "ipu_train.plugins"
+GIVEN = " given from Python"  # ends the name of what stands in no file
 _FUNCTION = re.compile(r"(?:.+\.py|\w+(?:\.\w+)*):\w+")
 _loaded: Dict[str, Any] = {}  # files, by their resolved paths
 _asked = False
@@ -34,6 +35,7 @@ def find_model(name: str) -> bool:
             else:
                 OWN_MODELS[name] = known
         else:
+            _check_findable(name, "the network")
             _ask_packages()
     return name in models.names()
 
@@ -55,8 +57,17 @@ def find_dataset(name: str) -> Optional[OwnDataset]:
                 )
             datasets.OWN[name] = known
         else:
+            _check_findable(name, "the data set")
             _ask_packages()
     return datasets.OWN.get(name)
+
+
+def _check_findable(name: str, what: str) -> None:
+    if name.endswith(GIVEN):
+        raise RegistrationError(
+            f"{name}: {what} is known in the program alone that has given it. Go on there, or train with a function in "
+            "a file or a package, which commands find again"
+        )
 
 
 def _function(name: str) -> Any:
@@ -72,7 +83,8 @@ def _function(name: str) -> Any:
 def _file(place: str) -> Any:
     path = Path(place).expanduser()
     if not path.is_file():
-        raise RegistrationError(f"{place}: there is no such file")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}, where the command is given"
+        raise RegistrationError(f"{place}: there is no such file{where}")
     key = str(path.resolve())
     for module in list(sys.modules.values()):  # running, or imported in another way
         file = getattr(module, "__file__", None)

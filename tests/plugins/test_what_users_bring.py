@@ -11,7 +11,7 @@ from torch.nn.utils import weight_norm
 import ipu_train
 from ipu_train.cli import main
 from ipu_train.data.registered import MapStyleImages
-from ipu_train.models import copied, folded
+from ipu_train.models import OWN, copied, folded
 from ipu_train.training import checkpoint_folder
 
 from .test_own import final
@@ -142,3 +142,24 @@ def test_a_run_that_has_ended_still_has_its_accuracy(recipe):
 def test_one_callback_must_stand_in_a_list(recipe):
     with pytest.raises(ValueError, match="callbacks: takes a list of them"):
         ipu_train.train(recipe, callbacks=Steps())
+
+
+def test_what_no_command_can_find_again_is_said_to_be_that(recipe, tmp_path, monkeypatch, capsys):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    ipu_train.train(recipe, ["run_dir=run"], model=network)
+    OWN.clear()
+    assert main(["evaluate", "--run", "run"]) == 2
+    assert (
+        "Sequential given from Python: the network is known in the program alone" in capsys.readouterr().err
+    )
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n"
+    )
+    ipu_train.train(recipe, ["run_dir=again", "model.name=net.py:net"])
+    OWN.clear()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["evaluate", "--run", "../again"]) == 2
+    assert f"net.py: there is no such file in {tmp_path / 'elsewhere'}, where" in capsys.readouterr().err
