@@ -3,9 +3,10 @@
 Source: PopART's ``compoundscalarhelper.hpp``.
 """
 
-from typing import Any, Dict, NamedTuple, Set
+from typing import Any, Dict, NamedTuple, Set, Tuple
 
 Group = Dict[str, Any]
+_Scalars = Dict[str, Tuple[float, Set[str]]]  # by PopART's name: the value, and what it is made of
 
 
 class Factors(NamedTuple):
@@ -65,15 +66,44 @@ def scalars(kind: str, group: Group, factors: Factors, constants: Set[str]) -> D
         factors: what gradients are summed over.
         constants: hyper-parameters that are compiled in. What is made of these alone is no tensor.
     """
-    if kind != "sgd":
-        return {"learningRate": group["lr"], "weightDecay": group["weight_decay"]}
+    found = _of_sgd(group, factors) if kind == "sgd" else _of_moments(kind, group, factors)
+    return {name: value for name, (value, parts) in found.items() if not parts <= constants}
+
+
+def _of_moments(kind: str, group: Group, factors: Factors) -> _Scalars:
+    found: _Scalars = {
+        "learningRate": (group["lr"], {"lr"}),
+        "weightDecay": (group["weight_decay"], {"weight_decay"}),
+        "lossScaling": (group["loss_scaling"], {"loss_scaling"}),
+    }
+    gradients = 1 / (group["loss_scaling"] * factors.post), {"loss_scaling"}
+    if kind == "rmsprop":
+        more = {"adaptiveGradientScaling": gradients, "adaptiveEps": (group["eps"], {"eps"})}
+        for name in ("alpha", "momentum"):
+            more[f"adaptive{name.capitalize()}"] = group[name], {name}
+    else:
+        more = {"adamGradientScaling": gradients, "adamEps": (group["eps"], {"eps"})}
+        for name in ("beta1", "beta2"):
+            more[f"adam{name.capitalize()}"] = group[name], {"betas"}
+    if kind == "lamb":
+        more["maxWeightNorm"] = group["max_weight_norm"], {"max_weight_norm"}
+    return {**found, **more}
+
+
+def _of_sgd(group: Group, factors: Factors) -> _Scalars:
     rate, scaling = group["lr"], velocity_scaling(group)
     kept = 1 - group["dampening"]
     loss_scaling = group["loss_scaling"]
     if not has_momentum(group):
         return {
-            "scaledLearningRate0": rate * kept / (loss_scaling * factors.post),
-            "weightDecayScaleFactor0": 1 - rate * kept * group["weight_decay"],
+            "scaledLearningRate0": (
+                rate * kept / (loss_scaling * factors.post),
+                {"lr", "loss_scaling", "dampening"},
+            ),
+            "weightDecayScaleFactor0": (
+                1 - rate * kept * group["weight_decay"],
+                {"weight_decay", "lr", "dampening"},
+            ),
         }
     scaled_by = "velocity_scaling" if group["use_combined_accum"] else "loss_scaling"
     if group["use_combined_accum"]:
@@ -95,4 +125,4 @@ def scalars(kind: str, group: Group, factors: Factors, constants: Set[str]) -> D
             ),
         }
     found["scaledWeightDecay1"] = (velocity_decay(group), {"dampening", "weight_decay", scaled_by})
-    return {name: value for name, (value, parts) in found.items() if not parts <= constants}
+    return found

@@ -317,7 +317,7 @@ class TestStateThatIsLoaded:
 
     def test_what_the_state_lacks_is_named(self, caplog):
         """PopTorch's writeOptimizerState warns of each."""
-        _, optimizer, executor = self.make(poptorch.optim.Adam)
+        _, optimizer, executor = self.make(poptorch.optim.Adam, weight_decay=0.25)
         state = optimizer.state_dict()
         del state["ipu_param"]["weightDecay___specific___w"], state["ipu_state"]["Step___w"]
         optimizer.load_state_dict(state)

@@ -269,6 +269,51 @@ def test_constant_hyper_parameters_are_no_tensors():
     assert names == {"lossScaling_FLOAT", "scaledLearningRate2", "scaledMomentum2"}
 
 
+_OF_ALL = {"learningRate": 0.1, "weightDecay": 0.5, "lossScaling": 4.0}
+_OF_ADAM = {"adamBeta1": 0.8, "adamBeta2": 0.9, "adamEps": 1e-4, "adamGradientScaling": 1 / (4 * 3 * 2)}
+
+
+@pytest.mark.parametrize(
+    "name, settings, expected",
+    [
+        ("Adam", {"betas": (0.8, 0.9)}, _OF_ADAM),
+        ("LAMB", {"betas": (0.8, 0.9), "max_weight_norm": 7.0}, dict(_OF_ADAM, maxWeightNorm=7.0)),
+        (
+            "RMSprop",
+            {"alpha": 0.7, "momentum": 0.6},
+            {
+                "adaptiveAlpha": 0.7,
+                "adaptiveMomentum": 0.6,
+                "adaptiveEps": 1e-4,
+                "adaptiveGradientScaling": 1 / (4 * 3 * 2),
+            },
+        ),
+    ],
+)
+def test_hyper_parameters_of_optimizers_with_moments(name, settings, expected):
+    """What PopART's adam.cpp and adaptive.cpp list as inputs of the update, where it may change."""
+    model = Quadratic()
+    optimizer = getattr(poptorch.optim, name)(
+        model.parameters(), lr=0.1, weight_decay=0.5, eps=1e-4, loss_scaling=4.0, **settings
+    )
+    options = poptorch.Options().replicationFactor(2)
+    options.Training.gradientAccumulation(3)
+    poptorch.trainingModel(model, options, optimizer)(torch.cat([inputs(0)] * 6))
+    found = optimizer.state_dict()["ipu_param"]
+    values = {
+        key.split("___")[0]: value.item() for key, value in found.items() if key.endswith("specific___a")
+    }
+    assert values == pytest.approx({**_OF_ALL, **expected})
+
+
+def test_defaults_of_optimizers_with_moments_are_no_tensors():
+    model = Quadratic()
+    executor = poptorch.trainingModel(model, None, poptorch.optim.Adam(model.parameters(), lr=0.1))
+    executor(inputs(0))
+    names = {name.split("___")[0] for name in executor._device_optimizer.read_parameters()}
+    assert names == {"lossScaling_FLOAT", "learningRate"}
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("scaling", [1.0, 8.0])
 def test_the_combined_velocity_is_what_the_next_update_begins_with(nesterov, scaling):
