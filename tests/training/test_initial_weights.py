@@ -1,7 +1,9 @@
 """Runs that start from weights: of another run, of its average, of a file, and with parts that are not trained."""
 
+import argparse
 import json
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -270,6 +272,19 @@ def test_a_state_dict_is_found_in_what_programs_save(resnet18, tmp_path, wrappin
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(network(images), resnet18.eval()(images))
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"), reason="torch 2.5 and later")
+def test_bookkeeping_beside_the_weights_is_no_obstacle(resnet18, tmp_path):
+    best = [np.float64(0.7), np.float32(0.7), np.int64(3), np.mean([True]) > 0.5]
+    saved = {
+        "model": resnet18.state_dict(),
+        "args": argparse.Namespace(lr=0.1, model="resnet18"),
+        "best": best,
+    }
+    torch.save(saved, tmp_path / "model_89.pth")
+    network = loaded(tmp_path / "model_89.pth", "model.new_classifier=false")
+    assert torch.equal(network.state_dict()["conv1.weight"], resnet18.conv1.weight)
 
 
 def test_a_wrapper_that_the_network_has_too_stays():
