@@ -58,10 +58,11 @@ class MapStyleImages(ImageDataset):
 
     def _pixels(self, found: Any, index: int) -> np.ndarray:
         if isinstance(found, Image.Image):
-            wanted = {1: "L", 3: "RGB", 4: "RGBA"}.get(self.shape[0])
-            if wanted is not None and found.mode != wanted:  # a palette's indices are no colours
+            mode, wanted = found.mode, {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(self.shape[0])
+            palette = mode in ("P", "PA")  # their indices are no colours
+            if wanted is not None and (palette or mode == "1" or len(found.getbands()) != self.shape[0]):
                 raise self._unusable(
-                    index, f'is a Pillow image of mode {found.mode}; convert("{wanted}") makes it one'
+                    index, f'is a Pillow image of mode {mode}; convert("{wanted}") makes it one'
                 )
             return np.asarray(found)
         try:

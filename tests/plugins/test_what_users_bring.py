@@ -62,6 +62,10 @@ def test_a_network_that_is_no_plain_module_any_more_is_refused(recipe, wrap, wor
     "image, message",
     [
         (Image.new("P", (4, 4)), r'and is a Pillow image of mode P; convert\("L"\) makes it one'),
+        (Image.new("PA", (4, 4)), r'and is a Pillow image of mode PA; convert\("L"\) makes it one'),
+        (Image.new("1", (4, 4)), r'and is a Pillow image of mode 1; convert\("L"\) makes it one'),
+        (Image.new("RGB", (4, 4)), r'and is a Pillow image of mode RGB; convert\("L"\) makes it one'),
+        (Image.new("I;16", (4, 4)), "and is uint16 of 1 x 4 x 4$"),
         (torch.zeros(1, 4, 4, requires_grad=True), "and is float32 of 1 x 4 x 4; leave out .* ToTensor"),
         (torch.zeros(1, 4, 4, dtype=torch.bfloat16), "and is not to be had as an array: TypeError"),
     ],
@@ -69,6 +73,15 @@ def test_a_network_that_is_no_plain_module_any_more_is_refused(recipe, wrap, wor
 def test_images_that_numpy_or_eyes_see_otherwise_are_refused(image, message):
     with pytest.raises(ipu_train.data.DataError, match=message):
         MapStyleImages([(image, 0)], "mine", (1, 4, 4)).batch([0])
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "HSV", "YCbCr", "LAB", "RGB", "CMYK", "RGBX", "RGBA"])
+def test_pillow_images_of_other_colour_spaces_are_taken_as_they_are(mode):
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    image = Image.frombytes(mode, (4, 4), bytes(range(channels)) * 16)
+    found = MapStyleImages([(image, 0)], "mine", (channels, 4, 4)).batch([0])[0][0]
+    for channel in range(channels):
+        assert (found[channel] == channel).all()
 
 
 def test_a_function_that_cannot_open_its_images_is_one_message_with_its_line(recipe, capsys):
