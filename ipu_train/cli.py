@@ -56,13 +56,14 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _open_what_is_closed() -> None:
     """Standard streams that whoever started the process has closed: nothing in them, and nothing comes out of them.
 
-    Files opened later would take their numbers, and get what C and C++ say.
+    Files opened later would take their numbers, and get what C and C++ say; so would those of programs started here.
     """
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number, this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 

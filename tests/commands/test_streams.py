@@ -43,3 +43,17 @@ def test_a_run_goes_on_when_nothing_can_be_said(tmp_path, started):
     assert started([sys.executable, *command]) == 0
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_00000002"]
     assert started([sys.executable, *command]) == 2  # the folder is taken, which nobody hears
+
+
+def test_programs_started_by_one_without_streams_have_them(tmp_path):
+    """What a command runs (git, a compiler) must not open its files under the numbers of the streams."""
+    program = f"""
+import subprocess, sys
+from ipu_train.cli import main
+assert main(["no-command"]) == 2
+numbers = "import os; print(os.open({os.devnull!r}, 0), file=open({str(tmp_path / "number")!r}, 'w'))"
+subprocess.call([sys.executable, "-c", numbers])
+"""
+    (tmp_path / "starts.py").write_text(program)
+    assert closed([sys.executable, str(tmp_path / "starts.py")]) == 0
+    assert (tmp_path / "number").read_text() == "3\n"
