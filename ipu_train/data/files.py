@@ -5,7 +5,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -179,21 +179,25 @@ class FileImages(ImageDataset):
         images = room
         labels = np.empty(len(indices), dtype=np.int64)
         draws = self.preparation.draws(epochs, indices)
-        for some in self._pictures(indices.tolist()):
-            for i, picture in some:
-                epoch, index = int(epochs[i]), int(indices[i])
+        done = 0
+        while done < len(indices):
+            pictures = self._pictures(indices[done:].tolist())
+            for i in range(done, done + len(pictures)):
+                epoch, index, picture = int(epochs[i]), int(indices[i]), pictures[i - done]
                 if picture is None:
                     images[i], labels[i] = self.image(epoch, index, draws[i])
                 else:
                     images[i] = self.preparation.image(picture, epoch, index, draws[i])
                     labels[i] = self.labels[index]
+            done += len(pictures)
+            del pictures, picture  # before the next ones are decoded: each may be large
         return images, labels
 
-    def _pictures(self, indices: Sequence[int]) -> Iterator[List[Tuple[int, Optional[Picture]]]]:
-        """Pictures behind their places in ``indices``, some at a time; None where :meth:`image` must see what to do."""
-        some: List[Tuple[int, Optional[Picture]]] = []
+    def _pictures(self, indices: Sequence[int]) -> List[Optional[Picture]]:
+        """Pictures of the first of ``indices``, at least of one; None where :meth:`image` must see what to do."""
+        pictures: List[Optional[Picture]] = []
         room = _TOGETHER_BYTES
-        for i, index in enumerate(indices):
+        for index in indices:
             picture = None
             if not self.preparation.scaled:
                 try:
@@ -201,10 +205,10 @@ class FileImages(ImageDataset):
                     room -= 3 * math.prod(size_of(picture))
                 except DataError:
                     pass
-            some.append((i, picture))
-            if room <= 0 or i == len(indices) - 1:
-                yield some
-                some, room = [], _TOGETHER_BYTES
+            pictures.append(picture)
+            if room <= 0:
+                break
+        return pictures
 
 
 class _Decoded:

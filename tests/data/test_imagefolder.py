@@ -1,5 +1,7 @@
 """Folders of image files: splits, decoding, caching, and one clear message for each thing that is wrong."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,34 @@ def test_random_resized_crops_depend_on_seed_epoch_and_index(tmp_path):
     batch = train.batch(keys)[0]
     assert torch.equal(train[1, 1][0], batch[1])
     assert not torch.equal(batch[0], batch[2])
+
+
+class Counted(np.ndarray):
+    """Arrays that know how many of them there are."""
+
+    alive = most = 0
+
+    def __new__(cls, side):
+        made = np.zeros((side, side, 3), np.uint8).view(cls)
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+        weakref.finalize(made, cls.gone)
+        return made
+
+    @classmethod
+    def gone(cls):
+        Counted.alive -= 1
+
+
+@pytest.mark.parametrize("side, most", [(1500, 1), (1000, 2)])
+def test_pictures_are_gone_before_more_are_decoded_than_the_caches_hold(tmp_path, monkeypatch, side, most):
+    """Of 6.75 and of 3 MB: large photographs must not be in memory twice."""
+    make(tmp_path, "train/ant", "train/bee", "val/ant", "val/bee", count=4)
+    images = folder(tmp_path, cache=False).train
+    monkeypatch.setattr(images, "picture", lambda index: Counted(side))
+    monkeypatch.setattr(Counted, "most", 0)
+    assert images.fetch(np.zeros(7, int), np.arange(7))[1].tolist() == [0] * 4 + [1] * 3
+    assert Counted.most == most
 
 
 def test_a_wrong_path_is_named(tmp_path):
