@@ -92,7 +92,9 @@ def train_in(
     run = processes.in_turn(lambda: assemble(resolved, poptorch, source, processes))
     if not where.candidates:
         initial_weights.load(resolved, run.network, processes)
-    with _claim(processes, where, resolved) as claim, Watchdog(config.logging.stalled_after) as watchdog:
+    with told, _claim(processes, where, resolved) as claim, Watchdog(
+        config.logging.stalled_after
+    ) as watchdog:
         processes.how_to_go_on = run_folder.go_on(claim.folder)
         if processes.is_first:
             _write_plan(report, claim.folder)

@@ -5,7 +5,7 @@ applications; on the emulator both are its stand-ins.
 """
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -13,6 +13,9 @@ from .alone import Processes, Value
 from .lost import Elsewhere, ProcessLost
 
 BAD_INPUT = 2  # exit status of an error that has none of its own
+_INTERRUPTED = 130  # exit status of KeyboardInterrupt
+# how a process ends: as if it had called sys.exit, or with an error; 0 while it goes on
+_EXITS, _FAILS = 1, 2
 
 
 class Several(Processes):
@@ -39,37 +42,40 @@ class Several(Processes):
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        failure: Optional[Exception] = None
+        failure: Optional[BaseException] = None
         try:
             yield
         except (ProcessLost, Elsewhere):
             raise
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             failure = error
-        status = 0 if failure is None else getattr(failure, "exit_status", BAD_INPUT)
-        worst = int(self._rows(torch.tensor([status])).max())
-        if worst == 0:
+        try:
+            how, status = self._rows(torch.tensor(_ending(failure))).max(0).values.tolist()
+        except (ProcessLost, Elsewhere):
+            if isinstance(failure, KeyboardInterrupt):  # a terminal's has reached the others, too
+                raise failure from None
+            raise
+        if not how:
             return
         texts = [self._object_of(index, str(failure)) for index in range(self.count)]
         self._agreed = True
         if failure is None or texts[self.index] in texts[: self.index]:
-            raise Elsewhere(worst) from failure
+            raise _elsewhere(how, status) from failure
         raise failure
 
     def first(self, compute: Callable[[], Value]) -> Value:
-        failure: Optional[Exception] = None
+        failure: Optional[BaseException] = None
         value: Any = None
         if self.is_first:
             try:
                 value = compute()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failure = error
-        status = 0 if failure is None else getattr(failure, "exit_status", BAD_INPUT)
         with self._connected():
-            status, value = self._hvd.broadcast_object((status, value), root_rank=0)
-        if status:
+            (how, status), value = self._hvd.broadcast_object((_ending(failure), value), root_rank=0)
+        if how:
             self._agreed = True
-            raise failure if failure is not None else Elsewhere(status)
+            raise failure if failure is not None else _elsewhere(how, status)
         return value
 
     def in_turn(self, compute: Callable[[], Value]) -> Value:
@@ -165,3 +171,20 @@ class Several(Processes):
             self._notice.linger(self.index, self.count)
             if silent:
                 raise Elsewhere(getattr(error, "exit_status", BAD_INPUT)) from error
+
+
+def _ending(failure: Optional[BaseException]) -> Tuple[int, int]:
+    """How a process ends that raises this, and its exit status."""
+    if failure is None:
+        return 0, 0
+    if isinstance(failure, KeyboardInterrupt):
+        return _EXITS, _INTERRUPTED
+    if isinstance(failure, SystemExit):
+        code = failure.code  # None is success, a text is printed
+        return _EXITS, code & 0xFF if isinstance(code, int) else int(code is not None)
+    return _FAILS, getattr(failure, "exit_status", BAD_INPUT)
+
+
+def _elsewhere(how: int, status: int) -> BaseException:
+    """What ends the processes that have no reason of their own, in silence."""
+    return SystemExit(status) if how == _EXITS else Elsewhere(status)

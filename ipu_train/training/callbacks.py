@@ -27,7 +27,7 @@ class Callback:
 
 
 class Callbacks:
-    """Several callbacks as one.
+    """Several callbacks as one; a context whose errors show what a callback had raised before them.
 
     Attributes:
         at_failure: called when one has raised something during the steps; no other is called after that.
@@ -74,9 +74,28 @@ class Callbacks:
         if self.failure is not None:
             raise self.failure
 
+    def __enter__(self) -> "Callbacks":
+        return self
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], traceback: Any) -> None:
+        if self.failure is not None and error is not None:
+            _put_behind(error, self.failure)
+
     def finished(self, folder: Path, status: int) -> None:
         for one in self.all:
             one.finished(folder, status)
+
+
+def _put_behind(error: BaseException, before: BaseException) -> None:
+    """Make ``before`` what Python shows first of all when it shows ``error``."""
+    while error is not before:
+        reason = error.__cause__
+        if reason is None and not error.__suppress_context__:
+            reason = error.__context__
+        if reason is None:
+            error.__context__, error.__suppress_context__ = before, False
+            return
+        error = reason
 
 
 class CallbackError(ValueError):

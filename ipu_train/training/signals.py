@@ -102,6 +102,7 @@ class StopRequest(_Handlers):
         self._said, self._processes = said, processes
         self.signal: Optional[int] = None
         self._received = 0.0  # when
+        self._ends = False  # by itself
         self._heard: Optional[int] = None
         self._fails_here, self.fails = False, False
 
@@ -135,9 +136,11 @@ class StopRequest(_Handlers):
             os.kill(os.getpid(), number)
 
     def end(self) -> None:
-        """Ask all processes to stop as after a signal; why is for the caller to say once everything is saved."""
-        if self.signal is None:
-            self.signal = _ENDING
+        """Ask all processes to stop as after a signal; why is for the caller to say once everything is saved.
+
+        It is no signal: the first that arrives behind it still waits for what is being saved.
+        """
+        self._ends = True
 
     def fail(self) -> None:
         """This process cannot go on; the others hear of it when they are told the next time."""
@@ -145,8 +148,8 @@ class StopRequest(_Handlers):
 
     @property
     def word(self) -> int:
-        """What the other processes are told: a signal, 0 for none, or that this process fails."""
-        return _FAILING if self._fails_here else self.signal or 0
+        """What the other processes are told: a signal, 0 for none, or that this process ends by itself or fails."""
+        return _FAILING if self._fails_here else self._wish or 0
 
     def hear(self, words: List[int]) -> None:
         """The word of each of several processes."""
@@ -168,8 +171,13 @@ class StopRequest(_Handlers):
         return self.requested
 
     @property
+    def _wish(self) -> Optional[int]:
+        """Why this process wants to stop, None while it does not."""
+        return _ENDING if self.signal is None and self._ends else self.signal
+
+    @property
     def _counts(self) -> Optional[int]:
-        return self.signal if self._processes.alone else self._heard
+        return self._wish if self._processes.alone else self._heard
 
     @property
     def requested(self) -> bool:

@@ -1,5 +1,8 @@
 """Networks, images and callbacks as people have them: what can be used trains, what cannot is one message."""
 
+import os
+import signal
+import traceback
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ import ipu_train
 from ipu_train.cli import main
 from ipu_train.data.registered import MapStyleImages
 from ipu_train.models import OWN, copied, folded
-from ipu_train.training import checkpoint_folder
+from ipu_train.training import checkpoint, checkpoint_folder
+from ipu_train.training.keeper import Keeper
 
 from .test_own import final
 
@@ -144,6 +148,39 @@ def test_what_a_callback_raises_comes_after_the_step_is_saved_and_the_run_goes_o
     assert resumed.accuracy == whole.accuracy
     expected, found = final(whole), final(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_the_first_signal_while_a_callbacks_step_is_saved_waits_for_it(recipe, monkeypatch):
+    """The scheduler's one SIGTERM."""
+    at_once, save = [], Keeper.save
+
+    def signalled(keeper, position):
+        if not at_once:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(keeper, position)
+
+    monkeypatch.setattr(Keeper, "save", signalled)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: at_once.append(number))
+    try:
+        with pytest.raises(RuntimeError, match="no more"):
+            ipu_train.train(recipe, ["run_dir=run"], callbacks=[Failing("training", 2)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert at_once == []
+    assert checkpoint_folder.newest(Path("run/checkpoints")).name == "step_00000002"
+
+
+@pytest.mark.parametrize("where, step, error", [("training", 2, RuntimeError), ("validation", 4, SystemExit)])
+def test_a_callbacks_error_is_seen_behind_that_of_a_full_disk(recipe, monkeypatch, where, step, error):
+    def full(*arguments, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(checkpoint.CheckpointError, match="No space left") as raised:
+        ipu_train.train(recipe, ["run_dir=run"], callbacks=[Failing(where, step)])
+    shown = "".join(traceback.format_exception(type(raised.value), raised.value, raised.value.__traceback__))
+    own, disk = (shown.index(text) for text in (f"\n{error.__name__}: ", "\nOSError: [Errno 28]"))
+    assert own < disk < shown.index("CheckpointError: ")
 
 
 def test_a_run_that_has_ended_still_has_its_accuracy(recipe):

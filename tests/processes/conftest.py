@@ -11,6 +11,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 PROGRAM = """
 import json, os, sys
+from functools import partial
 from pathlib import Path
 from forked_runs import prepare
 from forked_processes import in_processes
@@ -38,6 +39,28 @@ class Noting(Callback):
     def finished(self, folder, status):
         self.note("finished", status)
 
+class Ending(Callback):
+    def __init__(self, raised):
+        self.raised = raised
+
+    def training(self, record):
+        if record["step"] == 4:
+            raise self.raised
+
+ENDS = {"7": SystemExit(7), "0": SystemExit(0), "text": SystemExit("enough"), "interrupt": KeyboardInterrupt()}
+
+def ended_by(which, arguments):
+    _, recipe, *overrides = arguments
+    try:
+        return api.train(recipe, overrides, callbacks=[Ending(ENDS[which])]).status
+    except KeyboardInterrupt:
+        print("KeyboardInterrupt", file=sys.stderr)
+        return 130
+    except SystemExit as end:  # as Python does it
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return int(isinstance(end.code, str)) or end.code
+
 def with_callback(arguments):
     _, recipe, *overrides = arguments
     folder = next(text for text in overrides if text.startswith("run_dir="))[len("run_dir="):]
@@ -49,6 +72,8 @@ for line in sys.stdin:
     order = json.loads(line)
     order["wires"] = {int(process): wire for process, wire in order.get("wires", {}).items()}
     order["command"] = with_callback if order.pop("with_callback", False) else cli.main
+    if "ended_by" in order:
+        order["command"] = partial(ended_by, order.pop("ended_by"))
     recipe, folder = Path(order.pop("recipe")), Path(order.pop("folder"))
     print(json.dumps(in_processes(order.pop("count"), recipe, folder, order.pop("overrides"), **order)), flush=True)
 """
@@ -56,7 +81,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="session")
 def run():
-    """``run(count, recipe, folder, overrides, resume=, wires=, with_callback=)`` gives the exit statuses.
+    """``run(count, recipe, folder, overrides, resume=, wires=, with_callback=, ended_by=)`` gives the exit statuses.
 
     See ``scripts/forked_processes.py``.
     """

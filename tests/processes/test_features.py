@@ -120,6 +120,24 @@ def test_callbacks_of_the_first_process_are_told_and_may_end_the_run(run, tmp_pa
     assert not (tmp_path / "run.1.noted").exists()
 
 
+@pytest.mark.parametrize(
+    "ended_by, status, said",
+    [("7", 7, ""), ("0", 0, ""), ("text", 1, "enough"), ("interrupt", 130, "KeyboardInterrupt")],
+)
+def test_a_callback_of_the_first_process_that_exits_ends_all_in_agreement(
+    run, tmp_path, ended_by, status, said
+):
+    tiny, folder = tmp_path / "tiny.yaml", tmp_path / "run"
+    tiny.write_text(RECIPE)
+    assert run(2, tiny, folder, ended_by=ended_by) == [status, status]
+    newest = checkpoint.newest(folder / "checkpoints")
+    assert newest.name == "step_00000006"  # the others hear in the next call
+    first, second = told(folder, 2)
+    assert second == "" and "all 6 steps are saved" in first
+    assert "another process" not in first and "Traceback" not in first
+    assert first.rstrip().endswith(said)
+
+
 @pytest.mark.long
 def test_weights_and_biases_gets_one_run_of_several_processes(run, tmp_path):
     pytest.importorskip("wandb")

@@ -195,6 +195,20 @@ def test_a_terminal_that_has_gone_is_no_error(monkeypatch, error):
         assert stop.requested
 
 
+def test_a_process_that_ends_by_itself_has_received_no_signal(capsys):
+    """So the first signal waits, as ever, for what is being saved, and only a second one ends it at once."""
+    heard = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    with StopRequest() as stop:
+        stop.end()
+        assert (stop.requested, stop.exit_status, stop.signal) == (True, 0, None)
+        send(signal.SIGTERM)
+        assert heard == [] and stop.signal == signal.SIGTERM
+        send(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    assert "Stopping after this step" in capsys.readouterr().err
+
+
 # -- one of several processes -------------------------------------------------------------------------------------
 
 
@@ -254,6 +268,24 @@ def test_of_several_the_same_wish_twice_within_seconds_is_one(monkeypatch):
         now[0] = 103.0
         send(signal.SIGINT)
         assert heard == [signal.SIGINT]
+
+
+def test_of_several_one_that_ends_by_itself_is_heard_and_takes_its_first_signals_for_one(monkeypatch, capsys):
+    heard, now = [], [100.0]
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with StopRequest(processes=Three(index=0)) as stop:
+        stop.end()
+        assert not stop.requested and stop.word > 0
+        assert stop.agree() and stop.exit_status == 0
+        for now[0] in (101.0, 103.9):
+            send(signal.SIGTERM)
+        assert heard == []
+        assert stop.agree()
+        now[0] = 104.0
+        send(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    assert capsys.readouterr().err == ""  # of the reason the callback speaks
 
 
 @pytest.mark.parametrize(
