@@ -77,6 +77,15 @@ class Assembly(NamedTuple):
         self.training_model.copyWeightsToHostIfNeeded()
         self.share_statistics()
 
+    def attach(self) -> None:
+        """Give the training program the IPUs that a validation has had.
+
+        The first call would. But with the optimizer's state PopTorch then writes the hyper-parameters that came home
+        with it, over those that were sent meanwhile: they would be wrong in the next checkpoint.
+        """
+        if self.training_model.isCompiled() and not self.training_model.isAttachedToDevice():
+            self.training_model.attachToDevice()
+
     def share_statistics(self) -> None:
         """Give all processes the running statistics that one process would have, on the host.
 

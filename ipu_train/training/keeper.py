@@ -81,6 +81,7 @@ class Keeper:
         self.validation = {}
         automatic = self.config.optimizer.automatic_loss_scaling
         if self.sent != (rate, scaling):
+            self.run.attach()
             run_state.send(self.run, rate, None if automatic else scaling)
             self.sent = Sent(rate, scaling)
 

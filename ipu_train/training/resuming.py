@@ -2,7 +2,7 @@
 
 import platform
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
@@ -93,7 +93,8 @@ def take_up(
             continue
         for message in skipped:
             tell(f"Skipped: {message}")
-        tell(_how_exact(state, changed, now))
+        otherwise = run_state.computed_otherwise_since(saved, resolved.config)
+        tell(_how_exact(state, changed, now, otherwise))
         return TakenUp(state, saved.metrics, bool(changed.longer))
     if skipped:
         raise CheckpointError(
@@ -144,7 +145,9 @@ def _state_of(path: Path, saved: Checkpoint, calls: Calls) -> SavedState:
     return state
 
 
-def _how_exact(state: SavedState, changed: Changes, now: Dict[str, Any]) -> str:
+def _how_exact(
+    state: SavedState, changed: Changes, now: Dict[str, Any], otherwise: Sequence[str] = ()
+) -> str:
     """A line that says from where the run goes on, and what it has in common with an uninterrupted one."""
     before = state.environment
     reasons = [
@@ -152,7 +155,7 @@ def _how_exact(state: SavedState, changed: Changes, now: Dict[str, Any]) -> str:
         for name, value in now.items()
         if before.get(name) != value
     ]
-    reasons += changed.inexact
+    reasons += [*changed.inexact, *otherwise]
     verdict = f"same recipe, not bit-exact, because {'; '.join(reasons)}" if reasons else "exact"
     longer = f" ({'; '.join(changed.longer)})" if changed.longer else ""
     return f"Resumed at step {state.step}: {verdict}{longer}"

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..config import Config
 from .assembly import Assembly
 from .checkpoint import Checkpoint, CheckpointError
 
@@ -184,15 +185,34 @@ def _optimizer_as_now(
     """
     state, sent = (_part(saved.optimizer, part) for part in _OPTIMIZER_PARTS)
     our_state, ours_sent = (ours[part] or {} for part in _OPTIMIZER_PARTS)
-    without_scaling = {name.split("___")[-1] for name in sent if name.startswith("scaledLearningRate0___")}
+    for name in _unscaled_velocities(saved):
+        state[name] = state[name] * loss_scaling
     for name, tensor in state.items():
-        slot, _, weight = name.partition("___")
-        if slot == "Accl1" and f"scaledLearningRate2___specific___{weight}" in ours_sent:
-            state[name] = tensor = tensor * loss_scaling if weight in without_scaling else tensor
         if name in our_state and (tensor.dtype, our_state[name].dtype) == (torch.float32, torch.float16):
             state[name] = tensor.half()
     kept = {name: sent.get(name, value) for name, value in ours_sent.items()}
     return dict(zip(_OPTIMIZER_PARTS, (state, kept)))
+
+
+def _unscaled_velocities(saved: Checkpoint) -> List[str]:
+    """Names of SGD's velocities in a checkpoint of an earlier version, which did not scale them as the loss is.
+
+    They have the hyper-parameters of an SGD without momentum beside them.
+    """
+    names = _part(saved.optimizer, "ipu_state")
+    sent = _part(saved.optimizer, "ipu_param")
+    return [
+        name
+        for name in names
+        if name.startswith("Accl1___")
+        and f"scaledLearningRate0___specific___{name[len('Accl1___') :]}" in sent
+    ]
+
+
+def computed_otherwise_since(saved: Checkpoint, config: Config) -> List[str]:
+    """Why going on from a checkpoint gives other bits than the version which made it would have given."""
+    scaling = config.optimizer.loss_scaling != 1 or config.optimizer.loss_scaling_epochs
+    return ["SGD's velocity is scaled as the loss is"] if scaling and _unscaled_velocities(saved) else []
 
 
 def _check_fits(run: Assembly, saved: Checkpoint, loss_scaling: float) -> None:

@@ -1,5 +1,6 @@
 """Runs cut anywhere and resumed equal uninterrupted ones, whatever is drawn, scaled or averaged."""
 
+import json
 import shutil
 
 import pytest
@@ -15,7 +16,7 @@ data: {name: generated, length: 64, image_size: 8, num_classes: 4}
 optimizer: {momentum: 0.9, weight_decay: 1e-3}
 training: {epochs: 2, micro_batch_size: 4, gradient_accumulation: 2, replicas: 2, seed: 3}
 checkpoint: {every_steps: 1, keep: 99}
-logging: {progress: false, plots: false}
+logging: {progress: false, plots: false, every_steps: 1}
 device: {threads: 1}
 """
 MIXED = ["training.mixup_alpha=0.3", "training.cutmix_lambda=0.7"]
@@ -45,6 +46,29 @@ def test_a_resumed_run_equals_the_uninterrupted_one(case, tmp_path):
     resumed = run(tmp_path / "cut", recipe, CASES[case], resume=True)
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
+    pairs = [checkpoint.list_checkpoints(tmp_path / run / "checkpoints") for run in ("whole", "cut")]
+    assert [path.name for path in pairs[0]] == [path.name for path in pairs[1]]
+    for paths in zip(*pairs):
+        one, other = (load_file(str(path / "optimizer.safetensors")) for path in paths)
+        for name, value in one.items():
+            assert torch.equal(other[name], value), (paths[0].name, name)
+
+
+def test_checkpoints_have_the_hyper_parameters_that_the_device_was_told(tmp_path):
+    """Also those after a validation, for which the training program gives up the device and comes back."""
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    run(tmp_path / "run", recipe, CASES["stepped loss scaling"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rates = {line["step"]: line["learning_rate"] for line in lines if line["split"] == "train"}
+    for step in range(1, 9):
+        path = tmp_path / "run" / "checkpoints" / f"step_{step:08d}"
+        sent = load_file(str(path / "optimizer.safetensors"))
+        scaling = 4 * 2 ** sum(step > at for at in (2, 5))  # four steps an epoch
+        assert sent["ipu_param/lossScaling_FLOAT"].item() == scaling
+        rate = sent["ipu_param/scaledLearningRate2___specific___network.conv1.weight"].item() * scaling
+        assert rate == pytest.approx(rates[step])
+    assert len(set(rates.values())) == 8
 
 
 class TestCheckpointsOfEarlierVersions:
@@ -69,7 +93,7 @@ class TestCheckpointsOfEarlierVersions:
         assert len(before) < len(tensors)  # four hyper-parameters a weight at present, one then
         return before
 
-    def test_they_are_taken_up_as_if_they_were_of_this_one(self, tmp_path, monkeypatch):
+    def test_they_are_taken_up_as_if_they_were_of_this_one(self, tmp_path, monkeypatch, capsys):
         recipe = tmp_path / "tiny.yaml"
         recipe.write_text(RECIPE)
         whole = run(tmp_path / "whole", recipe, self.SCALED)
@@ -87,5 +111,7 @@ class TestCheckpointsOfEarlierVersions:
         monkeypatch.setattr(checkpoint, "load", load)
         resumed = run(tmp_path / "cut", recipe, self.SCALED, resume=True)
         assert converted
+        said = capsys.readouterr().err
+        assert "not bit-exact, because SGD's velocity is scaled as the loss is" in said
         for name, value in whole.items():
             assert torch.equal(resumed[name], value), name

@@ -23,7 +23,7 @@ from ..options import Options
 from .executable import Executable
 
 FORMAT = "ipu-train emulator executable"
-VERSION = 2  # rises whenever what is pickled changes, or where its classes lie
+VERSION = 3  # rises whenever what is pickled changes or means something else, or where its classes lie
 _EMULATOR = __package__.rpartition(".")[0]
 _LOCK_SECONDS = 600.0  # a lock older than this was left behind by a process that died
 

@@ -18,7 +18,7 @@ from ..update.base import bring_home, connect
 from ..update.hyper_parameters import Snapshot
 from ..update.loss_scaling import AutomaticLossScaling
 from ..update.rules import DeviceOptimizer
-from ..update.scalars import Factors
+from ..update.scalars import Factors, of_this_version
 from ..update.text import log_update
 from .executable import Executable
 
@@ -91,8 +91,9 @@ class ModelOptimizer:
         if self.was_loaded:
             logger.info("Writing optimiser state tensors from host to IPU memory.")
             loaded = self.host.get_state_dict()
-            self.device.write_state(loaded["ipu_state"])
-            self.device.write_parameters(loaded["ipu_param"] or {})
+            sent = loaded["ipu_param"] or {}
+            self.device.write_state(of_this_version(loaded["ipu_state"], sent))
+            self.device.write_parameters(sent)
             self.host.ipu_state_is_dirty = False
 
     def _factors(self, executable: Executable) -> Factors:

@@ -5,6 +5,8 @@ Source: PopART's ``compoundscalarhelper.hpp``.
 
 from typing import Any, Dict, NamedTuple, Set, Tuple
 
+import torch
+
 Group = Dict[str, Any]
 _Scalars = Dict[str, Tuple[float, Set[str]]]  # by PopART's name: the value, and what it is made of
 
@@ -88,6 +90,19 @@ def _of_moments(kind: str, group: Group, factors: Factors) -> _Scalars:
     if kind == "lamb":
         more["maxWeightNorm"] = group["max_weight_norm"], {"max_weight_norm"}
     return {**found, **more}
+
+
+def of_this_version(state: Dict[str, torch.Tensor], sent: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+    """Loaded state as the device has it, by what was sent with it.
+
+    Earlier versions did not scale the velocity of SGD; it is known by the hyper-parameters of an SGD without momentum.
+    """
+    state = dict(state)
+    for name in state:
+        slot, _, weight = name.partition("___")
+        if slot == "Accl1" and f"scaledLearningRate0___specific___{weight}" in sent:
+            state[name] = state[name] * sent["lossScaling_FLOAT"]
+    return state
 
 
 def _of_sgd(group: Group, factors: Factors) -> _Scalars:

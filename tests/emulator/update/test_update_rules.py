@@ -193,6 +193,30 @@ def test_a_new_learning_rate_counts_only_after_set_optimizer():
     assert torch.equal(model.a.detach(), moved)
 
 
+def test_state_of_earlier_versions_is_scaled_as_it_is_now():
+    """They kept SGD's velocity without the loss scaling, and the hyper-parameters of an SGD without momentum."""
+
+    def make():
+        model = Quadratic()
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, loss_scaling=4.0)
+        return model, optimizer, poptorch.trainingModel(model, None, optimizer)
+
+    model, optimizer, executor = make()
+    executor(inputs(0))
+    weights, state = {k: v.clone() for k, v in model.state_dict().items()}, optimizer.state_dict()
+    state["ipu_state"] = {name: velocity / 4 for name, velocity in state["ipu_state"].items()}
+    state["ipu_param"] = {f"scaledLearningRate0___specific___{name}": torch.tensor(0.025) for name in "ab"}
+    state["ipu_param"]["lossScaling_FLOAT"] = torch.tensor(4.0)
+    executor(inputs(1))
+
+    other, other_optimizer, other_executor = make()
+    other.load_state_dict(weights)
+    other_optimizer.load_state_dict(state)
+    other_executor(inputs(1))
+    for a, b in zip(model.parameters(), other.parameters()):
+        assert torch.equal(a.detach(), b.detach())
+
+
 def test_optimizer_state_moves_to_a_new_model_and_training_goes_on_as_before():
     def make():
         model = Quadratic()
