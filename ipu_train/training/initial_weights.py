@@ -15,6 +15,11 @@ from .foreign_weights import read_file, without_wrapper
 
 Weights = Dict[str, torch.Tensor]
 
+# Of torchvision's EfficientNets B5 to B7, which are those with so many channels before the classifier, and of timm's
+# with weights from TensorFlow.
+_EPS_FROM_B5, _HEAD_OF_B5 = 1e-3, 2048
+_EPS_OF_TF = 1e-3
+
 
 def load(resolved: Resolved, network: torch.nn.Module, processes: Processes = ALONE) -> None:
     """Load ``model.weights`` into the network, in place; does nothing without them.
@@ -34,7 +39,7 @@ def _load(resolved: Resolved, network: torch.nn.Module) -> None:
         return
     try:
         weights = read(Path(model.weights).expanduser(), model.averaged_weights)
-        _put(weights, network, model.new_classifier, classifier(model.name) + ".")
+        _put(weights, network, model.new_classifier, classifier(model.name) + ".", model.norm_eps is not None)
     except (ValueError, RuntimeError) as error:  # RuntimeError: shapes, from load_state_dict
         raise resolved.error("model.weights", str(error)) from error
 
@@ -103,14 +108,30 @@ def difference(weights: Weights, ours: Weights) -> Optional[str]:
     return None
 
 
-def _tell_of_another_epsilon(library: str, network: torch.nn.Module) -> None:
-    """EfficientNets of the libraries have other epsilons than those of the papers, which no name or shape shows."""
+def _tell_of_another_epsilon(weights: Weights, network: torch.nn.Module, chosen: bool) -> None:
+    """EfficientNets of the libraries have other epsilons than those of the papers, which no name or shape shows.
+
+    Args:
+        weights: of a library, which fit the network.
+        chosen: whether the user has given the network's epsilon.
+    """
+    library = known_layout(list(weights)) or ""
     norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    found = {norm.eps for norm in norms} - {LIBRARY_NORM_EPS}
-    if found and library.startswith("EfficientNet"):
+    found = min((norm.eps for norm in norms), default=None)
+    if found is None or not library.startswith("EfficientNet"):
+        return
+    if library == "EfficientNet of torchvision":
+        theirs = _EPS_FROM_B5 if len(weights["features.8.0.weight"]) >= _HEAD_OF_B5 else LIBRARY_NORM_EPS
+        if found != theirs:
+            tell(
+                f"warning: torchvision's network of this size has norm_eps {theirs:g}, and the model has {found:g}: it "
+                "computes something else with these weights; set model.norm_eps"
+            )
+    elif not (chosen and found in (LIBRARY_NORM_EPS, _EPS_OF_TF)):
         tell(
-            f"warning: {library} has norm_eps {LIBRARY_NORM_EPS:g} (from B5 on torchvision's has 0.001), and the model "
-            f"has {min(found):g}: it computes something else with these weights; set model.norm_eps"
+            f"warning: timm's efficientnet_ networks have norm_eps {LIBRARY_NORM_EPS:g} and its tf_efficientnet_ ones "
+            f"{_EPS_OF_TF:g} (and pad differently), with the same names; the model has {found:g}: set model.norm_eps "
+            "to that of the network which these weights are of"
         )
 
 
@@ -118,13 +139,15 @@ def _words(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).replace("torch.", "")
 
 
-def _put(weights: Weights, network: torch.nn.Module, new_classifier: bool, last: str) -> None:
+def _put(
+    weights: Weights, network: torch.nn.Module, new_classifier: bool, last: str, eps_chosen: bool
+) -> None:
     ours = network.state_dict()
     weights = without_wrapper(weights, ours, known_layout)
     common = len(set(weights) & set(ours))
     if common * 2 < len(ours) and (known_layout(list(weights)) or not common):  # another library's names
         load_checkpoint(network, weights, classifier=not new_classifier)
-        _tell_of_another_epsilon(str(known_layout(list(weights))), network)
+        _tell_of_another_epsilon(weights, network, eps_chosen)
         return
     counts = {name: value for name, value in ours.items() if name.endswith(".num_batches_tracked")}
     weights = {**counts, **weights}  # which files from before torch 0.4.1 lack

@@ -333,10 +333,38 @@ def test_half_a_file_is_said_to_be_that(resnet18, tmp_path):
         loaded(tmp_path / "half.pth")
 
 
-def test_another_epsilon_than_the_librarys_is_told(tmp_path, capsys):
-    torch.save(torchvision.models.efficientnet_b0(num_classes=5).state_dict(), tmp_path / "b0.pth")
-    b0 = ["model.name=efficientnet_b0", "model.new_classifier=false"]
-    loaded(tmp_path / "b0.pth", *b0)
-    assert "has norm_eps 1e-05" in capsys.readouterr().err
-    loaded(tmp_path / "b0.pth", *b0, "model.norm_eps=1e-5")
-    assert "norm_eps" not in capsys.readouterr().err
+def said_of_epsilon(network, name, tmp_path, capsys, *more):
+    torch.save(network.state_dict(), tmp_path / "given.pth")
+    capsys.readouterr()
+    found = loaded(tmp_path / "given.pth", f"model.name={name}", "model.new_classifier=false", *more)
+    return found, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, right, wrong", [("efficientnet_b0", "1e-5", "0.001"), ("efficientnet_b5", "0.001", "1e-5")]
+)
+def test_another_epsilon_than_torchvisions_is_told(tmp_path, capsys, name, right, wrong):
+    theirs = getattr(torchvision.models, name)(num_classes=5).eval()
+    given = (theirs, name, tmp_path, capsys)
+    assert (
+        f"has norm_eps {float(right):g}, and the model has {float(wrong):g}"
+        in said_of_epsilon(*given, f"model.norm_eps={wrong}")[1]
+    )
+    network, said = said_of_epsilon(*given, f"model.norm_eps={right}")
+    assert "norm_eps" not in said
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images), theirs(images), rtol=1e-4, atol=1e-4)
+
+
+def test_an_epsilon_that_timms_files_do_not_show_is_asked_for(tmp_path, capsys):
+    timm = pytest.importorskip("timm")
+    names = ["efficientnet_b0", "tf_efficientnet_b0"]
+    plain, tf = (timm.create_model(name, num_classes=5) for name in names)
+    assert list(plain.state_dict()) == list(tf.state_dict())
+    given = (plain, "efficientnet_b0", tmp_path, capsys)
+    said = f"efficientnet_ networks have norm_eps {plain.bn1.eps:g} and its tf_efficientnet_ ones {tf.bn1.eps:g} "
+    assert said in said_of_epsilon(*given)[1]
+    assert said in said_of_epsilon(*given, "model.norm_eps=0.01")[1]
+    for chosen in (plain.bn1.eps, tf.bn1.eps):
+        assert "norm_eps" not in said_of_epsilon(*given, f"model.norm_eps={chosen}")[1]
