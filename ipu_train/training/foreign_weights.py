@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -68,11 +68,20 @@ def _bookkeeping() -> Any:
     """
     if not hasattr(torch.serialization, "safe_globals"):
         return contextlib.nullcontext()
-    numbers = [np.float64(0), np.float32(0), np.int64(0), np.bool_(False)]
-    make_number = numbers[0].__reduce__()[0]
-    return torch.serialization.safe_globals(
-        [argparse.Namespace, make_number, np.dtype, *{type(number.dtype) for number in numbers}]
-    )
+    kinds = {type(np.dtype(code)) for code in "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]}
+    makers = [_number_maker(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
+    return torch.serialization.safe_globals([argparse.Namespace, np.dtype, *makers, *kinds])
+
+
+def _number_maker(module: str) -> Callable:
+    """NumPy's function that makes a number, found in ``module``: NumPy 1 and 2 write different ones into files."""
+    make = np.float64(0).__reduce__()[0]
+
+    def scalar(*args: Any) -> Any:
+        return make(*args)
+
+    scalar.__module__, scalar.__qualname__ = module, scalar.__name__
+    return scalar
 
 
 def _why_unreadable(said: str) -> str:
@@ -104,11 +113,13 @@ def without_wrapper(weights: Weights, ours: Weights, known: Any) -> Weights:
     """Without the name of the module that held the whole network where it was saved.
 
     DataParallel calls it ``module``, torch.compile ``_orig_mod``, a LightningModule as its author likes. Names that
-    ``ours`` has too, and those that ``known`` finds to be a library's, stay as they are.
+    ``ours`` has too, and those that ``known`` finds to be a library's, stay as they are; so do all, where none is of
+    either kind without it.
     """
-    while not set(weights) & set(ours) and not known(list(weights)):
-        outermost: List[str] = sorted({name.partition(".")[0] for name in weights})
-        if len(outermost) != 1 or outermost[0] in weights:
-            break
-        weights = {name[len(outermost[0]) + 1 :]: value for name, value in weights.items()}
-    return weights
+    within = weights
+    while not set(within) & set(ours) and not known(list(within)):
+        outermost: List[str] = sorted({name.partition(".")[0] for name in within})
+        if len(outermost) != 1 or outermost[0] in within:
+            return weights
+        within = {name[len(outermost[0]) + 1 :]: value for name, value in within.items()}
+    return within

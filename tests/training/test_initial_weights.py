@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from ipu_train import config, trainer
 from ipu_train.models import build
 from ipu_train.network import build_network
 from ipu_train.training import checkpoint, initial_weights
-from ipu_train.training.foreign_weights import without_wrapper
+from ipu_train.training.foreign_weights import read_file, without_wrapper
 
 RECIPE = """
 model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.25}}
@@ -285,6 +287,30 @@ def test_bookkeeping_beside_the_weights_is_no_obstacle(resnet18, tmp_path):
     torch.save(saved, tmp_path / "model_89.pth")
     network = loaded(tmp_path / "model_89.pth", "model.new_classifier=false")
     assert torch.equal(network.state_dict()["conv1.weight"], resnet18.conv1.weight)
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "safe_globals"), reason="torch 2.5 and later")
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numbers_of_either_numpy_are_no_obstacle(tmp_path, module):
+    """NumPy 1 and 2 name what makes their numbers differently in files."""
+    types = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+    types += [np.longlong, np.float16, np.float32, np.float64, np.complex64, np.complex128]
+    torch.save({"model": {"a": torch.ones(2)}, "best": [each(1) for each in types]}, tmp_path / "saved.pth")
+    saved = zipfile.ZipFile(tmp_path / "saved.pth")
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as other:
+        for name in saved.namelist():
+            data = saved.read(name)
+            if name.endswith("data.pkl"):
+                data, count = re.subn(rb"cnumpy\._?core\.multiarray\n", f"c{module}\n".encode(), data)
+                assert count == 1
+            other.writestr(name, data)
+    assert_equal(read_file(tmp_path / "other.pth"), {"a": torch.ones(2)})
+
+
+def test_names_are_those_in_the_file_where_no_wrapper_helps():
+    theirs = {"encoder.layer1.0.a.weight": torch.ones(1), "encoder.layer1.0.b.weight": torch.ones(1)}
+    ours = {"conv.weight": torch.zeros(1), "fc.weight": torch.zeros(1)}
+    assert without_wrapper(theirs, ours, lambda n: None) == theirs
 
 
 def test_a_wrapper_that_the_network_has_too_stays():
