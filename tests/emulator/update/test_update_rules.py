@@ -338,6 +338,18 @@ def test_defaults_of_optimizers_with_moments_are_no_tensors():
     assert names == {"lossScaling_FLOAT", "learningRate"}
 
 
+def _three_steps_beside_torch(executor, model, reference, rule):
+    """Trains both, which must come out alike; gives the velocity that torch's SGD has of ``a``."""
+    torchs = torch.optim.SGD(reference.parameters(), **rule)
+    for step in range(3):
+        executor(inputs(step))
+        torchs.zero_grad()
+        reference(inputs(step)).backward()
+        torchs.step()
+    torch.testing.assert_close(model.a.detach(), reference.a.detach())
+    return torchs.state[reference.a]["momentum_buffer"]
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("scaling", [1.0, 8.0])
 def test_the_combined_velocity_is_what_the_next_update_begins_with(nesterov, scaling):
@@ -352,14 +364,7 @@ def test_the_combined_velocity_is_what_the_next_update_begins_with(nesterov, sca
     executor.compile(inputs(0))
     begun = optimizer.state_dict()["ipu_state"]["Accl___a"]
     torch.testing.assert_close(begun, scaling * 0.5 * start)
-    torchs = torch.optim.SGD(reference.parameters(), **rule)
-    for step in range(3):
-        executor(inputs(step))
-        torchs.zero_grad()
-        reference(inputs(step)).backward()
-        torchs.step()
-    torch.testing.assert_close(model.a.detach(), reference.a.detach())
-    velocity = torchs.state[reference.a]["momentum_buffer"]
+    velocity = _three_steps_beside_torch(executor, model, reference, rule)
     left = optimizer.state_dict()["ipu_state"]["Accl___a"]
     torch.testing.assert_close(left, scaling * (0.9 * velocity + 0.5 * reference.a.detach()))
 
@@ -371,14 +376,7 @@ def test_the_velocity_is_scaled_as_the_loss_is(nesterov):
     rule = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5, "nesterov": nesterov}
     optimizer = poptorch.optim.SGD(model.parameters(), loss_scaling=48.0, **rule)
     executor = poptorch.trainingModel(model, None, optimizer)
-    torchs = torch.optim.SGD(reference.parameters(), **rule)
-    for step in range(3):
-        executor(inputs(step))
-        torchs.zero_grad()
-        reference(inputs(step)).backward()
-        torchs.step()
-    torch.testing.assert_close(model.a.detach(), reference.a.detach())
-    velocity = torchs.state[reference.a]["momentum_buffer"]
+    velocity = _three_steps_beside_torch(executor, model, reference, rule)
     torch.testing.assert_close(optimizer.state_dict()["ipu_state"]["Accl1___a"], 48 * velocity)
 
 
