@@ -1,23 +1,23 @@
-"""Tunes every norm with the same budget: so many trials each of learning rate, weight decay and group size.
+"""Tunes every norm with the same budget: eight trials each of learning rate, weight decay and group size.
 
 A trial trains on 90 % of CIFAR-10's *training* images and is judged by the other 10 %, always the same ones; the test
-images are never seen. Trials of all norms come from one shuffled list of rates and decays, so that each norm tries the
-same ones; group norms draw a group size besides. Runs are ordinary ``ipu-train`` runs: what is done is kept, what was
-stopped goes on. The best of each norm, and all trials, are written as a table after each trial.
+images are never seen. The search is the same for all norms, one setting after another, each from the best found so far:
+four learning rates a factor of two apart (0.1 to 0.8 at batch 128), two more weight decays, and two more group sizes,
+or where a norm has no groups the two rates half a step from the best. Runs are ordinary ``ipu-train`` runs: what is
+done is kept, what was stopped goes on. The best of each norm, and all trials, are written as a table after each trial.
 
-    python scripts/cifar10_tuning.py --data FOLDER --trials 8 --epochs 8 --image-size 16 --out tuning.md
+    python scripts/cifar10_tuning.py --data FOLDER --epochs 4 --image-size 16 --out tuning.md
 
 FOLDER holds train/CLASS/*.jpg. ``--model efficientnet`` tunes the CIFAR EfficientNet. Further settings go to every run.
 """
 
 import argparse
-import itertools
 import json
-import random
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from cifar10_trainings import MEAN, STD, by_epoch, records
 
 RECIPES = {
@@ -30,18 +30,31 @@ RECIPES = {
         "group+pn": "cifar10_efficientnet_gn_pn", "layer+pn": "cifar10_efficientnet_ln_pn",
     },
 }  # fmt: skip
-RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
-DECAYS = (1e-4, 5e-4, 1e-3)
-GROUP_SIZES = (2, 4, 8)
+RATES = (0.1, 0.2, 0.4, 0.8)
+DECAY, OTHER_DECAYS = 5e-4, (2e-4, 1e-3)
+GROUP_SIZE, OTHER_GROUP_SIZES = 4, (2, 8)
+TRIALS = len(RATES) + 2 + 2
 
 
-def trials(count, norm):
-    """The first ``count`` of (rate, decay, group size); rates and decays are the same for every norm."""
-    grid = list(itertools.product(RATES, DECAYS))
-    random.Random(0).shuffle(grid)
-    sizes = random.Random(1)
-    drawn = [(rate, decay, sizes.choice(GROUP_SIZES)) for rate, decay in grid]
-    return [(rate, decay, size if norm.startswith("group") else None) for rate, decay, size in drawn][:count]
+def next_trial(norm, found):
+    """(rate, decay, group size) of the trial after those of ``found``, in their order; None after the last one."""
+    groups = norm.startswith("group")
+    size = GROUP_SIZE if groups else None
+    number = len(found)
+    if number < len(RATES):
+        return RATES[number], DECAY, size
+    if number >= TRIALS:
+        return None
+    number -= len(RATES)
+    best = max(
+        found[: len(RATES) + number // 2 * 2], key=lambda trial: trial["accuracy"]
+    )  # of the kinds before
+    rate, decay = best["learning_rate"], best["weight_decay"]
+    if number < 2:
+        return rate, OTHER_DECAYS[number], size
+    if groups:
+        return rate, decay, OTHER_GROUP_SIZES[number - 2]
+    return float(f"{rate * 2 ** (-0.5, 0.5)[number - 2]:.2g}"), decay, size
 
 
 def settings_of(options, rate, decay, size):
@@ -98,11 +111,20 @@ def document(options, found):
     best = [max((t for t in found if t["norm"] == norm), key=lambda t: t["accuracy"]) for norm in norms]
     side = f"{options.image_size} x {options.image_size}"
     return (
-        f"# Tuning of {options.model}: {options.trials} trials for each norm\n\n{options.epochs} epochs on 90 % of the "
-        f"training images at {side} pixels, judged by the other 10 %; seed {options.seed}, global batch 128.\n\n"
-        f"    python scripts/cifar10_tuning.py {' '.join(sys.argv[1:])}\n\n"
+        f"# Tuning of {options.model}: {TRIALS} trials for each norm\n\n{options.epochs} epochs on 90 % of the "
+        f"training images at {side} pixels, judged by the other 10 %; seed {options.seed}, global batch 128, "
+        f"torch {torch.__version__}.\n\n    {command_of(sys.argv[1:])}\n\n"
         f"## Best of each\n\n{table(best)}\n\n## All trials\n\n{table(found)}\n"
     )
+
+
+def command_of(arguments):
+    """The call as another person would make it: folders of this machine by what they hold."""
+    words = list(arguments)
+    for flag, word in (("--data", "FOLDER"), ("--runs", "RUNS"), ("--out", "tuning.md")):
+        if flag in words[:-1]:
+            words[words.index(flag) + 1] = word
+    return " ".join(["python scripts/cifar10_tuning.py", *words])
 
 
 def main():
@@ -112,8 +134,7 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", choices=list(RECIPES), default="resnet20v2")
     parser.add_argument("--norms", default="batch,group+pn,layer+pn,group,layer")
-    parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", default="runs/cifar10_tuning")
@@ -128,18 +149,16 @@ def main():
         parser.error(
             f"no recipe for {', '.join(unknown)}; there is one for {', '.join(RECIPES[options.model])}"
         )
-    found = []
-    for number in range(options.trials):  # every norm has its n-th trial before any has the next
+    found = {norm: [] for norm in norms}
+    for _ in range(TRIALS):  # every norm has its n-th trial before any has the next
         for norm in norms:
-            chosen = trials(options.trials, norm)
-            if number < len(chosen):
-                found.append(run_trial(options, norm, *chosen[number]))
+            found[norm].append(run_trial(options, norm, *next_trial(norm, found[norm])))
+            everything = [trial for trials in found.values() for trial in trials]
             if options.out:
-                Path(options.out).write_text(document(options, found), encoding="utf-8")
-                Path(options.out).with_suffix(".json").write_text(
-                    json.dumps(found, indent=1) + "\n", encoding="utf-8"
-                )
-    print(document(options, found))
+                Path(options.out).write_text(document(options, everything), encoding="utf-8")
+                text = json.dumps(everything, indent=1) + "\n"
+                Path(options.out).with_suffix(".json").write_text(text, encoding="utf-8")
+    print(document(options, everything))
 
 
 if __name__ == "__main__":

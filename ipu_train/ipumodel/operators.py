@@ -46,7 +46,8 @@ _KINDS = {
     "threshold neg_ exp_ sqrt_ rsqrt_ expm1 isnan isfinite logical_not bitwise_not",
     "binary": "add add_ sub sub_ mul mul_ div div_ maximum minimum addcmul addcdiv rsub lerp where "
     "eq ne lt le gt ge "
-    "masked_fill masked_fill_ fmod remainder addcmul_ logical_and logical_or bitwise_and bitwise_or",
+    "masked_fill masked_fill_ prelu _prelu_kernel fmod remainder addcmul_ logical_and logical_or bitwise_and "
+    "bitwise_or",
     "dropout": "native_dropout bernoulli bernoulli_ rand rand_like randn randn_like uniform_ normal_ dropout",
     "copy": "cat stack clone copy_ constant_pad_nd _to_copy contiguous index_select gather index "
     "slice_scatter roll "

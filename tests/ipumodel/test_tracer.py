@@ -71,6 +71,15 @@ def test_additions_keep_nothing_and_products_both_factors():
     assert set(mul.saves) == set(mul.reads)
 
 
+def test_a_prelu_is_an_operation_of_two_tensors():
+    """PopART's PReluOp is an elementwise binary operation of the input and the slopes (willow/src/op/prelu.cpp)."""
+    program = trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.PReLU(4)), images(), loss=None)
+    (prelu,) = (op for op in program.forward() if op.kind == "binary")
+    assert program.unknown == {}
+    assert set(prelu.saves) == set(prelu.reads)
+    assert len(prelu.reads) == 2
+
+
 def test_stages_begin_at_the_named_modules():
     model = small_net(blocks=4)
     program = trace(model, images(), splits=["layer1.1", "layer1.3"])

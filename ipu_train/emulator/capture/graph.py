@@ -26,8 +26,8 @@ class Node:
     """
 
     __slots__ = (
-        "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "refused", "results",
-        "scope", "stage",
+        "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "operators", "refused",
+        "results", "scope", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,7 @@ class Node:
         self.ipu = ipu
         self.stage = stage
         self.location = location
+        self.operators: Sequence[str] = ()  # ATen's, that PopTorch meets the call as
         self.refused: List[str] = []  # why it cannot be compiled, unless it is dead code
         self.scope = ""  # names of the modules and name scopes around it
         self.attributes: Dict[str, Any] = {}  # of the Attribute scopes around it

@@ -24,6 +24,7 @@ from .graph import Graph, Node, Ref, map_structure, tensor_paths
 from .hidden_calls import hide_calls, show_hidden_calls
 from .losses import LOSS_FUNCTIONS, check_loss_arguments
 from .multi_conv import MultiConvs
+from .popart_gradients import passes_no_gradient
 from .precision import EXACT
 from .refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from .rounding import Rounding
@@ -180,7 +181,12 @@ class Recorder(TorchFunctionMode):
         if underivable and not self.training and is_torchs(called[0]):
             result = map_structure(result, lambda t: t.detach(), (torch.Tensor,))
             found, func = tensor_paths(result), Detached(func)
+        operators = () if judged else tuple(self.shadows.operators)
+        if self.training and passes_no_gradient(operators):
+            result = map_structure(result, lambda t: t.detach(), (torch.Tensor,))
+            found, func = tensor_paths(result), Detached(func)
         node = self.writer.append(func, name, refs[0], refs[1], torch.is_grad_enabled(), location)
+        node.operators = operators
         node.refused, self.shadows.refused_if_used = self.shadows.refused_if_used, []
         self.results.round_statistics(node)
         replaced = {}

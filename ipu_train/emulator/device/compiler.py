@@ -14,6 +14,7 @@ from ..capture.dtypes import upload
 from ..capture.gradients import NeedsWeightGradients
 from ..capture.graph import Graph, Ref, map_structure, references
 from ..capture.overlap import check_overlap
+from ..capture.popart_gradients import check_backward
 from ..capture.precision import running_statistics
 from ..capture.recorder import Recorder
 from ..capture.rounding import Noise, make_rounding
@@ -146,6 +147,8 @@ def compile_model(
     anchors = make_anchors(options, batching, graph, weights)
     log_placement(graph, recorder.annotations.stages)
     loss_slot = find_loss(graph) if training else None
+    if loss_slot is not None:
+        check_backward(graph, loss_slot, recorder.slots, recorder.refusals)
     rounding.own_gradients = not recorder.results.mixes_types
     once_each = [name for name in updated_state if graph.state[name] not in recorder.fused.updated]
     if fused > 1 and once_each and not options._Emulator.stack_replicas:

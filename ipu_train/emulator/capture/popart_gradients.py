@@ -1,0 +1,58 @@
+"""Where the backward pass of PopART, which differentiates the graph itself, differs from torch's.
+
+PopART asks every operation that a gradient arrives at for its gradient operations (popart,
+willow/src/transforms/autodiff/gradgrower.cpp), whether or not a weight comes before it. Padding by reflection or
+replication then ends compilation (willow/src/op/pad.cpp; PopTorch's own tests train without them). PRelu has no
+gradient operations at all (willow/src/op/prelu.cpp), and such an operation gives nothing on: weights that nothing
+arrives at get no update, without a word (willow/src/ir.cpp, growGradientVarUpdateOp).
+"""
+
+from typing import Iterator, Sequence
+
+from .._logging import logger
+from .graph import Graph, Node
+from .refusals import Refusals
+from .slots import Slots
+
+_PADS = frozenset(
+    ["reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "replication_pad3d"]
+)
+_WITHOUT_GRADIENT = frozenset(["prelu", "_prelu_kernel"])
+
+
+def passes_no_gradient(operators: Sequence[str]) -> bool:
+    """Whether PopART's backward pass ends at a call that arrives there as these ATen operators."""
+    return not _WITHOUT_GRADIENT.isdisjoint(operators)
+
+
+def check_backward(graph: Graph, loss: int, slots: Slots, refusals: Refusals) -> None:
+    """Refuse what PopART cannot differentiate, and warn of what its gradients do not get past.
+
+    Raises:
+        poptorch.Error: as PopTorch's, from PopART.
+    """
+    for node in _met_by_gradients(graph, loss, slots):
+        if not _PADS.isdisjoint(node.operators):
+            refusals.add_text(
+                f"{node.name} at {node.location} cannot be trained through: PopART does not support PadGradOp when "
+                'mode is not "constant". Pad with zeros, or put the border together with torch.cat'
+            )
+        elif passes_no_gradient(node.operators):
+            logger.warning(
+                "%s at %s: PopART has no gradient of PRelu. Its slopes do not train, nor does what comes before it "
+                "and has no other way to the loss. torch.where(x > 0, x, slope * x) has one.",
+                node.name,
+                node.location,
+            )
+    refusals.check()
+
+
+def _met_by_gradients(graph: Graph, loss: int, slots: Slots) -> Iterator[Node]:
+    """The nodes that a gradient of the loss arrives at, the last one first."""
+    wanted = {loss}
+    for node in reversed(graph.nodes):
+        if not node.grad_enabled or not wanted.intersection(node.outputs()):
+            continue
+        yield node
+        if node.name not in ("detach", "detach_") and not passes_no_gradient(node.operators):
+            wanted.update(slot for slot in node.inputs() if slots.values[slot].is_floating_point())

@@ -1,0 +1,101 @@
+"""What PopART's own backward pass cannot do, though torch's can (popart, willow/src/op: pad.cpp, prelu.cpp)."""
+
+import copy
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import ipu_train.emulator as poptorch
+
+from ..networks import FromFunction, run
+
+IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1])
+
+
+class Network(nn.Module):
+    """Two convolutions, ``layer`` between them and ``around`` what comes past it."""
+
+    def __init__(self, layer, around=lambda before, after: after):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.layer, self.last = nn.Conv2d(3, 4, 3), layer, nn.Conv2d(4, 2, 1)
+        self.around = around
+
+    def forward(self, x, labels):
+        before = self.first(x)
+        logits = self.last(self.around(before, self.layer(before))).mean((2, 3))
+        return logits, F.cross_entropy(logits, labels)
+
+
+def trained(network):
+    """Weights after one update, from the emulator."""
+    model = poptorch.trainingModel(network, optimizer=poptorch.optim.SGD(network.parameters(), lr=0.5))
+    model(IMAGES, LABELS)
+    model.copyWeightsToHost()
+    return dict(network.named_parameters())
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [nn.ReflectionPad2d(1), nn.ReplicationPad2d(1), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")],
+    ids=["reflection", "replication", "of_a_convolution"],
+)
+def test_padding_by_what_is_there_cannot_be_trained_through(pad):
+    with pytest.raises(poptorch.Error, match=r"pad at .*test_popart_gradients\.py:\d+.*PadGradOp"):
+        trained(Network(pad))
+    run(pad, torch.randn(1, 4, 5, 5))  # inference can
+
+
+def test_padding_of_images_has_a_gradient_too():
+    network = Network(nn.ReLU())
+    padded = FromFunction(lambda x, labels: network(F.pad(x, (1, 1, 1, 1), mode="replicate"), labels))
+    padded.network = network
+    with pytest.raises(poptorch.Error, match="PadGradOp"):
+        trained(padded)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.ZeroPad2d(1), FromFunction(lambda x: nn.ReflectionPad2d(1)(x).detach())],
+    ids=["zeros", "no_gradient_arrives"],
+)
+def test_padding_that_trains(layer):
+    assert trained(Network(layer))["last.weight"].isfinite().all()
+
+
+def test_no_gradient_gets_past_a_prelu():
+    network = Network(nn.PReLU(4))
+    before = copy.deepcopy(network)
+    after = trained(network)
+    changed = {name for name, w in after.items() if not torch.equal(w, dict(before.named_parameters())[name])}
+    assert changed == {"last.weight", "last.bias"}
+
+
+def test_past_a_prelu_on_another_way_the_gradient_is_that_of_the_other_way():
+    network = Network(nn.PReLU(4), lambda before, after: before + after)
+    twin = copy.deepcopy(network)
+    twin.around = lambda before, after: before + after.detach()
+    twin(IMAGES, LABELS)[1].backward()
+    with torch.no_grad():
+        expected = {name: w if w.grad is None else w - 0.5 * w.grad for name, w in twin.named_parameters()}
+    after = trained(network)
+    assert after["layer.weight"].equal(expected["layer.weight"])
+    for name, w in after.items():
+        torch.testing.assert_close(w, expected[name], msg=name)
+
+
+def test_a_prelu_in_training_is_warned_of_with_its_place(capfd):
+    trained(Network(nn.PReLU(4)))
+    said = "".join(capfd.readouterr())
+    assert re.search(r"prelu at \S+test_popart_gradients\.py:\d+: PopART has no gradient", said), said
+
+
+def test_a_prelu_in_inference_is_torchs():
+    layer = nn.PReLU(4)
+    torch.testing.assert_close(
+        run(layer, IMAGES[:, :1].expand(2, 4, 8, 8)), layer(IMAGES[:, :1].expand(2, 4, 8, 8))
+    )
