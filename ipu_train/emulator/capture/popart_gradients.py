@@ -1,13 +1,14 @@
 """Where the backward pass of PopART, which differentiates the graph itself, differs from torch's.
 
 PopART asks every operation that a gradient arrives at for its gradient operations (popart,
-willow/src/transforms/autodiff/gradgrower.cpp), whether or not a weight comes before it. Padding by reflection or
-replication then ends compilation (willow/src/op/pad.cpp; PopTorch's own tests train without them). PRelu has no
-gradient operations at all (willow/src/op/prelu.cpp), and such an operation gives nothing on: weights that nothing
-arrives at get no update, without a word (willow/src/ir.cpp, growGradientVarUpdateOp).
+willow/src/transforms/autodiff/gradgrower.cpp); what comes before all trained weights PopTorch cuts off first
+(poptorch/source/AddDetachOperations.cpp, RequiresGrad.cpp). Padding by reflection or replication then ends compilation
+(willow/src/op/pad.cpp; PopTorch's own tests train without them). PRelu has no gradient operations at all
+(willow/src/op/prelu.cpp), and such an operation gives nothing on: weights that nothing arrives at get no update,
+without a word (willow/src/ir.cpp, growGradientVarUpdateOp).
 """
 
-from typing import Iterator, Sequence
+from typing import Iterator, Sequence, Set
 
 from .._logging import logger
 from .graph import Graph, Node
@@ -18,6 +19,7 @@ _PADS = frozenset(
     ["reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "replication_pad3d"]
 )
 _WITHOUT_GRADIENT = frozenset(["prelu", "_prelu_kernel"])
+_DETACHING = frozenset(["detach", "detach_", "data"])
 
 
 def passes_no_gradient(operators: Sequence[str]) -> bool:
@@ -49,10 +51,20 @@ def check_backward(graph: Graph, loss: int, slots: Slots, refusals: Refusals) ->
 
 def _met_by_gradients(graph: Graph, loss: int, slots: Slots) -> Iterator[Node]:
     """The nodes that a gradient of the loss arrives at, the last one first."""
-    wanted = {loss}
+    learned = _depending_on_weights(graph, slots)
+    wanted = {loss} & learned
     for node in reversed(graph.nodes):
         if not node.grad_enabled or not wanted.intersection(node.outputs()):
             continue
         yield node
-        if node.name not in ("detach", "detach_") and not passes_no_gradient(node.operators):
-            wanted.update(slot for slot in node.inputs() if slots.values[slot].is_floating_point())
+        if not passes_no_gradient(node.operators):
+            wanted.update(learned.intersection(node.inputs()))
+
+
+def _depending_on_weights(graph: Graph, slots: Slots) -> Set[int]:
+    """The slots of floating-point tensors that a weight which trains has part in."""
+    found = {slot for slot in graph.state.values() if slots.values[slot].requires_grad}
+    for node in graph.nodes:
+        if node.grad_enabled and node.name not in _DETACHING and found.intersection(node.inputs()):
+            found.update(slot for slot in node.outputs() if slots.values[slot].is_floating_point())
+    return found

@@ -50,12 +50,9 @@ def test_padding_by_what_is_there_cannot_be_trained_through(pad):
     run(pad, torch.randn(1, 4, 5, 5))  # inference can
 
 
-def test_padding_of_images_has_a_gradient_too():
-    network = Network(nn.ReLU())
-    padded = FromFunction(lambda x, labels: network(F.pad(x, (1, 1, 1, 1), mode="replicate"), labels))
-    padded.network = network
+def test_no_gradient_of_a_prelu_is_no_way_around():
     with pytest.raises(poptorch.Error, match="PadGradOp"):
-        trained(padded)
+        trained(Network(nn.Sequential(nn.PReLU(4), nn.ReflectionPad2d(1))))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +62,25 @@ def test_padding_of_images_has_a_gradient_too():
 )
 def test_padding_that_trains(layer):
     assert trained(Network(layer))["last.weight"].isfinite().all()
+
+
+def test_images_are_padded_by_reflection_as_in_plain_torch():
+    """Nothing that trains comes before them (poptorch/source/AddDetachOperations.cpp)."""
+    network = Network(nn.ReLU())
+    padded = FromFunction(lambda x, labels: network(F.pad(x, (1, 1, 1, 1), mode="reflect"), labels))
+    padded.network = network
+    twin = copy.deepcopy(network)
+    twin(F.pad(IMAGES, (1, 1, 1, 1), mode="reflect"), LABELS)[1].backward()
+    for name, w in trained(padded).items():
+        before = dict(twin.named_parameters())[name.split(".", 1)[1]]
+        torch.testing.assert_close(w, (before - 0.5 * before.grad).detach(), msg=name)
+
+
+def test_frozen_weights_before_a_padding_take_no_gradient():
+    network = Network(nn.ReflectionPad2d(1))
+    network.first.requires_grad_(False)
+    after = trained(network)
+    assert after["last.weight"].isfinite().all()
 
 
 def test_no_gradient_gets_past_a_prelu():
