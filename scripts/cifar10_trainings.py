@@ -3,7 +3,7 @@
 A cell is a norm at a micro-batch size with a seed, ``batch@64`` or ``group+pn@64``; its recipe is that of the norm. All
 cells of a seed are trained before those of the next. Runs are ordinary ``ipu-train`` runs under ``--runs``; the script
 can be stopped at any time and started again, and interrupted runs resume exactly. After each run a small file goes to
-``--results``: the settings, and loss and accuracy of each epoch.
+``--results``: the settings, and loss and accuracy of each epoch. A cell that has its file there is not trained again.
 
     python scripts/cifar10_trainings.py --data FOLDER --image-size 16 --epochs 30 --seeds 0,1,2 \\
         --results scripts/results/cifar10_trainings
@@ -146,8 +146,11 @@ def write_result(options, name, norm, micro_batch, seed, folder):
 
 
 def train(options, norm, micro_batch, seed):
-    """Train a cell to its end unless it is done already; writes its result."""
+    """Train a cell to its end and write its result, unless that is there already."""
     name = name_of(options, norm, micro_batch, seed)
+    if (Path(options.results) / f"{name}.json").exists():
+        print(f"{name}: has been trained", flush=True)
+        return
     folder = Path(options.runs).expanduser() / name
     if not is_done(folder, options.epochs):
         call = [sys.executable, "-m", "ipu_train", "--config", RECIPES[norm]]

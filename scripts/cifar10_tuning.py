@@ -3,8 +3,9 @@
 A trial trains on 90 % of CIFAR-10's *training* images and is judged by the other 10 %, always the same ones; the test
 images are never seen. The search is the same for all norms, one setting after another, each from the best found so far:
 four learning rates a factor of two apart (0.1 to 0.8 at batch 128), two more weight decays, and two more group sizes,
-or where a norm has no groups the two rates half a step from the best. Runs are ordinary ``ipu-train`` runs: what is
-done is kept, what was stopped goes on. The best of each norm, and all trials, are written as a table after each trial.
+or where a norm has no groups the two rates half a step from the best. Runs are ordinary ``ipu-train`` runs: what was
+stopped goes on. The best of each norm, and all trials, are written as a table after each trial, with a JSON file beside
+it; a trial that is in there is not run again.
 
     python scripts/cifar10_tuning.py --data FOLDER --epochs 4 --image-size 16 --out tuning.md
 
@@ -89,6 +90,29 @@ def run_trial(options, norm, rate, decay, size):
     }  # fmt: skip
 
 
+def protocol(options):
+    """What trials must have in common to be compared."""
+    return {key: getattr(options, key) for key in ("model", "epochs", "image_size", "seed", "settings")}
+
+
+def recorded(options):
+    """The trials of the JSON file beside ``--out``, by norm, rate, decay and group size.
+
+    Raises:
+        SystemExit: they have been made in another way.
+    """
+    path = Path(options.out).with_suffix(".json") if options.out else None
+    if path is None or not path.exists():
+        return {}
+    content = json.loads(path.read_text("utf-8"))
+    if content["protocol"] != protocol(options):
+        sys.exit(
+            f"{path} holds trials of {content['protocol']}, not of {protocol(options)}: choose another --out"
+        )
+    keys = ("norm", "learning_rate", "weight_decay", "group_size")
+    return {tuple(trial[key] for key in keys): trial for trial in content["trials"]}
+
+
 def table(found):
     lines = [
         "| norm | rate at 128 | decay | group size | held-out accuracy, % | training loss |",
@@ -110,8 +134,10 @@ def document(options, found):
     norms = dict.fromkeys(trial["norm"] for trial in found)
     best = [max((t for t in found if t["norm"] == norm), key=lambda t: t["accuracy"]) for norm in norms]
     side = f"{options.image_size} x {options.image_size}"
+    fewest = min(sum(trial["norm"] == norm for trial in found) for norm in norms)
+    so_far = "" if fewest == TRIALS else f"So far {fewest} of them have been made. "
     return (
-        f"# Tuning of {options.model}: {TRIALS} trials for each norm\n\n{options.epochs} epochs on 90 % of the "
+        f"# Tuning of {options.model}: {TRIALS} trials for each norm\n\n{so_far}{options.epochs} epochs on 90 % of the "
         f"training images at {side} pixels, judged by the other 10 %; seed {options.seed}, global batch 128, "
         f"torch {torch.__version__}.\n\n    {command_of(sys.argv[1:])}\n\n"
         f"## Best of each\n\n{table(best)}\n\n## All trials\n\n{table(found)}\n"
@@ -149,14 +175,16 @@ def main():
         parser.error(
             f"no recipe for {', '.join(unknown)}; there is one for {', '.join(RECIPES[options.model])}"
         )
+    known = recorded(options)
     found = {norm: [] for norm in norms}
     for _ in range(TRIALS):  # every norm has its n-th trial before any has the next
         for norm in norms:
-            found[norm].append(run_trial(options, norm, *next_trial(norm, found[norm])))
-            everything = [trial for trials in found.values() for trial in trials]
+            trial = next_trial(norm, found[norm])
+            found[norm].append(known.pop((norm, *trial), None) or run_trial(options, norm, *trial))
+            everything = [trial for trials in found.values() for trial in trials] + list(known.values())
             if options.out:
                 Path(options.out).write_text(document(options, everything), encoding="utf-8")
-                text = json.dumps(everything, indent=1) + "\n"
+                text = json.dumps({"protocol": protocol(options), "trials": everything}, indent=1) + "\n"
                 Path(options.out).with_suffix(".json").write_text(text, encoding="utf-8")
     print(document(options, everything))
 
