@@ -110,7 +110,7 @@ def available() -> Tuple[bool, str]:
 
 
 class _Problem(ctypes.Structure):
-    """The same layout as ``Problem`` in proxy_norm_cpu.cpp."""
+    """The same layout as ``Problem`` in channel_proxies.hpp."""
 
     _fields_ = [
         ("instances", ctypes.c_int64),
