@@ -23,7 +23,7 @@ MATHS, SWEEP, PASSES = (
     "proxy_norm/sweep.hpp",
     "proxy_norm/pass_vertices.hpp",
 )
-CPU, ROWS = "cpu_kernel/proxy_norm_cpu.cpp", "cpu_kernel/rows.hpp"
+CPU, ROWS = "cpu_kernel/pass.hpp", "cpu_kernel/rows.hpp"
 OPERATORS = (
     "test_tables.py",
     "test_operators.py",
