@@ -3,14 +3,16 @@
 PopART asks every operation that a gradient arrives at for its gradient operations (popart,
 willow/src/transforms/autodiff/gradgrower.cpp); what comes before all trained weights PopTorch cuts off first
 (poptorch/source/AddDetachOperations.cpp, RequiresGrad.cpp). Padding by reflection or replication then ends compilation
-(willow/src/op/pad.cpp; PopTorch's own tests train without them). PRelu has no gradient operations at all
+(willow/src/op/pad.cpp; PopTorch's own tests train without them), and so does batch norm with running statistics
+(willow/src/op/batchnorm.cpp; PopTorch's test of it freezes all weights). PRelu has no gradient operations at all
 (willow/src/op/prelu.cpp), and such an operation gives nothing on: weights that nothing arrives at get no update,
 without a word (willow/src/ir.cpp, growGradientVarUpdateOp).
 """
 
-from typing import Iterator, Sequence, Set
+from typing import Iterator, Optional, Sequence, Set
 
 from .._logging import logger
+from ..lowering.resizing import why_no_bilinear_gradient
 from .graph import Graph, Node
 from .refusals import Refusals
 from .slots import Slots
@@ -34,11 +36,9 @@ def check_backward(graph: Graph, loss: int, slots: Slots, refusals: Refusals) ->
         poptorch.Error: as PopTorch's, from PopART.
     """
     for node in _met_by_gradients(graph, loss, slots):
-        if not _PADS.isdisjoint(node.operators):
-            refusals.add_text(
-                f"{node.name} at {node.location} cannot be trained through: PopART does not support PadGradOp when "
-                'mode is not "constant". Pad with zeros, or put the border together with torch.cat'
-            )
+        why = _why_no_gradient(node, slots)
+        if why is not None:
+            refusals.add_text(f"{node.name} at {node.location} cannot be trained through: {why}")
         elif passes_no_gradient(node.operators):
             logger.warning(
                 "%s at %s: PopART has no gradient of PRelu. Its slopes do not train, nor does what comes before it "
@@ -47,6 +47,31 @@ def check_backward(graph: Graph, loss: int, slots: Slots, refusals: Refusals) ->
                 node.location,
             )
     refusals.check()
+
+
+def _why_no_gradient(node: Node, slots: Slots) -> Optional[str]:
+    if not _PADS.isdisjoint(node.operators):
+        return (
+            'PopART does not support PadGradOp when mode is not "constant". Pad with zeros, or put the border together '
+            "with torch.cat"
+        )
+    if "native_batch_norm" in node.operators and _with_running_statistics(node):
+        return (
+            "PopART has no gradient of a batch norm in inference mode (module.eval()). Freeze its weights and all "
+            "before it (requires_grad=False), or use torchvision.ops.FrozenBatchNorm2d"
+        )
+    if "upsample_bilinear2d" in node.operators:
+        size, new = (slots.values[slot].shape[-2:] for slot in (node.inputs()[0], node.outputs()[0]))
+        align_corners = node.kwargs.get("align_corners", node.args[4] if len(node.args) > 4 else False)
+        return why_no_bilinear_gradient(size, new, bool(align_corners))
+    return None
+
+
+def _with_running_statistics(node: Node) -> bool:
+    if len(node.args) > 5:
+        return node.args[5] is False
+    uses_batch = node.kwargs.get("training", node.kwargs.get("use_input_stats", node.name == "instance_norm"))
+    return uses_batch is False
 
 
 def _met_by_gradients(graph: Graph, loss: int, slots: Slots) -> Iterator[Node]:

@@ -25,6 +25,7 @@ from .hidden_calls import hide_calls, show_hidden_calls
 from .losses import LOSS_FUNCTIONS, check_loss_arguments
 from .multi_conv import MultiConvs
 from .popart_gradients import passes_no_gradient
+from .popart_operators import as_on_popart
 from .precision import EXACT
 from .refusals import VALUE_NEEDED, Refusals, caller_location, why_refused
 from .rounding import Rounding
@@ -163,6 +164,7 @@ class Recorder(TorchFunctionMode):
             args = self.constants.with_host_bounds(args)
         called = (func, name, args, kwargs)
         func, args, kwargs, cast_half = self._calls.on_storage(func, name, args, kwargs)
+        func, args, kwargs = as_on_popart(func, name, args, kwargs, self.training)
         if name in LOSS_FUNCTIONS:
             check_loss_arguments(name, args, kwargs)
         func, args, kwargs = self.fused.call(func, name, args, kwargs)

@@ -3,9 +3,12 @@
 Each rule names the file of ``poptorch/source/popart_canonicalization`` that it is read off.
 """
 
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
+
+from .pooling import adaptive_pooling, average_pooling, max_pooling
+from .resizing import bicubic, bilinear, nearest
 
 Arguments = Tuple[Any, ...]
 
@@ -63,21 +66,6 @@ def _embedding_bag(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optiona
     return None
 
 
-def _adaptive_pooling(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # PoolingOps.cpp
-    sizes = _sequence(_argument(args, kwargs, 1, "output_size"))
-    for index, (length, out) in enumerate(zip(args[0].shape[-len(sizes) :], sizes)):
-        if out and length % out:
-            return (
-                f"cannot pool {length} to {out}: input dim {index} ({length}) is not divisible by the corresponding "
-                f"output dim ({out})"
-            )
-    return None
-
-
-def _sequence(value: Any) -> Sequence[int]:
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
 def _triu(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # TensorOps.cpp
     return "is only supported within constant expressions, for example torch.ones(3, 3).triu_()"
 
@@ -88,10 +76,6 @@ def _as_strided(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[s
 
 def _only_nearest(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ReshapeOps.cpp
     return "is an unsupported upsample mode: for sequences and volumes currently only 'nearest' is supported"
-
-
-def _bicubic(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ReshapeOps.cpp
-    return "supports align_corners=False only" if _argument(args, kwargs, 2, "align_corners") else None
 
 
 def _im2col(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ReshapeOps.cpp
@@ -117,9 +101,32 @@ def _batch_norm(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[s
     return _norm_parameters(1, 2)(key, args, kwargs)
 
 
+def _dropout(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # DropoutOps.cpp
+    if _argument(args, kwargs, 2, "train", False) and _argument(args, kwargs, 1, "p", 0.5) >= 1:
+        return "drops all: PopART's ratio is in the interval [0, 1). Use torch.zeros_like"
+    return None
+
+
 def _feature_dropout(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # DropoutOps.cpp
     if _argument(args, kwargs, 2, "train", False) and args[0].dim() < 2:
         return "requires at least 2 dimensions in the input"
+    return _dropout(key, args, kwargs)
+
+
+def _div(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # AtenHandlers.gen.cpp
+    rounding = _argument(args, kwargs, 2, "rounding_mode")
+    if rounding is None or not any(isinstance(x, float) or _is_floating(x) for x in args[:2]):
+        return None
+    return f"has rounding_mode={rounding!r}, which PopTorch ignores: use torch.{rounding} of the quotient"
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _index_put(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # IndexOps.cpp
+    if _argument(args, kwargs, 3, "accumulate", False):
+        return "has accumulate=True, which PopTorch ignores: use scatter_add"
     return None
 
 
@@ -161,19 +168,32 @@ RULES: Dict[str, Callable[..., Optional[str]]] = {
     "embedding": _embedding,
     "embedding_bag": _embedding_bag,
     "_embedding_bag": _embedding_bag,
-    "adaptive_avg_pool1d": _adaptive_pooling,
-    "adaptive_avg_pool2d": _adaptive_pooling,
-    "adaptive_avg_pool3d": _adaptive_pooling,
+    "adaptive_avg_pool1d": adaptive_pooling,
+    "adaptive_avg_pool2d": adaptive_pooling,
+    "adaptive_avg_pool3d": adaptive_pooling,
+    "avg_pool2d": average_pooling,
+    "avg_pool3d": average_pooling,
+    "max_pool1d": max_pooling,
+    "max_pool2d": max_pooling,
+    "max_pool3d": max_pooling,
+    "max_pool2d_with_indices": max_pooling,
     "triu": _triu,
     "as_strided": _as_strided,
     "upsample_linear1d": _only_nearest,
     "upsample_trilinear3d": _only_nearest,
-    "upsample_bicubic2d": _bicubic,
+    "upsample_nearest1d": nearest,
+    "upsample_nearest2d": nearest,
+    "upsample_nearest3d": nearest,
+    "upsample_bilinear2d": bilinear,
+    "upsample_bicubic2d": bicubic,
     "im2col": _im2col,
     "native_batch_norm": _batch_norm,
     "native_layer_norm": _norm_parameters(2, 3),
     "native_group_norm": _norm_parameters(1, 2),
+    "dropout": _dropout,
     "feature_dropout": _feature_dropout,
+    "div": _div,
+    "index_put": _index_put,
     "topk": _topk,
     "convolution": _convolution,
     "lstm": _recurrent,

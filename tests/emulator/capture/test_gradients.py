@@ -154,7 +154,7 @@ def test_what_poptorch_takes_whole_passes_no_gradient():
 
     def cut(x):
         x.requires_grad_()
-        return torch.autograd.grad(nn.functional.max_pool2d(x, 2).sum(), x)[0]
+        return torch.autograd.grad(nn.functional.max_pool2d(x, 2, 2).sum(), x)[0]
 
     with pytest.raises(RuntimeError, match="does not require grad"):
         run(cut, torch.randn(1, 1, 4, 4))

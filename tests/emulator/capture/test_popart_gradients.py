@@ -1,4 +1,8 @@
-"""What PopART's own backward pass cannot do, though torch's can (popart, willow/src/op: pad.cpp, prelu.cpp)."""
+"""What PopART's own backward pass cannot do, though torch's can.
+
+popart, willow/src/op: pad.cpp, prelu.cpp, batchnorm.cpp; poptorch,
+popart_compiler/source/custom_operations/UpsampleBilinear2d.cpp.
+"""
 
 import copy
 import re
@@ -115,3 +119,69 @@ def test_a_prelu_in_inference_is_torchs():
     torch.testing.assert_close(
         run(layer, IMAGES[:, :1].expand(2, 4, 8, 8)), layer(IMAGES[:, :1].expand(2, 4, 8, 8))
     )
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d(4).eval(),
+        FromFunction(lambda x: F.batch_norm(x, torch.zeros(4).to("ipu"), torch.ones(4).to("ipu"))),
+        nn.InstanceNorm2d(4, track_running_stats=True).eval(),
+    ],
+    ids=["module", "function", "instance"],
+)
+def test_batch_norm_in_inference_mode_cannot_be_trained_through(norm):
+    with pytest.raises(poptorch.Error, match=r"norm at .*BatchNorm|norm at .*batch norm in inference mode"):
+        trained(Network(norm))
+
+
+def test_batch_norm_in_inference_mode_is_trained_after():
+    """As in PopTorch's tests/norms_test.py, test_batchNorm_eval_during_training: nothing before it trains."""
+    network = Network(nn.BatchNorm2d(4).eval())
+    network.first.requires_grad_(False)
+    network.layer.requires_grad_(False)
+    twin = copy.deepcopy(network)
+    twin(IMAGES, LABELS)[1].backward()
+    after = trained(network)
+    assert torch.equal(network.layer.running_mean, torch.zeros(4))
+    torch.testing.assert_close(
+        after["last.weight"], (twin.last.weight - 0.5 * twin.last.weight.grad).detach()
+    )
+
+
+def test_its_own_weights_do_not_train_either():
+    network = Network(nn.BatchNorm2d(4).eval())
+    network.first.requires_grad_(False)
+    with pytest.raises(poptorch.Error, match="batch norm in inference mode"):
+        trained(network)
+
+
+def scaled(size, align_corners=False):
+    return FromFunction(lambda x: F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners))
+
+
+@pytest.mark.parametrize(
+    "border, size, align_corners, why",
+    [
+        (0, 10, False, "its gradient would be 5 x 5, not 6 x 6"),  # 10 / 1.666667 is less than 6
+        (1, 2, False, "pixels that nothing is taken from, as from 8 to 2"),
+        (0, 3, True, "pixels that nothing is taken from, as from 6 to 3"),
+    ],
+)
+def test_bilinear_scaling_whose_gradient_has_no_place(border, size, align_corners, why):
+    with pytest.raises(poptorch.Error, match=rf"interpolate at .*cannot be trained through: {why}"):
+        trained(Network(nn.Sequential(nn.ZeroPad2d(border), scaled((size, size), align_corners))))
+    run(
+        scaled((size, size), align_corners), torch.randn(1, 4, 6 + 2 * border, 6 + 2 * border)
+    )  # inference can
+
+
+@pytest.mark.parametrize("size, align_corners", [(12, False), (12, True), (9, False), (3, False), (6, False)])
+def test_bilinear_scaling_that_trains(size, align_corners):
+    """Twice and one and a half times the size, half of it, and the size itself."""
+    network = Network(scaled((size, size), align_corners))
+    twin = copy.deepcopy(network)
+    twin(IMAGES, LABELS)[1].backward()
+    for name, w in trained(network).items():
+        before = dict(twin.named_parameters())[name]
+        torch.testing.assert_close(w, (before - 0.5 * before.grad).detach(), msg=name)

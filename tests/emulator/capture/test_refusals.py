@@ -18,7 +18,7 @@ def test_every_offender_is_named_at_once_with_its_line():
         if x.sum() > 0:
             x = x + 1
         b = torch.linalg.inv(x)
-        return a, b, F.max_pool2d(x[None], 2, return_indices=True)
+        return a, b, F.max_pool2d(x[None], 2, 2, return_indices=True)
 
     with pytest.raises(poptorch.Error) as caught:
         run(forward, torch.eye(4))
@@ -74,7 +74,7 @@ def test_one_hot_needs_the_number_of_classes(arguments):
         lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False),
         lambda x: F.interpolate(x, scale_factor=2),
         lambda x: F.adaptive_avg_pool2d(x, 2),
-        lambda x: F.max_pool2d(x, 2),
+        lambda x: F.max_pool2d(x, 2, 2),
         lambda x: torch.where(x > 0, x, 0 * x),
         lambda x: x.masked_fill(x > 0, 0.0),
         lambda x: torch.einsum("nchw,nchw->nc", x, x),
