@@ -148,6 +148,8 @@ class Graph:
         self.losses: List[Tuple[int, int]] = []  # (index of the node, slot of its result)
         self.multi_convs: List[List[Node]] = []  # convolutions that are planned together
         self.stashed: set = set()  # slots that a pipeline keeps for its backward pass
+        self.partial_losses: Dict[int, str] = {}  # by slot of a loss, why the gradient begins before it
+        self.unmarked_losses: List[str] = []  # what torch calls a loss and PopTorch does not
         self.fused_losses: set = set()  # slots that hold one value for each micro-batch of a fused batch
         self.uses_random = False
         self.differentiates = False  # forward asks for gradients itself

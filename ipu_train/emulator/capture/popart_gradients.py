@@ -35,6 +35,8 @@ def check_backward(graph: Graph, loss: int, slots: Slots, refusals: Refusals) ->
     Raises:
         poptorch.Error: as PopTorch's, from PopART.
     """
+    if loss in graph.partial_losses:
+        refusals.add_text(graph.partial_losses[loss])
     for node in _met_by_gradients(graph, loss, slots):
         why = _why_no_gradient(node, slots)
         if why is not None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .._logging import logger
+from .euclidean_norms import norm, normalize, vector_norm
 from .refusals import caller_location
 from .tied_maxima import max_pool, pairwise_extreme, reduced_extreme
 
@@ -89,7 +90,15 @@ def _without_dropout(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -
     return func, args, {**kwargs, "training": False}
 
 
-_POOLS = {f"max_pool{count}d": functools.partial(max_pool, count) for count in (1, 2, 3)}
+_TRAINING: Dict[str, Callable[..., torch.Tensor]] = {
+    "max_pool1d": functools.partial(max_pool, 1),
+    "max_pool2d": functools.partial(max_pool, 2),
+    "max_pool3d": functools.partial(max_pool, 3),
+    "norm": norm,
+    "vector_norm": vector_norm,
+    "linalg_vector_norm": vector_norm,
+    "normalize": normalize,
+}
 _DROPOUTS = frozenset(
     [
         "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "dropout_", "feature_dropout_",
@@ -111,8 +120,8 @@ def as_on_popart(func: Any, name: str, args: Tuple[Any, ...], kwargs: Dict[str, 
         return _mean_of_labels(func, args, kwargs)
     if not training:
         return _without_dropout(func, args, kwargs) if name in _DROPOUTS else (func, args, kwargs)
-    if name in _POOLS:
-        return _POOLS[name], args, kwargs
+    if name in _TRAINING:
+        return _TRAINING[name], args, kwargs
     return _extreme(func, name, args, kwargs)
 
 

@@ -22,7 +22,7 @@ from .fused_batches import FusedBatches
 from .gradients import Detached, GradientCalls
 from .graph import Graph, Node, Ref, map_structure, tensor_paths
 from .hidden_calls import hide_calls, show_hidden_calls
-from .losses import LOSS_FUNCTIONS, check_loss_arguments
+from .losses import LOSS_FUNCTIONS, check_loss_arguments, note_loss
 from .multi_conv import MultiConvs
 from .popart_gradients import passes_no_gradient
 from .popart_operators import as_on_popart
@@ -207,7 +207,7 @@ class Recorder(TorchFunctionMode):
             node.results.append((path, slot))
             self.shadows.keep(slot, shadow)
             if name in LOSS_FUNCTIONS:
-                self.graph.losses.append((len(self.graph.nodes) - 1, slot))
+                note_loss(self.graph, node, slot)
                 if self.fused.has_loss_of_each(name, args):
                     self.graph.fused_losses.add(slot)
             replaced[id(tensor)] = visible

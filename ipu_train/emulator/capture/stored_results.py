@@ -80,6 +80,8 @@ class StoredResults:
             graph.losses[-1] = (len(graph.nodes) - 1, target)
             if slot in graph.fused_losses:
                 graph.fused_losses.add(target)
+            if slot in graph.partial_losses:
+                graph.partial_losses[target] = graph.partial_losses[slot]
         return held
 
     def _round_in_place(self, node: Node, slot: int) -> None:

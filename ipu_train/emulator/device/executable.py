@@ -147,8 +147,13 @@ def find_loss(graph: Graph) -> int:
             f"poptorch.identity_loss. Found: {error}."
         ) from None
     if slot is None:
+        others = "".join(
+            f" {what} is composed of operators of which PopTorch marks none as a loss: wrap it in "
+            "poptorch.identity_loss."
+            for what in graph.unmarked_losses
+        )
         raise createPoptorchError(
             "Couldn't find a loss in graph: a training model must compute its loss in forward, with a torch loss "
-            "function or poptorch.identity_loss, and return it: what nothing depends on is left out."
+            f"function or poptorch.identity_loss, and return it: what nothing depends on is left out.{others}"
         )
     return slot

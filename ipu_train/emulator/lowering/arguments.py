@@ -115,9 +115,26 @@ def _feature_dropout(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optio
 
 def _div(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # AtenHandlers.gen.cpp
     rounding = _argument(args, kwargs, 2, "rounding_mode")
-    if rounding is None or not any(isinstance(x, float) or _is_floating(x) for x in args[:2]):
+    if any(isinstance(x, float) or _is_floating(x) for x in args[:2]):
+        if rounding is None:
+            return None
+        return f"has rounding_mode={rounding!r}, which PopTorch ignores: use torch.{rounding} of the quotient"
+    if rounding == "trunc" and all(x.dtype == torch.int32 for x in args[:2] if isinstance(x, torch.Tensor)):
         return None
-    return f"has rounding_mode={rounding!r}, which PopTorch ignores: use torch.{rounding} of the quotient"
+    return (
+        "divides integers, which PopART does as integers, towards zero, whatever is asked for: divide x.float(), or "
+        'say rounding_mode="trunc" for a quotient of int32'
+    )
+
+
+def _floor_divide(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ArithmeticOps.cpp
+    if any(isinstance(x, float) or _is_floating(x) for x in args[:2]):
+        return None
+    # poplibs, lib/popops/codelets/elemwiseUnaryCodelets.cpp
+    return (
+        'takes the floor of integers, which Poplar does not have: say torch.div(..., rounding_mode="trunc"), which '
+        "rounds towards zero"
+    )
 
 
 def _is_floating(value: Any) -> bool:
@@ -193,6 +210,7 @@ RULES: Dict[str, Callable[..., Optional[str]]] = {
     "dropout": _dropout,
     "feature_dropout": _feature_dropout,
     "div": _div,
+    "floor_divide": _floor_divide,
     "index_put": _index_put,
     "topk": _topk,
     "convolution": _convolution,

@@ -125,13 +125,44 @@ def test_all_cannot_be_dropped(dropout):
         run(dropout.train(), torch.ones(1, 2, 2, 2))
 
 
-@pytest.mark.parametrize("rounding, quotient", [("floor", -1.5), ("trunc", -1.5), (None, -1.5)])
-def test_quotients_are_not_rounded_on_the_way(rounding, quotient):
+@pytest.mark.parametrize("rounding", ["floor", "trunc"])
+def test_quotients_are_not_rounded_on_the_way(rounding):
     """AtenHandlers.gen.cpp, divHandler, which does not read rounding_mode."""
     x = torch.tensor([-3.0])
-    if rounding is None:
-        assert run(lambda x: torch.div(x, 2.0, rounding_mode=None), x).item() == quotient
-        return
+    assert run(lambda x: torch.div(x, 2.0, rounding_mode=None), x).item() == -1.5
     with pytest.raises(poptorch.Error, match=f"use torch.{rounding} of the quotient"):
         run(lambda x: torch.div(x, 2.0, rounding_mode=rounding), x)
-    assert run(lambda x: torch.div(x.int(), 2, rounding_mode="trunc"), torch.tensor([7])).item() == 3
+
+
+@pytest.mark.parametrize(
+    "divide, why",
+    [
+        (lambda x: x / 2, "divides integers"),
+        (lambda x: (x > 0).sum() / 3, "divides integers"),
+        (lambda x: x.to(torch.uint8) / 255, "divides integers"),
+        (lambda x: torch.div(x, 2, rounding_mode="floor"), "divides integers"),
+        (lambda x: x // 2, "floor of integers"),
+    ],
+)
+def test_integers_are_divided_as_integers(divide, why):
+    """PopART, willow/src/popx/op/divx.cpp and floorx.cpp, by PopLibs, lib/popops/codelets.
+
+    elemwiseBinaryCodelets.cpp has quotients of int and none of eight bits, elemwiseUnaryCodelets.cpp no FLOOR of int.
+    """
+    with pytest.raises(poptorch.Error, match=why):
+        run(divide, torch.tensor([7, -7]))
+
+
+@pytest.mark.parametrize(
+    "divide, expected",
+    [
+        (lambda x: x / 2.0, [3.5, -3.5]),
+        (lambda x: x.float() / 2, [3.5, -3.5]),
+        (lambda x: torch.div(x, 2, rounding_mode="trunc"), [3, -3]),
+        (lambda x: x.float() // 2, [3.0, -4.0]),
+        (lambda x: x.to(torch.uint8) / 255.0 * 0 + x, [7.0, -7.0]),
+        (lambda x: x * (torch.arange(2) / 2), [0.0, -3.5]),  # of constants: on the host, by torch
+    ],
+)
+def test_quotients_that_are_torchs(divide, expected):
+    assert run(divide, torch.tensor([7, -7])).tolist() == expected

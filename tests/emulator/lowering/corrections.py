@@ -37,6 +37,9 @@ REFUSED = {
     "avg_pool2d": _NO_STRIDE,
     "avg_pool3d": _NO_STRIDE,
     "lp_pool2d": _NO_STRIDE,
+    "int_true_divide": "popart_canonicalization/AtenHandlers.gen.cpp, divHandler: PopART divides integers"
+    + _IGNORED,
+    "int_floor_divide": "popart_canonicalization/ArithmeticOps.cpp, floorDivideHandler: PopLibs floors no integers",
     "div_floor": "popart_canonicalization/AtenHandlers.gen.cpp, divHandler: rounding_mode is not read"
     + _IGNORED,
     "index_put_accumulate": "popart_canonicalization/IndexOps.cpp, indexPutHandler: accumulate is not read"
