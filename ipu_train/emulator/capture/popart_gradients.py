@@ -49,6 +49,29 @@ def check_backward(graph: Graph, loss: int, slots: Slots, refusals: Refusals) ->
                 node.location,
             )
     refusals.check()
+    warn_of_no_grad(graph, loss, slots)
+
+
+def warn_of_no_grad(graph: Graph, loss: int, slots: Slots) -> None:
+    """Warn where only ``torch.no_grad()`` keeps a gradient from weights that train.
+
+    PopTorch's user guide says that it does ("Gradient computation control"), but what its sources look at is whether an
+    operand requires a gradient (poptorch/source/RequiresGrad.cpp).
+    """
+    learned = _depending_on_weights(graph, slots, anywhere=True)
+    wanted = {loss} & learned
+    for node in reversed(graph.nodes):
+        if not wanted.intersection(node.outputs()) or node.name in _DETACHING:
+            continue
+        if not node.grad_enabled and learned.intersection(node.inputs()):
+            logger.warning(
+                "%s at %s is within torch.no_grad() and has part in the loss: by PopTorch's sources a gradient may get "
+                "past it all the same. Tensor.detach() ends gradients for certain.",
+                node.name,
+                node.location,
+            )
+            return
+        wanted.update(learned.intersection(node.inputs()))
 
 
 def _why_no_gradient(node: Node, slots: Slots) -> Optional[str]:
@@ -88,10 +111,14 @@ def _met_by_gradients(graph: Graph, loss: int, slots: Slots) -> Iterator[Node]:
             wanted.update(learned.intersection(node.inputs()))
 
 
-def _depending_on_weights(graph: Graph, slots: Slots) -> Set[int]:
-    """The slots of floating-point tensors that a weight which trains has part in."""
+def _depending_on_weights(graph: Graph, slots: Slots, anywhere: bool = False) -> Set[int]:
+    """The slots of floating-point tensors that a weight which trains has part in; ``anywhere``: within no_grad, too."""
     found = {slot for slot in graph.state.values() if slots.values[slot].requires_grad}
     for node in graph.nodes:
-        if node.grad_enabled and node.name not in _DETACHING and found.intersection(node.inputs()):
+        if (
+            (node.grad_enabled or anywhere)
+            and node.name not in _DETACHING
+            and found.intersection(node.inputs())
+        ):
             found.update(slot for slot in node.outputs() if slots.values[slot].is_floating_point())
     return found

@@ -127,6 +127,13 @@ def _div(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  #
     )
 
 
+def _variance(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ArithmeticOps.cpp
+    correction = kwargs.get("correction")
+    return (
+        f"has correction={correction}, which PopTorch takes for 1" if correction not in (None, 0, 1) else None
+    )
+
+
 def _floor_divide(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ArithmeticOps.cpp
     if any(isinstance(x, float) or _is_floating(x) for x in args[:2]):
         return None
@@ -211,6 +218,10 @@ RULES: Dict[str, Callable[..., Optional[str]]] = {
     "feature_dropout": _feature_dropout,
     "div": _div,
     "floor_divide": _floor_divide,
+    "var": _variance,
+    "var_mean": _variance,
+    "std": _variance,
+    "std_mean": _variance,
     "index_put": _index_put,
     "topk": _topk,
     "convolution": _convolution,

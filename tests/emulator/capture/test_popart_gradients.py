@@ -185,3 +185,31 @@ def test_bilinear_scaling_that_trains(size, align_corners):
     for name, w in trained(network).items():
         before = dict(twin.named_parameters())[name]
         torch.testing.assert_close(w, (before - 0.5 * before.grad).detach(), msg=name)
+
+
+@pytest.mark.parametrize(
+    "cut, warned",
+    [
+        (lambda x: _without_gradient(x), True),
+        (lambda x: _without_gradient(x).detach(), False),
+        (lambda x: _without_gradient(x.detach()), False),
+        (lambda x: x.detach() * 2, False),
+    ],
+)
+def test_no_grad_on_the_way_to_the_loss_is_warned_of(cut, warned, capfd):
+    """poptorch/source/RequiresGrad.cpp: an output requires a gradient where an operand does."""
+    network = Network(nn.Identity(), lambda before, after: before + cut(before))
+    twin = copy.deepcopy(network)
+    twin(IMAGES, LABELS)[1].backward()
+    after = trained(network)
+    expected = (twin.first.weight - 0.5 * twin.first.weight.grad).detach()
+    torch.testing.assert_close(after["first.weight"], expected)  # as the user guide has it
+    said = "".join(capfd.readouterr())
+    assert (
+        bool(re.search(r"mul at \S+test_popart_gradients\.py:\d+ is within torch.no_grad", said)) == warned
+    ), said
+
+
+def _without_gradient(x):
+    with torch.no_grad():
+        return x * 2

@@ -166,3 +166,22 @@ def test_integers_are_divided_as_integers(divide, why):
 )
 def test_quotients_that_are_torchs(divide, expected):
     assert run(divide, torch.tensor([7, -7])).tolist() == expected
+
+
+@pytest.mark.parametrize("function", [torch.var, torch.std, torch.var_mean, torch.std_mean])
+def test_variances_are_corrected_by_one_or_not_at_all(function):
+    """ArithmeticOps.cpp, calculateVarMean: the correction is read as a truth value."""
+    x = torch.tensor([[1.0, 2.0, 4.0]])
+    with pytest.raises(poptorch.Error, match="correction=2, which PopTorch takes for 1"):
+        run(lambda x: function(x, dim=1, correction=2), x)
+    for correction in (0, 1):
+        forward = _var(function, correction)
+        torch.testing.assert_close(run(forward, x), forward(x))
+
+
+def _var(function, correction):
+    def forward(x):
+        result = function(x, dim=1, correction=correction)
+        return result if torch.is_tensor(result) else result[0]
+
+    return forward
