@@ -152,7 +152,7 @@ def _check_batches(resolved: Resolved) -> None:
 
 def _check_memory(resolved: Resolved, processes: int) -> None:
     """The images, and those of one call, fit in this machine's memory."""
-    memory = _memory()
+    memory = machine_memory()
     if memory is None:
         return
     config, data = resolved.config, resolved.config.data
@@ -195,7 +195,7 @@ def _check_memory(resolved: Resolved, processes: int) -> None:
             )
 
 
-def _memory() -> Optional[int]:
+def machine_memory() -> Optional[int]:
     """Bytes of this machine's memory; None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

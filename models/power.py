@@ -23,6 +23,12 @@ from .frn import FilterResponseNorm
 from .norm_layers import ChannelAffine, NormActivation
 
 MOMENTS = 4  # sums of mu, mu^2, sigma, sigma^2
+_NORMS = (
+    ChannelAffine,
+    nn.BatchNorm2d,
+    nn.GroupNorm,
+    nn.InstanceNorm2d,
+)  # and LayerNorm over all of an image
 
 
 class Powers(NamedTuple):
@@ -89,7 +95,8 @@ class PowerStatistics:
         moments = statistics.take()
 
     so that what PopTorch traces is an output like any other, and nothing is read on the host in between. Norms
-    with an activation of their own (EvoNorm) have no place between the two and are left out. Nothing flows backward.
+    with an activation of their own (EvoNorm) have no place between the two and are left out. Torch's own norms count as
+    well, so that networks of other people need not be written again. Nothing flows backward.
 
     Args:
         per_image: keep images apart, [N, 4, sum of C], as an emulator that runs micro-batches together needs its
@@ -98,8 +105,14 @@ class PowerStatistics:
 
     Attributes:
         names: of the norms, in the order of the network's modules.
-        places: name and channels of each norm in the order of execution, known once the network was run or traced.
+        places: name and channels of each norm in the order of execution, known once the network was run or traced. A
+            norm that is used again is a place again: ``norm``, ``norm-2``, ...
     """
+
+    NONE = (
+        "no norm to look at: none that `norms` gives without an activation of its own, and none of torch's "
+        "BatchNorm2d, GroupNorm, InstanceNorm2d and LayerNorm over whole images"
+    )
 
     def __init__(self, network: nn.Module, per_image: bool = False, micro_batch_size: Optional[int] = None):
         self.per_image = per_image
@@ -111,7 +124,7 @@ class PowerStatistics:
         self._handles = []
         for name, module in network.named_modules():
             is_site = isinstance(module, NormActivation)
-            if is_site or (isinstance(module, ChannelAffine) and id(module) not in inside):
+            if is_site or (_is_norm(module) and id(module) not in inside):
                 self.names.append(name)
                 norm = module.norm if is_site else module
                 hook = _Recorder(name, norm, micro_batch_size, self._found, self._recording)
@@ -124,7 +137,12 @@ class PowerStatistics:
     def take(self) -> torch.Tensor:
         """The statistics since ``start``; ``[N or 1, 4, sum of C]``."""
         self._recording[0] = False
-        self.places = [(name, int(moments.shape[2])) for name, moments in self._found]
+        used: Dict[str, int] = {}
+        self.places = []
+        for name, moments in self._found:
+            used[name] = used.get(name, 0) + 1
+            place = name if used[name] == 1 else f"{name}-{used[name]}"
+            self.places.append((place, int(moments.shape[2])))
         joined = torch.cat([moments for _, moments in self._found], dim=2)
         del self._found[:]
         return joined if self.per_image else joined.sum(0, keepdim=True)
@@ -156,12 +174,17 @@ class _Recorder:
         self.found, self.recording = found, recording
 
     def __call__(self, module: nn.Module, arguments: Sequence[torch.Tensor]) -> None:
-        if not self.recording[0]:
+        if not self.recording[0] or arguments[0].dim() != 4:  # a group norm may follow a linear layer
             return
         with torch.no_grad():
             before = _mean_and_variance(arguments[0].detach())
             after = normalised(self.norm, *before, self.micro_batch_size)
             self.found.append((self.name, _moments(*after)))
+
+
+def _is_norm(module: nn.Module) -> bool:
+    whole_images = isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 3
+    return whole_images or isinstance(module, _NORMS)
 
 
 @torch.no_grad()
@@ -194,16 +217,20 @@ def normalised(
         micro_batch_size: images that batch norm sees at once, where the batch holds more; None for all of them.
     """
     images, channels = mean.shape
+    running_mean = getattr(
+        norm, "running_mean", None
+    )  # None: the statistics of training hold in evaluation as well
+    if running_mean is not None and not norm.training:
+        return _scaled(mean, variance, running_mean, norm.running_var, norm.eps)
     if isinstance(norm, nn.BatchNorm2d):
-        if not norm.training:
-            return _scaled(mean, variance, norm.running_mean, norm.running_var, norm.eps)
         groups = getattr(norm, "groups", 1)  # of synchronised replicas
         size = images // groups if micro_batch_size is None or _synchronises(norm) else micro_batch_size
         shape = (images // size, size, channels)
         mean, variance = mean.reshape(shape), variance.reshape(shape)
         found = _scaled(mean, variance, *_pooled(mean, variance, 1), norm.eps)
-    elif isinstance(norm, nn.GroupNorm):
-        shape = (images, norm.num_groups, channels // norm.num_groups)
+    elif isinstance(norm, (nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)):
+        groups = channels if isinstance(norm, nn.InstanceNorm2d) else getattr(norm, "num_groups", 1)
+        shape = (images, groups, channels // groups)
         mean, variance = mean.reshape(shape), variance.reshape(shape)
         found = _scaled(mean, variance, *_pooled(mean, variance, 2), norm.eps)
     elif isinstance(norm, FilterResponseNorm):

@@ -78,7 +78,7 @@ def test_a_folder_without_permission_is_named(tmp_path):
     ],
 )
 def test_sizes_beyond_the_machine_are_refused(overrides, message, monkeypatch):
-    monkeypatch.setattr(early_checks, "_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr(early_checks, "machine_memory", lambda: 16 * 10**9)
     assert message in refusal(*overrides)
 
 

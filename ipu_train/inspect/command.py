@@ -1,6 +1,7 @@
 """``ipu-train inspect``: the arguments of its three forms, and what is said at the end."""
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
@@ -28,8 +29,12 @@ def main(arguments: List[str]) -> int:
         "random-net": _random_net,
         "batch-dependence": _batch_dependence,
     }
-    form = forms.get(arguments[0]) if arguments else None
-    return form(arguments[1:]) if form is not None else _network(arguments)
+    first = arguments[0] if arguments else "-"
+    if first not in forms and not first.startswith("-") and "=" not in first:
+        raise InspectError(
+            f"there is no form {first!r}; the forms are --config X, {' and '.join(forms)} (ipu-train inspect --help)"
+        )
+    return forms[first](arguments[1:]) if first in forms else _network(arguments)
 
 
 # -- the three forms ---------------------------------------------------------------------------------------------
@@ -60,7 +65,7 @@ def _network(arguments: List[str]) -> int:
     for resolved in bases:
         found, used = inspect_network(resolved, poptorch, source, options.images)
         layers += found
-    print(records.table(layers), file=words)
+        _say(options, words, records.table(found) + "\n")
     title = f"{bases[0].name}: {bases[0].config.model.name}, {used:,} training images"
     title += f", {options.checkpoint}" if options.checkpoint else ", initial weights"
     if options.json:
@@ -94,7 +99,7 @@ def _random_net(arguments: List[str]) -> int:
     _count(parser, "--channels", usual.channels, "their channels")
     _count(parser, "--micro-batch-size", None, "images that batch norm sees at once (default: all)")
     _count(parser, "--networks", usual.networks, "random networks that the terms are means over")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first network (default 0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the first network (default 0)")
     options = parser.parse_args(arguments)
     words = _check_outputs(options)
     if options.groups and options.group_size:
@@ -102,34 +107,35 @@ def _random_net(arguments: List[str]) -> int:
     norms = names_of(options.norms)
 
     from . import records
-    from .random_net import RandomNet, inspect_random_net, mean_layers, unbiased_collapse
-    from .theory import estimated_rate, predicted_collapse, predicted_rate
+    from .collapse import measured_collapse
+    from .random_net import check, inspect_random_net, mean_layers
+    from .theory import Rate, predicted_collapse, predicted_rate
 
     settings = RandomNetSettings(**{name: getattr(options, name) for name in RandomNetSettings._fields})
-    for norm in norms:  # what does not exist is refused before the first network is computed
-        RandomNet(norm, settings._replace(depth=1))
+    for norm in norms:  # what cannot be is refused before the first network is computed
+        check(norm, settings)
     poptorch = _emulator_or_sdk()
     spreads = (options.activation, options.gamma_std, options.beta_std)
     layers: List[Layer] = []
-    rates: Dict[str, Optional[float]] = {}
+    rate: Optional[Rate] = None
+    rho = predicted_rate(*spreads)
     for norm in norms:
         networks = inspect_random_net(poptorch, norm, settings)
         layers += mean_layers(networks)
+        _say(options, words, records.table(mean_layers(networks)) + "\n")
         if norm == "layer":
-            collapse = [unbiased_collapse(rows, settings.images) for rows in networks]
-            rates[norm] = estimated_rate(collapse, *spreads)
-    print(records.table(layers), file=words)
+            rate, count = measured_collapse(poptorch, settings, networks)
+            told = "its channels do not come near collapse"
+            if rate is not None:
+                told = f"a factor of {rate.value:.4f} ± {rate.error:.4f} a layer ({count} networks)"
+            about = "layer norm, 1 - (squared mean of means) near collapse"
+            _say(options, words, f"{about}: {told}; theory: {rho:.4f}\n")
     predicted = predicted_collapse(settings.depth, *spreads)
-    rho = predicted_rate(*spreads)
-    for norm, rate in rates.items():
-        told = "its channels do not come near collapse" if rate is None else f"a factor of {rate:.4f} a layer"
-        print(
-            f"\n{norm} norm, 1 - (squared mean of means) near collapse: {told}; theory: {rho:.4f}", file=words
-        )
     if options.json:
         theory = {"layer_norm_squared_mean_of_means": predicted, "layer_norm_collapse_rate": rho}
-        rate_of = {"layer_norm_collapse_rate": rates.get("layer")}
-        content = {"settings": settings._asdict(), "theory": theory, "estimated": rate_of}
+        estimated = {"layer_norm_collapse_rate": rate.value if rate else None}
+        estimated["standard_error"] = rate.error if rate else None
+        content = {"settings": settings._asdict(), "theory": theory, "estimated": estimated}
         records.write_json(options.json, {**content, "layers": as_json(layers)})
     title = f"random networks of width {settings.width}, {settings.activation}, mean of {settings.networks}"
     shown_theory = predicted if "layer" in norms else None
@@ -162,16 +168,14 @@ def _batch_dependence(arguments: List[str]) -> int:
     poptorch = _device(bases[0])
     source = open_data(bases[0].config.data, bases[0].config.training.seed)
     points = []
-    print(f"{'norm':<14}{'micro-batch':>12}{'variance':>14}{'share':>10}", file=words)
+    _say(options, words, f"{'norm':<14}{'micro-batch':>12}{'variance':>14}{'share':>10}")
     for resolved in bases:
         for size in sizes:
             sized = resolved.changed([f"training.micro_batch_size={size}"])
             points.append(inspect_companions(sized, poptorch, source, size, options.images, options.draws))
             point = points[-1]
-            print(
-                f"{point.norm:<14}{size:>12}{point.variance:>14.4g}{100 * point.relative_variance:>9.2f}%",
-                file=words,
-            )
+            line = f"{point.norm:<14}{size:>12}{point.variance:>14.4g}{100 * point.relative_variance:>9.2f}%"
+            _say(options, words, line)
     if options.json:
         content = {"config": bases[0].name, "model": bases[0].config.model.name, "images": options.images}
         rows = [point._asdict() for point in points]
@@ -220,6 +224,12 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more; got {text}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 4294967295; got {text}")
     return int(text)
 
 
@@ -288,6 +298,13 @@ def _check_outputs(options: argparse.Namespace) -> TextIO:
         outputs.check(f"--{option}", getattr(options, option), streams=True)
     outputs.check_picture(options.plot)
     return outputs.words(options.json, options.csv)
+
+
+def _say(options: argparse.Namespace, words: TextIO, text: str) -> None:
+    """Words as they come; where a file is asked for as well, it is made though nobody reads them any more."""
+    wanted = options.json or options.csv or options.plot
+    with outputs.going_on(words) if wanted else contextlib.nullcontext():
+        print(text, file=words, flush=True)
 
 
 def _csv_and_picture(options: argparse.Namespace, rows: Sequence[Any], draw: Callable[[], None]) -> None:

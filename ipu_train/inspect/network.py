@@ -55,7 +55,7 @@ def inspect_network(
     network, normalise = prepared(resolved, poptorch, source)
     program = MomentsProgram(network, normalise)
     if not program.statistics.names:
-        raise InspectError(f"{config.model.name} with norm {config.model.norm} has no norm to look at")
+        raise InspectError(f"{config.model.name} with norm {config.model.norm} has {program.statistics.NONE}")
     options = device.inspection_options(poptorch, config)
     micro_batch = config.training.micro_batch_size
     combined = micro_batch * config.ipus_per_replica * config.training.replicas

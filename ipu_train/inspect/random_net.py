@@ -10,6 +10,7 @@ from typing import Any, List
 import torch
 from torch import nn
 
+from .. import early_checks
 from ..models.norms import Norms, norm_kind
 from ..tracking.powers import TERMS, Layer
 from .errors import InspectError
@@ -67,7 +68,11 @@ class RandomNet(nn.Module):
             try:
                 site = norms.activated(settings.width, settings.activation)
             except ValueError as error:
-                raise InspectError(f"random-net: {error}") from None
+                words = (
+                    str(error).replace("norm_group_size", "--group-size").replace("norm_groups", "--groups")
+                )
+                words = words.replace(" here, and divide the channels of every other layer", "")
+                raise InspectError(f"random-net: {words}") from None
             affine = site.norm if getattr(site, "proxy", None) is None else site.proxy
             gamma = affine.gamma if affine is not site.norm else affine.weight
             beta = affine.beta if affine is not site.norm else affine.bias
@@ -82,15 +87,40 @@ class RandomNet(nn.Module):
         return x
 
 
+def check(norm: str, settings: RandomNetSettings) -> None:
+    """Refuse what cannot be computed before anything is.
+
+    Raises:
+        InspectError: as ``inspect_random_net``, or networks that this machine cannot hold.
+    """
+    micro_batch = settings.micro_batch_size or settings.images
+    if settings.images % micro_batch:
+        raise InspectError(f"--images {settings.images} is no multiple of --micro-batch-size {micro_batch}")
+    values = (micro_batch if "batch" in norm else 1) * settings.image_size**2
+    if values == 1 and norm.split("+")[0] in ("batch", "sync_batch", "instance"):
+        raise InspectError(
+            f"{norm} norm has statistics of one value here, with which there is nothing to see; choose a larger "
+            f"--image-size{' or --micro-batch-size' if 'batch' in norm else ''}"
+        )
+    weights = 9 * settings.width * (settings.channels + settings.width * (settings.depth - 1))
+    activations = micro_batch * settings.width * settings.image_size**2
+    needed, memory = 4 * (2 * weights + 12 * activations), early_checks.machine_memory()
+    if memory is not None and needed > memory:
+        raise InspectError(
+            f"a random network of this size takes about {needed / 1e9:,.0f} GB, and this machine has "
+            f"{memory / 1e9:,.0f} GB; lower --width, --depth, --images or --image-size"
+        )
+    RandomNet(norm, settings._replace(depth=1))
+
+
 def inspect_random_net(poptorch: Any, norm: str, settings: RandomNetSettings) -> List[List[Layer]]:
     """The power terms at each norm of each of the random networks, computed on the device.
 
     Raises:
         InspectError: settings or a norm that do not fit.
     """
+    check(norm, settings)
     micro_batch = settings.micro_batch_size or settings.images
-    if settings.images % micro_batch:
-        raise InspectError(f"--images {settings.images} is no multiple of --micro-batch-size {micro_batch}")
     found = []
     for seed in range(settings.seed, settings.seed + settings.networks):
         state = torch.get_rng_state()

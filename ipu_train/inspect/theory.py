@@ -14,7 +14,7 @@ a layer, for ReLU (1 + s_g^2) / (1 + s_g^2 + s_b^2).
 """
 
 import math
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -87,17 +87,26 @@ def predicted_rate(activation: str = "relu", gamma_std: float = 0.2, beta_std: f
     return slope / power
 
 
+class Rate(NamedTuple):
+    """An estimate of rho and its standard error."""
+
+    value: float
+    error: float
+
+
 def estimated_rate(
     collapses: Sequence[Sequence[float]],
     activation: str = "relu",
     gamma_std: float = 0.2,
     beta_std: float = 0.2,
-) -> Optional[float]:
+    width: Optional[int] = None,
+) -> Optional[Rate]:
     """rho from P1 of layer norm at depths 1, 2, ... of one or more networks; None where no channel comes near collapse.
 
     The ratio of 1 - q in consecutive layers is rho - c (1 - q)^p with p = 1/2 for ReLU, whose kink costs
     (1 - q)^(3/2), and p = 1 for smooth activations. c is taken from theory, rho is the mean over all layers from
-    1 - q = 0.5 on. In a network of width W a ratio scatters by about sqrt(2 / W), as the images differ in few
+    1 - q = 0.5 on. Networks of finite width have larger ratios by some 4 / width (``finite_width_excess``), which is
+    taken out where the width is given. A ratio scatters by about 2 / sqrt(width), as the images differ in few
     directions there; the estimate by that over the square root of the number of layers and networks.
     """
     power = 0.5 if activation == "relu" else 1.0
@@ -109,7 +118,36 @@ def estimated_rate(
     x, y = (torch.tensor(values, dtype=torch.float64) for values in zip(*theory))
     design = torch.stack((torch.ones_like(x), x), dim=1)
     slope = float(torch.linalg.lstsq(design, y.unsqueeze(1)).solution[1])
-    return sum(ratio - slope * where for where, ratio in pairs) / len(pairs)
+    excess = finite_width_excess(activation, gamma_std, beta_std) / width if width else 0.0
+    rates = torch.tensor(
+        [ratio / (1 + excess) - slope * where for where, ratio in pairs], dtype=torch.float64
+    )
+    return Rate(float(rates.mean()), float(rates.std()) / math.sqrt(len(rates)))
+
+
+def finite_width_excess(activation: str, gamma_std: float, beta_std: float) -> float:
+    """What a ratio of 1 - q is too large by, near collapse, as a share of rho / width in first order.
+
+    A layer multiplies 1 - q by a mean over channels of gamma^2 phi'^2 divided by one of phi^2. The mean of such a
+    quotient exceeds the quotient of the means by the variance of the divisor less their covariance, over the width.
+    """
+    phi = find_activation(activation).function
+    points, weights = (part.tolist() for part in _gaussian_points())
+    u = torch.arange(-8.0, 8.0, 1 / 64, dtype=torch.float64)  # fine enough for the kink of ReLU
+    density = torch.exp(-u.square() / 2)
+    density /= density.sum()
+    slope = power = power_square = both = 0.0
+    for point, weight in zip(points, weights) if gamma_std else [(0.0, 1.0)]:
+        gamma = 1.0 + gamma_std * point
+        z = (math.sqrt(gamma**2 + beta_std**2) * u).requires_grad_()
+        values = phi(z.clone())
+        (gradient,) = torch.autograd.grad(values.sum(), z)
+        slopes, powers = (gamma * gradient).square(), values.detach().square()
+        slope += weight * float((slopes * density).sum())
+        power += weight * float((powers * density).sum())
+        power_square += weight * float((powers.square() * density).sum())
+        both += weight * float((slopes * powers * density).sum())
+    return power_square / power**2 - both / (slope * power)
 
 
 def _ratios(collapse: Sequence[float], power: float) -> List[Tuple[float, float]]:

@@ -52,12 +52,14 @@ def draw_powers(
             depths = range(1, len(predicted) + 1)
             axes.plot(depths, predicted, color="#555555", linestyle="--", linewidth=1, label="layer, theory")
         axes.set_title(_TITLES[term], fontsize=10)
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(min(0.0, bottom), top + 0.04 * top)  # whole markers, also where all values are alike
         plain(axes)
     for axes in grid[2:]:
         axes.set_xlabel("norm, by depth")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    grid[0].legend(fontsize=8, frameon=False)
+    handles, labels = grid[0].get_legend_handles_labels()  # beside the axes, where no line runs through them
+    grid[1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, frameon=False)
     figure.suptitle(as_written(title), fontsize=11)
     figure.savefig(path, dpi=130)
 

@@ -155,6 +155,10 @@ def assemble(resolved: Resolved, poptorch: Any, source: Any, processes: Processe
         powers = PowerStatistics(
             network, per_image=fused or stacked, micro_batch_size=config.training.micro_batch_size
         )
+        if not powers.names:
+            raise resolved.error(
+                "logging.inspect_every", f"{config.model.name} has {powers.NONE}; leave it out"
+            )
     training_program = TrainingProgram(
         poptorch,
         normalise,

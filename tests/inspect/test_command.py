@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -205,6 +208,8 @@ def test_random_networks_are_written_under_the_contracts_names(tmp_path, capsys)
         (["--config", "BASE", "--plot", "out.txt"], "its name must end in"),
         (["--config", "BASE", "training.micro_batch_size=64"], "one call of the device takes 128 images"),
         (["random-net", "--norms", ""], "names no norm"),
+        (["randomnet"], "there is no form 'randomnet'"),
+        (["--config", "BASE", "model.norm=evonorm_s0", "model.proxy_norm=false"], "has no norm to look at"),
         (["random-net", "--groups", "2", "--group-size", "2"], "give one of them"),
         (["batch-dependence", "--config", "BASE", "--micro-batch-sizes", "1"], "at least 2"),
         (["batch-dependence", "--config", "BASE", "--micro-batch-sizes", "128"], "128 are needed"),
@@ -215,6 +220,31 @@ def test_bad_input_is_one_message_and_status_2(argv, message, base, capsys):
     assert cli.main(["inspect", *argv]) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
+
+
+def test_a_run_without_a_norm_to_look_at_is_refused_before_it_starts(base, capsys):
+    evonorm = ["model.norm=evonorm_s0", "model.norm_group_size=null", "model.proxy_norm=false"]
+    assert cli.main(["--config", base, *evonorm, "logging.inspect_every=1"]) == 2
+    assert "logging.inspect_every: resnet8v2 has no norm to look at" in capsys.readouterr().err
+
+
+def test_files_are_written_though_nobody_reads_the_words(tmp_path):
+    """``ipu-train inspect ... --json out.json | head`` ends the words, not the measurement."""
+    path = tmp_path / "out.json"
+    sizes = ["--width", "8", "--depth", "2", "--networks", "1", "--norms", "layer,batch"]
+    command = [sys.executable, "-m", "ipu_train", "inspect", "random-net", *sizes, "--json", str(path)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False).returncode == 0
+    os.close(writing)
+    assert len(layers(path)) == 4
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "x"])
+def test_seeds_are_what_they_are_in_a_configuration(seed, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["inspect", "random-net", "--seed", seed])
+    assert "a whole number from 0 to 4294967295" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])

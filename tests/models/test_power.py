@@ -1,5 +1,7 @@
 """The power terms of Labatie et al. 2021, by definition and as an output of a network's program."""
 
+import copy
+
 import pytest
 import torch
 
@@ -122,6 +124,57 @@ def test_what_follows_from_a_norms_input_is_what_the_norm_gives(kind, training):
     x_variance, x_mean = torch.var_mean(x, dim=(2, 3), unbiased=False)
     mean, variance = normalised(norm, x_mean, x_variance)
     torch.testing.assert_close(torch.stack((mean, variance.sqrt()), 1), expected[:, [0, 2]])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        torch.nn.BatchNorm2d(6),
+        torch.nn.BatchNorm2d(6, track_running_stats=False),
+        torch.nn.GroupNorm(3, 6),
+        torch.nn.InstanceNorm2d(6, affine=True),
+        torch.nn.InstanceNorm2d(6, track_running_stats=True),
+        torch.nn.LayerNorm((6, 5, 5)),
+    ],
+)
+def test_torchs_own_norms_are_looked_at_before_their_affine_step(norm, training):
+    """Against the norm itself with an affine step of 1 and 0, in float64."""
+    torch.manual_seed(0)
+    norm = copy.deepcopy(norm).double().train(training)
+    x = torch.randn(8, 6, 5, 5, dtype=torch.float64) * 3 + 2 * torch.randn(1, 6, 1, 1, dtype=torch.float64)
+    expected = power_decomposition(norm(x))
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    mixer = torch.nn.GroupNorm(2, 6).double()  # of vectors: no images, nothing to look at
+    model = torch.nn.Sequential(norm, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), mixer)
+    found = site_powers(model, x)
+    assert list(found) == ["0"]
+    assert [t.item() for t in found["0"]] == pytest.approx([t.item() for t in expected], abs=1e-12)
+
+
+class Twice(torch.nn.Module):
+    """One norm in two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = Norms("layer").activated(4)
+        self.between = torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.norm(self.between(self.norm(x)))
+
+
+def test_a_norm_that_is_used_again_is_a_place_again():
+    torch.manual_seed(0)
+    model = Twice()
+    x = torch.randn(4, 4, 3, 3) + torch.randn(4, 1, 1)
+    found = site_powers(model, x)
+    second = model.between(model.norm(x))
+    assert list(found) == ["norm", "norm-2"]
+    for terms, given in zip(found.values(), (x, second)):
+        expected = power_decomposition(torch.nn.functional.group_norm(given, 1))
+        assert [t.item() for t in terms] == pytest.approx([t.item() for t in expected], abs=1e-6)
 
 
 def test_batch_norm_of_several_micro_batches_in_one_batch_sees_each_alone():
