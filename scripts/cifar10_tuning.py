@@ -139,8 +139,8 @@ def document(options, found):
     return (
         f"# Tuning of {options.model}: {TRIALS} trials for each norm\n\n{so_far}{options.epochs} epochs on 90 % of the "
         f"training images at {side} pixels, judged by the other 10 %; seed {options.seed}, global batch 128, "
-        f"torch {torch.__version__}. Of 5,000 images an accuracy has a standard error of 0.6 to 0.7 points: settings that "
-        f"are no further apart are not told apart.\n\n    {command_of(sys.argv[1:])}\n\n"
+        f"torch {torch.__version__}. Of 5,000 images an accuracy has a standard error of 0.6 to 0.7 points: settings "
+        f"that are no further apart are not told apart.\n\n    {command_of(sys.argv[1:])}\n\n"
         f"## Best of each\n\n{table(best)}\n\n## All trials\n\n{table(found)}\n"
     )
 

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from .._logging import logger
-from .border_gradients import clamp, clamp_max, clamp_min, leaky_relu, std, std_mean
 from .euclidean_norms import norm, normalize, vector_norm
 from .refusals import caller_location
 from .tied_maxima import max_pool, pairwise_extreme, reduced_extreme
@@ -99,13 +98,6 @@ _TRAINING: Dict[str, Callable[..., torch.Tensor]] = {
     "vector_norm": vector_norm,
     "linalg_vector_norm": vector_norm,
     "normalize": normalize,
-    "clamp": clamp,
-    "clip": clamp,
-    "clamp_min": clamp_min,
-    "clamp_max": clamp_max,
-    "leaky_relu": leaky_relu,
-    "std": std,
-    "std_mean": std_mean,
 }
 _DROPOUTS = frozenset(
     [

@@ -4,9 +4,11 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
+from .._logging import logger
 from ..lowering.dispatcher import Dispatcher
 from ..lowering.indexing import get_item, set_item
 from ..lowering.moving import data_of, move, new, new_tensor
+from ..lowering.otherwise import Otherwise
 from ..lowering.shadow import IPU, Shadow, Shadows, Unsupported
 from ..lowering.versions import AS_IN_TORCH_2_0, since_torch_2_0
 from .device_calls import MADE_ON_THE_IPU
@@ -39,12 +41,16 @@ class _Reported:
         self._operators.setdefault(why, []).append(operator)
 
     def take(self, name: str) -> List[str]:
-        """One text for each reason that operators of the call ``name`` are refused for."""
+        """One text for each reason that operators of the call ``name`` are refused for; what is not is warned of."""
         texts = []
         for why, operators in self._operators.items():
             others = [o for o in dict.fromkeys(operators) if o != f"aten::{name}"]
             said = f"({', '.join(others)}) {why}" if others else why
-            texts.append(f"{name} at {refused_location()} {said}")
+            text = f"{name} at {refused_location()} {said}"
+            if isinstance(why, Otherwise):
+                logger.warning("%s", text)
+            else:
+                texts.append(text)
         self._operators = {}
         return texts
 

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 
+from .otherwise import Otherwise
 from .pooling import adaptive_pooling, average_pooling, max_pooling
 from .resizing import bicubic, bilinear, nearest
 
@@ -118,10 +119,12 @@ def _div(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  #
     if any(isinstance(x, float) or _is_floating(x) for x in args[:2]):
         if rounding is None:
             return None
-        return f"has rounding_mode={rounding!r}, which PopTorch ignores: use torch.{rounding} of the quotient"
+        return Otherwise(
+            f"has rounding_mode={rounding!r}, which PopTorch ignores: use torch.{rounding} of the quotient"
+        )
     if rounding == "trunc" and all(x.dtype == torch.int32 for x in args[:2] if isinstance(x, torch.Tensor)):
         return None
-    return (
+    return Otherwise(
         "divides integers, which PopART does as integers, towards zero, whatever is asked for: divide x.float(), or "
         'say rounding_mode="trunc" for a quotient of int32'
     )
@@ -129,16 +132,16 @@ def _div(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  #
 
 def _variance(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ArithmeticOps.cpp
     correction = kwargs.get("correction")
-    return (
-        f"has correction={correction}, which PopTorch takes for 1" if correction not in (None, 0, 1) else None
-    )
+    if correction in (None, 0, 1):
+        return None
+    return Otherwise(f"has correction={correction}, which PopTorch takes for 1")
 
 
 def _floor_divide(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # ArithmeticOps.cpp
     if any(isinstance(x, float) or _is_floating(x) for x in args[:2]):
         return None
     # poplibs, lib/popops/codelets/elemwiseUnaryCodelets.cpp
-    return (
+    return Otherwise(
         'takes the floor of integers, which Poplar does not have: say torch.div(..., rounding_mode="trunc"), which '
         "rounds towards zero"
     )
@@ -150,7 +153,7 @@ def _is_floating(value: Any) -> bool:
 
 def _index_put(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:  # IndexOps.cpp
     if _argument(args, kwargs, 3, "accumulate", False):
-        return "has accumulate=True, which PopTorch ignores: use scatter_add"
+        return Otherwise("has accumulate=True, which PopTorch ignores: use scatter_add")
     return None
 
 

@@ -7,6 +7,8 @@ averagepool.cpp and willow/src/popx/op/poolx.cpp.
 import math
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from .otherwise import Otherwise
+
 Arguments = Tuple[Any, ...]
 _SIZES = ("kernel_size", "stride", "padding")
 
@@ -18,7 +20,7 @@ def max_pooling(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[s
     dilation = given.get("dilation", 1)
     if any(d != 1 for d in _list(dilation)):
         return "has dilation, which PopART's pooling does not compute with"
-    return _no_stride(given) or _rounded_up(args[0].shape, given)
+    return _rounded_up(args[0].shape, given) or _no_stride(given)
 
 
 def average_pooling(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:
@@ -26,14 +28,15 @@ def average_pooling(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Option
     names = (*_SIZES, "ceil_mode", "count_include_pad", "divisor_override")
     given = {**dict(zip(names, args[1:])), **kwargs}
     if given.get("divisor_override") is not None:
-        return "has divisor_override, which PopTorch ignores: pool without it and multiply"
+        return Otherwise("has divisor_override, which PopTorch ignores: pool without it and multiply")
+    rounded_up = _rounded_up(args[0].shape, given)
     padding = _list(given.get("padding", 0))
-    if given.get("count_include_pad", True) and len(set(padding)) > 1:
-        return (
+    if rounded_up is None and given.get("count_include_pad", True) and len(set(padding)) > 1:
+        return Otherwise(
             f"counts padded zeros, and pads dimensions differently ({padding}), which PopTorch mixes up: pad with "
             "torch.nn.functional.pad before, or set count_include_pad=False"
         )
-    return _no_stride(given) or _rounded_up(args[0].shape, given)
+    return rounded_up or _no_stride(given)
 
 
 def adaptive_pooling(key: str, args: Arguments, kwargs: Dict[str, Any]) -> Optional[str]:
@@ -56,7 +59,7 @@ def _no_stride(given: Dict[str, Any]) -> Optional[str]:
         return None
     kernel = _list(given["kernel_size"])
     stride = str(kernel[0]) if len(set(kernel)) == 1 else str(tuple(kernel))
-    return (
+    return Otherwise(
         "is given no stride, which PopTorch takes for an input without a batch (PopART: invalid kernel_shape): say "
         f"stride={stride}, or use torch.nn's module, which does"
     )
@@ -67,7 +70,7 @@ def _rounded_up(shape: Sequence[int], given: Dict[str, Any]) -> Optional[str]:
     if not given.get("ceil_mode", False):
         return None
     kernels, strides, paddings = (_list(given.get(name, 0)) for name in _SIZES)
-    count = len(kernels)
+    strides, count = strides if given.get("stride") else kernels, len(kernels)
     paddings = paddings * count if len(paddings) == 1 else paddings
     for length, kernel, stride, padding in zip(shape[-count:], kernels, strides, paddings):
         last = math.ceil((length + 2 * padding - kernel) / stride)

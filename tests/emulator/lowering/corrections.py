@@ -22,28 +22,8 @@ _WEIGHT_NORM = "dispatch_tracer/RegisterAtenOverloads.cpp, weightNormInterface: 
 _CONSTANT_EXPRESSION = "type_and_constant_canonicalization/EvaluateConstexprs.cpp: it has no inputs"
 _INDEX = "dispatch_tracer/TypeInferenceHandler.cpp, indexArgToUpcast: the index is int64 for type inference"
 
-_NO_STRIDE = (
-    "popart_canonicalization/PoolingOps.cpp, poolingHandler, takes an input with two dimensions more than strides for "
-    "one with a batch, and torch hands it no strides; PopART's op/maxpool.cpp, op/averagepool.cpp: invalid kernel_shape"
-)
-_IGNORED = "; the emulator refuses rather than compute something else"
-
 # name of a program without its suffix -> why it is refused
 REFUSED = {
-    "max_pool1d": _NO_STRIDE,
-    "max_pool2d": _NO_STRIDE,
-    "max_pool2d_ceil": _NO_STRIDE,
-    "max_pool3d": _NO_STRIDE,
-    "avg_pool2d": _NO_STRIDE,
-    "avg_pool3d": _NO_STRIDE,
-    "lp_pool2d": _NO_STRIDE,
-    "int_true_divide": "popart_canonicalization/AtenHandlers.gen.cpp, divHandler: PopART divides integers"
-    + _IGNORED,
-    "int_floor_divide": "popart_canonicalization/ArithmeticOps.cpp, floorDivideHandler: PopLibs floors no integers",
-    "div_floor": "popart_canonicalization/AtenHandlers.gen.cpp, divHandler: rounding_mode is not read"
-    + _IGNORED,
-    "index_put_accumulate": "popart_canonicalization/IndexOps.cpp, indexPutHandler: accumulate is not read"
-    + _IGNORED,
     "triu": "popart_canonicalization/TensorOps.cpp, triuHandler: only within constant expressions",
     "conv_transpose2d_dilated": "PopART's op/convtranspose.cpp: dilations are not supported",
     "layer_norm_no_bias": "popart_canonicalization/NormalizationOps.cpp, maybeInitializeAffineParamConstants",
@@ -84,6 +64,7 @@ ACCEPTED: Dict[str, Tuple[Any, str]] = {
     ),
     "median": (["$", [2]], _META),
     "count_nonzero": (["int32", []], _META + "; ReduceOps.cpp, countNonzeroHandler: sums integers over all"),
+    "max_pool3d": (["$", [1, 2, 2, 2, 2]], _META),
     "pad_circular": (["$", [1, 2, 6]], _COMPOSED),
     "alpha_dropout": (["$", [2, 3]], _COMPOSED),
     "cross_entropy_images": (["$", []], _META),
