@@ -23,12 +23,8 @@ from .frn import FilterResponseNorm
 from .norm_layers import ChannelAffine, NormActivation
 
 MOMENTS = 4  # sums of mu, mu^2, sigma, sigma^2
-_NORMS = (
-    ChannelAffine,
-    nn.BatchNorm2d,
-    nn.GroupNorm,
-    nn.InstanceNorm2d,
-)  # and LayerNorm over all of an image
+# and LayerNorm over all of an image
+_NORMS = (ChannelAffine, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 
 
 class Powers(NamedTuple):
@@ -217,9 +213,8 @@ def normalised(
         micro_batch_size: images that batch norm sees at once, where the batch holds more; None for all of them.
     """
     images, channels = mean.shape
-    running_mean = getattr(
-        norm, "running_mean", None
-    )  # None: the statistics of training hold in evaluation as well
+    # None: the statistics of training hold in evaluation as well
+    running_mean = getattr(norm, "running_mean", None)
     if running_mean is not None and not norm.training:
         return _scaled(mean, variance, running_mean, norm.running_var, norm.eps)
     if isinstance(norm, nn.BatchNorm2d):

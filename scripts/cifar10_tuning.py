@@ -38,18 +38,15 @@ TRIALS = len(RATES) + 2 + 2
 
 
 def next_trial(norm, found):
-    """(rate, decay, group size) of the trial after those of ``found``, in their order; None after the last one."""
+    """(rate, decay, group size) of the trial after those of ``found``, in their order."""
     groups = norm.startswith("group")
     size = GROUP_SIZE if groups else None
     number = len(found)
     if number < len(RATES):
         return RATES[number], DECAY, size
-    if number >= TRIALS:
-        return None
     number -= len(RATES)
-    best = max(
-        found[: len(RATES) + number // 2 * 2], key=lambda trial: trial["accuracy"]
-    )  # of the kinds before
+    before = found[: len(RATES) + number // 2 * 2]  # trials of other settings than the one that is varied now
+    best = max(before, key=lambda trial: trial["accuracy"])
     rate, decay = best["learning_rate"], best["weight_decay"]
     if number < 2:
         return rate, OTHER_DECAYS[number], size

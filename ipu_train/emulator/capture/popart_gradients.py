@@ -49,10 +49,10 @@ def check_backward(graph: Graph, loss: int, slots: Slots, refusals: Refusals) ->
                 node.location,
             )
     refusals.check()
-    warn_of_no_grad(graph, loss, slots)
+    _warn_of_no_grad(graph, loss, slots)
 
 
-def warn_of_no_grad(graph: Graph, loss: int, slots: Slots) -> None:
+def _warn_of_no_grad(graph: Graph, loss: int, slots: Slots) -> None:
     """Warn where only ``torch.no_grad()`` keeps a gradient from weights that train.
 
     PopTorch's user guide says that it does ("Gradient computation control"), but what its sources look at is whether an

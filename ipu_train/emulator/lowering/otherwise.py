@@ -2,4 +2,4 @@
 
 
 class Otherwise(str):
-    """Said of a call as why it is refused, where it is not: a warning."""
+    """What a rule says of a call that is warned of and not refused."""
