@@ -171,6 +171,8 @@ def training_options(
     device_options.set_training(poptorch, options, config)
     if replica_statistics and training.replicas > 1:
         options.broadcastBuffers(False)
+    if config.device.torch_compile and is_emulated(poptorch):
+        options._Emulator.torchCompile()
     if fuse_micro_batches:
         options._Emulator.fuseMicroBatches(True, max_images=FUSED_IMAGES)
     if stack_replicas:

@@ -164,6 +164,11 @@ class DeviceConfig(Section):
         "result is the same and it is no slower (auto), or never (off).",
     )
     compute: Literal["cpu", "cuda"] = Field("cpu", description="What the emulator computes on.")
+    torch_compile: Flag = Field(
+        False,
+        description="The emulator trains with code that torch.compile generates: the same results to rounding, faster "
+        "after a minute or two of generating it; needs a C++ compiler.",
+    )
     allow_out_of_memory: Flag = Field(
         False, description="Run on although the plan says that the program does not fit in tile memory."
     )
@@ -191,6 +196,7 @@ class DeviceConfig(Section):
         yield from self._transfers()
         yield from self._memory()
         yield from self._for_the_sdk()
+        yield from self._generated_code()
         yield from engine_option_complaints(self.engine_options)
         for name in ("autoReport.all", "autoReport.directory", "debug.allowOutOfMemory"):
             if self.profile is not None and name in self.engine_options:
@@ -261,10 +267,14 @@ class DeviceConfig(Section):
                 if getattr(self, key):
                     yield key, "needs streaming memory, which machines with mk1 do not have"
 
+    def _generated_code(self) -> Iterator[Complaint]:
+        if self.torch_compile and self.fp_exceptions:
+            yield "torch_compile", "generated code is not stopped where fp_exceptions would; remove one of them"
+
     def _for_the_sdk(self) -> Iterator[Complaint]:
         """What the chosen target would not read."""
         if self.target in ("ipu", "ipu_model"):
-            for key, usual in (("compute", "cpu"), ("threads", None), ("fuse_micro_batches", "auto")):
+            for key, usual in (("compute", "cpu"), ("threads", None), ("fuse_micro_batches", "auto"), ("torch_compile", False)):
                 if getattr(self, key) != usual:
                     yield key, f"is for the emulator, and target is {self.target}"
         if self.target == "emulator":

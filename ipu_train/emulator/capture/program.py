@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
+from .generated_code import generated
 from .graph import Graph, Node, Ref, last_uses, map_structure, references
 
 _PLAIN = (bool, int, str, type(None))
@@ -29,6 +30,10 @@ class Program:
             ("constants", list(graph.constants)),
         ]
         self.source, self._run = make_function(groups, graph.nodes, self.returned, check)
+
+    def generate_code(self) -> None:
+        """Run as code that ``torch.compile`` generates, at the first call, for forward and backward."""
+        self._run = generated(self._run)
 
     def run(
         self, inputs: Sequence[torch.Tensor], state: Sequence[torch.Tensor], constants: Sequence[torch.Tensor]

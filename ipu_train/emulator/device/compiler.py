@@ -169,6 +169,10 @@ def compile_model(
         loss_slot=loss_slot,
         keep=[anchor.slot for anchor in anchors if anchor.slot is not None],
         check=check_node if options.Precision.floating_point_exceptions else None,
+        # operators that are called one by one can be checked, generated code cannot
+        generated=training
+        and options._Emulator.torch_compile
+        and not options.Precision.floating_point_exceptions,
         fused=fused,
         rounding=rounding,
         groups=groups,

@@ -19,6 +19,7 @@ class Executable:
     Args:
         keep: slots whose values a run keeps beside the outputs and the loss.
         check: called with each node and its result while it runs; None for nothing.
+        generated: whether the program runs as code that torch.compile generates.
 
     Attributes:
         graph, program: the captured forward and its runnable form.
@@ -45,6 +46,7 @@ class Executable:
         loss_slot: Optional[int],
         keep: Sequence[int],
         check: Optional[Callable[..., None]],
+        generated: bool,
         fused: int,
         rounding: Rounding,
         groups: Dict[str, ReplicaGroups],
@@ -61,6 +63,8 @@ class Executable:
         self.training = loss_slot is not None
         self.loss_slot = loss_slot
         self.program = Program(graph, list(keep) + ([] if loss_slot is None else [loss_slot]), check)
+        if generated:
+            self.program.generate_code()
         self.fused = fused
         self.rounding = rounding
         self.groups = groups

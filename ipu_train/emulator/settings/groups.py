@@ -205,6 +205,8 @@ class _EmulatorOptions(OptionsDict):
         max_images: at most this many images in one fused batch, 0 for no limit.
         device: torch device that does the arithmetic (``POPTORCH_EMULATOR_DEVICE``, default ``cpu``).
         permissive: warn where PopTorch would refuse an operation (``POPTORCH_EMULATOR_PERMISSIVE``).
+        torch_compile: training models run as code that ``torch.compile`` generates: the same results to rounding,
+            faster once it is generated (``POPTORCH_EMULATOR_TORCH_COMPILE``).
     """
 
     def __init__(self) -> None:
@@ -214,6 +216,7 @@ class _EmulatorOptions(OptionsDict):
             max_images=0,
             device=os.environ.get("POPTORCH_EMULATOR_DEVICE", "cpu"),
             permissive=os.environ.get("POPTORCH_EMULATOR_PERMISSIVE", "0") not in ("", "0"),
+            torch_compile=os.environ.get("POPTORCH_EMULATOR_TORCH_COMPILE", "0") not in ("", "0"),
         )
 
     def fuseMicroBatches(self, enabled: bool = True, max_images: Optional[int] = None) -> "_EmulatorOptions":
@@ -231,6 +234,12 @@ class _EmulatorOptions(OptionsDict):
         """The torch device to compute on, e.g. ``"cpu"``, ``"cuda"``, ``"cuda:1"``."""
         torch.device(name)  # complains about anything that is no device
         self.set(device=str(name))
+        return self
+
+    def torchCompile(self, enabled: bool = True) -> "_EmulatorOptions":
+        """Run training models as code that ``torch.compile`` generates."""
+        self.checkIsFrozen("torch_compile")
+        self.set(torch_compile=bool(enabled))
         return self
 
     def setPermissive(self, permissive: bool = True) -> "_EmulatorOptions":
