@@ -58,7 +58,7 @@ def norm_proxy_norm_act(
     if has_torch_function(tensors):
         return handle_torch_function(norm_proxy_norm_act, tensors, *tensors, settings)
     plan = None
-    if _is_tracing() or _is_compiling() or _is_functorch_active():
+    if _is_compiling() or _is_tracing() or _is_functorch_active():  # torch.compile cannot trace the second
         Settings(*settings).check(
             "norm_proxy_norm_act", x.shape
         )  # a plan's tensors would be of the transform

@@ -51,20 +51,24 @@ def plain_loop(network, images, labels, micro_batch):
     return update
 
 
-def emulator_step(network, images, labels, accumulation, replicas, fuse, half=False, stochastic=False):
+def emulator_step(
+    network, images, labels, accumulation, replicas, fuse, half=False, stochastic=False, generated=False
+):
     """The same weight update as one call of a training executor."""
     options = poptorch.Options().replicationFactor(replicas).outputMode(poptorch.OutputMode.Sum)
     options.Training.gradientAccumulation(accumulation)
     options.Precision.enableStochasticRounding(stochastic)
     if fuse:
         options._Emulator.fuseMicroBatches(True)
+    if generated:
+        options._Emulator.torchCompile()
     optimizer = poptorch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     executor = poptorch.trainingModel(TrainingProgram(network), options, optimizer)
     given = images.half() if half else images
     return lambda: executor(given, labels)
 
 
-def variants(model, norm, size, micro_batch):
+def variants(model, norm, size, micro_batch, generated):
     """name -> (callable, name of the variant it is divided by)."""
     images, labels = torch.randn(BATCH, 3, size, size), torch.randint(0, 10, (BATCH,))
     name, _, proxy = norm.partition("+")
@@ -92,6 +96,9 @@ def variants(model, norm, size, micro_batch):
             emulator(True, half=True, stochastic=True),
             whole,
         )
+    if generated:
+        step = emulator_step(network(), images, labels, 1, 1, False, generated=True)
+        made[f"emulator, batch {BATCH}, torch.compile"] = (step, whole)
     return made
 
 
@@ -120,6 +127,7 @@ def main():
     parser.add_argument("--micro-batch", type=int, default=4, choices=(1, 2, 4, 8, 16, 32))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--torch-compile", action="store_true", help="also measure generated code")
     parser.add_argument(
         "--torch-rounding",
         action="store_true",
@@ -133,7 +141,7 @@ def main():
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {options.threads} threads")
     rows = []
     for norm in options.norms.split(","):
-        made = variants(options.model, norm, options.image_size, options.micro_batch)
+        made = variants(options.model, norm, options.image_size, options.micro_batch, options.torch_compile)
         seconds = measure(made, options.repeats)
         for name, (_, base) in made.items():
             row = {"model": options.model, "norm": norm, "variant": name}

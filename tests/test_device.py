@@ -120,6 +120,14 @@ def test_training_options(emulator):
     assert options._Emulator.fuse_micro_batches
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_generated_code_is_an_option_of_the_emulators_training_program(emulator, wanted):
+    cfg = resolved(f"device.torch_compile={str(wanted).lower()}").config
+    training = device.training_options(emulator, cfg, fuse_micro_batches=False)
+    assert training._Emulator.torch_compile == wanted
+    assert not device.validation_options(emulator, cfg)._Emulator.torch_compile
+
+
 @pytest.mark.parametrize(
     "recompute, one, pipeline",  # popart.RecomputationType: None 0, Standard 1, Pipeline 3, RecomputeAll 4
     [

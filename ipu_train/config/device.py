@@ -166,8 +166,8 @@ class DeviceConfig(Section):
     compute: Literal["cpu", "cuda"] = Field("cpu", description="What the emulator computes on.")
     torch_compile: Flag = Field(
         False,
-        description="The emulator trains with code that torch.compile generates: the same results to rounding, faster "
-        "after a minute or two of generating it; needs a C++ compiler.",
+        description="The emulator trains in float32 with code that torch.compile generates, which takes a minute or "
+        "two: the same results to rounding; needs PyTorch 2.1 and a C++ compiler.",
     )
     allow_out_of_memory: Flag = Field(
         False, description="Run on although the plan says that the program does not fit in tile memory."
@@ -269,13 +269,17 @@ class DeviceConfig(Section):
 
     def _generated_code(self) -> Iterator[Complaint]:
         if self.torch_compile and self.fp_exceptions:
-            yield "torch_compile", "generated code is not stopped where fp_exceptions would; remove one of them"
+            yield (
+                "torch_compile",
+                "generated code is not stopped where fp_exceptions would; remove one of them",
+            )
 
     def _for_the_sdk(self) -> Iterator[Complaint]:
         """What the chosen target would not read."""
         if self.target in ("ipu", "ipu_model"):
-            for key, usual in (("compute", "cpu"), ("threads", None), ("fuse_micro_batches", "auto"), ("torch_compile", False)):
-                if getattr(self, key) != usual:
+            usual = {"compute": "cpu", "threads": None, "fuse_micro_batches": "auto", "torch_compile": False}
+            for key in usual:
+                if getattr(self, key) != usual[key]:
                     yield key, f"is for the emulator, and target is {self.target}"
         if self.target == "emulator":
             if self.executable_cache is not None:

@@ -56,6 +56,14 @@ def _exceptions_leave_nothing_to_undo(device: DeviceConfig, training: TrainingCo
         )
 
 
+def _generated_code_does_not_round(device: DeviceConfig, training: TrainingConfig) -> Iterator[Complaint]:
+    if device.torch_compile and training.precision != "32.32":
+        yield (
+            "device.torch_compile",
+            f"generates float32 code, and training.precision is {training.precision}",
+        )
+
+
 def _made_up_data_measures_speed_alone(
     device: DeviceConfig, training: TrainingConfig, validation: ValidationConfig, logging: LoggingConfig
 ) -> Iterator[Complaint]:
@@ -75,5 +83,6 @@ BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
     _replicas_can_wait_for_each_other,
     _workers_round_at_random,
     _exceptions_leave_nothing_to_undo,
+    _generated_code_does_not_round,
     _made_up_data_measures_speed_alone,
 ]

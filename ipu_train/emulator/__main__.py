@@ -20,8 +20,9 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ipu_train.emulator",
         description="Runs a PopTorch program, unmodified, on the embedded emulator of PopTorch.",
-        epilog="Environment: POPTORCH_EMULATOR_DEVICE=cuda computes on a GPU; POPTORCH_EMULATOR_IPUS=N is the "
-        "number of IPUs that seem to be there (64; 0 for none).",
+        epilog="Environment: POPTORCH_EMULATOR_DEVICE=cuda computes on a GPU; POPTORCH_EMULATOR_TORCH_COMPILE=1 trains "
+        "with code that torch.compile generates; POPTORCH_EMULATOR_IPUS=N is the number of IPUs that seem to be there "
+        "(64; 0 for none).",
     )
     parser.add_argument(
         "--permissive", action="store_true", help="warn where PopTorch would refuse an operation, and go on"

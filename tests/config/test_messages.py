@@ -141,6 +141,15 @@ def test_overrides_that_cannot_be_understood_are_quoted(override, message):
             "device: {target: ipu_model, fuse_micro_batches: off}",
             "device.fuse_micro_batches: is for the emulator",
         ),
+        ("device: {target: ipu, torch_compile: true}", "device.torch_compile: is for the emulator"),
+        (
+            "training: {precision: 16.16}\ndevice: {torch_compile: true}",
+            "device.torch_compile: generates float32 code, and training.precision is 16.16",
+        ),
+        (
+            "device: {torch_compile: true, fp_exceptions: true}",
+            "device.torch_compile: generated code is not stopped where fp_exceptions would",
+        ),
         ("device: {target: emulator, executable_cache: x}", "device.executable_cache: is for the Poplar SDK"),
     ],
 )

@@ -156,6 +156,14 @@ def compile_model(
             f"Micro-batches cannot be fused: forward updates {', '.join(once_each)} once for each micro-batch."
         )
     _check_buffers(user_model, updated_state, options)
+    # operators that are called one by one can be checked, generated code cannot
+    generated = (
+        training and options._Emulator.torch_compile and not options.Precision.floating_point_exceptions
+    )
+    if generated and graph.half:
+        raise createPoptorchError(
+            "torchCompile generates float32 code, and this model has float16; switch it off."
+        )
     check_overlap(graph, options, arguments.tensor_names())
     recorder.annotations.stages.validate(options, training, hardware=not uses_ipu_model(options))
     if training and recomputes_stages(options):
@@ -169,10 +177,7 @@ def compile_model(
         loss_slot=loss_slot,
         keep=[anchor.slot for anchor in anchors if anchor.slot is not None],
         check=check_node if options.Precision.floating_point_exceptions else None,
-        # operators that are called one by one can be checked, generated code cannot
-        generated=training
-        and options._Emulator.torch_compile
-        and not options.Precision.floating_point_exceptions,
+        generated=generated,
         fused=fused,
         rounding=rounding,
         groups=groups,

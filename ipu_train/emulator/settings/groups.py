@@ -205,8 +205,8 @@ class _EmulatorOptions(OptionsDict):
         max_images: at most this many images in one fused batch, 0 for no limit.
         device: torch device that does the arithmetic (``POPTORCH_EMULATOR_DEVICE``, default ``cpu``).
         permissive: warn where PopTorch would refuse an operation (``POPTORCH_EMULATOR_PERMISSIVE``).
-        torch_compile: training models run as code that ``torch.compile`` generates: the same results to rounding,
-            faster once it is generated (``POPTORCH_EMULATOR_TORCH_COMPILE``).
+        torch_compile: float32 training models run as code that ``torch.compile`` generates: the same results to
+            rounding (``POPTORCH_EMULATOR_TORCH_COMPILE``).
     """
 
     def __init__(self) -> None:

@@ -159,6 +159,7 @@ class TestFreezing:
         "fusing": lambda o: o._Emulator.fuseMicroBatches(),
         "compute device": lambda o: o._Emulator.computeDevice("cpu"),
         "permissive": lambda o: o._Emulator.setPermissive(),
+        "generated code": lambda o: o._Emulator.torchCompile(),
     }
 
     @pytest.mark.parametrize("setter", SETTERS)
@@ -642,4 +643,6 @@ class TestEmulator:
             opts._Emulator.computeDevice("wibble")
         monkeypatch.setenv("POPTORCH_EMULATOR_DEVICE", "cuda")
         monkeypatch.setenv("POPTORCH_EMULATOR_PERMISSIVE", "1")
+        monkeypatch.setenv("POPTORCH_EMULATOR_TORCH_COMPILE", "1")
         assert Options()._Emulator.device == "cuda" and Options()._Emulator.permissive
+        assert Options()._Emulator.torch_compile and not opts._Emulator.torch_compile
