@@ -41,9 +41,9 @@ other rates](cifar10_tuning.md)). Accuracy over the 10,000 test images after the
     python scripts/what_the_norms_do.py
 """
 POWERS = """\
-What power the outputs of the norms have, before their affine step, in the first and the last epoch: means over all
-norms of the network (`logging.inspect_every=1`; `ipu-train inspect` explains the terms). The squared mean of means is
-what Proxy Norm is to keep small: channels that say the same of every image.
+What power the outputs of the norms have, before their affine step, in the first and the last epoch that was inspected:
+means over all norms of the network (`logging.inspect_every`; `ipu-train inspect` explains the terms). The squared mean
+of means is what Proxy Norm is to keep small: channels that say the same of every image.
 
 ![the four terms over depth]({picture})
 """
@@ -58,7 +58,13 @@ COLOURS = {
 
 def recorded_runs(folder):
     runs = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
-    return [{**run, "model": run["recipe"].split("_")[1]} for run in runs]
+    return [{**run, "model": model_of(run)} for run in runs]
+
+
+def model_of(run):
+    """The recipe's model, or the one that a setting names in its place."""
+    named = [setting.partition("=")[2] for setting in run["settings"] if setting.startswith("model.name=")]
+    return named[-1] if named else run["recipe"].split("_")[1]
 
 
 def run_of_folder(folder):

@@ -1,5 +1,6 @@
 """The README says of the norms what the recorded trainings say."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,19 @@ def test_longer_trainings_of_the_same_protocol_are_told_beside_those_of_all_norm
         "Layer Norm + Proxy Norm, is 1.0 points ahead of Batch Norm at 64 and 12.0 points ahead of it at 2."
     )
     assert len({script.powers_picture_of(key) for key in groups}) == len(groups)
+
+
+def test_trainings_of_another_model_than_the_recipes_are_not_mixed_with_those_of_the_recipe(
+    monkeypatch, tmp_path
+):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import what_the_norms_do as script
+
+    for name, settings in (("usual", []), ("other", ["model.name=efficientnet_cifar_g16"])):
+        run = {
+            "norm": "batch", "micro_batch_size": 64, "recipe": "cifar10_resnet20v2_bn", "epochs": 8, "image_size": 16,
+            "regularisation": "none", "settings": ["training.epochs=8", *settings],
+        }  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+    models = [key[0] for key in script.groups_of(script.recorded_runs(tmp_path))]
+    assert sorted(models) == ["efficientnet_cifar_g16", "resnet20v2"]
