@@ -221,7 +221,7 @@ _empty_like, _number_of_threads = torch.empty_like, torch.get_num_threads
 _PLAIN_TYPES = frozenset((torch.Tensor, torch.nn.Parameter))
 _STRIDED = torch.strided
 _is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)
-# torch.compile can fuse the composition, but not a call into a library. (PyTorch 2.0 has no such question.)
+# torch.compile can fuse the composition, but not a call into a library. (Old versions have no such question.)
 _is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
 _is_functorch_active = torch._C._are_functorch_transforms_active
 
