@@ -1,6 +1,9 @@
 """Training models as code that torch.compile generates: what plain torch computes, to rounding."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -120,17 +123,37 @@ def test_random_numbers_are_those_of_a_training_without_it():
     torch.testing.assert_close(losses[1], losses[0], rtol=0, atol=1e-6)
 
 
-@needs_torch_2_1
-def test_without_a_compiler_the_message_says_what_to_do(monkeypatch):
-    from torch._inductor import config
+WITHOUT_A_COMPILER = """
+import torch
+import ipu_train.emulator as poptorch
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    weight = nn.Parameter(torch.ones(5))
-    model = FromFunction(lambda x: poptorch.identity_loss((x * model.weight).sin().sum(), "none"))
-    model.weight = weight
-    executor = poptorch.trainingModel(model, generating(), poptorch.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(poptorch.Error, match=r"C\+\+ compiler; switch torchCompile .*device.torch_compile"):
-        executor.compile(torch.ones(5))
+class Square(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(5))
+    def forward(self, x):
+        return poptorch.identity_loss(((x * self.weight) ** 2).sum(), "none")
+
+model = Square()
+executor = poptorch.trainingModel(model, optimizer=poptorch.optim.SGD(model.parameters(), lr=0.1))
+try:
+    executor.compile(torch.ones(5))
+except poptorch.Error as error:
+    print(error)
+"""
+
+
+@needs_torch_2_1
+def test_without_a_compiler_the_message_says_what_to_do(tmp_path):
+    environment = {**os.environ, "CXX": "no-such-compiler", "POPTORCH_EMULATOR_TORCH_COMPILE": "1"}
+    told = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_COMPILER],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "C++ compiler; switch torchCompile (device.torch_compile" in told.stdout, told.stderr
 
 
 @needs_torch_2_1
