@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch
 
@@ -12,7 +12,7 @@ from .._impl import createPoptorchError
 from ..capture.control_flow import has_effects
 from ..capture.dtypes import upload
 from ..capture.gradients import NeedsWeightGradients
-from ..capture.graph import Graph, Ref, map_structure, references
+from ..capture.graph import Graph, Ref, map_structure, references, tensor_paths
 from ..capture.overlap import check_overlap
 from ..capture.popart_gradients import check_backward
 from ..capture.precision import running_statistics
@@ -31,6 +31,7 @@ from .float_exceptions import check_node
 from .outputs import pack
 from .random import random_states
 from .replica_groups import make_groups
+from .saved_buffers import is_among, noted
 
 
 def make_batching(options: Options, training: bool) -> Batching:
@@ -131,7 +132,7 @@ def compile_model(
         cut = batching.micro_batch(tensor, 0, 0, 0) if fused == 1 else tensor[: fused * size]
         inputs.append(recorder.slots.add_input(*upload(cut, device)))
     try:
-        graph, updated_state, updated_inputs = _capture(
+        graph, updated_state, saved_state, updated_inputs = _capture(
             model,
             user_model,
             arguments.with_tensors(inputs),
@@ -186,6 +187,7 @@ def compile_model(
         half_weights=[name for name in weights if graph.state[name] in graph.half],
         parameter_names={id(host): name for name, host in named_state(user_model)},
         updated_buffers=updated_state,
+        saved_buffers=saved_state,
         updated_inputs=updated_inputs,
     )
     return executable, anchors
@@ -203,8 +205,8 @@ def _check_types(model: torch.nn.Module, arguments: Arguments) -> None:
 
 def _allow_attributes(model: torch.nn.Module, recorder: Recorder) -> None:
     for module in model.modules():
-        for value in vars(module).values():
-            map_structure(value, recorder.slots.allow_attribute, (torch.Tensor,))
+        for _, tensor in tensor_paths(list(vars(module).values())):
+            recorder.slots.allow_attribute(tensor)
 
 
 def _capture(
@@ -214,11 +216,12 @@ def _capture(
     recorder: Recorder,
     training: bool,
     names: bool,
-) -> Tuple[Graph, List[str], List[int]]:
+) -> Tuple[Graph, List[str], List[str], List[int]]:
     """Run forward once under the recorder; the host's module is as before afterwards, also when forward fails.
 
     Returns:
-        What was recorded, the names of the state and the numbers of the inputs that forward changes.
+        What was recorded, the names of the state that forward changes, of that among it which autograd keeps, and the
+        numbers of the inputs that forward changes.
     """
     before = [
         (name, module, dict(module._parameters), dict(module._buffers))
@@ -236,7 +239,7 @@ def _capture(
     random_before = random_states()
     try:
         scopes = module_scopes(model, recorder, names)
-        with torch.set_grad_enabled(training or torch.is_grad_enabled()), scopes, recorder:
+        with torch.set_grad_enabled(training or torch.is_grad_enabled()), noted() as kept, scopes, recorder:
             result = arguments.call(model)  # with the hooks of the module, if it has any
         problem = _reassigned(before)
     except Exception as error:
@@ -259,15 +262,19 @@ def _capture(
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     _return_statistics_unchanged(recorder)
     updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
-    updated_state = []
+    statistics = _statistics(graph)
+    updated_state, saved_state = [], []
     for name, storage, version, original in zip(graph.state, state, versions, originals):
         changed = storage._version != version or (original is not None and not torch.equal(original, storage))
         if changed:
             updated_state.append(name)
+            if is_among(storage, kept) and graph.state[name] not in statistics:
+                saved_state.append(name)
         if changed and original is not None:
             with torch.no_grad():
                 storage.copy_(original)
-    return graph, updated_state, updated_inputs
+            storage.detach_()
+    return graph, updated_state, saved_state, updated_inputs
 
 
 @contextlib.contextmanager
@@ -316,15 +323,19 @@ def _return_statistics_unchanged(recorder: Recorder) -> None:
     for what Python reads; Graphcore's public tests of PopTorch expect it so.
     """
     graph = recorder.graph
-    statistics = {
+    for slot in sorted(_statistics(graph).intersection(ref.slot for ref in references(graph.outputs))):
+        kept = recorder.slots.add_copy(recorder.slots.values[slot].detach().clone(), slot)
+        graph.start_with_copy(slot, kept)
+        graph.outputs = map_structure(graph.outputs, functools.partial(_instead, slot, kept), (Ref,))
+
+
+def _statistics(graph: Graph) -> Set[int]:
+    """The slots of norms' running statistics."""
+    return {
         ref.slot
         for node in graph.nodes
         for ref in references(running_statistics(node.function, node.name, node.args, node.kwargs))
     }
-    for slot in sorted(statistics.intersection(ref.slot for ref in references(graph.outputs))):
-        kept = recorder.slots.add_copy(recorder.slots.values[slot].detach().clone(), slot)
-        graph.start_with_copy(slot, kept)
-        graph.outputs = map_structure(graph.outputs, functools.partial(_instead, slot, kept), (Ref,))
 
 
 def _instead(old: int, new: int, ref: Ref) -> Ref:

@@ -1,6 +1,7 @@
 """What a compiled model consists of."""
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+import contextlib
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -11,6 +12,7 @@ from ..capture.program import Program
 from ..capture.rounding import Rounding
 from .batching import Batching
 from .replica_groups import ReplicaGroups
+from .saved_buffers import copies_of
 
 
 class Executable:
@@ -34,6 +36,7 @@ class Executable:
         half_weights: names of parameters that the device stores as float16.
         parameter_names: by ``id`` of the host's tensor.
         updated_buffers: names of what forward changes; each replica has its own copy.
+        saved_buffers: names of those among them that autograd keeps, to differentiate by something else.
         updated_inputs: indices of inputs that forward changes in place.
         replica_state: storage of each replica, in the order of the graph.
     """
@@ -55,6 +58,7 @@ class Executable:
         half_weights: List[str],
         parameter_names: Dict[int, str],
         updated_buffers: List[str],
+        saved_buffers: List[str],
         updated_inputs: List[int],
     ) -> None:
         self.graph = graph
@@ -73,6 +77,7 @@ class Executable:
         self.half_weights = half_weights
         self.parameter_names = parameter_names
         self.updated_buffers = updated_buffers
+        self.saved_buffers = [] if generated else saved_buffers  # generated code writes them last
         self.updated_inputs = updated_inputs
         self.replica_state = [
             [
@@ -91,6 +96,13 @@ class Executable:
             value[self.groups[name].group_of(replica)] if name in self.groups else value
             for name, value in zip(self.state, values)
         ]
+
+    def saving(self, replica: int) -> ContextManager[Any]:
+        """Has to be on while a replica's forward is run for its gradients."""
+        if not self.saved_buffers:
+            return contextlib.nullcontext()
+        states = zip(self.state, self.replica_state[replica])
+        return copies_of(state for name, state in states if name in self.saved_buffers)
 
     def upload_state(self, model: torch.nn.Module, only: Optional[Iterable[str]] = None) -> None:
         """Copy the host's parameters and buffers to every replica."""

@@ -81,9 +81,7 @@ class Runner:
                 values = self._forward(inputs, iteration, 0, replica)
                 self._keep(values, pieces, iteration, 0)
                 self._keep_anchors(values, iteration, 0)
-                for state in self.executable.replica_state[replica]:
-                    if state.grad_fn is not None:  # forward has stored what it differentiates
-                        state.detach_()
+                self._detach_state(replica)
             self.random.finish_micro_batch()
         return {slot: self.batching.join(kept) for slot, kept in pieces.items()}
 
@@ -95,7 +93,14 @@ class Runner:
         self.timeline.stamp("input")
         cut = [self.batching.micro_batch(tensor, iteration, accumulation, replica) for tensor in inputs]
         self.timeline.stamp("input_complete")
-        return self.executable.program.run(cut, self.executable.state_of(replica), self.constants)
+        with self.executable.saving(replica):
+            return self.executable.program.run(cut, self.executable.state_of(replica), self.constants)
+
+    def _detach_state(self, replica: int) -> None:
+        """What forward has stored in a buffer is a value to the next micro-batch: no gradient goes back through it."""
+        for state in self.executable.replica_state[replica]:
+            if state.grad_fn is not None:
+                state.detach_()
 
     def _keep(
         self,
@@ -165,7 +170,7 @@ class Runner:
         for accumulation in range(self.batching.gradient_accumulation):
             for replica in range(self.batching.replicas):
                 values = self._forward(inputs, iteration, accumulation, replica)
-                self._backward(values[self.loss_slot], optimizer)
+                self._backward(values[self.loss_slot], optimizer, replica)
                 self._keep(values, pieces, iteration, accumulation)
                 self._keep_anchors(values, iteration, accumulation)
             self.random.finish_micro_batch()
@@ -185,7 +190,7 @@ class Runner:
                 for weight in weights.values():
                     weight.grad = None
                 values = self._forward(inputs, iteration, accumulation, replica)
-                self._backward(values[self.loss_slot], optimizer)
+                self._backward(values[self.loss_slot], optimizer, replica)
                 self._keep(values, pieces, iteration, accumulation)
                 gradients = {name: w.grad for name, w in weights.items() if w.grad is not None}
                 self._keep_anchors(values, iteration, accumulation, gradients)
@@ -221,9 +226,10 @@ class Runner:
                 cut.append(tensor[start * size : (start + self.executable.fused) * size])
             self.timeline.stamp("input_complete", self.executable.fused)
             # running statistics are those of the replica whose micro-batch comes first
-            state = self.executable.state_of(start % self.batching.replicas)
-            values = self.executable.program.run(cut, state, self.constants)
-            self._backward(values[self.loss_slot], optimizer)
+            replica = start % self.batching.replicas
+            with self.executable.saving(replica):
+                values = self.executable.program.run(cut, self.executable.state_of(replica), self.constants)
+            self._backward(values[self.loss_slot], optimizer, replica)
             self.random.finish_micro_batch()
             kept_here = self.batching.keeps(iteration, self.batching.gradient_accumulation - 1)
             steps = self.executable.fused if kept_here else 0
@@ -234,12 +240,13 @@ class Runner:
         for slot, kept in parts.items():
             pieces[slot].append(kept[0] if len(kept) == 1 else torch.cat(kept))
 
-    def _backward(self, loss: torch.Tensor, optimizer: DeviceOptimizer) -> None:
+    def _backward(self, loss: torch.Tensor, optimizer: DeviceOptimizer, replica: int) -> None:
         if loss.requires_grad:
             loss.backward(torch.full_like(loss, optimizer.loss_scaling))
             if self.check:
                 weights = self.executable.weights.items()
                 check_gradients({name: w.grad for name, w in weights if w.grad is not None})
+        self._detach_state(replica)
 
     def _reduced_gradients(self, optimizer: DeviceOptimizer) -> Gradients:
         """Gradients summed over micro-batches and replicas (of all processes), without loss scaling; mean if asked.
