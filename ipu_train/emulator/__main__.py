@@ -31,6 +31,12 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
         "--force", action="store_true", help="use the emulator even if the Poplar SDK is there"
     )
     parser.add_argument(
+        "--custom-ops",
+        metavar="FILE",
+        help="run this Python file first: it says by ipu_train.emulator.registerCustomOp what the program's compiled "
+        "operators compute, and libraries of such that cannot be loaded are left out",
+    )
+    parser.add_argument(
         "-m", dest="module", nargs=argparse.REMAINDER, metavar="MODULE", help="run a module, like python -m"
     )
     parser.add_argument("script", nargs="?", help="the program")
@@ -97,6 +103,24 @@ def run(code: Any, main: types.ModuleType) -> None:
     # multiprocessing, which torch has imported by now, looks the classes of what comes back from processes up in the
     # second, as these processes call the program that
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+    _execute(code, main)
+
+
+def register_operators(path: str) -> None:
+    """Run a file that registers custom operators, and do without the libraries of their compiled forms.
+
+    Raises:
+        ProgramError: the file cannot be read.
+    """
+    from ipu_train.emulator.operators.libraries import leave_out_libraries
+
+    code, module = load_script(path)
+    module.__name__ = "custom_ops"
+    _execute(code, module)
+    leave_out_libraries()
+
+
+def _execute(code: Any, main: types.ModuleType) -> None:
     try:
         exec(code, main.__dict__)
     except SystemExit:
@@ -135,6 +159,8 @@ def launch(arguments: Optional[List[str]] = None) -> None:
         sys.argv = ["-m", *parsed.module[1:]]
     try:
         install(force=parsed.force)
+        if parsed.custom_ops is not None:
+            register_operators(parsed.custom_ops)
         if parsed.module is None:
             code, main = load_script(parsed.script)
         else:

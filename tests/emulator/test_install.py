@@ -275,3 +275,56 @@ def test_a_module_runs_as_if_python_ran_it(program, tmp_path):
     assert (seen["name"], seen["file"], seen["permissive"]) == ("__main__", str(program), False)
     assert seen["other"] == "ipu_train.emulator.optim"
     assert code == 1
+
+
+COMPILED = """
+    import ctypes, os, torch
+    import poptorch
+    assert os.path.exists("./custom_ops.so")
+    ctypes.cdll.LoadLibrary("./custom_ops.so")
+    torch.ops.load_library("./custom_ops.so")
+    try:
+        ctypes.CDLL("libnowhere.so")
+    except OSError:
+        print("missed as ever")
+
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return poptorch.custom_op([x], "LeakyRelu", "custom.ops", 1, [x], attributes={"alpha": 0.5})[0]
+
+    print(poptorch.inferenceModel(Model())(torch.tensor([-2.0, 2.0])).tolist(), __name__)
+"""
+OPERATORS = """
+    import torch, ipu_train.emulator
+    def leaky_relu(inputs, attributes):
+        return [torch.nn.functional.leaky_relu(inputs[0], attributes["alpha"])]
+    ipu_train.emulator.registerCustomOp("custom.ops", "LeakyRelu", leaky_relu)
+"""
+
+
+def run_with_operators(file, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "ipu_train.emulator", "--custom-ops", file, "program.py"],
+        cwd=str(folder),
+        env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=ROOT),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_program_with_compiled_operators_runs_with_those_of_a_file(tmp_path):
+    (tmp_path / "program.py").write_text(textwrap.dedent(COMPILED))
+    (tmp_path / "ops.py").write_text(textwrap.dedent(OPERATORS))
+    (tmp_path / "custom_ops.so").write_bytes(b"")
+    done = run_with_operators("ops.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["missed as ever", "[-1.0, 2.0] __main__"]
+    assert done.stderr.count("custom_ops.so is left out") == 2
+
+
+def test_a_file_of_operators_that_is_not_there_is_one_message(tmp_path):
+    (tmp_path / "program.py").write_text("print('not reached')")
+    done = run_with_operators("nowhere.py", tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "nowhere.py" in done.stderr and "Traceback" not in done.stderr
