@@ -4,12 +4,20 @@ from typing import Any, Dict, Optional, Set, Tuple
 
 import torch
 
-from .device_calls import FACTORIES, MADE_ON_THE_IPU
+from .device_calls import MADE_ON_THE_IPU
 from .dtypes import download, upload
 from .graph import map_structure, tensor_paths
 from .slots import Slots
 
 INDEXING = frozenset(["__getitem__", "__setitem__"])
+# whose numbers are sizes, dimensions and places, for which torch reads a tensor on the CPU
+_SIZED = frozenset(
+    [
+        "view", "reshape", "repeat", "expand", "tile", "broadcast_to", "unflatten", "flatten", "narrow", "select",
+        "split", "chunk", "unsqueeze", "squeeze", "transpose", "permute", "roll", "new_zeros", "new_ones", "new_empty",
+        "new_full", "zeros", "ones", "empty", "full", "rand", "randn", "arange", "eye",
+    ]
+)  # fmt: skip
 
 
 def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
@@ -72,15 +80,28 @@ class Constants:
 
         return map_structure(args, lambda s: slice(number(s.start), number(s.stop), number(s.step)), (slice,))
 
+    def with_host_sizes(
+        self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
+    ) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+        """The arguments of a call with sizes that are integers in tensors on the host as numbers."""
+
+        def number(value: torch.Tensor) -> Any:
+            whole = not value.is_floating_point() and value.dim() == 0
+            return int(value) if whole and self._slots.is_on_host(value) else value
+
+        if name not in _SIZED:
+            return args, kwargs
+        return map_structure((args, kwargs), number, (torch.Tensor,))  # type: ignore[no-any-return]
+
     def stays_on_the_cpu(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
         """Whether a call has to do with CPU tensors alone: Python computes it while compiling, for good.
 
         Moving such a tensor to the device makes a constant of it (PopTorch's public dispatcher sources).
         """
         tensors = [tensor for _, tensor in tensor_paths((args, kwargs))]
-        if not tensors:
+        if not tensors:  # a factory, or arithmetic of numbers, whose result has torch's own device
             device = kwargs.get("device")
-            return name in FACTORIES and (_is_cpu(device) or (device is None and name not in MADE_ON_THE_IPU))
+            return _is_cpu(device) or (device is None and name not in MADE_ON_THE_IPU)
         if not all(map(self._slots.is_on_host, tensors)):
             return False
         if _moves_to_ipu(name, args, kwargs):

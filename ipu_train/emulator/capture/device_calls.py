@@ -64,6 +64,8 @@ class DeviceCalls:
             return torch.Tensor.view_as, (args[0], args[0]), {}, None
         if name in _CASTS and args and isinstance(args[0], torch.Tensor):
             return torch.Tensor.to, (args[0], torch.float32), {}, _CASTS[name] == torch.float16
+        if name in ("int", "long") and args and isinstance(args[0], torch.Tensor):
+            return torch.Tensor.to, (args[0], torch.int64), {"copy": name == "long"}, False
         if name == "internal_cast":
             dtype = cast_type(args[1] if len(args) > 1 else kwargs["dtype"])
             return torch.Tensor.to, (args[0], storage_dtype(dtype)), {}, dtype == torch.float16
@@ -87,6 +89,10 @@ class DeviceCalls:
                 args, dtypes = (args[0], torch.float32) + tuple(args[2:]), [torch.float16]
             else:
                 args = (args[0], self._on_compute_device(args[1])) + tuple(args[2:])
+        if dtypes[:1] == [torch.int64] and name in ("to", "type"):
+            # of whatever the program takes it for, the device has int32: torch casts, into another tensor
+            kwargs = dict(kwargs, copy=True)
+            func = torch.Tensor.to
         if dtypes:
             return func, args, kwargs, dtypes[0] == torch.float16
         if name in ("to", "type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):

@@ -6,7 +6,7 @@ real IPU would hold (PopTorch 3.4 user guide, "Type casting": int64 becomes int3
 
 * float16 is stored as float32 whose values are rounded to float16 wherever the IPU would store float16. Torch 2.0.1
   has no float16 convolutions on CPUs at all, and where newer versions have them they are many times slower.
-* int32 that came from int64 stays int64, since torch wants int64 for class labels and indices.
+* int32 is stored as int64, which torch wants for class labels and indices, where an IPU has int32 alone.
 """
 
 from typing import Tuple
@@ -18,7 +18,12 @@ from ..poptorch_core import createError
 # device dtype for every host dtype that changes on the way
 _ON_DEVICE = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
 # storage dtype for every dtype that a program may name inside forward
-_STORAGE = {torch.float16: torch.float32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
+_STORAGE = {
+    torch.float16: torch.float32,
+    torch.float64: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.int32: torch.int64,
+}
 
 # what torch.ops.poptorch.internal_cast calls them
 CAST_TYPES = {

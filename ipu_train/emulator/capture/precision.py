@@ -29,6 +29,7 @@ EXACT = frozenset(
         "transpose", "permute", "t", "movedim", "swapaxes", "swapdims", "moveaxis", "mT", "T", "contiguous",
         "expand", "expand_as", "broadcast_to", "repeat", "tile", "narrow", "select", "chunk", "split", "unbind",
         "tensor_split", "__getitem__", "index_select", "gather", "take_along_dim", "take", "cat", "concat", "stack",
+        "transpose_", "squeeze_", "unsqueeze_", "t_", "swapaxes_", "swapdims_",
         "hstack", "vstack", "dstack", "pad", "constant_pad_nd", "roll", "flip", "clone", "detach", "detach_", "alias",
         "relu", "relu_", "threshold", "relu6", "hardtanh", "max_pool1d", "max_pool2d", "max_pool3d",
         "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "neg", "negative", "abs", "sign",

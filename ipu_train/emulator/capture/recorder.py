@@ -111,6 +111,7 @@ class Recorder(TorchFunctionMode):
         differentiate = self.gradients.answer_to(func, args)
         if differentiate is not None:
             return differentiate(*args, **kwargs)
+        args, kwargs = self.constants.with_host_sizes(name, args, kwargs)
         if self.constants.stays_on_the_cpu(name, args, kwargs):
             return func(*args, **kwargs)
         if name == "__iter__":
@@ -177,7 +178,7 @@ class Recorder(TorchFunctionMode):
         found = tensor_paths(result)
         if not found and name not in _SIDE_EFFECTS and not name.endswith("__set__"):
             return result
-        shadows = self.shadows.of_results(result, None if judged else self.shadows.call(*called))
+        shadows = self.shadows.of_results(name, result, None if judged else self.shadows.call(*called))
         self.stale_views.look_at(name, values[0], before)
         underivable = self.gradients.has_no_derivative(called[0])
         if underivable and not self.training and is_torchs(called[0]):

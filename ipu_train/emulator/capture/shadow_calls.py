@@ -11,6 +11,7 @@ from ..lowering.moving import data_of, move, new, new_tensor
 from ..lowering.otherwise import Otherwise
 from ..lowering.shadow import IPU, Shadow, Shadows, Unsupported
 from ..lowering.versions import AS_IN_TORCH_2_0, since_torch_2_0
+from ..lowering.views import RESHAPES_IN_PLACE
 from .device_calls import MADE_ON_THE_IPU
 from .graph import map_structure, tensor_paths
 from .refusals import Refusals, refused_location
@@ -141,16 +142,17 @@ class ShadowCalls:
             self.refused_if_used += self._reported.take(name)
         return None
 
-    def of_results(self, result: Any, shadows: Any) -> List[Optional[Shadow]]:
-        """For each tensor in what a call returned, in order, the shadow that the call on shadows returned."""
+    def of_results(self, name: str, result: Any, shadows: Any) -> List[Optional[Shadow]]:
+        """For each tensor in what the call ``name`` returned, in order, the shadow that it returned on shadows."""
         found = tensor_paths(result)
         same = [shadow for _, shadow in tensor_paths(shadows)] if shadows is not None else []
         if len(same) != len(found):
             return [None] * len(found)
-        # what torch squeezes in place inside a function keeps its old shape as a shadow
+        # what torch reshapes in place, itself or inside a function, keeps its old shape as a shadow
         return [
             Shadow(tensor.shape, shadow.dtype, shadow.constant)
-            if shadow.dim() == tensor.dim() + 1 and shadow.numel() == tensor.numel()
+            if name in RESHAPES_IN_PLACE
+            or (shadow.dim() == tensor.dim() + 1 and shadow.numel() == tensor.numel())
             else shadow
             for (_, tensor), shadow in zip(found, same)
         ]

@@ -6,7 +6,15 @@ import torch
 
 from .arguments import why_arguments
 from .elementwise import infer
-from .handlers import COMPOSED, INDEX_OPERAND, NO_INFERENCE, RANDOM, has_lowering, lowered_as
+from .handlers import (
+    COMPOSED,
+    INDEX_OPERAND,
+    NO_INFERENCE,
+    RANDOM,
+    TAKES_DTYPE_OF_OUT,
+    has_lowering,
+    lowered_as,
+)
 from .inference import INFERENCE
 from .results import results_of_lowering
 from .shadow import Shadow, Unsupported
@@ -116,6 +124,8 @@ class Dispatcher:
                 "cannot be compiled: type inference fails, because torch 2.0.1 has no implementation of it for the "
                 "Meta backend"
             )
+        if kwargs.get("dtype") is None and kwargs.get("out") is not None:
+            kwargs = _with_dtype_of_out(key, kwargs)
         plain = infer(key, args, kwargs)
         if plain is not None:
             plain.constant = plain.constant and constant if plain is args[0] else constant
@@ -165,6 +175,19 @@ class Dispatcher:
             f"Expected an IPU tensor but got tensor(device={tensor.device.type}, shape={list(tensor.shape)}, "
             f"dtype={tensor.dtype}): constant tensors should be moved explicitly to the IPU"
         )
+
+
+def _with_dtype_of_out(key: str, kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    """Arguments of a reduction into ``out``: of integers torch expects int64 there, which no IPU tensor is.
+
+    PopTorch helps some of them (TypeInferenceHandler.cpp, ``makeReductionWorkaround``).
+    """
+    dtype = kwargs["out"].dtype
+    if key in TAKES_DTYPE_OF_OUT:
+        return dict(kwargs, dtype=dtype)
+    if key == "prod.int_out" and not dtype.is_floating_point:
+        raise RuntimeError("dtype argument and out dtype must match in reduction")
+    return kwargs
 
 
 def _marked(result: Any, constant: bool) -> Any:

@@ -163,6 +163,9 @@ INDEX_OPERAND: Dict[str, int] = {
     "index.Tensor": 1, "nll_loss_forward": 1, "take_along_dim": 1, "take_along_dim.out": 1,
 }  # fmt: skip
 
+# Reductions into ``out`` whose dtype is that of ``out`` (TypeInferenceHandler.cpp, ``schema_to_workaround``).
+TAKES_DTYPE_OF_OUT: FrozenSet[str] = frozenset(["sum.IntList_out", "cumsum.out", "cumprod.out"])
+
 # Have a lowering, but torch 2.0.1 cannot infer their results and PopTorch does not either: no Meta kernel.
 NO_INFERENCE: FrozenSet[str] = frozenset(
     [

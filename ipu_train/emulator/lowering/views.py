@@ -22,21 +22,12 @@ VIEWS: Dict[str, str] = {
         MOVED,
     ),
 }  # fmt: skip
-_NO_WRITES = frozenset(
-    [
-        "transpose_",
-        "squeeze_",
-        "unsqueeze_",
-        "t_",
-        "swapaxes_",
-        "swapdims_",
-        "as_strided_",
-        "detach_",
-        "resize_",
-    ]
+# change the shape of their first operand, not its values
+RESHAPES_IN_PLACE = frozenset(
+    ["transpose_", "squeeze_", "unsqueeze_", "t_", "swapaxes_", "swapdims_", "as_strided_", "resize_"]
 )
 
 
 def writes(name: str) -> bool:
     """Whether the operator changes the values of its first operand."""
-    return name.endswith("_") and not name.endswith("__") and name not in _NO_WRITES
+    return name.endswith("_") and not name.endswith("__") and name not in RESHAPES_IN_PLACE | {"detach_"}

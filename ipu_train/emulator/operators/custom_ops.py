@@ -64,7 +64,8 @@ def _check_attributes(attributes: Dict[str, Any]) -> None:
             raise ValueError(f"The attributes of a custom op are named by strings, not {key!r}")
         values = list(value) if isinstance(value, (list, tuple)) else [value]
         kinds = {type(item) for item in values}
-        if not kinds or len(kinds) > 1 or kinds.pop() not in (float, int, str):
+        # PopART gets bools as integers
+        if not kinds or len(kinds) > 1 or kinds.pop() not in (float, int, str, bool):
             raise ValueError(
                 f"Attribute {key!r} of a custom op must be a float, an int, a string, or a list or tuple of one of "
                 f"these types, not {value!r}"

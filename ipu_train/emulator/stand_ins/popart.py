@@ -56,6 +56,118 @@ class TensorStorage(enum.IntEnum):
     OnChip = 1
 
 
+class MergeVarUpdateType(enum.IntEnum):
+    """Which weight updates become one."""
+
+    Off = 0
+    All = 1
+    AutoLoose = 2
+    AutoTight = 3
+
+
+class BatchSerializationTransformContext(enum.IntEnum):
+    """When batches are serialised."""
+
+    Fwd = 0
+    Bwd = 1
+    Forward = 0
+    Backward = 1
+
+
+class BatchSerializationMethod(enum.IntEnum):
+    """How batches are serialised."""
+
+    UnrollDynamic = 0
+    UnrollStatic = 1
+    Loop = 2
+
+
+class BatchSerializationBatchSchedule(enum.IntEnum):
+    """In which order the parts of a batch run."""
+
+    Scheduler = 0
+    Isomorphic = 1
+    OverlapOnIo = 2
+    OverlapOnCompute = 3
+
+
+class AutodiffStitchStrategy(enum.IntEnum):
+    """Where the backward pass has its activations from."""
+
+    RecomputeMinimal = 0
+    RecomputeAllNonInputs = 1
+    AddFwdOutputs = 2
+    SafeAddFwdOutputs = 3
+
+
+class ExecutionPhaseIOSchedule(enum.IntEnum):
+    """When a phase loads its weights."""
+
+    Preload = 0
+    OnDemand = 1
+
+
+class ExecutionPhaseSchedule(enum.IntEnum):
+    """In which order a phase handles its weights."""
+
+    Interleaving = 0
+    Batch = 1
+    BatchClusteredIO = 2
+
+
+class GradientTensorTrackingMethod(enum.IntEnum):
+    """Which gradients automatic loss scaling looks at."""
+
+    AllNonViewChangingGradientTensors = 0
+    ConvAndMatmulGradients = 1
+    GradientsOfUserSpecifiedTensors = 2
+
+
+class ReductionType(enum.IntEnum):
+    """How values of several samples become one."""
+
+    Sum = 0
+    Mean = 1
+    NoReduction = 2
+
+
+class MeanReductionStrategy(enum.IntEnum):
+    """When the mean of accumulated gradients is taken."""
+
+    Running = 0
+    Post = 1
+
+
+class ReplicatedTensorSharding(enum.IntEnum):
+    """Whether replicas share a tensor."""
+
+    Off = 0
+    On = 1
+
+
+class SyncPattern(enum.IntEnum):
+    """Which IPUs wait for each other."""
+
+    Full = 0
+    SinglePipeline = 1
+    ReplicaAndLadder = 2
+
+
+class Instrumentation(enum.IntEnum):
+    """Which loops cycles are counted of."""
+
+    Outer = 0
+    Inner = 1
+
+
+class DeviceConnectionType(enum.IntEnum):
+    """When a program takes an IPU."""
+
+    Always = 0
+    OnDemand = 1
+    Never = 2
+
+
 def __getattr__(name: str) -> object:
     raise AttributeError(
         f"popart.{name} is not emulated: only the enumerations for PopTorch's options are. Programs written "

@@ -22,6 +22,8 @@ _WEIGHT_NORM = "dispatch_tracer/RegisterAtenOverloads.cpp, weightNormInterface: 
 _CONSTANT_EXPRESSION = "type_and_constant_canonicalization/EvaluateConstexprs.cpp: it has no inputs"
 _INDEX = "dispatch_tracer/TypeInferenceHandler.cpp, indexArgToUpcast: the index is int64 for type inference"
 
+_REDUCTION = "dispatch_tracer/TypeInferenceHandler.cpp, makeReductionWorkaround: the dtype is that of out"
+
 # name of a program without its suffix -> why it is refused
 REFUSED = {
     "triu": "popart_canonicalization/TensorOps.cpp, triuHandler: only within constant expressions",
@@ -53,6 +55,18 @@ REFUSED = {
 }
 # name of a program, as a rule without its suffix -> what comes back ("$": the dtype that the suffix names), and why
 ACCEPTED: Dict[str, Tuple[Any, str]] = {
+    "transpose_in_place": (["$", [3, 2]], _IN_PLACE),
+    "transpose_view_in_place": (["$", [3, 2]], _IN_PLACE),
+    "swapaxes_in_place": (["$", [3, 2]], _IN_PLACE),
+    "t_in_place": (["$", [3, 2]], _IN_PLACE),
+    "squeeze_in_place": (["$", [3]], _IN_PLACE),
+    "squeeze_view_in_place": (["$", [6]], _IN_PLACE),
+    "unsqueeze_in_place": (["$", [1, 3]], _IN_PLACE),
+    "one_hot_with_dtype_of": (["int32", [4, 4]], _META),
+    "scatter_with_dtype_of": (["int32", [4]], _INDEX),
+    "scatter_add_with_dtype_of": (["int32", [4]], _INDEX),
+    "cumsum_out_of_integers": (["int32", [3]], _REDUCTION),
+    "sum_out_of_integers": (["int32", [3]], _REDUCTION),
     "gumbel_softmax": (["$", [2, 3]], _COMPOSED),
     "var_mean_keepdim": (
         [["$", [2, 1]], ["$", [2]]],

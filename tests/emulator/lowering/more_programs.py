@@ -30,6 +30,21 @@ masked_fill_tensor | x.masked_fill(x > 0.5, y) | x f 4; y f
 masked_attention | F.softmax((x @ x.t()).masked_fill(m, float("-inf")), -1) | x f 3,4; m b 3,3
 causal_attention | F.softmax(x @ x.t() + torch.full((3, 3), -1e4).triu(1), -1) | x f 3,4
 layer_scale | x + y * x | x f 2,3,4; y f 4
+transpose_in_place | x = x * 1; x.transpose_(0, 1); x * 2 | x f 2,3
+transpose_view_in_place | x = x.view(2, 3); x.transpose_(0, 1); x * 2 | x f 6
+swapaxes_in_place | x = x * 1; x.swapaxes_(0, 1); x * 2 | x f 2,3
+t_in_place | x = x * 1; x.t_(); x * 2 | x f 2,3
+squeeze_in_place | x = x * 1; x.squeeze_(0); x * 2 | x f 1,3
+squeeze_view_in_place | x = x.view(1, 6); x.squeeze_(); x * 2 | x f 2,3
+unsqueeze_in_place | x = x * 1; x.unsqueeze_(0); x * 2 | x f 3
+size_by_division | x.reshape(2, torch.div(6, 2, rounding_mode="trunc")) | x f 6
+size_by_int_of_division | x.reshape(2, int(torch.div(6, 2, rounding_mode="trunc"))) | x f 6
+size_by_sum | x.view(torch.add(1, 2) - 1, -1) | x f 6
+repeated_by_division | n = torch.div(4, 2, rounding_mode="floor"); n += 1; x.repeat(n, 1) | x f 6
+slice_by_division | x[: torch.div(4, 2, rounding_mode="floor") + 1] | x f 6
+times_division_of_numbers | x * torch.div(7, 2, rounding_mode="floor") | x f 6
+size_by_tensor_made_here | x.view(-1, torch.tensor(x.shape)[-1]) + 0 | x f 2,3
+addmm_of_each | torch.addmm(b, x, w) | x f 2,3; w f 3,4; b f 4
 squeeze_excite | x * torch.sigmoid(x.mean((2, 3), keepdim=True)) | x f 2,3,4,4
 patches | x.unfold(2, 2, 2).unfold(3, 2, 2) | x f 1,3,4,4
 patches_by_reshape | x.reshape(1, 3, 2, 2, 2, 2).permute(0, 2, 4, 1, 3, 5).flatten(3) | x f 1,3,4,4
@@ -122,6 +137,25 @@ dead_branch | y = torch.quantile(x, 0.5); x + 1 if x.dim() else y | x f 3
 """
 
 OTHERS = """
+gather_with_dtype_of | torch.gather(x, 0, torch.arange(3, dtype=x.dtype)) | x i 3
+gather_int32 | torch.gather(x, 0, i) | x f 3; i i32 3
+gather_cast_to_dtype_of | torch.gather(x, 0, y.round().to(x.dtype)) | x i 3; y f 3
+select_with_dtype_of | x[torch.full((2,), 1, dtype=x.dtype)] | x i 3
+embedding_with_dtype_of | F.embedding(torch.arange(3, dtype=x.dtype), y) | x i 3; y f 3,2
+one_hot_with_dtype_of | F.one_hot(torch.arange(4, dtype=x.dtype), 4) | x i 1
+labels_with_dtype_of | F.cross_entropy(y, torch.zeros(2, dtype=x.dtype)) | x i 1; y f 2,3
+labels_int32 | F.nll_loss(y, t) | y f 2,3; t i32 2
+scatter_with_dtype_of | torch.zeros(4, dtype=x.dtype).scatter_(0, x, x) | x i 3
+scatter_add_with_dtype_of | torch.zeros(4, dtype=torch.long).scatter_add_(0, x, torch.ones(3, dtype=x.dtype)) | x i 3
+index_put_with_dtype_of | torch.zeros(4, dtype=x.dtype).index_put_((x,), x) | x i 3
+cumsum_out_of_integers | o = torch.empty(3, dtype=x.dtype); torch.cumsum(x, dim=0, out=o); o | x i 3
+sum_out_of_integers | o = torch.empty(3, dtype=x.dtype); torch.sum(x, dim=(0,), out=o); o | x i 2,3
+prod_out_of_integers | o = torch.empty(3, dtype=x.dtype); torch.prod(x, dim=0, out=o); o | x i 2,3
+addmm_half_weights | torch.addmm(b, x, w) | x f 2,3; w h 3,4; b h 4
+addmm_half_input | torch.addmm(b, x, w) | x h 2,3; w f 3,4; b f 4
+addmm_half_bias | torch.addmm(b, x, w) | x f 2,3; w f 3,4; b h 4
+long_changed | y = x.long(); y.add_(1); (x, y) | x i 3
+int_changed | y = x.int(); y.add_(1); (x, y) | x i 3
 gradient_square | x.requires_grad_(); torch.autograd.grad((x * x).sum(), x)[0] | x f 3
 gradient_half | x.requires_grad_(); torch.autograd.grad((x * x).sum(), x)[0] | x h 3
 gradient_exp | x.requires_grad_(); torch.autograd.grad(x.exp().sum(), x)[0] | x f 3
@@ -283,6 +317,8 @@ nn_sync_batch_norm | nn.SyncBatchNorm(3) | x f 2,3,4,4
 """
 
 TRAINED = """
+train_buffer_written | y = x * self.w + self.b; self.b.copy_(y.sum().reshape(1)); poptorch.identity_loss(y.sum(), "none") | x f 4
+train_buffer_averaged | y = x * self.w + self.b; self.b.mul_(0.9).add_(y.mean()); poptorch.identity_loss(y.sum(), "none") | x f 4
 train_mse | F.mse_loss(self.w * x, x) | x f 4,3
 train_bce | F.binary_cross_entropy_with_logits(self.w * x, x) | x f 4,3
 train_none_then_mean | poptorch.identity_loss(F.mse_loss(self.w * x, x, reduction="none"), "mean") | x f 4,3

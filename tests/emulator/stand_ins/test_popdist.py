@@ -259,5 +259,9 @@ def test_popart_has_the_integers_of_its_enumerations():
     ] == [*range(4)]
     assert int(popart.SubgraphCopyingStrategy.JustInTime) == 1
     assert int(popart.VirtualGraphMode.Manual) == 1 and int(popart.TensorStorage.OffChip) == 0
+    assert int(popart.MergeVarUpdateType.AutoTight) == 3  # willow/include/popart/sessionoptions.hpp
+    assert int(popart.BatchSerializationBatchSchedule.Isomorphic) == 1
+    assert popart.BatchSerializationTransformContext.Backward is popart.BatchSerializationTransformContext.Bwd
+    assert int(popart.ReductionType.NoReduction) == 2 and int(popart.MeanReductionStrategy.Post) == 1
     with pytest.raises(AttributeError, match="not emulated"):
         _ = popart.Builder

@@ -1,0 +1,165 @@
+"""What public PopTorch programs write, and what came to nothing here: values are those of plain torch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import ipu_train.emulator as poptorch
+
+
+class Program(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *tensors):
+        return self.function(*tensors)
+
+
+def run(function, *tensors):
+    return poptorch.inferenceModel(Program(function))(*tensors)
+
+
+class Settings(dict):
+    """The dict with attributes of many public programs: asked for any attribute, it has one."""
+
+    __getattr__ = dict.get
+
+
+class ReadOnly(dict):
+    def __setitem__(self, key, value):
+        raise TypeError("read-only")
+
+
+@pytest.mark.parametrize("kind", [Settings, ReadOnly])
+def test_a_module_may_hold_dicts_that_cannot_be_copied(kind):
+    class Configured(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = kind(scale=torch.full((2,), 3.0), depth=2)
+
+        def forward(self, x):
+            return x * self.config["scale"] * self.config["depth"]
+
+    assert poptorch.inferenceModel(Configured())(torch.ones(2)).tolist() == [6.0, 6.0]
+
+
+def in_a_view(x):
+    y = x.view(3, 4)
+    y.transpose_(0, 1)
+    return y * 2
+
+
+def in_a_result(x):
+    y = x.view(3, 4) * 1
+    y.t_()
+    return y @ y.t()
+
+
+def without_a_dimension(x):
+    y = x.view(1, 12)
+    y.squeeze_(0)
+    return y * 2
+
+
+def with_one_more(x):
+    y = x.view(1, 12)
+    y.unsqueeze_(0)
+    return y * 2
+
+
+IN_PLACE = [in_a_view, in_a_result, without_a_dimension, with_one_more]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("change", IN_PLACE)
+def test_shapes_changed_in_place(change, dtype):
+    class Trained(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones((), dtype=dtype))
+
+        def forward(self, x):
+            result = change(x * self.scale)
+            return result, poptorch.identity_loss(result.float().mean(), "none")
+
+    x = torch.arange(12.0).to(dtype)
+    expected = change(x.float().clone())
+    assert torch.equal(run(change, x).float(), expected)
+    model = Trained()
+    out, _ = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=0.0))(x)
+    assert out.dtype == dtype and torch.equal(out.float(), expected)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda x: x.reshape(2, torch.div(12, 2, rounding_mode="trunc")),
+        lambda x: x.view(int(torch.div(12, 4, rounding_mode="floor")), -1),
+        lambda x: x[: torch.div(4, 2, rounding_mode="floor") + 1],
+        lambda x: x.repeat(torch.div(x.shape[0], 6, rounding_mode="floor") * 2, 1),
+        lambda x: torch.zeros(torch.add(10, 2)) + x,
+    ],
+    ids=["size", "int", "slice", "repeat", "zeros"],
+)
+def test_sizes_that_torch_computes_from_numbers(program):
+    x = torch.arange(12.0)
+    assert torch.equal(run(program, x), program(x))
+
+
+ORDER = torch.tensor([2, 0, 1, 3])
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda i: torch.gather(i, 0, torch.arange(4, dtype=i.dtype)),
+        lambda i: torch.zeros(4, dtype=i.dtype).scatter_(0, i, i),
+        lambda i: torch.zeros(4, dtype=torch.long).scatter_add_(0, i, torch.ones(4, dtype=i.dtype)),
+        lambda i: torch.zeros(4, dtype=i.dtype).index_put_((i,), i),
+        lambda i: F.one_hot(torch.arange(4, dtype=i.dtype), 4),
+        lambda i: torch.gather(i, 0, (i.float() / 2).round().to(i.dtype)),
+    ],
+    ids=["gather", "scatter", "scatter_add", "index_put", "one_hot", "cast"],
+)
+def test_integers_of_the_dtype_of_an_input_are_indices(program):
+    """Whatever integers a program asks for, the device has int32."""
+    expected = program(ORDER)
+    for dtype in (torch.int64, torch.int32):
+        found = run(program, ORDER.to(dtype))
+        assert found.dtype == torch.int32
+        assert torch.equal(found.long(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_long_is_a_cast_on_the_device_and_int_is_none(dtype):
+    def program(i):
+        long, named = i.long(), i.to(torch.int64)
+        long += 1
+        named += 2
+        return i, long, named
+
+    unchanged, long, named = run(program, ORDER.to(dtype))
+    assert torch.equal(unchanged.long(), ORDER)
+    assert torch.equal(long.long(), ORDER + 1) and torch.equal(named.long(), ORDER + 2)
+
+
+def test_flags_of_a_custom_operator_are_integers():
+    seen = []
+
+    def implementation(inputs, attributes):
+        seen.append(attributes)
+        return inputs
+
+    poptorch.registerCustomOp("test.domain", "Flagged", implementation)
+    try:
+        run(
+            lambda x: poptorch.custom_op(
+                [x], "Flagged", "test.domain", 1, [x], attributes={"on": True, "off": [False]}
+            )[0],
+            torch.ones(2),
+        )
+    finally:
+        poptorch.registerCustomOp("test.domain", "Flagged", None)
+    assert seen[-1] == {"on": 1, "off": [0]}
