@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -15,7 +15,7 @@ from ..capture.gradients import NeedsWeightGradients
 from ..capture.graph import Graph, Ref, map_structure, references, tensor_paths
 from ..capture.overlap import check_overlap
 from ..capture.popart_gradients import check_backward
-from ..capture.precision import running_statistics
+from ..capture.precision import slots_of_statistics
 from ..capture.recorder import Recorder
 from ..capture.rounding import Noise, make_rounding
 from ..capture.stash import recomputes_stages, stashed_tensors
@@ -165,6 +165,11 @@ def compile_model(
         raise createPoptorchError(
             "torchCompile generates float32 code, and this model has float16; switch it off."
         )
+    if generated and saved_state:
+        raise createPoptorchError(
+            f"torchCompile has no code for a forward that changes what its gradients need: {', '.join(saved_state)}; "
+            "switch it off."
+        )
     check_overlap(graph, options, arguments.tensor_names())
     recorder.annotations.stages.validate(options, training, hardware=not uses_ipu_model(options))
     if training and recomputes_stages(options):
@@ -262,7 +267,7 @@ def _capture(
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     _return_statistics_unchanged(recorder)
     updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
-    statistics = _statistics(graph)
+    statistics = slots_of_statistics(graph.nodes)
     updated_state, saved_state = [], []
     for name, storage, version, original in zip(graph.state, state, versions, originals):
         changed = storage._version != version or (original is not None and not torch.equal(original, storage))
@@ -323,19 +328,12 @@ def _return_statistics_unchanged(recorder: Recorder) -> None:
     for what Python reads; Graphcore's public tests of PopTorch expect it so.
     """
     graph = recorder.graph
-    for slot in sorted(_statistics(graph).intersection(ref.slot for ref in references(graph.outputs))):
+    for slot in sorted(
+        slots_of_statistics(graph.nodes).intersection(ref.slot for ref in references(graph.outputs))
+    ):
         kept = recorder.slots.add_copy(recorder.slots.values[slot].detach().clone(), slot)
         graph.start_with_copy(slot, kept)
         graph.outputs = map_structure(graph.outputs, functools.partial(_instead, slot, kept), (Ref,))
-
-
-def _statistics(graph: Graph) -> Set[int]:
-    """The slots of norms' running statistics."""
-    return {
-        ref.slot
-        for node in graph.nodes
-        for ref in references(running_statistics(node.function, node.name, node.args, node.kwargs))
-    }
 
 
 def _instead(old: int, new: int, ref: Ref) -> Ref:

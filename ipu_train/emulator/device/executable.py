@@ -77,7 +77,7 @@ class Executable:
         self.half_weights = half_weights
         self.parameter_names = parameter_names
         self.updated_buffers = updated_buffers
-        self.saved_buffers = [] if generated else saved_buffers  # generated code writes them last
+        self.saved_buffers = saved_buffers
         self.updated_inputs = updated_inputs
         self.replica_state = [
             [

@@ -114,6 +114,15 @@ def test_replicas_have_memories_of_their_own():
     torch.testing.assert_close(model.memory, memories[0])
 
 
+def test_generated_code_is_refused():
+    options = poptorch.Options()
+    options._Emulator.torchCompile()
+    model = Remembering(copied)
+    executor = poptorch.trainingModel(model, options, poptorch.optim.SGD(model.parameters(), lr=RATE))
+    with pytest.raises(poptorch.Error, match="torchCompile.*memory"):
+        executor(torch.ones(2, 3))
+
+
 def test_running_statistics_are_not_copied_for_it():
     """They are the norm's own, and a network has many."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
