@@ -34,8 +34,8 @@ What `scripts/cifar10_trainings.py` recorded in `cifar10_trainings/`, one file f
 and loss and accuracy of each epoch. All 50,000 training images, global batch 128, Nesterov's momentum, weight decay
 5e-4 on weights and proxy parameters only, one epoch of warm-up, cosine to 0; learning rates 0.4 (Batch Norm), 0.3
 (Group Norm, 4 channels a group) and 0.2 (Layer Norm), the same with and without Proxy Norm ([how these compare with
-other rates](cifar10_tuning.md)). Accuracy over the 10,000 test images after the last epoch: mean ± standard deviation
-(number of seeds). One CPU thread; the emulator.
+other rates, decays and group sizes](cifar10_tuning.md)). Accuracy over the 10,000 test images after the last epoch:
+mean ± standard deviation (number of seeds). One CPU thread; the emulator.
 
     python scripts/cifar10_trainings.py --data FOLDER --image-size SIDE --epochs EPOCHS --seeds 0,1,2
     python scripts/what_the_norms_do.py
