@@ -27,7 +27,7 @@ class Node:
 
     __slots__ = (
         "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "operators", "refused",
-        "results", "scope", "stage",
+        "results", "scope", "stage", "written",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,7 @@ class Node:
         self.refused: List[str] = []  # why it cannot be compiled, unless it is dead code
         self.scope = ""  # names of the modules and name scopes around it
         self.attributes: Dict[str, Any] = {}  # of the Attribute scopes around it
+        self.written: List[int] = []  # slots among its inputs whose tensors it changes in place
 
     def inputs(self) -> List[int]:
         """Slots that the node reads."""

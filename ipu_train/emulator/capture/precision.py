@@ -5,12 +5,11 @@ does each operation in float32 and rounds its output to float16; the gradient of
 too and is rounded on its way back.
 """
 
-from typing import Any, Callable, Iterable, List, Sequence, Set
+from typing import Any, Callable, List, Sequence
 
 import torch
 import torch.nn.functional as F
 
-from .graph import Node, references
 from .micro_batch_norm import batch_norm_of_micro_batches
 
 # Operations whose weight-like operands are cast to the dtype of the activation (their first argument).
@@ -109,15 +108,6 @@ def running_statistics(func: Any, name: str, args: Sequence[Any], kwargs: Any) -
         return []
     first = 1 if func in _STATISTICS_ARE_SECOND else 3
     return [*args[first : first + 2], kwargs.get("running_mean"), kwargs.get("running_var")]
-
-
-def slots_of_statistics(nodes: Iterable[Node]) -> Set[int]:
-    """The slots of norms' running statistics."""
-    return {
-        ref.slot
-        for node in nodes
-        for ref in references(running_statistics(node.function, node.name, node.args, node.kwargs))
-    }
 
 
 def updated_statistics(func: Any, name: str, args: Sequence[Any], kwargs: Any) -> List[Any]:

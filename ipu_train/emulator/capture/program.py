@@ -19,7 +19,11 @@ class Program:
     """
 
     def __init__(
-        self, graph: Graph, keep: Sequence[int] = (), check: Optional[Callable[..., None]] = None
+        self,
+        graph: Graph,
+        keep: Sequence[int] = (),
+        check: Optional[Callable[..., None]] = None,
+        before_write: Optional[Callable[..., None]] = None,
     ) -> None:
         self.graph = graph
         output_slots = [ref.slot for ref in references(graph.outputs)]
@@ -29,7 +33,7 @@ class Program:
             ("state", list(graph.state.values())),
             ("constants", list(graph.constants)),
         ]
-        self.source, self._run = make_function(groups, graph.nodes, self.returned, check)
+        self.source, self._run = make_function(groups, graph.nodes, self.returned, check, before_write)
 
     def generate_code(self) -> None:
         """Run as code that ``torch.compile`` generates, at the first call, for forward and backward."""
@@ -47,6 +51,7 @@ def make_function(
     nodes: Sequence[Node],
     returned: Sequence[int],
     check: Optional[Callable[..., None]] = None,
+    before_write: Optional[Callable[..., None]] = None,
 ) -> Tuple[str, Callable[..., Tuple[torch.Tensor, ...]]]:
     """Python source of a function that runs ``nodes``, and the function.
 
@@ -55,6 +60,7 @@ def make_function(
         nodes: what to run, in order.
         returned: slots of the tuple that it returns.
         check: called as ``check(node, inputs, outputs)`` after each node, with tensors in the order of its slots.
+        before_write: called with the tensors that a node changes in place, before it.
     """
     scope: Dict[str, Any] = {"inf": math.inf, "nan": math.nan, "no_grad": torch.no_grad}
     lines = [f"def run({', '.join(name for name, _ in groups)}):"]
@@ -69,6 +75,9 @@ def make_function(
             if in_no_grad:
                 lines.append("    with no_grad():")
         indent = "        " if in_no_grad else "    "
+        if before_write is not None and node.written:
+            scope["before_write"] = before_write
+            lines.append(f"{indent}before_write({_names(node.written)})")
         for text in _statements(index, node, scope):
             lines.append(indent + text)
         if check is not None:

@@ -190,6 +190,8 @@ class Recorder(TorchFunctionMode):
             found, func = tensor_paths(result), Detached(func)
         node = self.writer.append(func, name, refs[0], refs[1], torch.is_grad_enabled(), location)
         node.operators = operators
+        changed = {id(tensor) for tensor, version in before if tensor._version != version}
+        node.written = [slot for slot in node.inputs() if id(self.slots.values[slot]) in changed]
         node.refused, self.shadows.refused_if_used = self.shadows.refused_if_used, []
         self.results.round_statistics(node)
         replaced = {}
@@ -215,9 +217,10 @@ class Recorder(TorchFunctionMode):
             if underivable:
                 self.gradients.stop_at(slot, name)
             if half and name not in EXACT:
-                in_place = any(tensor is value for _, value in tensor_paths(values))
-                if in_place and cast_half is not None:
-                    continue  # a cast to the dtype that the tensor has: its argument, unchanged
+                own = [version for argument, version in before if argument is tensor]
+                in_place = bool(own)
+                if in_place and (cast_half is not None or own[0] == tensor._version):
+                    continue  # its argument, unchanged: a cast to the dtype that it has, dropout of nothing
                 replaced[id(tensor)] = self.results.rounded(node, slot, visible if in_place else None)
         return map_structure(result, lambda t: replaced.get(id(t), t), (torch.Tensor,))
 

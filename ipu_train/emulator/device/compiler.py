@@ -15,7 +15,7 @@ from ..capture.gradients import NeedsWeightGradients
 from ..capture.graph import Graph, Ref, map_structure, references, tensor_paths
 from ..capture.overlap import check_overlap
 from ..capture.popart_gradients import check_backward
-from ..capture.precision import slots_of_statistics
+from ..capture.precision import running_statistics
 from ..capture.recorder import Recorder
 from ..capture.rounding import Noise, make_rounding
 from ..capture.stash import recomputes_stages, stashed_tensors
@@ -31,7 +31,7 @@ from .float_exceptions import check_node
 from .outputs import pack
 from .random import random_states
 from .replica_groups import make_groups
-from .saved_buffers import is_among, noted
+from .saved_tensors import have_changed, noted
 
 
 def make_batching(options: Options, training: bool) -> Batching:
@@ -132,7 +132,7 @@ def compile_model(
         cut = batching.micro_batch(tensor, 0, 0, 0) if fused == 1 else tensor[: fused * size]
         inputs.append(recorder.slots.add_input(*upload(cut, device)))
     try:
-        graph, updated_state, saved_state, updated_inputs = _capture(
+        graph, updated_state, updated_inputs, changes_saved = _capture(
             model,
             user_model,
             arguments.with_tensors(inputs),
@@ -165,10 +165,9 @@ def compile_model(
         raise createPoptorchError(
             "torchCompile generates float32 code, and this model has float16; switch it off."
         )
-    if generated and saved_state:
+    if generated and changes_saved:
         raise createPoptorchError(
-            f"torchCompile has no code for a forward that changes what its gradients need: {', '.join(saved_state)}; "
-            "switch it off."
+            "torchCompile has no code for a forward that changes in place what its gradients need; switch it off."
         )
     check_overlap(graph, options, arguments.tensor_names())
     recorder.annotations.stages.validate(options, training, hardware=not uses_ipu_model(options))
@@ -192,8 +191,8 @@ def compile_model(
         half_weights=[name for name in weights if graph.state[name] in graph.half],
         parameter_names={id(host): name for name, host in named_state(user_model)},
         updated_buffers=updated_state,
-        saved_buffers=saved_state,
         updated_inputs=updated_inputs,
+        changes_saved=changes_saved,
     )
     return executable, anchors
 
@@ -221,12 +220,12 @@ def _capture(
     recorder: Recorder,
     training: bool,
     names: bool,
-) -> Tuple[Graph, List[str], List[str], List[int]]:
+) -> Tuple[Graph, List[str], List[int], bool]:
     """Run forward once under the recorder; the host's module is as before afterwards, also when forward fails.
 
     Returns:
-        What was recorded, the names of the state that forward changes, of that among it which autograd keeps, and the
-        numbers of the inputs that forward changes.
+        What was recorded, the names of the state and the numbers of the inputs that forward changes, and whether it
+        changes what its gradients need.
     """
     before = [
         (name, module, dict(module._parameters), dict(module._buffers))
@@ -244,7 +243,7 @@ def _capture(
     random_before = random_states()
     try:
         scopes = module_scopes(model, recorder, names)
-        with torch.set_grad_enabled(training or torch.is_grad_enabled()), noted() as kept, scopes, recorder:
+        with torch.set_grad_enabled(training or torch.is_grad_enabled()), noted() as saved, scopes, recorder:
             result = arguments.call(model)  # with the hooks of the module, if it has any
         problem = _reassigned(before)
     except Exception as error:
@@ -267,19 +266,17 @@ def _capture(
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     _return_statistics_unchanged(recorder)
     updated_inputs = [i for i, (v, t) in enumerate(zip(input_versions, inputs)) if t._version != v]
-    statistics = slots_of_statistics(graph.nodes)
-    updated_state, saved_state = [], []
+    changes_saved = have_changed(saved)
+    updated_state = []
     for name, storage, version, original in zip(graph.state, state, versions, originals):
         changed = storage._version != version or (original is not None and not torch.equal(original, storage))
         if changed:
             updated_state.append(name)
-            if is_among(storage, kept) and graph.state[name] not in statistics:
-                saved_state.append(name)
         if changed and original is not None:
             with torch.no_grad():
                 storage.copy_(original)
             storage.detach_()
-    return graph, updated_state, saved_state, updated_inputs
+    return graph, updated_state, updated_inputs, changes_saved
 
 
 @contextlib.contextmanager
@@ -328,9 +325,12 @@ def _return_statistics_unchanged(recorder: Recorder) -> None:
     for what Python reads; Graphcore's public tests of PopTorch expect it so.
     """
     graph = recorder.graph
-    for slot in sorted(
-        slots_of_statistics(graph.nodes).intersection(ref.slot for ref in references(graph.outputs))
-    ):
+    statistics = {
+        ref.slot
+        for node in graph.nodes
+        for ref in references(running_statistics(node.function, node.name, node.args, node.kwargs))
+    }
+    for slot in sorted(statistics.intersection(ref.slot for ref in references(graph.outputs))):
         kept = recorder.slots.add_copy(recorder.slots.values[slot].detach().clone(), slot)
         graph.start_with_copy(slot, kept)
         graph.outputs = map_structure(graph.outputs, functools.partial(_instead, slot, kept), (Ref,))

@@ -12,7 +12,7 @@ from ..capture.program import Program
 from ..capture.rounding import Rounding
 from .batching import Batching
 from .replica_groups import ReplicaGroups
-from .saved_buffers import copies_of
+from .saved_tensors import SavedTensors
 
 
 class Executable:
@@ -36,8 +36,8 @@ class Executable:
         half_weights: names of parameters that the device stores as float16.
         parameter_names: by ``id`` of the host's tensor.
         updated_buffers: names of what forward changes; each replica has its own copy.
-        saved_buffers: names of those among them that autograd keeps, to differentiate by something else.
         updated_inputs: indices of inputs that forward changes in place.
+        saved: what gradients need, where forward changes some of it in place; None where it does not.
         replica_state: storage of each replica, in the order of the graph.
     """
 
@@ -58,15 +58,17 @@ class Executable:
         half_weights: List[str],
         parameter_names: Dict[int, str],
         updated_buffers: List[str],
-        saved_buffers: List[str],
         updated_inputs: List[int],
+        changes_saved: bool,
     ) -> None:
         self.graph = graph
         self.batching = batching
         self.signature = signature
         self.training = loss_slot is not None
         self.loss_slot = loss_slot
-        self.program = Program(graph, list(keep) + ([] if loss_slot is None else [loss_slot]), check)
+        self.saved = SavedTensors() if changes_saved else None
+        kept = list(keep) + ([] if loss_slot is None else [loss_slot])
+        self.program = Program(graph, kept, check, self.saved.before_write if self.saved else None)
         if generated:
             self.program.generate_code()
         self.fused = fused
@@ -77,7 +79,6 @@ class Executable:
         self.half_weights = half_weights
         self.parameter_names = parameter_names
         self.updated_buffers = updated_buffers
-        self.saved_buffers = saved_buffers
         self.updated_inputs = updated_inputs
         self.replica_state = [
             [
@@ -97,12 +98,9 @@ class Executable:
             for name, value in zip(self.state, values)
         ]
 
-    def saving(self, replica: int) -> ContextManager[Any]:
-        """Has to be on while a replica's forward is run for its gradients."""
-        if not self.saved_buffers:
-            return contextlib.nullcontext()
-        states = zip(self.state, self.replica_state[replica])
-        return copies_of(state for name, state in states if name in self.saved_buffers)
+    def saving(self) -> ContextManager[Any]:
+        """Has to be on while a forward is run for its gradients."""
+        return contextlib.nullcontext() if self.saved is None else self.saved.saving()
 
     def upload_state(self, model: torch.nn.Module, only: Optional[Iterable[str]] = None) -> None:
         """Copy the host's parameters and buffers to every replica."""

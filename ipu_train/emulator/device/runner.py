@@ -93,7 +93,7 @@ class Runner:
         self.timeline.stamp("input")
         cut = [self.batching.micro_batch(tensor, iteration, accumulation, replica) for tensor in inputs]
         self.timeline.stamp("input_complete")
-        with self.executable.saving(replica):
+        with self.executable.saving():
             return self.executable.program.run(cut, self.executable.state_of(replica), self.constants)
 
     def _detach_state(self, replica: int) -> None:
@@ -227,7 +227,7 @@ class Runner:
             self.timeline.stamp("input_complete", self.executable.fused)
             # running statistics are those of the replica whose micro-batch comes first
             replica = start % self.batching.replicas
-            with self.executable.saving(replica):
+            with self.executable.saving():
                 values = self.executable.program.run(cut, self.executable.state_of(replica), self.constants)
             self._backward(values[self.loss_slot], optimizer, replica)
             self.random.finish_micro_batch()

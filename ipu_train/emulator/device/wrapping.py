@@ -145,4 +145,6 @@ def unwrap(model: torch.nn.Module, executor: Any) -> None:
         owner = owners.get(id(obj))
         if owner is not None and owner.identity == id(executor):
             del owners[id(obj)]
-            obj.__class__ = object.__getattribute__(obj, "__class__")._poptorch_base
+            wrapped: Any = object.__getattribute__(obj, "__class__")
+            # a program may have put another tensor in the place of one that was wrapped, with its id
+            obj.__class__ = getattr(wrapped, "_poptorch_base", wrapped)

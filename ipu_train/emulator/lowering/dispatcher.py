@@ -153,6 +153,10 @@ class Dispatcher:
             return value
 
         meta_args = [to_meta(value, position == upcast) for position, value in enumerate(args)]
+        for position, argument in enumerate(func._schema.arguments[: len(args)]):
+            # of a number that torch has made a tensor of, torch 2.0 shows Python the number
+            if type(args[position]) in (bool, int, float) and str(argument.type) == "Tensor":
+                meta_args[position] = torch.tensor(args[position], device=_META)
         meta_kwargs = {name: to_meta(value) for name, value in kwargs.items()}
         with torch._C.DisableTorchFunction():
             result = func(*meta_args, **meta_kwargs)

@@ -108,6 +108,79 @@ def test_sizes_that_torch_computes_from_numbers(program):
     assert torch.equal(run(program, x), program(x))
 
 
+class Activated(nn.Module):
+    """In place after an activation whose gradient needs its result, as plain torch refuses and PopTorch does not."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1.0, 1.0, 12).reshape(3, 4))
+        self.function = function
+
+    def forward(self, x):
+        return poptorch.identity_loss(self.function(x * self.weight.to(x.dtype)).float().sum(), "none")
+
+
+def added(x):
+    y = torch.relu(x)
+    y += 1.0
+    return y * y
+
+
+def scaled(x):
+    y = torch.sigmoid(x)
+    y[1:].mul_(2.0)
+    return y
+
+
+def dropped(x):
+    return F.dropout(torch.tanh(x), 0.5, True, True)
+
+
+def selected(x):
+    y = torch.exp(x)
+    y *= (x > 0).int()
+    return y * y
+
+
+def nothing_dropped(x):
+    return F.dropout(torch.relu(x).view(12), 0.0, True) * 2
+
+
+OUT_OF_PLACE = {
+    added: lambda x: (torch.relu(x) + 1.0) ** 2,
+    scaled: lambda x: torch.sigmoid(x) * torch.tensor([[1.0], [2.0], [2.0]]),
+    selected: lambda x: (torch.exp(x) * (x > 0)) ** 2,
+    nothing_dropped: lambda x: torch.relu(x) * 2,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("function", OUT_OF_PLACE)
+def test_a_gradient_needs_what_was_changed_in_place(function, dtype):
+    x = torch.linspace(-2.0, 2.0, 12).reshape(3, 4).to(dtype)
+    model = Activated(function)
+    before = model.weight.detach().double().requires_grad_()
+    OUT_OF_PLACE[function](x.double() * before).sum().backward()
+    executor = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))
+    executor(x)
+    gradient = before.detach() - model.weight.detach().double()
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(gradient, before.grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_dropout_in_place_after_an_activation(dtype):
+    model = Activated(dropped)
+    before = model.weight.detach().clone()
+    x = torch.ones(3, 4, dtype=dtype)
+    poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))(x)
+    gradient = before - model.weight.detach()
+    whole = 2.0 * (1 - torch.tanh(before) ** 2)  # of the half that is kept
+    kept = gradient.abs() > 1e-3
+    assert 0 < kept.sum() < 12
+    torch.testing.assert_close(gradient[kept], whole[kept], rtol=1e-2, atol=1e-2)
+
+
 ORDER = torch.tensor([2, 0, 1, 3])
 
 

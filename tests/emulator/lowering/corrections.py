@@ -22,6 +22,10 @@ _WEIGHT_NORM = "dispatch_tracer/RegisterAtenOverloads.cpp, weightNormInterface: 
 _CONSTANT_EXPRESSION = "type_and_constant_canonicalization/EvaluateConstexprs.cpp: it has no inputs"
 _INDEX = "dispatch_tracer/TypeInferenceHandler.cpp, indexArgToUpcast: the index is int64 for type inference"
 
+_WRAPPED = (
+    "dispatch_tracer/RegisterAtenOverloads.cpp, fallback: in C++ a number that torch has wrapped is a tensor, which "
+    "popart_canonicalization/BitwiseOps.cpp takes; Python sees the number"
+)
 _REDUCTION = "dispatch_tracer/TypeInferenceHandler.cpp, makeReductionWorkaround: the dtype is that of out"
 
 # name of a program without its suffix -> why it is refused
@@ -62,6 +66,9 @@ ACCEPTED: Dict[str, Tuple[Any, str]] = {
     "squeeze_in_place": (["$", [3]], _IN_PLACE),
     "squeeze_view_in_place": (["$", [6]], _IN_PLACE),
     "unsqueeze_in_place": (["$", [1, 3]], _IN_PLACE),
+    "bits_or_number": (["int32", [3]], _WRAPPED),
+    "bits_xor_number": (["int32", [3]], _WRAPPED),
+    "bits_and_in_place": (["int32", [3]], _WRAPPED),
     "one_hot_with_dtype_of": (["int32", [4, 4]], _META),
     "scatter_with_dtype_of": (["int32", [4]], _INDEX),
     "scatter_add_with_dtype_of": (["int32", [4]], _INDEX),

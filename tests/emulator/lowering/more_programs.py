@@ -137,6 +137,9 @@ dead_branch | y = torch.quantile(x, 0.5); x + 1 if x.dim() else y | x f 3
 """
 
 OTHERS = """
+bits_or_number | torch.bitwise_or(x, 4) | x i 3
+bits_xor_number | x ^ 1 | x i 3
+bits_and_in_place | x = x * 1; x.bitwise_and_(1) | x i 3
 gather_with_dtype_of | torch.gather(x, 0, torch.arange(3, dtype=x.dtype)) | x i 3
 gather_int32 | torch.gather(x, 0, i) | x f 3; i i32 3
 gather_cast_to_dtype_of | torch.gather(x, 0, y.round().to(x.dtype)) | x i 3; y f 3
