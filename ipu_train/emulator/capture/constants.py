@@ -10,14 +10,15 @@ from .graph import map_structure, tensor_paths
 from .slots import Slots
 
 INDEXING = frozenset(["__getitem__", "__setitem__"])
-# whose numbers are sizes, dimensions and places, for which torch reads a tensor on the CPU
+# whose numbers are sizes, dimensions and places, for which torch reads a tensor on the CPU; in the first, of a tensor
 _SIZED = frozenset(
     [
         "view", "reshape", "repeat", "expand", "tile", "broadcast_to", "unflatten", "flatten", "narrow", "select",
         "split", "chunk", "unsqueeze", "squeeze", "transpose", "permute", "roll", "new_zeros", "new_ones", "new_empty",
-        "new_full", "zeros", "ones", "empty", "full", "rand", "randn", "arange", "eye",
+        "new_full",
     ]
 )  # fmt: skip
+_SIZED_FACTORIES = frozenset(["zeros", "ones", "empty", "full", "rand", "randn", "arange", "eye"])
 
 
 def moved_to_device(name: str, args: Tuple[Any, ...]) -> Optional[torch.Tensor]:
@@ -86,12 +87,14 @@ class Constants:
         """The arguments of a call with sizes that are integers in tensors on the host as numbers."""
 
         def number(value: torch.Tensor) -> Any:
-            whole = not value.is_floating_point() and value.dim() == 0
+            whole = value.dim() == 0 and not value.is_floating_point() and value.dtype != torch.bool
             return int(value) if whole and self._slots.is_on_host(value) else value
 
-        if name not in _SIZED:
-            return args, kwargs
-        return map_structure((args, kwargs), number, (torch.Tensor,))  # type: ignore[no-any-return]
+        if name in _SIZED_FACTORIES:
+            return map_structure((args, kwargs), number, (torch.Tensor,))  # type: ignore[no-any-return]
+        if name in _SIZED:
+            return args[:1] + map_structure(args[1:], number, (torch.Tensor,)), kwargs
+        return args, kwargs
 
     def stays_on_the_cpu(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
         """Whether a call has to do with CPU tensors alone: Python computes it while compiling, for good.

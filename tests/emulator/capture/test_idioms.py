@@ -100,8 +100,11 @@ def test_shapes_changed_in_place(change, dtype):
         lambda x: x[: torch.div(4, 2, rounding_mode="floor") + 1],
         lambda x: x.repeat(torch.div(x.shape[0], 6, rounding_mode="floor") * 2, 1),
         lambda x: torch.zeros(torch.add(10, 2)) + x,
+        lambda x: x * torch.tensor(3, device="cpu").repeat(2).sum().item(),
+        lambda x: x * (torch.full((2,), torch.tensor(True, device="cpu")).dtype == torch.bool),
+        lambda x: x * x.new_full((12,), torch.tensor(2, device="cpu")),
     ],
-    ids=["size", "int", "slice", "repeat", "zeros"],
+    ids=["size", "int", "slice", "repeat", "zeros", "on the CPU", "flag", "fill"],
 )
 def test_sizes_that_torch_computes_from_numbers(program):
     x = torch.arange(12.0)
