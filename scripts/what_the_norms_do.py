@@ -282,20 +282,32 @@ def powers_picture_of(key):
     return DOCUMENT.with_name(f"powers_{model}_p{side}_e{epochs}{'' if extra == 'none' else '_' + extra}.png")
 
 
-def longer(key, groups):
-    """A sentence on trainings that differ in more epochs alone, which not every norm has had; empty where none is."""
-    said = []
+def difference(key, other):
+    """What trainings differ in from those of ``key``, where that is one thing: more epochs, or regularisation."""
+    if other[:2] != key[:2]:
+        return None
+    if other[3] == key[3] and other[2] > key[2]:
+        return f"After {other[2]} epochs"
+    if other[2] == key[2] and other[3] != key[3]:
+        return f"With {other[3]} regularisation, the same for all"
+    return None
+
+
+def others(key, groups):
+    """A paragraph on each protocol that differs in one thing, which not every norm has had; empty where none does."""
+    paragraphs = []
     for other, cells in groups.items():
-        alike = (*other[:2], other[3]) == (*key[:2], key[3]) and other[2] > key[2]
-        if alike and len(cells) > 1:
+        what = difference(key, other)
+        if what and len(cells) > 1:
             found = [
                 f"{NAMES.get(norm, norm)} at {size}: {accuracy(cells[norm, size])}"
                 for norm, size in cells_in_order(cells)
             ]
-            said.append(f"After {other[2]} epochs, % (seeds): {'; '.join(found)}.")
+            said = [f"{what}, % (seeds): {'; '.join(found)}."]
             sizes = [size for norm, size in cells if norm == "batch"]
             said += filter(None, [distance(cells, max(sizes), min(sizes))] if sizes else [])
-    return " ".join(said)
+            paragraphs.append(" ".join(said))
+    return "\n\n".join(paragraphs)
 
 
 def document(groups):
@@ -312,7 +324,7 @@ def document(groups):
 
 def section(key, groups):
     cells = groups[key]
-    more = longer(key, groups)
+    more = others(key, groups)
     return "\n".join(
         [
             BEGIN,

@@ -52,7 +52,7 @@ def test_powers_are_means_over_norms_of_the_first_and_the_last_epoch(monkeypatch
     ]
 
 
-def test_longer_trainings_of_the_same_protocol_are_told_beside_those_of_all_norms(monkeypatch):
+def test_trainings_that_differ_in_one_thing_are_told_beside_those_of_all_norms(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import what_the_norms_do as script
 
@@ -67,15 +67,21 @@ def test_longer_trainings_of_the_same_protocol_are_told_beside_those_of_all_norm
         ("net", 16, 60, "none"): cells(batch=0.9),  # nothing to compare with
         ("net", 32, 30, "none"): cells(batch=0.3, layer=0.4),
         ("net", 16, 30, "light"): cells(batch=0.3, layer=0.4),
+        ("net", 16, 8, "new"): cells(batch=0.5, layer=0.4),
     }
-    assert script.longer(short, groups) == (
-        "After 30 epochs, % (seeds): Batch Norm at 64: 81.0 (1); Layer Norm at 64: 80.0 (1)."
-    )
+    assert script.others(short, groups).split("\n\n") == [
+        "After 30 epochs, % (seeds): Batch Norm at 64: 81.0 (1); Layer Norm at 64: 80.0 (1).",
+        "With new regularisation, the same for all, % (seeds): Batch Norm at 64: 50.0 (1); Layer Norm at 64: 40.0 (1).",
+    ]
     groups["net", 16, 30, "none"].update(
         {("layer+pn", 64): [{"accuracy": 0.82}], ("batch", 2): [{"accuracy": 0.7}]}
     )
-    assert script.longer(short, groups).endswith(
-        "Layer Norm + Proxy Norm, is 1.0 points ahead of Batch Norm at 64 and 12.0 points ahead of it at 2."
+    assert (
+        script.others(short, groups)
+        .split("\n\n")[0]
+        .endswith(
+            "Layer Norm + Proxy Norm, is 1.0 points ahead of Batch Norm at 64 and 12.0 points ahead of it at 2."
+        )
     )
     assert len({script.powers_picture_of(key) for key in groups}) == len(groups)
 
