@@ -284,13 +284,11 @@ def powers_picture_of(key):
 
 def difference(key, other):
     """What trainings differ in from those of ``key``, where that is one thing: more epochs, or regularisation."""
-    if other[:2] != key[:2]:
+    if other[:2] != key[:2] or other[2] < key[2]:
         return None
-    if other[3] == key[3] and other[2] > key[2]:
-        return f"After {other[2]} epochs"
-    if other[2] == key[2] and other[3] != key[3]:
-        return f"With {other[3]} regularisation, the same for all"
-    return None
+    longer, regularised = other[2] > key[2], other[3] != key[3]
+    what = f"After {other[2]} epochs" if longer else f"With {other[3]} regularisation, the same for all"
+    return what if longer != regularised else None
 
 
 def others(key, groups):
@@ -299,10 +297,8 @@ def others(key, groups):
     for other, cells in groups.items():
         what = difference(key, other)
         if what and len(cells) > 1:
-            found = [
-                f"{NAMES.get(norm, norm)} at {size}: {accuracy(cells[norm, size])}"
-                for norm, size in cells_in_order(cells)
-            ]
+            order = cells_in_order(cells)
+            found = [f"{NAMES.get(n, n)} at {size}: {accuracy(cells[n, size])}" for n, size in order]
             said = [f"{what}, % (seeds): {'; '.join(found)}."]
             sizes = [size for norm, size in cells if norm == "batch"]
             said += filter(None, [distance(cells, max(sizes), min(sizes))] if sizes else [])
