@@ -24,12 +24,16 @@ from pathlib import Path
 import torch
 
 RECIPES = {
-    "batch": "cifar10_resnet20v2_bn",
-    "group": "cifar10_resnet20v2_gn",
-    "layer": "cifar10_resnet20v2_ln",
-    "group+pn": "cifar10_resnet20v2_gn_pn",
-    "layer+pn": "cifar10_resnet20v2_ln_pn",
-}
+    "resnet20v2": {
+        "batch": "cifar10_resnet20v2_bn", "group": "cifar10_resnet20v2_gn", "layer": "cifar10_resnet20v2_ln",
+        "group+pn": "cifar10_resnet20v2_gn_pn", "layer+pn": "cifar10_resnet20v2_ln_pn",
+    },
+    "efficientnet_cifar_g16": {
+        "batch": "cifar10_efficientnet_bn", "group": "cifar10_efficientnet_gn", "layer": "cifar10_efficientnet_ln",
+        "group+pn": "cifar10_efficientnet_gn_pn", "layer+pn": "cifar10_efficientnet_ln_pn",
+    },
+}  # fmt: skip
+DEFAULT = "resnet20v2"
 CELLS = "batch@64,group+pn@64,layer+pn@64,group@64,layer@64,batch@2"
 # The same for all norms, to take Batch Norm's regularisation by noise out of the comparison (Labatie et al. 2021).
 REGULARISATION = {
@@ -54,10 +58,14 @@ REGULARISATION = {
 MEAN, STD = "[0.4914,0.4822,0.4465]", "[0.2470,0.2435,0.2616]"
 
 
+def recipe_of(options, norm):
+    """The model's own recipe; other models train by that of the default model."""
+    return RECIPES.get(options.model, RECIPES[DEFAULT])[norm]
+
+
 def name_of(options, norm, micro_batch, seed):
     extra = "" if options.regularisation == "none" else f"_{options.regularisation}"
-    model = RECIPES[norm].split("_")[1] if options.model is None else options.model
-    return f"{model}_{norm}_b{micro_batch}_p{options.image_size}_e{options.epochs}{extra}_s{seed}"
+    return f"{options.model}_{norm}_b{micro_batch}_p{options.image_size}_e{options.epochs}{extra}_s{seed}"
 
 
 def settings_of(options, norm, micro_batch, seed):
@@ -65,8 +73,9 @@ def settings_of(options, norm, micro_batch, seed):
     return [
         "data.name=imagefolder", f"data.path={options.data}", f"data.image_size={options.image_size}",
         "data.augment=flip_crop", f"data.mean={MEAN}", f"data.std={STD}",
-        *([f"model.name={options.model}"] if options.model else []),
-        f"training.epochs={options.epochs}", f"training.seed={seed}", f"training.micro_batch_size={micro_batch}",
+        *([] if options.model == DEFAULT else [f"model.name={options.model}"]),
+        f"training.epochs={options.epochs}", "schedule.warmup_epochs=1", f"training.seed={seed}",
+        f"training.micro_batch_size={micro_batch}",
         f"training.gradient_accumulation={options.global_batch_size // micro_batch}", "training.replicas=1",
         f"validation.every_epochs={options.validate_every}", "validation.micro_batch_size=250",
         "logging.every_steps=39", "logging.plots=false", f"checkpoint.every_steps={options.save_every}",
@@ -130,7 +139,7 @@ def write_result(options, name, norm, micro_batch, seed, folder):
     content = {
         "norm": norm, "micro_batch_size": micro_batch, "seed": seed, "epochs": options.epochs,
         "image_size": options.image_size, "regularisation": options.regularisation,
-        "accuracy": epochs[-1]["validation_accuracy"], "recipe": RECIPES[norm], "settings": settings,
+        "accuracy": epochs[-1]["validation_accuracy"], "recipe": recipe_of(options, norm), "settings": settings,
         "torch": torch.__version__, "python": platform.python_version(), "by_epoch": epochs,
     }  # fmt: skip
     powers = powers_of(folder)
@@ -153,7 +162,7 @@ def train(options, norm, micro_batch, seed):
         return
     folder = Path(options.runs).expanduser() / name
     if not is_done(folder, options.epochs):
-        call = [sys.executable, "-m", "ipu_train", "--config", RECIPES[norm]]
+        call = [sys.executable, "-m", "ipu_train", "--config", recipe_of(options, norm)]
         call += [*settings_of(options, norm, micro_batch, seed), f"run_dir={folder}"]
         resumable = any((folder / "checkpoints").glob("step_*"))
         if folder.exists() and not resumable:  # stopped before its first checkpoint
@@ -169,7 +178,9 @@ def parse():
     )
     parser.add_argument("--data", required=True)
     parser.add_argument("--cells", default=CELLS, help=f"norm@micro-batch, in order; {CELLS}")
-    parser.add_argument("--model", help="another model than the recipes'")
+    parser.add_argument(
+        "--model", default=DEFAULT, help=f"{', '.join(RECIPES)}; others train by the recipes of {DEFAULT}"
+    )
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", default="0,1,2")
@@ -187,8 +198,8 @@ def parse():
         (norm, int(size)) for norm, _, size in (c.partition("@") for c in options.cells.split(","))
     ]
     for norm, size in options.cells:
-        if norm not in RECIPES:
-            parser.error(f"no recipe for {norm}; there is one for {', '.join(RECIPES)}")
+        if norm not in RECIPES[DEFAULT]:
+            parser.error(f"no recipe for {norm}; there is one for {', '.join(RECIPES[DEFAULT])}")
         if options.global_batch_size % size:
             parser.error(f"micro-batches of {size} do not divide {options.global_batch_size}")
     return options

@@ -9,7 +9,8 @@ it; a trial that is in there is not run again.
 
     python scripts/cifar10_tuning.py --data FOLDER --epochs 4 --image-size 16 --out tuning.md
 
-FOLDER holds train/CLASS/*.jpg. ``--model efficientnet`` tunes the CIFAR EfficientNet. Further settings go to every run.
+FOLDER holds train/CLASS/*.jpg. ``--model efficientnet_cifar_g16`` tunes the CIFAR EfficientNet; ``--trials 4`` makes
+only the first four of each norm, the rates. Further settings go to every run.
 """
 
 import argparse
@@ -19,18 +20,8 @@ import sys
 from pathlib import Path
 
 import torch
-from cifar10_trainings import MEAN, STD, by_epoch, records
+from cifar10_trainings import DEFAULT, MEAN, RECIPES, STD, by_epoch, records
 
-RECIPES = {
-    "resnet20v2": {
-        "batch": "cifar10_resnet20v2_bn", "group": "cifar10_resnet20v2_gn", "layer": "cifar10_resnet20v2_ln",
-        "group+pn": "cifar10_resnet20v2_gn_pn", "layer+pn": "cifar10_resnet20v2_ln_pn",
-    },
-    "efficientnet": {
-        "batch": "cifar10_efficientnet_bn", "group": "cifar10_efficientnet_gn", "layer": "cifar10_efficientnet_ln",
-        "group+pn": "cifar10_efficientnet_gn_pn", "layer+pn": "cifar10_efficientnet_ln_pn",
-    },
-}  # fmt: skip
 RATES = (0.1, 0.2, 0.4, 0.8)
 DECAY, OTHER_DECAYS = 5e-4, (2e-4, 1e-3)
 GROUP_SIZE, OTHER_GROUP_SIZES = 4, (2, 8)
@@ -88,8 +79,10 @@ def run_trial(options, norm, rate, decay, size):
 
 
 def protocol(options):
-    """What trials must have in common to be compared."""
-    return {key: getattr(options, key) for key in ("model", "epochs", "image_size", "seed", "settings")}
+    """What trials must have in common to be compared; ``device`` says how they are computed, not what."""
+    common = {key: getattr(options, key) for key in ("model", "epochs", "image_size", "seed")}
+    common["settings"] = [setting for setting in options.settings if not setting.startswith("device.")]
+    return common
 
 
 def recorded(options):
@@ -156,11 +149,14 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True)
-    parser.add_argument("--model", choices=list(RECIPES), default="resnet20v2")
+    parser.add_argument("--model", choices=list(RECIPES), default=DEFAULT)
     parser.add_argument("--norms", default="batch,group+pn,layer+pn,group,layer")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--trials", type=int, default=TRIALS, help=f"of each norm, the first of {TRIALS}; default: all"
+    )
     parser.add_argument("--runs", default="runs/cifar10_tuning")
     parser.add_argument(
         "--out", help="write the tables to this Markdown file, and the trials beside it as JSON"
@@ -175,7 +171,7 @@ def main():
         )
     known = recorded(options)
     found = {norm: [] for norm in norms}
-    for _ in range(TRIALS):  # every norm has its n-th trial before any has the next
+    for _ in range(options.trials):  # every norm has its n-th trial before any has the next
         for norm in norms:
             trial = next_trial(norm, found[norm])
             found[norm].append(known.pop((norm, *trial), None) or run_trial(options, norm, *trial))

@@ -28,13 +28,14 @@ NAMES = {
     "group+pn": "Group Norm + Proxy Norm", "layer+pn": "Layer Norm + Proxy Norm",
 }  # fmt: skip
 PREFACE = """\
-# CIFAR-10 trainings of ResNet-20 v2
+# CIFAR-10 trainings of ResNet-20 v2 and the CIFAR EfficientNet
 
 What `scripts/cifar10_trainings.py` recorded in `cifar10_trainings/`, one file for each run with its settings, versions,
 and loss and accuracy of each epoch. All 50,000 training images, global batch 128, Nesterov's momentum, weight decay
 5e-4 on weights and proxy parameters only, one epoch of warm-up, cosine to 0; learning rates 0.4 (Batch Norm), 0.3
 (Group Norm, 4 channels a group) and 0.2 (Layer Norm), the same with and without Proxy Norm ([how these compare with
-other rates, decays and group sizes](cifar10_tuning.md)). Accuracy over the 10,000 test images after the last epoch:
+other rates, decays and group sizes](cifar10_tuning.md)); 0.1 for every norm of the CIFAR EfficientNet
+([what other rates do](cifar10_tuning_efficientnet.md)). Accuracy over the 10,000 test images after the last epoch:
 mean ± standard deviation (number of seeds). One CPU thread; the emulator.
 
     python scripts/cifar10_trainings.py --data FOLDER --image-size SIDE --epochs EPOCHS --seeds 0,1,2
@@ -195,14 +196,8 @@ def draw(path, key, cells):
         colour = COLOURS.get(norm, "#555555")
         mean = statistics.mean(values)
         # no bars: they would have to begin at zero, and what the norms differ by is a twentieth of them
-        left.plot(
-            mean,
-            place,
-            "D",
-            color=colour,
-            markersize=11,
-            fillstyle="full" if size == ordered[0][1] else "none",
-        )
+        fill = "full" if size == ordered[0][1] else "none"
+        left.plot(mean, place, "D", color=colour, markersize=11, fillstyle=fill)
         left.annotate(
             f"{mean:.1f}", (mean, place), (0, 9), textcoords="offset points", ha="center", fontsize=8
         )
@@ -283,12 +278,14 @@ def powers_picture_of(key):
 
 
 def difference(key, other):
-    """What trainings differ in from those of ``key``, where that is one thing: more epochs, or regularisation."""
-    if other[:2] != key[:2] or other[2] < key[2]:
-        return None
-    longer, regularised = other[2] > key[2], other[3] != key[3]
-    what = f"After {other[2]} epochs" if longer else f"With {other[3]} regularisation, the same for all"
-    return what if longer != regularised else None
+    """What trainings differ in from those of ``key``, where that is one thing: network, more epochs, regularisation."""
+    said = [
+        f"With {other[0]} in place of {key[0]}",
+        f"After {other[2]} epochs",
+        f"With {other[3]} regularisation, the same for all",
+    ]
+    differing = [text for text, place in zip(said, (0, 2, 3)) if other[place] != key[place]]
+    return differing[0] if len(differing) == 1 and other[1] == key[1] and other[2] >= key[2] else None
 
 
 def others(key, groups):

@@ -68,10 +68,13 @@ def test_trainings_that_differ_in_one_thing_are_told_beside_those_of_all_norms(m
         ("net", 32, 30, "none"): cells(batch=0.3, layer=0.4),
         ("net", 16, 30, "light"): cells(batch=0.3, layer=0.4),
         ("net", 16, 8, "new"): cells(batch=0.5, layer=0.4),
+        ("other", 16, 8, "none"): cells(batch=0.6, layer=0.5),
+        ("other", 16, 30, "none"): cells(batch=0.9, layer=0.9),
     }
     assert script.others(short, groups).split("\n\n") == [
         "After 30 epochs, % (seeds): Batch Norm at 64: 81.0 (1); Layer Norm at 64: 80.0 (1).",
         "With new regularisation, the same for all, % (seeds): Batch Norm at 64: 50.0 (1); Layer Norm at 64: 40.0 (1).",
+        "With other in place of net, % (seeds): Batch Norm at 64: 60.0 (1); Layer Norm at 64: 50.0 (1).",
     ]
     groups["net", 16, 30, "none"].update(
         {("layer+pn", 64): [{"accuracy": 0.82}], ("batch", 2): [{"accuracy": 0.7}]}
