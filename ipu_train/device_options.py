@@ -1,5 +1,6 @@
 """The section device in PopTorch's words: what of it becomes ``poptorch.Options``, for one program or for both."""
 
+import os
 from typing import Any, Dict, Optional, Sequence
 
 from .config import Config
@@ -21,7 +22,7 @@ def set_common(poptorch: Any, options: Any, config: Config) -> None:
         shares = shares * ipus if len(shares) == 1 else shares
         options.setAvailableMemoryProportion({f"IPU{i}": share for i, share in enumerate(shares)})
     if device.executable_cache is not None:
-        options.enableExecutableCaching(device.executable_cache)
+        options.enableExecutableCaching(os.path.expanduser(device.executable_cache))
     if device.sync_pattern != "full":
         options.syncPattern(
             poptorch.SyncPattern.SinglePipeline

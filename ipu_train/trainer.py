@@ -95,6 +95,7 @@ def train_in(
     with told, _claim(processes, where, resolved) as claim, Watchdog(
         config.logging.stalled_after
     ) as watchdog:
+        claim.folder = processes.first(lambda: claim.folder)  # claimed under another name, perhaps
         processes.how_to_go_on = run_folder.go_on(claim.folder)
         if processes.is_first:
             _write_plan(report, claim.folder)
@@ -107,8 +108,8 @@ def train_in(
             watchdog.at("compiling the training program")
             with device.errors_of(poptorch, "training"):
                 run.training_model.compile(*example_batch(config, source, processes))
-        environment = resuming.environment(running_on, run.fused, processes.count, source.pixels)
-        before = resuming.take_up(run, where, resolved, calls, environment)
+        environment = resuming.environment(running_on, run.fused, source, processes.count)
+        before = resuming.take_up(run, where, resolved, calls, environment, source.class_names)
         position = before.state.position if before is not None else Position()
         if before is not None and before.longer:
             claim.write_config()
@@ -157,7 +158,8 @@ def train_in(
                         keeper.validated(measured)
                         ended = processes.first(partial(_report, reporter, position, measured))
                     position = position.after_validation()
-                    if ended or _due(config.checkpoint.every_epochs, position.epoch, config):
+                    due = _due(config.checkpoint.every_epochs, position.epoch, config)
+                    if ended or due or _saves_after(position.step, config):
                         keeper.save(position)
                     continue
                 sampler.set_position(position.epoch, position.call * images_per_call)
@@ -187,7 +189,8 @@ def train_in(
                     if position.call == calls.per_epoch:
                         position = position.after_epoch()
                         reporter.end_epoch(position.epoch, position.step)
-                        _average(run, config, position.epoch)
+                        if _average(run, config, position.epoch):
+                            keeper.averaged(position)
                         break
                     if stop.requested:
                         break
@@ -282,10 +285,8 @@ def _write_page(resolved: Resolved, report: Optional[Report], folder: run_folder
 
 
 def _call(run: Assembly, batch: Sequence[torch.Tensor], rate: float) -> Any:
-    """One training call: loss and hits as PopTorch returns them."""
-    if run.host_update is not None:
-        return run.host_update.call(run.training_model, run.optimizer, batch, rate, run.share_statistics)
-    return run.training_model(*batch)
+    """One training call, as :meth:`Assembly.call` makes it."""
+    return run.call(batch, rate)
 
 
 @contextlib.contextmanager
@@ -330,11 +331,13 @@ def _sum_of(moments: torch.Tensor) -> torch.Tensor:
     return moments.detach().sum(0, keepdim=True, dtype=torch.float64)
 
 
-def _average(run: Assembly, config: Config, epoch: int) -> None:
-    """Let the weights enter their average at the end of an epoch."""
-    if run.average is not None and epoch > config.averaging.start_epoch:
-        run.bring_home()
-        run.average.update(run.network.state_dict())
+def _average(run: Assembly, config: Config, epoch: int) -> bool:
+    """Let the weights enter their average at the end of an epoch; whether they did."""
+    if run.average is None or epoch <= config.averaging.start_epoch:
+        return False
+    run.bring_home()
+    run.average.update(run.network.state_dict())
+    return True
 
 
 def _saves_after(step: int, config: Config) -> bool:

@@ -42,8 +42,8 @@ HOUSE = {
     "checkpoint": "training",
     "trainer": "config data device device_options durable ipumodel optim pages planning processes tracking training",
     "api": "config data models plugins trainer training",
-    "sweep": "_version config data device durable ipumodel models network outputs pages places planning tracking "
-    "training",
+    "sweep": "_version config data device device_options durable ipumodel models network outputs pages places planning "
+    "tracking training",
     "tune": "config ipumodel outputs pages planning tracking",
     "early_checks": "config network places planning training",
     "inspect": "config data device durable early_checks models network outputs sweep tracking training",

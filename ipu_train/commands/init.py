@@ -122,7 +122,11 @@ def _ask(question: str, given: object, usual: object) -> str:
         return str(usual)
     shown = f" [{usual}]" if usual is not None else ""
     while True:
-        answer = input(f"{question}{shown}: ").strip() or ("" if usual is None else str(usual))
+        try:
+            answer = input(f"{question}{shown}: ").strip() or ("" if usual is None else str(usual))
+        except EOFError:
+            print()
+            raise InitError("the answers ended before the questions: nothing was written") from None
         if answer:
             return answer
 

@@ -4,7 +4,7 @@ from .data import DataConfig
 from .device import DeviceConfig
 from .errors import ConfigError, Problem, nearest
 from .files import builtin_folder, builtin_names
-from .loading import NAME_LINE, Resolved, load, load_text
+from .loading import NAME_LINE, OVERRIDE, Resolved, load, load_text
 from .messages import section
 from .network import ModelConfig
 from .optimizer import OptimizerConfig
@@ -15,6 +15,7 @@ from .training import TrainingConfig, ValidationConfig
 
 __all__ = [
     "NAME_LINE",
+    "OVERRIDE",
     "AveragingConfig",
     "CheckpointConfig",
     "Config",

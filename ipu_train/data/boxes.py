@@ -41,7 +41,7 @@ def read_boxes(path: Path, names: Sequence[str]) -> np.ndarray:
                         "train without boxes"
                     ) from None
                 found.setdefault(row[0], (left, top, right, bottom))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     boxes = np.full((len(names), 4), np.nan, dtype=np.float32)
     for number, name in enumerate(names):

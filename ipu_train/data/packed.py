@@ -101,6 +101,9 @@ def describe(folder: Path) -> Dict[str, Any]:
         raise DataError(
             f"{path}: is of version {version}, and {_VERSION} is read here; pack the data set again"
         )
+    missing = [key for key in ("form", "class_names", "parts") if key not in found]
+    if missing:
+        raise DataError(f"{path}: lacks {', '.join(missing)}; pack the data set again")
     return found
 
 

@@ -174,8 +174,18 @@ def _class_names(folder: Path, labels: np.ndarray) -> List[str]:
     for place in (folder, folder.parent):
         for name in CLASSES:
             if (place / name).is_file():
-                return [line.strip() for line in (place / name).read_text().splitlines() if line.strip()]
+                return _names_in(place / name)
     return [str(label) for label in range(int(labels.max()) + 1)]
+
+
+def _names_in(path: Path) -> List[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); it must hold a class name a line, in UTF-8"
+        ) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 # -- the index -------------------------------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ import torch
 from .. import device
 from ..config import Resolved, load
 from ..data import EpochSampler, loader, open_data
+from ..device_options import returned_share
 from ..ipumodel.plain_torch import plain_torch_memory
 from ..ipumodel.tracer import trace
 from ..network import build_network
-from ..training.assembly import assemble, example_batch
+from ..training.assembly import assemble, example_batch, mixing_draws
 
 # One micro-batch of one replica on one device, nothing fused: what the micro-batch size alone puts into memory.
 _ONE_MICRO_BATCH = (
@@ -38,6 +39,8 @@ _ONE_MICRO_BATCH = (
     "device.ipus_per_replica=null",
     "device.available_memory_proportion=null",
     "device.fuse_micro_batches=off",
+    "device.output_mode=sum",
+    "device.output_every=null",
 )
 
 
@@ -131,18 +134,25 @@ def _training(resolved: Resolved, poptorch: Any, steps: int) -> Dict[str, Any]:
         }
     run = assemble(resolved, poptorch, source)
     sampler = EpochSampler(len(source.train), config.training.seed, per_call)
-    batches = loader(poptorch, run.training_options, source.train, sampler, config.training.micro_batch_size)
+    batches = loader(
+        poptorch,
+        run.training_options,
+        source.train,
+        sampler,
+        config.training.micro_batch_size,
+        coefficients=mixing_draws(config, source.image_size),
+    )
     done, epoch, correct = 0, 0, torch.zeros(1)
     while done < steps:
         sampler.set_position(epoch, 0)
-        for images, labels in batches:
-            _, correct = run.training_model(images, labels)
+        for batch in batches:
+            correct = run.call(batch, run.base_learning_rate)[1]
             done += config.training.device_iterations
             if done >= steps:
                 break
         epoch += 1
     found: Dict[str, Any] = {
-        "measured_accuracy": float(correct.double().sum()) / per_call,
+        "measured_accuracy": float(correct.double().sum()) / (per_call * returned_share(config)),
         "measured_steps": done,
     }
     if not device.is_emulated(poptorch):

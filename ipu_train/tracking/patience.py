@@ -1,15 +1,16 @@
 """Which validation was the best, and for how many nothing was better."""
 
 import json
+import math
 from typing import Any, Mapping, Optional
 
 from .metrics import VALIDATION
 
 
 def score(figures: Mapping[str, Any], metric: str) -> Optional[float]:
-    """The figure that ``validation.metric`` names, turned so that higher is better; None where it was not measured."""
+    """The figure that ``validation.metric`` names, turned so that higher is better; None without one, or for NaN."""
     value = figures.get(metric)
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return -float(value) if metric.endswith("loss") else float(value)
 
@@ -33,7 +34,12 @@ class Patience:
                 self.see(record)
 
     def see(self, figures: Mapping[str, Any]) -> bool:
-        """Take note of a validation; True where the run ends with it."""
+        """Take note of a validation; True where the run ends with it.
+
+        One without the figure does not count: the average of the weights, say, may begin later.
+        """
+        if self.metric not in figures:
+            return self.is_exhausted
         found = score(figures, self.metric)
         if found is not None and (self.best is None or found > self.best):
             self.best, self.waited = found, 0

@@ -1,6 +1,6 @@
 """From a configuration to the objects that the training loop works with."""
 
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import torch
 
@@ -68,6 +68,14 @@ class Assembly(NamedTuple):
     host_update: Optional[HostUpdate]
     powers: Optional[PowerStatistics]
     processes: Processes = ALONE
+
+    def call(self, batch: Sequence[torch.Tensor], rate: float) -> Any:
+        """One training call: loss and hits as PopTorch returns them, then the statistics of ``powers``."""
+        if self.host_update is not None:
+            return self.host_update.call(
+                self.training_model, self.optimizer, batch, rate, self.share_statistics
+            )
+        return self.training_model(*batch)
 
     def bring_home(self) -> None:
         """The device's weights into the network's tensors, unless they are there already.

@@ -234,7 +234,13 @@ class Keeper:
 
     def validated(self, measured: Dict[str, float]) -> None:
         """The next checkpoint is of weights with these figures."""
-        self.validation = {key: value for key, value in measured.items() if key != "images_per_second"}
+        figures = {key: value for key, value in measured.items() if key != "images_per_second"}
+        self.validation = run_state.only_finite(figures)
+
+    def averaged(self, position: Position) -> None:
+        """The weights have entered their average: what ``skip`` returns to has it, too."""
+        if self._good is not None:
+            self._good = self._capture(position)
 
     def __enter__(self) -> "Keeper":
         self.writer.__enter__()

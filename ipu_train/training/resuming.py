@@ -1,5 +1,6 @@
 """Taking up a run again: which checkpoint, and whether what follows is that of an uninterrupted run, bit for bit."""
 
+import hashlib
 import platform
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -8,6 +9,7 @@ import torch
 
 from .._version import __version__
 from ..config import ConfigError, Resolved
+from ..data import DataSource
 from ..tracking import tell
 from . import checkpoint, run_state
 from .assembly import Assembly
@@ -44,16 +46,17 @@ class Calls(NamedTuple):
         return position.call < self.per_epoch and position.step == step
 
 
-def environment(running_on: str, fused: bool, processes: int = 1, pixels: str = "") -> Dict[str, Any]:
+def environment(running_on: str, fused: bool, source: DataSource, processes: int = 1) -> Dict[str, Any]:
     """What the bits of a run depend on beside its configuration.
 
     Args:
         running_on: the device, in words.
         fused: whether micro-batches are computed together.
+        source: of the images: how many, their labels, and what their pixels come from.
         processes: that train together.
-        pixels: what the images come from, see ``DataSource``.
     """
-    of_pixels = {"pixels": pixels} if pixels else {}
+    of_pixels = {"pixels": source.pixels} if source.pixels else {}
+    labels = hashlib.sha256(source.train.labels.tobytes()).hexdigest()[:12]
     return {
         "ipu-train": __version__,
         "torch": torch.__version__,
@@ -62,6 +65,7 @@ def environment(running_on: str, fused: bool, processes: int = 1, pixels: str = 
         "processor": _processor(),
         "fused micro-batches": fused,
         "processes": processes,
+        "training images": f"{len(source.train):,} with labels {labels}",
         **of_pixels,
     }
 
@@ -74,9 +78,22 @@ def _processor() -> str:
 
 
 def take_up(
-    run: Assembly, where: Place, resolved: Resolved, calls: Calls, now: Dict[str, Any]
+    run: Assembly,
+    where: Place,
+    resolved: Resolved,
+    calls: Calls,
+    now: Dict[str, Any],
+    class_names: Sequence[str] = (),
 ) -> Optional[TakenUp]:
     """Put the newest sound checkpoint into a compiled run and say what was skipped; None where there is none.
+
+    Args:
+        run: compiled.
+        where: the run folder, and its checkpoints.
+        resolved: the configuration.
+        calls: of the data as it is.
+        now: see :func:`environment`.
+        class_names: of the data, by label; none where they have no names.
 
     Raises:
         CheckpointError: there are checkpoints, and none can be used.
@@ -86,7 +103,7 @@ def take_up(
         try:
             saved = _loaded(run, path)
             changed = _check(path, saved, resolved)
-            state = _state_of(path, saved, calls)
+            state = _state_of(path, saved, calls, class_names)
             run_state.restore(run, saved)
         except (CheckpointError, ConfigError) as error:
             skipped.append(str(error) if str(path) in str(error) else f"The checkpoint {path}: {error}")
@@ -133,7 +150,7 @@ def _check(path: Path, saved: Checkpoint, resolved: Resolved) -> Changes:
     return changed
 
 
-def _state_of(path: Path, saved: Checkpoint, calls: Calls) -> SavedState:
+def _state_of(path: Path, saved: Checkpoint, calls: Calls, class_names: Sequence[str]) -> SavedState:
     state = run_state.read_state(saved.state)
     if state.step != step_of(path):
         raise CheckpointError(f"The checkpoint {path} is of step {state.step}")
@@ -142,7 +159,21 @@ def _state_of(path: Path, saved: Checkpoint, calls: Calls) -> SavedState:
             f"The checkpoint {path} is of {state.epoch} epochs and {state.call} calls at step {state.step}, and an "
             f"epoch of this run has {calls.per_epoch} calls of {calls.steps}: the data has another size"
         )
+    before = state.images.get("class_names") or class_names
+    if list(before) != list(class_names):
+        raise CheckpointError(
+            f"The checkpoint {path} is of other classes: {_first_other(before, class_names)}"
+        )
     return state
+
+
+def _first_other(before: Sequence[str], now: Sequence[str]) -> str:
+    """Where two lists of class names part."""
+    number = next(
+        (i for i, pair in enumerate(zip(before, now)) if pair[0] != pair[1]), min(len(before), len(now))
+    )
+    names = [repr(names[number]) if number < len(names) else "none" for names in (before, now)]
+    return f"class {number} was {names[0]} and is {names[1]} in the data"
 
 
 def _how_exact(

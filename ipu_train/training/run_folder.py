@@ -1,14 +1,15 @@
 """The folder of a run: where it is, what is in it, and which one to go on with. No torch in here."""
 
+import calendar
 import contextlib
 import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Union
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 from .. import durable, places
-from ..config import NAME_LINE, Resolved
+from ..config import NAME_LINE, OVERRIDE, Resolved
 from . import checkpoint_folder, run_lock
 from .recipe_changes import refused_changes
 
@@ -16,6 +17,7 @@ CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
 PLAN_FILE = "plan.json"
 CHECKPOINTS = "checkpoints"
+_STAMP = "%Y-%m-%d_%H-%M-%S"
 
 AUTO = "auto"  # go on where there is something, start where there is nothing
 Resume = Union[bool, str]
@@ -63,20 +65,23 @@ class Place(NamedTuple):
         is_new: a run begins there; its configuration is written.
         candidates: checkpoints to go on from, the one to prefer first; none: begin at the beginning.
         note: what to tell about the choice.
+        stamped: the folder's name is the time; where another run has taken it meanwhile, the next free one will do.
     """
 
     folder: RunFolder
     is_new: bool
     candidates: List[Path]
     note: str = ""
+    stamped: bool = False
 
 
 def place(resolved: Resolved, resume: Resume = False) -> Place:
     """The folder of a run and what to go on from; reads, and changes nothing.
 
     Args:
-        resume: False: a new run. True: go on with ``checkpoint.resume``, ``run_dir``, the run that the configuration
-            file lies in, or else this configuration's newest. "auto": the same, or a new run where there is none.
+        resume: False: a new run. True: go on with ``checkpoint.resume``, the ``run_dir`` of an override, the run that
+            the configuration file lies in, the file's ``run_dir``, or else this configuration's newest. "auto": the
+            same, or a new run where there is none.
 
     Raises:
         RunFolderError: nothing to resume, a folder that holds another run, or a configuration that computes
@@ -91,35 +96,36 @@ def place(resolved: Resolved, resume: Resume = False) -> Place:
         return _new(resolved)
     if asked in (None, "latest", AUTO):
         return _newest(resolved, resume)
-    return _chosen(resolved, Path(asked))
+    return _chosen(resolved, Path(asked).expanduser())
 
 
 def _new(resolved: Resolved) -> Place:
     chosen = resolved.config.run_dir
     if chosen is None:
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.gmtime())
-        return Place(RunFolder(_unused(parent_of_runs(resolved) / stamp)), True, [])
-    folder = RunFolder(Path(chosen))
+        stamp = time.strftime(_STAMP, time.gmtime())
+        return Place(RunFolder(_unused(parent_of_runs(resolved) / stamp)), True, [], stamped=True)
+    folder = RunFolder(Path(chosen).expanduser())
     run_lock.check(folder.path)
-    if checkpoint_folder.list_checkpoints(folder.checkpoints):
-        raise RunFolderError(
-            f"run_dir {folder.path} holds a run already: go on with it by adding --resume, or choose another folder."
-        )
+    _refuse_a_run(folder)
     _check_writable(folder.path)
     # a run that ended before its first checkpoint has nothing to lose
     return Place(folder, True, [])
 
 
 def _newest(resolved: Resolved, resume: Resume) -> Place:
-    """The run that was named by ``run_dir``, that the configuration file is part of, or that began last."""
+    """The run that was named by ``run_dir``, that the configuration file is part of, or that began last.
+
+    A run's own file may name the folder that it lay in before it was moved or copied.
+    """
     chosen = resolved.config.run_dir
     beside = resolved.source.parent
-    if chosen is None and resolved.source.name == CONFIG_FILE and (beside / CHECKPOINTS).is_dir():
+    named_now = resolved.origins.get("run_dir") == OVERRIDE
+    if not named_now and resolved.source.name == CONFIG_FILE and (beside / CHECKPOINTS).is_dir():
         chosen = str(beside)
     if chosen is not None:
-        runs = [Path(chosen)]
+        runs = [Path(chosen).expanduser()]
     else:
-        runs = sorted(parent_of_runs(resolved).glob("*/"), key=os.path.getmtime, reverse=True)
+        runs = sorted(parent_of_runs(resolved).glob("*/"), key=_began, reverse=True)
     for path in runs:
         folder = RunFolder(path)
         if checkpoint_folder.list_checkpoints(folder.checkpoints):
@@ -159,7 +165,7 @@ def _chosen(resolved: Resolved, asked: Path) -> Place:
     if not candidates:
         raise RunFolderError(f"Nothing to resume: no checkpoint under {asked} (checkpoint.resume).")
     chosen = resolved.config.run_dir
-    if chosen is not None and Path(chosen).resolve() != folder.path.resolve():
+    if chosen is not None and Path(chosen).expanduser().resolve() != folder.path.resolve():
         _refuse_changes(folder, resolved)
         branch = _new(resolved)
         return branch._replace(candidates=candidates, note=f"The run branches off {folder.path}.")
@@ -185,20 +191,40 @@ class Claim:
         self._lock = run_lock.RunLock(where.folder.path)
 
     def __enter__(self) -> "Claim":
-        path = self.folder.path
-        self._made = _missing(path)
+        self._made = _missing(self.folder.path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            if self.place.stamped:
+                self._make_own()
+            self.folder.path.mkdir(parents=True, exist_ok=True)
             self._lock.__enter__()
+            if self.place.is_new:
+                _refuse_a_run(self.folder)  # it may have begun, and ended, since the folder was chosen
             self.folder.checkpoints.mkdir(exist_ok=True)
             checkpoint_folder.tidy(self.folder.checkpoints)
-            for litter in path.glob(".*.tmp"):
+            for litter in self.folder.path.glob(".*.tmp"):
                 litter.unlink()
             if self.place.is_new:
                 self.write_config()
         except OSError as error:
-            raise _cannot_make(path, error) from error
+            self._let_go()
+            raise _cannot_make(self.folder.path, error) from error
+        except RunFolderError:
+            self._let_go()
+            raise
         return self
+
+    def _make_own(self) -> None:
+        """Make the folder; jobs that start in the same second choose the same name, and each must have its own."""
+        self.folder.path.parent.mkdir(parents=True, exist_ok=True)
+        first = self.folder.path
+        while True:
+            try:
+                self.folder.path.mkdir()
+                break
+            except FileExistsError:
+                self.folder.path = _unused(first)
+        self._made = [self.folder.path, *(path for path in self._made if path != first)]
+        self._lock = run_lock.RunLock(self.folder.path)
 
     def write_config(self) -> None:
         """``config.yaml``, which goes on with this run rather than the one that it came from."""
@@ -214,8 +240,13 @@ class Claim:
             self.write_config()
 
     def __exit__(self, kind: Any, *exc_info: Any) -> None:
-        refused = kind is not None and not self.has_begun
-        if refused and self.place.is_new and self.folder.newest_checkpoint() is None:
+        if kind is not None and not self.has_begun:
+            self._let_go()
+        self._lock.release()
+
+    def _let_go(self) -> None:
+        """As if the folder had never been claimed."""
+        if self.place.is_new and self.folder.newest_checkpoint() is None:
             self._remove_what_was_made()
         self._lock.release()
 
@@ -234,6 +265,22 @@ def go_on(folder: RunFolder) -> str:
 
 def parent_of_runs(resolved: Resolved) -> Path:
     return Path("runs") / resolved.name
+
+
+def _began(path: Path) -> Tuple[float, str]:
+    """A sort key: when a run began, by its folder's name, or else by the configuration that it began with."""
+    try:
+        return calendar.timegm(time.strptime(path.name[:19], _STAMP)), path.name.zfill(40)
+    except ValueError:
+        file = path / CONFIG_FILE
+        return os.path.getmtime(str(file if file.exists() else path)), path.name
+
+
+def _refuse_a_run(folder: RunFolder) -> None:
+    if checkpoint_folder.list_checkpoints(folder.checkpoints):
+        raise RunFolderError(
+            f"run_dir {folder.path} holds a run already: go on with it by adding --resume, or choose another folder."
+        )
 
 
 def _unused(path: Path) -> Path:

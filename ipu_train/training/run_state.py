@@ -5,10 +5,11 @@ the device was last told, the device's and the host's random state, the position
 seed, epoch and position), the average of the weights, and the sums behind the next line of metrics.
 """
 
+import math
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..config import Config
 from .assembly import Assembly
@@ -64,9 +65,21 @@ class SavedState(BaseModel):
     environment: Dict[str, Any] = {}
     images: Dict[str, Any] = Field({}, description="see ``Prepared``")
 
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _numbers_only(cls, figures: Any) -> Any:
+        return only_finite(figures) if isinstance(figures, dict) else figures
+
     @property
     def position(self) -> Position:
         return Position(self.epoch, self.call, self.step, self.unvalidated)
+
+
+def only_finite(figures: Dict[str, Any]) -> Dict[str, Any]:
+    """Of a validation: a loss that has overflowed says nothing, and is no reason to lose the weights."""
+    return {
+        key: value for key, value in figures.items() if not isinstance(value, float) or math.isfinite(value)
+    }
 
 
 def read_state(state: Dict[str, Any]) -> SavedState:

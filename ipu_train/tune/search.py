@@ -78,13 +78,18 @@ def _checkpoints_named(names: Sequence[str]) -> str:
 def micro_batch_sizes(space: Space, replicas: int) -> List[int]:
     """Sizes that divide a replica's share of the global batch, rising.
 
-    Batch Norm trains differently at another micro-batch; its configurations only go up from their own size.
+    Batch Norm trains differently at another micro-batch; its configurations only go up from their own size. Mixup and
+    CutMix want two images.
     """
     whole = space.base.config.global_batch_size
     if whole % replicas:
         return []
     share = whole // replicas
-    least = 1 if space.batch_independent else space.base.config.training.micro_batch_size
+    training = space.base.config.training
+    mixes = (
+        training.mixup_alpha > 0 or training.cutmix_lambda < 1
+    )  # the images of a micro-batch with one another
+    least = (2 if mixes else 1) if space.batch_independent else training.micro_batch_size
     return [size for size in range(least, share + 1) if share % size == 0]
 
 

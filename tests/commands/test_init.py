@@ -76,6 +76,17 @@ def test_five_questions_are_asked_at_a_terminal(monkeypatch):
     assert (ours.data.name, ours.model.name, ours.model.norm) == ("cifar100", "resnet20", "layer")
 
 
+def test_answers_that_end_too_early_write_nothing(monkeypatch, capsys, tmp_path):
+    def ended(question):
+        raise EOFError
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(builtins, "input", ended)
+    assert run() == 2
+    assert "nothing was written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

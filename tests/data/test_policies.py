@@ -149,6 +149,9 @@ def test_boxes_are_found_by_the_names_of_files(tmp_path):
     path.write_text("a.JPEG,0.1,0.2,0.3,0.4\nb.JPEG,x\n")
     with pytest.raises(DataError, match="line 2 is not"):
         read_boxes(path, [])
+    path.write_text('a.JPEG,"' + "1" * 200_000)  # a quote that never closes: a field longer than csv reads
+    with pytest.raises(DataError, match="cannot be read"):
+        read_boxes(path, [])
 
 
 def test_a_folder_with_boxes_uses_them_unless_told_not_to(tmp_path):

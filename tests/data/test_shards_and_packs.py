@@ -17,7 +17,7 @@ from ipu_train.cli import main
 from ipu_train.config import section
 from ipu_train.data import DataError, EpochSampler, check, loader, open_data, shards
 from ipu_train.data.folder import scan
-from ipu_train.data.packed import open_part
+from ipu_train.data.packed import describe, open_part
 
 from .broken import pixels, saved
 
@@ -122,7 +122,25 @@ def test_without_validation_images_shards_hold_out_the_same_as_folders(folder, t
     assert torch.equal(got.batch(range(6))[0], wanted.batch(range(6))[0])
 
 
+@pytest.mark.parametrize("key", ["form", "class_names", "parts"])
+def test_a_description_that_lacks_something_is_one_message(tmp_path, key):
+    whole = {"version": 1, "form": {}, "class_names": [], "parts": {}}
+    (tmp_path / "pack.json").write_text(json.dumps({**whole, key: None}))
+    describe(tmp_path)
+    del whole[key]
+    (tmp_path / "pack.json").write_text(json.dumps(whole))
+    with pytest.raises(DataError, match=f"lacks {key}; pack the data set again"):
+        describe(tmp_path)
+
+
 # -- shards ------------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_classes_in_another_encoding_are_one_message(folder, tmp_path):
+    root = as_shards(folder, tmp_path)
+    (root / "classes.txt").write_bytes("K\xf6ln".encode("latin-1"))
+    with pytest.raises(DataError, match="classes.txt: cannot be read .* in UTF-8"):
+        shards.open_shards(sorted(root.glob("train-*.tar")))
 
 
 def test_the_index_is_made_once_and_anew_when_a_shard_changes(folder, tmp_path, monkeypatch):

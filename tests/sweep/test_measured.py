@@ -120,6 +120,34 @@ def test_measured_savings_move_with_the_ipus(measured):
             assert proxy[key] > 1.02 * group[key]
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.name=lars",  # the host makes these weight updates
+        "training.mixup_alpha=0.2",  # its coefficients come with the images
+        "logging.inspect_every=1",  # a third output
+        "device.output_mode=all",
+    ],
+)
+def test_accuracy_is_that_of_the_training_images_as_the_loop_trains_them(tmp_path, override):
+    from ipu_train import config, trainer
+    from ipu_train.tracking import read_metrics
+
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "model: {name: resnet8, norm: group, options: {width: 0.25}}\n"
+        "data: {name: generated, image_size: 8, length: 64, num_classes: 4}\n"
+        "training: {micro_batch_size: 8, gradient_accumulation: 2, epochs: 1}\nschedule: {name: constant}\n"
+        "logging: {every_steps: 1, progress: false, plots: false}\ndevice: {threads: 1}\n"
+    )
+    trained = config.load(recipe, [override, f"run_dir={tmp_path / 'run'}"])
+    trainer.train(trained)
+    lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["split"] == "train"]
+    measured = measured_process.measure_here(trained, 4)
+    assert measured["measured_steps"] == 4
+    assert measured["measured_accuracy"] == pytest.approx(lines[-1]["accuracy"])
+
+
 def test_a_point_that_cannot_run_here_says_why(tmp_path, capsys):
     recipe = tmp_path / "far.yaml"
     recipe.write_text(

@@ -104,6 +104,15 @@ def test_skip_leaves_the_update_out_and_counts_it(recipe, tmp_path, poisoned, wh
     assert tensors(tmp_path / "run")[1]["undone"] == {"in_a_row": 0, "total": 1}
 
 
+def test_what_is_left_out_after_an_epoch_leaves_its_average_in(recipe, tmp_path, poisoned):
+    """The first update of the second epoch is left out: the average of the first epoch's weights is still there."""
+    more = ["training.epochs=2", "training.on_divergence=skip", "averaging.name=mean"]
+    poisoned.update({7: "loss"})
+    run(recipe, tmp_path / "run", *more)
+    newest = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert int(load_file(str(newest / "optimizer.safetensors"))["average/count"]) == 2
+
+
 def test_skipping_for_ever_is_no_training(recipe, tmp_path, poisoned):
     poisoned.update(dict.fromkeys(range(3, 20), "loss"))
     with pytest.raises(Diverged, match="skipped 2 times in a row"):

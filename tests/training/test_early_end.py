@@ -73,6 +73,25 @@ def test_patience_outlasts_an_interruption(recipe, measures):
     assert validations(folder) == [1, 2, 3, 4]
 
 
+def test_a_figure_that_begins_later_is_waited_for(recipe, measures):
+    measures += [{}] * 9
+    folder = run(
+        recipe, "averaging.start_epoch=5", "validation.metric=averaged_accuracy", "validation.patience=1",
+        "training.epochs=6",
+    )  # fmt: skip
+    assert validations(folder) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_loss_that_is_no_number_is_neither_the_best_nor_a_reason_to_refuse_the_checkpoint(recipe, measures):
+    nan = float("nan")
+    measures += [{"loss": loss} for loss in (nan, 0.5, 0.1, nan, nan)]
+    more = ("validation.metric=loss", "validation.patience=2", "schedule.name=constant")
+    folder = run(recipe, *more, "training.epochs=4")
+    assert checkpoint_folder.best(folder / "checkpoints").name == "step_00000012"
+    run(recipe, *more, "training.epochs=9", resume=True)  # from the fourth epoch: its validation is no number
+    assert validations(folder) == [1, 2, 3, 4, 5]  # two validations without one end the run
+
+
 @pytest.mark.parametrize(
     "metric, values, best",
     [

@@ -81,3 +81,21 @@ def test_pixels_that_other_code_has_made_are_not_gone_on_from_as_exact(photos, c
     run(photos, "run", "training.epochs=1", resume=True)
     said = f"not bit-exact, because pixels: {before or 'not known'} -> {now}"
     assert said in capsys.readouterr().err
+
+
+def test_a_resume_over_other_images_says_so_and_over_other_classes_is_refused(photos, capsys):
+    from PIL import Image
+
+    train = photos / "data" / "train"
+    more = ("schedule.name=constant", "training.epochs=1")
+    run(photos, "run", *more)
+    longer = ("schedule.name=constant", "training.epochs=2")
+    (train / "x" / "more.png").write_bytes(saved("PNG", Image.fromarray(pixels(7))))  # as many calls an epoch
+    capsys.readouterr()
+    run(photos, "run", *longer, resume=True)
+    assert "not bit-exact, because training images: 16 with labels" in capsys.readouterr().err
+    run(photos, "more", *more)
+    for part in ("train", "val"):
+        (photos / "data" / part / "y").rename(photos / "data" / part / "w")  # sorts before x
+    with pytest.raises(ValueError, match="class 0 was 'x' and is 'w' in the data"):
+        run(photos, "more", *longer, resume=True)

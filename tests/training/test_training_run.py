@@ -210,6 +210,18 @@ def test_checkpoints_between_epochs_are_points_to_resume_from(recipe, tmp_path):
     assert without_speed(lines(whole)) == without_speed(lines(crashed))
 
 
+def test_a_multiple_of_every_steps_is_saved_at_the_end_of_an_epoch_too(recipe, tmp_path):
+    run(
+        recipe,
+        tmp_path / "run",
+        "checkpoint.every_steps=3",
+        "checkpoint.every_epochs=0",
+        "checkpoint.keep=10",
+    )
+    names = [path.name for path in checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert names == ["step_00000003", "step_00000006", "step_00000009", "step_00000012"]  # six to an epoch
+
+
 def test_resuming_a_finished_run_changes_nothing(recipe, tmp_path):
     folder = tmp_path / "run"
     run(recipe, folder)

@@ -79,6 +79,12 @@ def test_batch_norm_is_not_given_a_smaller_micro_batch(recipe):
     assert config.load("slow_tuned.yaml").config.training.micro_batch_size >= 16
 
 
+@pytest.mark.parametrize("mixing", ["training.mixup_alpha=0.2", "training.cutmix_lambda=0.5"])
+def test_images_that_are_mixed_with_each_other_are_two_at_least(recipe, mixing):
+    assert tune(recipe, mixing, "training.micro_batch_size=4", "training.gradient_accumulation=8") == 0
+    assert config.load("slow_tuned.yaml").config.training.micro_batch_size >= 2
+
+
 def test_when_nothing_fits_the_status_is_3_and_nothing_is_written(recipe, tmp_path, capsys):
     assert tune(recipe, "--headroom", "0.97") == 3
     assert "Nothing fits: the leanest choice" in capsys.readouterr().err
