@@ -17,7 +17,8 @@ DONE, BAD_INPUT = 0, 2
 def main(argv: Optional[List[str]] = None) -> int:
     """Run a command and give its exit status.
 
-    0 done, 2 bad input, 3 does not fit, 4 diverged, 129, 130 or 143 stopped by a signal.
+    0 done, 2 bad input, 3 does not fit, 4 diverged, 5 another process of the training has ended, 129, 130 or 143
+    stopped by a signal.
     """
     _open_what_is_closed()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks how to complete a line

@@ -17,8 +17,8 @@ def main(arguments: List[str]) -> int:
     """
     parser = weights_options.parser(
         "export",
-        "Write a trained model for other programs: float32, any batch size, from prepared images to logits. What was\n"
-        "written is run and compared with the network. Beside it, OUT.json says how an image must be prepared and\n"
+        "Write a trained model for other programs: float32, any batch size, from prepared images to logits. A program\n"
+        "is run and compared with the network. Beside it, OUT.json says how an image must be prepared and\n"
         "what the classes are called. state_dict has torchvision's or timm's names where the network is theirs.",
     )
     parser.add_argument("--format", choices=(*PROGRAMS, STATE_DICT), required=True)

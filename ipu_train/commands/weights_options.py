@@ -27,7 +27,7 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     result.add_argument(
         "--weights",
         choices=WHICH,
-        help="of a run: those of the best validation accuracy, the last (default), or averaged over the epochs",
+        help="of a run: of the best validation (validation.metric), the last (default), or averaged over the epochs",
     )
     result.add_argument("--config", metavar="X", help="the network of a file with a state dict")
     return result
