@@ -81,12 +81,12 @@ def stash_depth(settings: Settings, stage: int, stages: int) -> int:
     return to_end + 1 if settings.schedule == "interleaved" else 2 * to_end + 1
 
 
-def weights_of(program: Program, operations: Iterable[Operation]) -> Tuple[int, int]:
+def weights_of(program: Program, operations: Iterable[Operation], floating_bytes: int = 2) -> Tuple[int, int]:
     """Trainable parameters and other state that the operations read: (trainable elements, constant bytes)."""
     indices = {i for op in operations for i in op.reads if program.tensors[i].kind in (PARAMETER, "buffer")}
     trainable = sum(program.tensors[i].elements for i in indices if program.tensors[i].requires_grad)
     frozen = sum(
-        program.tensors[i].elements * (2 if program.tensors[i].floating else 4)
+        program.tensors[i].elements * (floating_bytes if program.tensors[i].floating else 4)
         for i in indices
         if not program.tensors[i].requires_grad
     )
@@ -108,16 +108,16 @@ def state_bytes(program: Program, settings: Settings, trainable: int, frozen: in
     state = trainable * settings.state_bytes_per_weight
     accumulate = settings.gradient_accumulation > 1
     found["gradient_accumulators"] = 0 if combined or not accumulate else trainable * settings.gradient_bytes
-    if settings.optimizer_offload:
+    if settings.optimizer_offload and settings.state_is_apart:
         state = 0
-    elif settings.replicated_tensor_sharding:
+    elif settings.replicated_tensor_sharding and settings.state_is_apart:
         state = -(-state // settings.replicas)
     found["optimizer_state"] = state
     if settings.weights_offload:
         found["master_weights"] = 0
         if settings.precision != "16.32":  # there the half copies stay: they are made once for both passes
             found["weights"] = frozen
-    elif settings.replicated_tensor_sharding:
+    elif settings.replicated_tensor_sharding and settings.compiler == "tensorflow":
         found["master_weights"] = -(-found["master_weights"] // settings.replicas)
     return found
 
@@ -169,7 +169,7 @@ def ipu_memory(
         depth: micro-batches in the stash (0: none).
         update_bytes: temporaries of the weight update (all-reduce buffers, optimizer arithmetic).
     """
-    trainable, frozen = weights_of(program, operations)
+    trainable, frozen = weights_of(program, operations, settings.activation_bytes)
     categories = dict.fromkeys(ALWAYS_LIVE + PEAK, 0.0)
     categories.update(state_bytes(program, settings, trainable, frozen))
     categories["stash"] = depth * sum(schedule.stored.values())

@@ -14,6 +14,7 @@ OPTIMIZERS = {
     "momentum": (1, False),  # SGD with momentum, separate accumulator (PopART SGD2, TF1 momentum)
     "sgd_combined": (1, True),  # PopART SGD1: accumulator and momentum are one tensor
     "rmsprop": (2, False),  # mean square and momentum
+    "rmsprop_centered": (3, False),  # and mean gradient
     "adam": (2, False),
     "adamw": (2, False),
     "lamb": (2, False),
@@ -142,6 +143,12 @@ class Settings:
         slots = OPTIMIZERS[self.optimizer][0]
         widths = self.optimizer_bytes or (self.master_bytes,) * slots
         return sum(widths[:slots])
+
+    @property
+    def state_is_apart(self) -> bool:
+        """Whether optimizer state is placed by its own setting: SGD1's is the accumulator's, wherever there is one
+        (PopART, ``determineTensorLocation``)."""
+        return not OPTIMIZERS[self.optimizer][1] or self.gradient_accumulation == 1
 
     def recompute_for(self, stages: int) -> str:
         """The recompute mode in force; PopTorch's default is pipeline recompute from two IPUs on, else

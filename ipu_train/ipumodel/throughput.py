@@ -128,7 +128,7 @@ def throughput(
 def _streamed_bytes(settings: Settings, weights: int, state: int, kept: float) -> float:
     """Bytes that a weight update moves to and from streaming memory on one IPU."""
     moved = 0.0
-    if settings.optimizer_offload:
+    if settings.optimizer_offload and settings.state_is_apart:
         share = 1.0 / settings.replicas if settings.replicated_tensor_sharding else 1.0
         moved += k.STREAM_PASSES * weights * state * share
     if (

@@ -4,6 +4,7 @@ from typing import Dict, Optional
 
 from ..config import Resolved
 from ..ipumodel.planner import plan
+from ..ipumodel.program import Program
 from ..ipumodel.report import Report
 from ..ipumodel.target import Target
 from .images import Images, assumed_classes, images_of
@@ -21,14 +22,25 @@ def predict(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
         traces: of earlier predictions, so that a network is traced once for many.
 
     Raises:
-        ConfigError: the model cannot be built, or a pipeline split names no module.
+        ConfigError: the model cannot be built, or a pipeline split or a recomputation checkpoint names no module.
     """
     images, traces = images or images_of(resolved), traces or Traces()
     resolved = with_splits(resolved, images, traces)
     if traces.settled is not None and traces.settled[0] == question(resolved, images):
         return traces.settled[1]
     program = traces.program(resolved, images.channels, images.size, images.classes)
+    _refuse_unknown_checkpoints(resolved, program)
     return plan(program, Target.named(resolved.config.device.chip), settings_of(resolved))
+
+
+def _refuse_unknown_checkpoints(resolved: Resolved, program: Program) -> None:
+    """What a misspelt name would plan is a program without that checkpoint."""
+    layers = {op.layer for op in program.operations}
+    for name in resolved.config.device.recompute_checkpoints:
+        if not any(layer == name or layer.startswith(name + ".") for layer in layers):
+            raise resolved.error(
+                "device.recompute_checkpoints", f"{name}: no module of the network computes under it"
+            )
 
 
 def with_splits(

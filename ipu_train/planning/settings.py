@@ -15,6 +15,8 @@ def settings_of(resolved: Resolved) -> Settings:
     kind = optimizer.name
     if kind == "sgd":
         kind = "sgd_combined" if optimizer.use_combined_accum else "momentum" if optimizer.momentum else "sgd"
+    elif kind == "rmsprop" and optimizer.centered:
+        kind = "rmsprop_centered"
     elif kind == "lars":  # updates on the host; the device keeps no state
         kind = "sgd"
     proportion = device.available_memory_proportion
@@ -48,12 +50,16 @@ _WIDTHS = {"float16": 2, "float32": 4}
 
 
 def _optimizer_bytes(optimizer: Any) -> Optional[Tuple[int, ...]]:
-    """Widths of the optimizer's tensors, as its section chooses them; None where it chooses none (lars)."""
+    """Widths of the optimizer's tensors, as its section chooses them; None where it chooses none.
+
+    That is lars, and SGD with one tensor for accumulator and velocity, which has the weights' type (PopTorch's
+    documentation of ``use_combined_accum``). RMSprop's mean gradient is float32 (PopTorch, ``CompilerImpl.cpp``).
+    """
     if optimizer.name == "sgd":
-        return (_WIDTHS[optimizer.velocity_accum_type],)
+        return None if optimizer.use_combined_accum else (_WIDTHS[optimizer.velocity_accum_type],)
     if optimizer.name == "lars":
         return None
-    kinds = optimizer.first_order_momentum_accum_type, optimizer.second_order_momentum_accum_type
+    kinds = optimizer.first_order_momentum_accum_type, optimizer.second_order_momentum_accum_type, "float32"
     return tuple(_WIDTHS[kind] for kind in kinds)
 
 

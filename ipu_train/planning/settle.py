@@ -42,6 +42,10 @@ def settled(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
     return found
 
 
+# What belongs to a pipeline does not go with a network in one piece.
+UNCUT = ("device.pipeline_splits=[]", "device.ipus_per_replica=null", "device.sync_pattern=full")
+
+
 def splits_override(splits: tuple) -> str:
     """``device.pipeline_splits=[...]``."""
     return f"device.pipeline_splits=[{', '.join(splits)}]"
@@ -55,9 +59,7 @@ def splitter_of(
 ) -> Splitter:
     """The network of a configuration, uncut, ready to be split."""
     images = images or images_of(resolved)
-    whole = resolved.changed(
-        ["device.pipeline_splits=[]", "device.ipus_per_replica=null", *_one_share(resolved)]
-    )
+    whole = resolved.changed([*UNCUT, *_one_share(resolved)])
     program = (traces or Traces()).program(whole, images.channels, images.size, images.classes)
     return Splitter(program, settings_of(resolved), Target.named(resolved.config.device.chip), headroom)
 

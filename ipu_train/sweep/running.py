@@ -1,8 +1,9 @@
 """The sweep itself: every point, then the largest micro-batch of every series, on all cores."""
 
+import math
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..config import Resolved
+from ..config import ConfigError, Resolved
 from ..planning.settle import ipus_needed
 from ..planning.workers import Workers
 from .content import Kept, key_of
@@ -103,8 +104,18 @@ def _find_largest(
 ) -> Tuple[int, str]:
     most = max(1, global_batch_size // resolved.config.training.replicas)
 
+    def allowed(size: int) -> Optional[Resolved]:
+        try:
+            return at_micro_batch(resolved, size, global_batch_size)[0]
+        except ConfigError:  # mixup of one image, say
+            return None
+
+    while most > 1 and allowed(most) is None:  # of options that want several micro-batches in a weight update
+        most //= 2
+
     def share(size: int) -> float:
-        return used_share(oracle(at_micro_batch(resolved, size, global_batch_size)[0]))
+        there = allowed(size)
+        return math.inf if there is None else used_share(oracle(there))
 
     shares = largest_micro_batch(share, most, known)
     size = max((size for size, used in shares.items() if used <= 1), default=0)

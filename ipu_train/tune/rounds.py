@@ -1,7 +1,8 @@
 """The search dealt out to processes: one micro-batch size to each at a time, then one set of best choices."""
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
+from ..config import ConfigError
 from ..planning.workers import Workers
 from .search import Choice, at_size, rising_sizes, to_vary, varied
 from .space import Space
@@ -13,7 +14,11 @@ def search(workers: Workers, space: Space, ipus: Sequence[int], bar: Any) -> Lis
     Args:
         workers: their state is a ``Traces``.
         bar: its ``update`` is called for each size looked at.
+
+    Raises:
+        ConfigError: the configuration allows none of them.
     """
+    refused: Optional[ConfigError] = None
     found: Dict[int, List[Choice]] = {count: [] for count in ipus}
     rising = {count: rising_sizes(space, count) for count in ipus}
     sizes = sorted({size for of_count in rising.values() for size in of_count})
@@ -22,8 +27,9 @@ def search(workers: Workers, space: Space, ipus: Sequence[int], bar: Any) -> Lis
         now, sizes = sizes[: workers.count], sizes[workers.count :]
         jobs = [(size, (space, size, [count for count in rising if size in rising[count]])) for size in now]
         done = {}
-        for size, choices in workers.run(at_size, jobs):
-            done[size] = choices
+        for size, there in workers.run(at_size, jobs):
+            done[size] = there.choices
+            refused = refused or there.refused
             bar.update()
         for size in now:
             for count in list(rising):
@@ -34,6 +40,8 @@ def search(workers: Workers, space: Space, ipus: Sequence[int], bar: Any) -> Lis
                 if not any(one.fits for one in here):
                     del rising[count]
         sizes = [size for size in sizes if any(size in of_count for of_count in rising.values())]
+    if refused is not None and not any(found.values()):
+        raise refused
     _vary(workers, space, found)
     return [one for count in ipus for one in found[count]]
 

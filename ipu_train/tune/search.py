@@ -8,7 +8,7 @@ what the processes do of it; ``rounds`` deals it out.
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..config import Resolved
+from ..config import ConfigError, Resolved
 from ..ipumodel.report import Report
 from ..planning import predict, settings_of
 from ..planning.settle import splits_override, splitter_of
@@ -109,12 +109,21 @@ def rising_sizes(space: Space, ipus: int) -> List[int]:
     return [size for size in micro_batch_sizes(space, replicas) if ipus == 1 or share // size >= 2 * ipus - 1]
 
 
-def at_size(traces: Traces, space: Space, size: int, ipus: Sequence[int]) -> Dict[int, List[Choice]]:
+class AtSize(NamedTuple):
+    """The choices of a micro-batch size on each number of IPUs a replica, and why there are none on one of them."""
+
+    choices: Dict[int, List[Choice]]
+    refused: Optional[ConfigError]
+
+
+def at_size(traces: Traces, space: Space, size: int, ipus: Sequence[int]) -> AtSize:
     """The choices of a micro-batch size on each of these numbers of IPUs a replica, fitting or not.
 
-    One process looks at all of a size: they share the plans of its convolutions.
+    None where the configuration does not allow them: options want a pipeline, or none, or several micro-batches in a
+    weight update. One process looks at all of a size: they share the plans of its convolutions.
     """
-    found = {}
+    found: Dict[int, List[Choice]] = {}
+    refused = None
     for count in ipus:
         replicas = replicas_for(space, count)
         share = space.base.config.global_batch_size // replicas
@@ -123,8 +132,11 @@ def at_size(traces: Traces, space: Space, size: int, ipus: Sequence[int]) -> Dic
             f"training.gradient_accumulation={share // size}",
             f"training.replicas={replicas}",
         ]
-        found[count] = _recomputations(traces, space, shape, count)
-    return found
+        try:
+            found[count] = _recomputations(traces, space, shape, count)
+        except ConfigError as error:
+            found[count], refused = [], error
+    return AtSize(found, refused)
 
 
 def to_vary(choices: Sequence[Choice]) -> List[Choice]:
@@ -150,7 +162,10 @@ def varied(traces: Traces, space: Space, choices: Sequence[Choice]) -> List[List
 
 def _recomputations(traces: Traces, space: Space, shape: List[str], ipus: int) -> List[Choice]:
     """The kinds of recomputation from fast to lean; where the fastest fits on one IPU, no other is looked at."""
-    uncut = [*shape, "device.pipeline_splits=[]", "device.ipus_per_replica=null", *_single_share(space.base)]
+    share = _single_share(space.base)
+    pipelined = space.base.config.device.sync_pattern == "single_pipeline"
+    alone = ["device.sync_pattern=full"] if pipelined else []
+    uncut = [*shape, "device.pipeline_splits=[]", "device.ipus_per_replica=null", *share, *alone]
     plain = splitter_of(
         space.base.changed([*uncut, "device.recompute=none", _no_checkpoints()]), traces=traces
     )
@@ -169,7 +184,8 @@ def _recomputations(traces: Traces, space: Space, shape: List[str], ipus: int) -
         if solution is None:
             return found
         splits = splits_override(solution.splits)
-        changes = [*uncut[:3], "device.ipus_per_replica=null", *uncut[5:], *kind, splits]
+        whole = alone if ipus == 1 else []
+        changes = [*shape, "device.ipus_per_replica=null", *share, *whole, *kind, splits]
         found.append(_at(traces, space, changes, solution.report))
         if ipus == 1 and found and found[-1].fits:
             break

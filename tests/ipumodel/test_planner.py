@@ -94,8 +94,23 @@ def test_stages_share_out_all_weights():
         ({"optimizer": "adam", "precision": "16.32", "weights_offload": True}, (2, 0, 8, 0)),
         (
             {"optimizer": "adam", "replicas": 4, "replicated_tensor_sharding": True, "precision": "16.32"},
-            (2, 1, 2, 0),
+            (
+                2,
+                4,
+                2,
+                0,
+            ),  # PopTorch shards what the optimizer's location says, and the weights have their own
         ),
+        ({"optimizer": "rmsprop_centered", "precision": "32.32"}, (4, 0, 12, 0)),
+        # SGD1's one tensor lies where accumulators do, whatever is said of optimizer state
+        *(
+            (
+                {"optimizer": "sgd_combined", "gradient_accumulation": 4, "replicas": 4, option: True},
+                (2, 0, 2, 0),
+            )
+            for option in ("optimizer_offload", "replicated_tensor_sharding")
+        ),
+        ({"optimizer": "sgd_combined", "optimizer_offload": True}, (2, 0, 0, 0)),  # it accumulates nothing
     ],
 )
 def test_state_is_what_precision_and_optimizer_say(changes, expected):

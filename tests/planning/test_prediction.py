@@ -48,6 +48,42 @@ def test_settings_are_the_configurations(recipe):
     assert (settings.gradient_accumulation, settings.replicas) == (4, 2)
 
 
+@pytest.mark.parametrize(
+    "overrides, kind, bytes_per_weight",
+    [
+        # as PopTorch has the tensors: accl1 and accl2 of the kinds given, the mean gradient in float32
+        (["optimizer.name=rmsprop", "optimizer.centered=true"], "rmsprop_centered", 12),
+        (
+            [
+                "optimizer.name=rmsprop",
+                "optimizer.centered=true",
+                "optimizer.first_order_momentum_accum_type=float16",
+            ],
+            "rmsprop_centered",
+            10,
+        ),
+        (["optimizer.name=rmsprop"], "rmsprop", 8),
+        # one tensor of the weights' type, whatever is said of accumulator and velocity
+        (["optimizer.use_combined_accum=true", "training.precision=16.16"], "sgd_combined", 2),
+        (["optimizer.use_combined_accum=true", "training.precision=16.32"], "sgd_combined", 4),
+    ],
+)
+def test_optimizers_have_the_tensors_of_poptorch(recipe, overrides, kind, bytes_per_weight):
+    settings = planning.settings_of(config.load(recipe, overrides))
+    assert (settings.optimizer, settings.state_bytes_per_weight) == (kind, bytes_per_weight)
+
+
+def test_a_recomputation_checkpoint_that_is_no_module_is_refused(recipe, capsys):
+    named = "device.recompute_checkpoints=[layer1.0, layr2]"
+    assert cli.main(["plan", "--config", str(recipe), "device.recompute=checkpoints", named]) == 2
+    assert "layr2: no module of the network computes under it" in capsys.readouterr().err
+
+
+def test_splits_that_are_yet_to_be_found_go_with_what_a_pipeline_alone_has(recipe):
+    more = ["device.pipeline_splits=auto", "device.ipus_per_replica=2", "device.sync_pattern=single_pipeline"]
+    assert len(planning.predict(config.load(recipe, more)).ipus) == 2
+
+
 def test_a_data_set_that_is_not_here_can_be_planned_for(recipe):
     assert planning.images_of(config.load(recipe)) == planning.Images(3, 32, 10)
     folder = ["data.name=imagefolder", "data.path=nowhere", "data.image_size=224"]

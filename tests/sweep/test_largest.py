@@ -1,8 +1,12 @@
 """The search for the largest micro-batch: exact for every monotonic memory, and quick where it is nearly affine."""
 
+import json
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipu_train import cli
 from ipu_train.sweep.predicting import largest_micro_batch
 
 
@@ -35,3 +39,28 @@ def test_an_affine_memory_takes_few_questions():
     found, asked = search(memory, 1000, {1, 2, 4, 8, 16, 32})
     assert found == 61
     assert len(asked) <= 3
+
+
+@pytest.mark.parametrize(
+    "sizes, overrides, largest",
+    [
+        # transfers overlap with the micro-batch before, so that a weight update must have two
+        ("16", ["training.replicas=1", "device.io_tiles=32"], 16),
+        # one image has no other to be mixed with, and two do not fit
+        ("256", ["training.mixup_alpha=0.1", "device.chip=mk1", "data.image_size=512"], 0),
+    ],
+)
+def test_sizes_that_the_configuration_does_not_take_are_not_the_answer_and_no_end(
+    tmp_path, capsys, sizes, overrides, largest
+):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.5}}\n"
+        "data: {name: generated, image_size: 8, length: 64}\n"
+        "training: {micro_batch_size: 16, gradient_accumulation: 2}\nlogging: {progress: false}\n"
+    )
+    call = ["sweep", "--config", str(recipe), "--norms", "group", "--micro-batch-sizes", sizes, "--jobs", "1"]
+    cli.main([*call, "--global-batch-size", str(2 * int(sizes)), f"sweep_dir={tmp_path / 's'}", *overrides])
+    assert "Traceback" not in capsys.readouterr().err
+    (one,) = json.loads((tmp_path / "s" / "sweep.json").read_text())["series"]
+    assert one["largest_micro_batch_size"] == largest

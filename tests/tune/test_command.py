@@ -85,6 +85,30 @@ def test_images_that_are_mixed_with_each_other_are_two_at_least(recipe, mixing):
     assert config.load("slow_tuned.yaml").config.training.micro_batch_size >= 2
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["device.io_tiles=32", "device.output_mode=all"],  # they want several micro-batches in a weight update
+)
+def test_sizes_that_the_configuration_does_not_take_are_passed_over(recipe, option):
+    few = ["training.gradient_accumulation=4", "training.replicas=1"]
+    assert tune(recipe, "--ipus", "1,2", *few, option) == 0
+    tuned = config.load("slow_tuned.yaml").config
+    assert tuned.training.gradient_accumulation > 1 and tuned.ipus_per_replica == 1
+
+
+def test_what_is_about_a_pipeline_alone_is_kept_for_pipelines(recipe):
+    pipeline = ["device.pipeline_splits=[layer2.0]", "device.sync_pattern=single_pipeline"]
+    assert tune(recipe, "--ipus", "1,2", *pipeline) == 0
+    tuned = config.load("slow_tuned.yaml").config.device
+    assert tuned.sync_pattern == ("single_pipeline" if tuned.pipeline_splits else "full")
+
+
+def test_when_no_number_of_ipus_is_allowed_the_reason_is_said(recipe, capsys):
+    overlapped = ["device.io_tiles=32", "training.gradient_accumulation=8", "training.replicas=1"]
+    assert tune(recipe, "--ipus", "2", *overlapped) == 2
+    assert "does not overlap the transfers of a pipeline" in capsys.readouterr().err
+
+
 def test_when_nothing_fits_the_status_is_3_and_nothing_is_written(recipe, tmp_path, capsys):
     assert tune(recipe, "--headroom", "0.97") == 3
     assert "Nothing fits: the leanest choice" in capsys.readouterr().err
