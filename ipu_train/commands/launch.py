@@ -87,6 +87,7 @@ def main(arguments: List[str]) -> int:
     resolved = planning.with_splits(resolved, traces=traces)
     shape = shape_of(resolved, system)
     report = planning.predict(resolved, traces=traces)
+    planning.check_filled(resolved)
     if not report.may_fit and not resolved.config.device.allow_out_of_memory:
         raise planning.refuse(report, resolved)
     here = options.images_per_worker

@@ -49,6 +49,7 @@ def main(arguments: List[str]) -> int:
         write_page(options.html, resolved, report)
     if not report.may_fit:
         raise planning.refuse(report, resolved)
+    planning.check_filled(resolved)
     if not report.fits:
         print(f"warning: {planning.doubt(report)}", file=sys.stderr)
     return 0

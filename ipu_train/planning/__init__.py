@@ -5,6 +5,7 @@ from .kept import keep_plans
 from .prediction import describe, predict, with_splits
 from .remedies import DoesNotFit, Remedy, doubt, refuse, remedies
 from .settings import question, settings_of
+from .settle import check_filled
 from .traces import Traces
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Images",
     "Remedy",
     "Traces",
+    "check_filled",
     "describe",
     "doubt",
     "images_of",

@@ -46,6 +46,23 @@ def settled(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
 UNCUT = ("device.pipeline_splits=[]", "device.ipus_per_replica=null", "device.sync_pattern=full")
 
 
+def check_filled(resolved: Resolved) -> None:
+    """A training pipeline runs its stages forwards, and all but the last backwards again: each wants a micro-batch of
+    the same weight update, or PopTorch refuses the program (its user guide, ``PipelinedExecution``).
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    config = resolved.config
+    stages, accumulation = len(config.device.pipeline_splits) + 1, config.training.gradient_accumulation
+    if stages > 1 and accumulation < 2 * stages - 1:
+        raise resolved.error(
+            "training.gradient_accumulation",
+            f"is {accumulation}, and a pipeline of {stages} IPUs is only filled by {2 * stages - 1} micro-batches or "
+            "more in a weight update",
+        )
+
+
 def splits_override(splits: tuple) -> str:
     """``device.pipeline_splits=[...]``."""
     return f"device.pipeline_splits=[{', '.join(splits)}]"

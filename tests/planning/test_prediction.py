@@ -79,6 +79,14 @@ def test_a_recomputation_checkpoint_that_is_no_module_is_refused(recipe, capsys)
     assert "layr2: no module of the network computes under it" in capsys.readouterr().err
 
 
+def test_a_pipeline_that_its_micro_batches_do_not_fill_is_predicted_and_refused(recipe, capsys):
+    three = ["plan", "--config", str(recipe), "device.pipeline_splits=[layer2, layer3]"]
+    assert cli.main([*three, "training.gradient_accumulation=4"]) == 2
+    printed = capsys.readouterr()
+    assert "images/s" in printed.out and "only filled by 5 micro-batches or more" in printed.err
+    assert cli.main([*three, "training.gradient_accumulation=5"]) == 0
+
+
 def test_splits_that_are_yet_to_be_found_go_with_what_a_pipeline_alone_has(recipe):
     more = ["device.pipeline_splits=auto", "device.ipus_per_replica=2", "device.sync_pattern=single_pipeline"]
     assert len(planning.predict(config.load(recipe, more)).ipus) == 2
