@@ -211,7 +211,13 @@ class Report:
         lines = []
         if s.synthetic_data:
             lines.append("synthetic data: nothing is exchanged with the host")
-        elif s.io_tiles or s.prefetch_depth > 1 or s.single_pipeline_sync or s.returned_share:
+        elif (
+            s.weights_meet_host
+            or s.io_tiles
+            or s.prefetch_depth > 1
+            or s.single_pipeline_sync
+            or s.returned_share
+        ):
             tiles = f"{s.io_tiles} I/O tiles; " if s.io_tiles else ""
             lines.append(
                 f"{tiles}host transfers take {1e3 * t.host_seconds:.2f} ms of a weight update, and "

@@ -60,6 +60,8 @@ class Settings:
         single_pipeline_sync: an IPU of a pipeline exchanges data with the host while the others compute.
         returned_share: share of the micro-batches whose losses and hits come back one by one; 0: their sums.
         synthetic_data: nothing is exchanged with the host.
+        weights_meet_host: all weights go to the host and back in each weight update (LARS, proxy statistics once an
+            update), and optimizer state with them.
         compiler: "popart", whose outliner keeps operations that run again in the backward pass apart from others; or
             "tensorflow", whose pipelines do not, and fetch offloaded weights for the weight update only.
         stochastic_rounding: costs nothing (stated by Graphcore's documentation); here for completeness.
@@ -90,6 +92,7 @@ class Settings:
     single_pipeline_sync: bool = False
     returned_share: float = 0.0
     synthetic_data: bool = False
+    weights_meet_host: bool = False
     compiler: str = "popart"
 
     def __post_init__(self) -> None:

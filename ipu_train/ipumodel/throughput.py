@@ -102,6 +102,9 @@ def throughput(
     transfers = _Transfers(settings, target, inputs + settings.returned_share * 4 * (1 + program.batch))
     first = stage_cycles[0].total / target.clock_hz
     host, overlapped = transfers.seconds(accumulation, compute, slowest / target.clock_hz - first, stages > 1)
+    if settings.weights_meet_host and program.training:  # there and back, while nothing else happens
+        there = largest * (settings.master_bytes + settings.state_bytes_per_weight)
+        host += 2 * there / target.host_bytes_per_second_per_ipu
     step = compute + update + reduce + host + stream
     images = program.batch * accumulation
     rate = images * settings.replicas / step if step else 0.0

@@ -41,6 +41,7 @@ def settings_of(resolved: Resolved) -> Settings:
         single_pipeline_sync=device.sync_pattern == "single_pipeline",
         returned_share=returned_share(config) if device.output_mode != "sum" else 0.0,
         synthetic_data=device.synthetic_data,
+        weights_meet_host=optimizer.name == "lars" or config.model.proxy_norm_statistics == "per_update",
         input_bytes_per_element=1,  # images travel as bytes
         stochastic_rounding=training.stochastic_rounding,
     )

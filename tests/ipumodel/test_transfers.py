@@ -53,6 +53,14 @@ def test_transfers_beside_the_computation_leave_the_first_micro_batch_alone():
     assert seconds(plain)["host_overlapped"] == 0
 
 
+@pytest.mark.parametrize("optimizer, tensors", [("sgd", 1), ("momentum", 2), ("adam", 3)])
+def test_updates_on_the_host_take_weights_and_state_there_and_back(optimizer, tensors):
+    plain, visiting = (planned(optimizer=optimizer, weights_meet_host=there) for there in (False, True))
+    moved = (seconds(visiting)["host"] - seconds(plain)["host"]) * MK2.host_bytes_per_second_per_ipu
+    assert moved == pytest.approx(2 * 4 * tensors * WEIGHTS)
+    assert visiting.images_per_second < plain.images_per_second
+
+
 def test_data_made_up_on_the_device_need_no_transfer():
     report = planned(synthetic_data=True)
     assert seconds(report)["host"] == 0

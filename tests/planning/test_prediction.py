@@ -73,6 +73,18 @@ def test_optimizers_have_the_tensors_of_poptorch(recipe, overrides, kind, bytes_
     assert (settings.optimizer, settings.state_bytes_per_weight) == (kind, bytes_per_weight)
 
 
+@pytest.mark.parametrize(
+    "override, visits",
+    [
+        ("optimizer.name=lars", True),
+        ("model.proxy_norm_statistics=per_update", True),
+        ("optimizer.momentum=0", False),
+    ],
+)
+def test_weights_meet_the_host_where_the_host_updates(recipe, override, visits):
+    assert planning.settings_of(config.load(recipe, [override])).weights_meet_host == visits
+
+
 def test_a_recomputation_checkpoint_that_is_no_module_is_refused(recipe, capsys):
     named = "device.recompute_checkpoints=[layer1.0, layr2]"
     assert cli.main(["plan", "--config", str(recipe), "device.recompute=checkpoints", named]) == 2
