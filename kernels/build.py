@@ -47,8 +47,11 @@ def compiler() -> List[str]:
 
 
 def cache_folder() -> Path:
-    """Where built libraries are kept: ``IPU_TRAIN_CACHE``, else the platform's cache folder."""
-    if os.environ.get("IPU_TRAIN_CACHE"):
+    """Where built libraries are kept: ``IPU_TRAIN_CACHE``, else the platform's cache folder.
+
+    ``off`` keeps no plans; a library must be somewhere to be loaded, and is where it is without the variable.
+    """
+    if os.environ.get("IPU_TRAIN_CACHE", "off") not in ("", "off"):
         return Path(os.environ["IPU_TRAIN_CACHE"]).expanduser() / "kernels"
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"

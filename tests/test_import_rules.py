@@ -46,7 +46,7 @@ HOUSE = {
     "tracking training",
     "tune": "config ipumodel outputs pages planning tracking",
     "early_checks": "config network places planning training",
-    "inspect": "config data device durable early_checks models network outputs sweep tracking training",
+    "inspect": "config data device durable early_checks models network outputs planning sweep tracking training",
     "inference": "config data device durable planning tracking training",
     "export": "durable inference models network training",
     "launching": "config data",

@@ -254,13 +254,14 @@ def _number(parser: argparse.ArgumentParser, name: str, default: float, what: st
 
 def _by_norm(options: argparse.Namespace) -> List[Resolved]:
     """The configuration with each of the norms, and with the weights of the checkpoint."""
+    from .. import planning
     from ..sweep.points import change_norm, grid
 
     weights = [] if options.checkpoint is None else [f"model.weights={options.checkpoint}"]
     base = load(options.config, [*options.overrides, *weights])
     if options.norms is None:
         early_checks.check_weights(base)
-        return [base]
+        return [planning.with_splits(base)]
     names = grid(base, names_of(options.norms), [base.config.training.micro_batch_size]).norms
     changed = [change_norm(base, name) for name in names]
     if options.checkpoint is not None:
@@ -269,7 +270,7 @@ def _by_norm(options: argparse.Namespace) -> List[Resolved]:
                 "--checkpoint holds the weights of one norm, so --norms cannot change it; inspect each run by itself"
             )
         early_checks.check_weights(base)
-    return changed
+    return [planning.with_splits(resolved) for resolved in changed]
 
 
 def _device(resolved: Resolved) -> Any:

@@ -59,9 +59,7 @@ def inspect_companions(
     rows = companions_of(len(source.train), size, looked_at, draws, config.training.seed)
     per_call = config.ipus_per_replica * config.training.replicas
     calls = -(-len(rows) // per_call)
-    filled = (
-        np.concatenate([rows, rows[: calls * per_call - len(rows)]]) if calls * per_call > len(rows) else rows
-    )
+    filled = rows[np.arange(calls * per_call) % len(rows)]
     program, options = LogitsProgram(network, normalise), device.inspection_options(poptorch, config)
     model = compiled(poptorch, program, options, source, per_call * size)
     logits: List[torch.Tensor] = []

@@ -1,6 +1,6 @@
 """What ``plan`` found: a table and a picture for people, JSON with units in the key names for programs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from . import ranges
@@ -45,6 +45,11 @@ class Report:
     unknown_operators: Dict[str, int]
     stage_names: Tuple[str, ...]
     program: Program = field(repr=False)
+
+    @property
+    def computing(self) -> Target:
+        """The chip with the tiles that compute: all but those that exchange data with the host meanwhile."""
+        return replace(self.target, tiles=self.target.tiles - self.settings.io_tiles)
 
     @property
     def fits(self) -> bool:

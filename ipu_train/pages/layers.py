@@ -40,7 +40,7 @@ def _rows_of(report: Report, ipu: IpuReport, proportion: float) -> List[Dict[str
         rows[name]["kept_bytes"] += kept
     found = []
     for name, row in rows.items():
-        vectors = row["weight_elements"] / report.target.tiles * 4 / 8
+        vectors = row["weight_elements"] / report.computing.tiles * 4 / 8
         row["update_cycles"] = k.UPDATE_CYCLES * vectors * (2 + OPTIMIZERS[report.settings.optimizer][0])
         row["operators"] = ", ".join(operators[name])
         row["plan"] = "; ".join(plans.get(name, {}))
@@ -96,7 +96,7 @@ def _plan_of(report: Report, op: Operation, backward: bool, proportion: float) -
     needs_input = len(op.reads) > first and op.reads[first] in op.differentiable
     passes = (["backward"] if needs_input else []) + ["weights"] if backward else ["forward"]
     return "; ".join(
-        f"{which} {plan_words(plan_pass(params, which, report.target, options))}" for which in passes
+        f"{which} {plan_words(plan_pass(params, which, report.computing, options))}" for which in passes
     )
 
 

@@ -172,6 +172,19 @@ def test_only_batch_norms_outputs_depend_on_the_companions_of_an_image(base, tmp
     assert all(p["variance"] == p["relative_variance"] == 0 for p in points[2:])
 
 
+def test_few_companions_fill_many_replicas_and_splits_may_be_searched(base, tmp_path):
+    pipeline = [
+        "device.pipeline_splits=auto",
+        "device.ipus_per_replica=2",
+        "training.gradient_accumulation=4",
+    ]
+    few = ["--images", "1", "--draws", "2", "--micro-batch-sizes", "2", "--json", str(tmp_path / "out.json")]
+    many = ["training.replicas=8", "model.norm=batch", "model.norm_group_size=null", "model.proxy_norm=false"]
+    assert cli.main(["inspect", "batch-dependence", "--config", base, *few, *pipeline, *many]) == 0
+    (point,) = json.loads((tmp_path / "out.json").read_text())["points"]
+    assert point["variance"] > 0
+
+
 def test_random_networks_are_written_under_the_contracts_names(tmp_path, capsys):
     path = tmp_path / "out.json"
     argv = [

@@ -42,6 +42,13 @@ def source(tmp_path):
     return path
 
 
+def test_plans_that_are_not_kept_do_not_move_the_libraries(monkeypatch):
+    monkeypatch.delenv("IPU_TRAIN_CACHE", raising=False)
+    usual = build.cache_folder()
+    monkeypatch.setenv("IPU_TRAIN_CACHE", "off")
+    assert build.cache_folder() == usual and usual.is_absolute()
+
+
 def python(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],

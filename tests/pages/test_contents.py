@@ -11,6 +11,7 @@ import pytest
 from ipu_train import cli, pages, planning
 from ipu_train.ipumodel.program import PARAMETER
 from ipu_train.network import build_network
+from ipu_train.pages.layers import layer_rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -35,6 +36,17 @@ def test_layers_are_modules_and_convolutions_have_their_plan(planned, contents):
         assert inside is not None or row["layer"] == "(outside of any module)"
         if type(inside).__name__ == "Conv2d":
             assert row["plan"].startswith("forward ") and "weights " in row["plan"] and "tiles" in row["plan"]
+
+
+def test_plans_are_those_of_the_tiles_that_compute(planned):
+    """What a page says of a convolution on fewer tiles is what was planned for it: no plan has more."""
+    resolved = planned[0].changed(["device.pipeline_splits=[]", "device.io_tiles=192"])
+    report = planning.predict(resolved)
+    texts = [row["plan"] for row in layer_rows(report)]
+    used = [
+        int(number.replace(",", "")) for text in texts for number in re.findall(r"on ([0-9,]+) tiles", text)
+    ]
+    assert used and max(used) <= report.target.tiles - 192
 
 
 def test_what_is_alive_at_each_step_makes_its_bytes(planned, contents):
