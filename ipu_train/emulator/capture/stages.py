@@ -90,9 +90,14 @@ class StageTracker:
         return "Sharded" if isinstance(self._strategy, ShardedExecution) else "Pipelined"
 
     @property
+    def several_ipus(self) -> bool:
+        """Whether more than one IPU holds operations."""
+        return len(set(self._ipus)) > 1
+
+    @property
     def num_ipus(self) -> int:
-        """IPUs per replica: distinct ones that hold at least one operation."""
-        return max(1, len(set(self._ipus)))
+        """IPUs per replica: all up to the highest that holds an operation, those left out between them too."""
+        return max(self._ipus, default=0) + 1
 
     @property
     def forward_stages(self) -> int:
@@ -125,7 +130,7 @@ class StageTracker:
             checkPhases(self._strategy, self._placements.values())
         elif not isinstance(self._strategy, ShardedExecution):
             checkPipeline(self.forward_stages, options, training)
-            if self.num_ipus > 1 and options.output_mode == enums.OutputMode.EveryN:
+            if self.several_ipus and options.output_mode == enums.OutputMode.EveryN:
                 raise createError(
                     "OutputMode.EveryN is not supported for pipelined models: use All, Sum or Final",
                     "popart_exception",
@@ -226,6 +231,11 @@ def reservedIpus(per_replica: int, replicas: int, any_number: bool, round_up: bo
         Error: no power of two (unless ``any_number``), or more than a process may use.
     """
     total = per_replica * replicas
+    if total > MAX_IPUS_PER_PROCESS:
+        raise createError(
+            f"Too many IPUs requested ({total}). Experiments that need more than {MAX_IPUS_PER_PROCESS} IPUs "
+            "require distributed execution."
+        )
     reserved = 1 << (total - 1).bit_length()
     if reserved != total and not any_number:
         raise createError(
@@ -234,15 +244,9 @@ def reservedIpus(per_replica: int, replicas: int, any_number: bool, round_up: bo
             f"{MAX_IPUS_PER_PROCESS} IPUs per process. Please reconfigure your model to use a different number of IPUs "
             "or set poptorch.Options().autoRoundNumIPUs(True)."
         )
-    if reserved != total and round_up:
-        _warn_of_rounding(reserved, total)
-    else:
-        reserved = total
-    if reserved > MAX_IPUS_PER_PROCESS:
-        raise createError(
-            f"Too many IPUs requested ({reserved}). Experiments that need more than {MAX_IPUS_PER_PROCESS} IPUs "
-            "require distributed execution."
-        )
+    if reserved == total or not round_up:
+        return total
+    _warn_of_rounding(reserved, total)
     return reserved
 
 

@@ -46,7 +46,7 @@ def log_placement(graph: Graph, stages: StageTracker) -> None:
     """Name each result with the IPU and stage that compute it, and say whether that makes a pipeline."""
     if not logger.isEnabledFor(logging.DEBUG):
         return
-    logger.debug("enablePipelining set to value %d", stages.mode == "Pipelined" and stages.num_ipus > 1)
+    logger.debug("enablePipelining set to value %d", stages.mode == "Pipelined" and stages.several_ipus)
     names = {slot: name for name, slot in slot_names(graph).items()}
     for node in graph.nodes:
         for slot in node.outputs():
@@ -69,5 +69,5 @@ def log_compiled() -> None:
 
 def log_acquired(graph: Graph, replicas: int, device: int) -> None:
     """How many IPUs the model takes, and from which device id."""
-    ipus = len({node.ipu for node in graph.nodes}) or 1
+    ipus = max((node.ipu for node in graph.nodes), default=0) + 1
     logger.debug("Acquired %d IPU(s): running on device Id %d", ipus * replicas, device)

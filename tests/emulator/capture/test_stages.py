@@ -98,8 +98,8 @@ class TestPipelineLength:
     def test_blocks_without_operations_do_not_count(self):
         tracker = StageTracker(PipelinedExecution())
         tracker.current()
-        tracker.enter("a", 1)
-        tracker.enter("b", 2)
+        tracker.enter("a", 2)
+        tracker.enter("b", 1)
         tracker.current()
         assert (tracker.forward_stages, tracker.num_ipus) == (2, 2)
 
@@ -149,9 +149,24 @@ class TestPipelineLength:
 class TestNumberOfIpus:
     def test_replicas_multiply(self):
         _, tracker = track(PipelinedExecution(), (None, 0), (None, 3), (None, 0))
-        assert tracker.num_ipus == 2
+        assert tracker.num_ipus == 4
         opts = poptorch.Options().replicationFactor(4).deviceIterations(3).outputMode(poptorch.OutputMode.All)
-        assert tracker.validate(opts, training=False) == 8
+        assert tracker.validate(opts, training=False) == 16
+
+    @pytest.mark.parametrize("ids", [(1, 2), (0, 2), (2,)])
+    def test_ids_left_out_count_too(self, ids):
+        """PopTorch's CompilerImpl::createDevice: the highest id says how many."""
+        _, tracker = track(ShardedExecution(), *((None, ipu) for ipu in ids))
+        opts = poptorch.Options().outputMode(poptorch.OutputMode.All)
+        assert tracker.num_ipus == 3
+        with pytest.raises(poptorch.Error, match="specifies the use of 3 IPUs"):
+            tracker.validate(opts, training=False)
+        assert tracker.validate(opts.autoRoundNumIPUs(), training=False) == 4
+
+    def test_one_ipu_is_no_pipeline_whatever_its_id(self):
+        _, tracker = track(PipelinedExecution(), (None, 1))
+        opts = poptorch.Options().deviceIterations(4).outputMode(poptorch.OutputMode.EveryN, 2)
+        assert tracker.validate(opts, training=False) == 2
 
     def test_hardware_wants_a_power_of_2(self, caplog):
         with pytest.raises(poptorch.Error, match=r"power of 2.*autoRoundNumIPUs"):
@@ -201,6 +216,9 @@ class TestNumberOfIpus:
         assert reservedIpus(64, 1, any_number=False) == 64
         with pytest.raises(poptorch.Error, match=r"Too many IPUs requested \(128\)"):
             reservedIpus(2, 64, any_number=False)
+        _, tracker = track(ShardedExecution(), (None, 0), (None, 64))
+        with pytest.raises(poptorch.Error, match=r"Too many IPUs requested \(65\)"):
+            tracker.validate(poptorch.Options().outputMode(poptorch.OutputMode.All), training=False)
 
 
 def test_parallel_phases_alternate_between_even_and_odd_ipus():
