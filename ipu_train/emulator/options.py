@@ -211,8 +211,10 @@ class Options(ReportingOptions):
         output_mode: Optional[enums.OutputMode] = None,
         output_return_period: int = 1,
     ) -> None:
-        """Keep a tensor of the graph so that ``executor.getAnchoredTensor(short_name)`` can read it."""
-        self.checkIsFrozen("anchorTensor")
+        """Keep a tensor of the graph so that ``executor.getAnchoredTensor(short_name)`` can read it.
+
+        Frozen options take anchors too, as PopTorch's do: a ``DataLoader`` may have frozen them.
+        """
         mode_is_none = output_mode is None
         mode = self.output_mode if output_mode is None else output_mode
         if mode_is_none:

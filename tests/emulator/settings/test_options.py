@@ -124,7 +124,6 @@ class TestFreezing:
         "setExecutionStrategy": lambda o: o.setExecutionStrategy(poptorch.ShardedExecution()),
         "setAvailableMemoryProportion": lambda o: o.setAvailableMemoryProportion({"IPU0": 0.1}),
         "inputReplicaGrouping": lambda o: o.inputReplicaGrouping(1, poptorch.CommGroupType.Consecutive),
-        "anchorTensor": lambda o: o.anchorTensor("a", "b"),
         "enableProfiling": lambda o: o.enableProfiling(),
         "enableExecutableCaching": lambda o: o.enableExecutableCaching("x"),
         "enableStableNorm": lambda o: o.enableStableNorm(True),
@@ -171,6 +170,13 @@ class TestFreezing:
         opts._unfreeze()
         assert repr(opts) == before, "refused, but changed all the same"
         self.SETTERS[setter](opts)  # and the setter is fine otherwise
+
+    def test_frozen_options_take_anchors(self, opts):
+        """PopTorch's Options.anchorTensor asks nothing; a DataLoader freezes what an executor is made with."""
+        data = poptorch.DataLoader(opts, torch.tensor([-1.0, 2.0]))
+        opts.anchorTensor("output", "Relu:0")
+        executor = poptorch.inferenceModel(torch.nn.ReLU(), opts)
+        assert [(executor(x), executor.getAnchoredTensor("output")) for x in data] == [(0.0, 0.0), (2.0, 2.0)]
 
     def test_a_refused_seed_leaves_the_host_alone(self, opts):
         opts._freeze()
