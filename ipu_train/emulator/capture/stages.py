@@ -50,11 +50,15 @@ class StageTracker:
         """Number blocks without an id from 0 again."""
         self._next_auto_id = 0
 
+    def nextAutoId(self) -> str:
+        """The id of the next block without one."""
+        self._next_auto_id += 1
+        return str(self._next_auto_id - 1)
+
     def enter(self, user_id: Optional[Any] = None, ipu_id: Optional[int] = None) -> None:
         """A block begins. Same ``user_id``: same block, hence same stage as before."""
         if user_id is None:
-            user_id = str(self._next_auto_id)
-            self._next_auto_id += 1
+            user_id = self.nextAutoId()
         user_id = str(user_id)
         if user_id not in self._placements:
             self._placements[user_id] = self._place(user_id, ipu_id)

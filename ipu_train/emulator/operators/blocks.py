@@ -60,6 +60,12 @@ class Block(torch.nn.Module, metaclass=_BlockMeta):
             _state.annotations.enter_block(user_id, ipu_id)
 
 
+def _keptId(user_id: Optional[str]) -> Optional[str]:
+    """The id of a layer's block. One without an id takes the next number once, for all its calls."""
+    manager = Block._stages_manager
+    return manager.nextAutoId() if user_id is None and manager is not None else user_id
+
+
 class _BlockHook:
     """Forward pre-hook that begins a block; survives copies and pickling with its module."""
 
@@ -68,6 +74,7 @@ class _BlockHook:
         self._ipu_id = ipu_id
 
     def __call__(self, module: torch.nn.Module, inputs: Any) -> None:
+        self._user_id = _keptId(self._user_id)
         Block.start(self._user_id, self._ipu_id)
 
     def __repr__(self) -> str:
@@ -86,6 +93,7 @@ class _BeginBlockCallable(torch.nn.Module):
         self._ipu_id = ipu_id
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self._user_id = _keptId(self._user_id)
         Block.start(self._user_id, self._ipu_id)
         return self._layer_to_call(*args, **kwargs)
 
@@ -97,7 +105,7 @@ def BeginBlock(
 
     Args:
         layer_to_call: a module, which is annotated in place; or any callable, which is wrapped.
-        user_id: as for :class:`Block`.
+        user_id: as for :class:`Block`, but a layer without one keeps the number of its first call.
         ipu_id: as for :class:`Block`.
 
     Returns:

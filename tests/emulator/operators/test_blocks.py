@@ -124,6 +124,23 @@ class TestBeginBlock:
         with pytest.raises(AssertionError):
             poptorch.removeBlocks("model")
 
+    @pytest.mark.parametrize("make", [torch.nn.ReLU, Function])
+    def test_an_automatic_id_is_kept_for_all_calls(self, make):
+        """As PopTorch's hook does (ops.py): two blocks, '0' and '1', however often the layers are called."""
+
+        class Twice(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = poptorch.BeginBlock(make()), poptorch.BeginBlock(make())
+
+            def forward(self, x):
+                return self.second(self.first(self.second(self.first(x))))
+
+        strategy = poptorch.ShardedExecution(poptorch.Stage("0").ipu(0), poptorch.Stage("1").ipu(1))
+        opts = poptorch.Options().setExecutionStrategy(strategy)
+        executor = poptorch.inferenceModel(Twice(), opts)
+        assert torch.equal(executor(torch.ones(1)), Twice()(torch.ones(1)))
+
     def test_functions_are_wrapped(self, capture):
         block = poptorch.BeginBlock(Function(), "a", 2)
         assert isinstance(block, torch.nn.Module)
