@@ -24,7 +24,7 @@ class DataLoader(torch.utils.data.DataLoader):
     Args:
         options: of the model; they are frozen.
         dataset: as for ``torch.utils.data.DataLoader``.
-        batch_size: of one micro-batch; None passes items on as they are.
+        batch_size: of one micro-batch; None, with ``drop_last=False``, passes items on as they are.
         shuffle: shuffle map data sets each epoch.
         num_workers: processes that load.
         drop_last: leave out a last combined batch that is not full. On by default, unlike torch, because a
@@ -35,7 +35,7 @@ class DataLoader(torch.utils.data.DataLoader):
             of several workers.
         async_options: arguments of the :class:`AsynchronousDataAccessor`.
         rebatched_worker_size: items a worker loads at once in mode ``AsyncRebatched``.
-        batch_sampler: gives the indices of micro-batches.
+        batch_sampler: gives the indices of micro-batches; the length of the loader counts these, as in PopTorch.
         kwargs: passed on to ``torch.utils.data.DataLoader``.
 
     Raises:
@@ -73,7 +73,7 @@ class DataLoader(torch.utils.data.DataLoader):
         partitioned = auto_distributed_partitioning and options.Distributed.numProcesses > 1
 
         if batch_sampler is not None:
-            if batch_size not in (None, 1) or shuffle:
+            if batch_size != 1 or shuffle:
                 raise createPoptorchError(
                     "batch_sampler is mutually exclusive with batch_size and shuffle: leave them out"
                 )
@@ -82,7 +82,7 @@ class DataLoader(torch.utils.data.DataLoader):
                     "batch_sampler cannot be partitioned over processes: let the sampler give each process its "
                     "own indices and set auto_distributed_partitioning=False"
                 )
-            batch_size = getattr(batch_sampler, "batch_size", None)
+            batch_size = getattr(batch_sampler, "batch_size", 1)
         if batch_size is not None:
             self._combined_batch_size = batch_size * microBatches(options)
 
@@ -117,7 +117,7 @@ class DataLoader(torch.utils.data.DataLoader):
             settings["batch_sampler"] = batch_sampler
         else:
             settings["batch_size"] = worker_size
-            settings["drop_last"] = drop_last and worker_size is not None
+            settings["drop_last"] = drop_last  # torch refuses it without a batch size
             if not iterable:
                 settings["shuffle"] = bool(shuffle) if settings.get("sampler") is None else False
             elif shuffle:
@@ -175,10 +175,9 @@ class DataLoader(torch.utils.data.DataLoader):
 
     def _rebatch(self, worker_size: Optional[int], batch_sampler: Any) -> Optional[int]:
         """Items torch's loader batches for the accessor to assemble combined batches from."""
-        if self._combined_batch_size is None:
-            raise createPoptorchError(
-                "DataLoaderMode.AsyncRebatched needs a batch size to assemble batches of"
-            )
+        if self._combined_batch_size is None:  # nothing to assemble: as DataLoaderMode.Async
+            assert worker_size is None, "rebatched_worker_size needs a batch size to assemble batches of"
+            return None
         self._rebatched_size = self._combined_batch_size
         if worker_size is None:
             return self._combined_batch_size
@@ -213,12 +212,11 @@ class DataLoader(torch.utils.data.DataLoader):
 
     def __len__(self) -> int:
         size = self._rebatched_size
-        if size is None:
-            return super().__len__()
-        if isinstance(self.dataset, torch.utils.data.IterableDataset):
+        by_batches = self._micro_batch_sampler is not None
+        if size is None:  # PopTorch leaves it to torch, which knows nothing of joined micro-batches
+            return len(self._micro_batch_sampler) if by_batches else super().__len__()
+        if by_batches or isinstance(self.dataset, torch.utils.data.IterableDataset):
             length = len(self.dataset)
-        elif self._micro_batch_sampler is not None:
-            length = len(self._micro_batch_sampler) * size // microBatches(self._options)
         else:
             length = len(self.sampler)
         return length // size if self._rebatched_drop_last else -(-length // size)

@@ -124,8 +124,11 @@ class TestEpochs:
         with pytest.raises(TypeError, match="has no len"):
             len(data)
 
-    def test_without_batch_size_items_pass_as_they_are(self):
-        data = loader(Stream(3), batch_size=None, num_workers=1)
+    @pytest.mark.parametrize(
+        "how", [{"drop_last": False}, {"mode": DataLoaderMode.AsyncRebatched}], ids=["async", "rebatched"]
+    )
+    def test_without_batch_size_items_pass_as_they_are(self, how):
+        data = loader(Stream(3), batch_size=None, num_workers=1, **how)
         assert [tuple(item.shape) for item in data] == [(2,)] * 3
 
     def test_processes_have_their_share(self):
@@ -251,7 +254,7 @@ class TestRebatching:
             torch.utils.data.SequentialSampler(range(10)), 2, drop_last=False
         )
         data = loader(Increasing(10), batch_size=1, iterations=3, batch_sampler=sampler, drop_last=drop_last)
-        assert len(data) == (1 if drop_last else 2)
+        assert len(data) == (5 if drop_last else 2), "micro-batches, or what the items rebatched make"
         assert labels(data) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9]][: 1 if drop_last else 2]
 
     def test_a_break_inside_a_batch_under_construction(self):

@@ -94,9 +94,14 @@ class TestCombinedBatches:
         assert not caplog.records
 
     def test_without_batch_size_items_pass_as_they_are(self):
-        loader = DataLoader(options(2), Increasing(3), batch_size=None)
+        loader = DataLoader(options(2), Increasing(3), batch_size=None, drop_last=False)
         assert loader.combinedBatchSize is None
         assert [tuple(image.shape) for image, _ in loader] == [(2,), (2,), (2,)]
+
+    def test_without_batch_size_there_is_nothing_to_drop(self):
+        """PopTorch's default goes on to torch, which refuses it."""
+        with pytest.raises(ValueError, match="mutually exclusive with drop_last"):
+            DataLoader(options(2), Increasing(3), batch_size=None)
 
     def test_order_is_torchs(self):
         torch.manual_seed(7)
@@ -170,14 +175,20 @@ class TestBatchSampler:
     def test_batches_are_joined_to_what_one_call_takes(self):
         loader = DataLoader(options(iterations=3), Increasing(20), batch_sampler=self.sampler(14))
         assert loader.combinedBatchSize == 6
-        assert len(loader) == 2
         assert labels(loader) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+
+    @pytest.mark.parametrize("drop_last", [True, False])
+    def test_the_length_is_the_samplers(self, drop_last):
+        """PopTorch's __len__ is torch's, which counts micro-batches."""
+        loader = DataLoader(
+            options(iterations=3), Increasing(20), batch_sampler=self.sampler(14), drop_last=drop_last
+        )
+        assert len(loader) == 7
 
     def test_a_last_group_that_is_not_full_may_be_kept(self):
         loader = DataLoader(
             options(iterations=3), Increasing(20), batch_sampler=self.sampler(), drop_last=False
         )
-        assert len(loader) == 2
         assert labels(loader) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
 
     @pytest.mark.parametrize("num_workers", [0, 1])
@@ -216,10 +227,12 @@ class TestBatchSampler:
 
     def test_samplers_need_not_be_torchs(self):
         loader = DataLoader(options(iterations=2), Increasing(20), batch_sampler=[[5, 3], [1], [2], [4, 6]])
-        assert loader.combinedBatchSize is None
+        assert loader.combinedBatchSize == 2, (
+            "without a batch size of its own micro-batches count as one item"
+        )
         assert labels(loader) == [[5, 3, 1], [2, 4, 6]]
 
-    @pytest.mark.parametrize("other", [{"batch_size": 2}, {"shuffle": True}])
+    @pytest.mark.parametrize("other", [{"batch_size": 2}, {"batch_size": None}, {"shuffle": True}])
     def test_excludes_other_ways_to_say_it(self, other):
         with pytest.raises(poptorch.Error, match="mutually exclusive"):
             DataLoader(options(), Increasing(20), batch_sampler=self.sampler(), **other)
@@ -365,8 +378,14 @@ def test_modes_have_arguments_of_their_own():
             mode=DataLoaderMode.AsyncRebatched,
             async_options={"rebatched_size": 4},
         )
-    with pytest.raises(poptorch.Error, match="batch size"):
-        DataLoader(options(), Increasing(8), batch_size=None, mode=DataLoaderMode.AsyncRebatched)
+    with pytest.raises(AssertionError, match="batch size"):
+        DataLoader(
+            options(),
+            Increasing(8),
+            batch_size=None,
+            mode=DataLoaderMode.AsyncRebatched,
+            rebatched_worker_size=1,
+        )
     with pytest.raises(AssertionError, match="batch_sampler"):
         DataLoader(
             options(),
