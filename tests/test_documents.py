@@ -65,8 +65,8 @@ def test_every_path_that_a_document_names_exists(document):
         (
             "ipu_train/emulator/README.md",
             "turns options into PopART's",
-            "settings/popart.py",
-            "checkPopartOptions",
+            "settings/session_options.py",
+            "checkSessionOptions",
         ),
         ("ipu_train/ipumodel/README.md", "cycles are estimated", "codelets.py", "amp_1x1"),
         ("README.md", "the training loop", "ipu_train/trainer.py", "train"),

@@ -42,7 +42,7 @@ class _PrecisionOptions(OptionsDict):
 
     def enableStochasticRounding(self, enabled: bool) -> "_PrecisionOptions":
         """Round to float16 up or down with probability, rather than to nearest."""
-        return self._setPopart("enableStochasticRounding", bool(enabled))
+        return self._setPopart("enableStochasticRounding", enabled)
 
     def setPartialsType(self, dtype: torch.dtype) -> "_PrecisionOptions":
         """Choose the dtype partial sums of matmuls and convolutions are kept in: float32 or float16.
@@ -84,10 +84,7 @@ class _PrecisionOptions(OptionsDict):
     @property
     def stochastic_rounding(self) -> bool:
         """Whether stochastic rounding is on."""
-        settings = self._popart_options._options
-        return bool(
-            settings.get("enableStochasticRounding", settings.get("enable_stochastic_rounding", False))
-        )
+        return bool(self._popart_options._options.get("enableStochasticRounding", False))
 
     @property
     def partials_type(self) -> torch.dtype:
@@ -139,7 +136,7 @@ class _TrainingOptions(OptionsDict):
     def setAutomaticLossScaling(self, enabled: bool) -> "_TrainingOptions":
         """Let the loss scaling follow the size of the gradients."""
         self.checkIsFrozen("automaticLossScaling")
-        self._popart_options._options["automaticLossScalingSettings.enabled"] = bool(enabled)
+        self._popart_options._options["automaticLossScalingSettings.enabled"] = enabled
         return self
 
     def setConvolutionDithering(self, enabled: bool) -> "_TrainingOptions":

@@ -1,72 +1,11 @@
 """``opts._Popart``: settings handed through to PopART, checked when a model is compiled."""
 
 import logging
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from .._logging import logger
-from ..poptorch_core import createError
 from .base import OptionsDict
-
-# The settings PopTorch 3.4 passes on to PopART's SessionOptions. Nearly all tune speed or memory and
-# have no effect on the emulator; they are listed so that a misspelt one is refused as on an IPU.
-_NAMES = """
-    accumulateOuterFragmentSettings.excludedVirtualGraphs accumulateOuterFragmentSettings.schedule
-    accumulationAndReplicationReductionType accumulationFactor aliasZeroCopy autoRecomputation
-    automaticLossScalingSettings.binEdgeLocation automaticLossScalingSettings.enabled
-    automaticLossScalingSettings.gradientTensorTrackingMethod
-    automaticLossScalingSettings.thresholdUpperCountProportion
-    automaticLossScalingSettings.toTrackTensors automaticLossScalingSettings.updatePeriod
-    batchSerializationSettings.batchSchedule batchSerializationSettings.concatOnExecutionPhaseChange
-    batchSerializationSettings.concatOnPipelineStageChange
-    batchSerializationSettings.concatOnVirtualGraphChange batchSerializationSettings.factor
-    batchSerializationSettings.method batchSerializationSettings.transformContext bufferingDepthMap
-    cachePath compilationProgressTotal compileEngine constantWeights convolutionOptions
-    createHostTransferableTensorWithOffset createImplicitPipeliningFwdOnlyProgram
-    customCodeletCompileFlags customCodelets decomposeGradSum defaultBufferingDepth
-    defaultPrefetchBufferingDepth delayVarUpdates disableGradAccumulationTensorStreams
-    disableOptimizerStateTensorStreams dotChecks dotOpNames
-    enableConstantFoldingOfMultipleConsumers enableDistributedReplicatedGraphs
-    enableEfficientOverlapIOTopoCons
-    enableEngineCaching enableExplicitIR enableExplicitMainLoops enableFloatingPointChecks
-    enableFullyConnectedPass enableGradientAccumulation enableGroupedMatmuls
-    enableInplaceAmbiguityChecking enableLoadAndOffloadRNGState enableMergeExchange enableNonStableSoftmax
-    enableOutlining enableOutliningCopyCostPruning enablePipelining enablePrefetchDatastreams
-    enableReplicatedGraphs enableSerializedMatmuls enableStableNorm enableStochasticRounding
-    enableSupportedDataTypeCasting enableVariablesCaching enable_pipelining enable_stochastic_rounding
-    engineOptions ensureFp32LossScaleTensor executionPhaseSettings.activationIOSchedule
-    executionPhaseSettings.accumulatorIOSchedule executionPhaseSettings.optimizerStateIOSchedule
-    executionPhaseSettings.phases executionPhaseSettings.schedule executionPhaseSettings.stages
-    executionPhaseSettings.weightIOSchedule explicitPipeliningEnabled explicitRecomputation
-    exportPoplarComputationGraph exportPoplarVertexGraph finalDotOp firstDotOp gclOptions
-    globalReplicaOffset globalReplicationFactor groupHostSync groupNormStridedChannelGrouping
-    hardwareInstrumentations hostAllReduce hostAllReduceRemoteBuffer hostWeightUpdate
-    instrumentWithHardwareCycleCounter kahnTieBreaker logDir looseThresholdAtPeak lstmOptions matmulOptions
-    mergeVarUpdate mergeVarUpdateMemThreshold numIOTiles opxAliasChecking opxModifyChecking
-    outlineSequenceBreakCost outlineThreshold partialsTypeMatMuls
-    rearrangeAnchorsOnHost rearrangeStreamsOnHost reportOptions
-    replicatedCollectivesSettings.mergeAllGatherCollectives
-    replicatedCollectivesSettings.mergeAllReduceCollectives
-    replicatedCollectivesSettings.mergeReduceScatterCollectives
-    replicatedCollectivesSettings.prepareScheduleForMergingCollectives
-    saveInitializersToFile scheduleNonWeightUpdateGradientConsumersEarly separateCallOpPdfs
-    serializedPoprithmsShiftGraphsDir strictOpVersions subgraphCopyingStrategy swapLimitScheduler
-    syntheticDataMode timeLimitScheduler transitiveClosureOptimizationThreshold updatableNamedBuffers
-    useHostCopyOps useLoopCandidateCreator virtualGraphMode
-"""
-_KNOWN = frozenset(_NAMES.split())
-
-# PopTorch's own settings, which Options.toDict merges with PopART's. The options check their values.
-_FRONT_END_NAMES = """
-    accumulation_and_replication_reduction_type anchored_tensors auto_round_num_ipus available_memory_proportion
-    broadcast_buffers connection_type device_iterations distributed_process_id execution_mode gradient_accumulation
-    input_cgt input_group_size ipu_id ipu_version ipuof_configs location_accumulator location_activation
-    location_optimizer location_weight log_dir max_repeat_logs meanAccumulationAndReplicationReductionStrategy
-    model_name num_distributed_processes output_mode output_return_period patterns patterns_level random_seed
-    replication_factor separate_backward_phase serial_phases_execution sync_pattern tensors_liveness use_model
-"""
-_FRONT_END = frozenset(_FRONT_END_NAMES.split())
-
-_TYPE_NAMES = ((bool, "bool"), (int, "uint64"), (float, "double"), (str, "string"))
+from .session_options import checkSessionOptions
 
 
 class _PopartOptions(OptionsDict):
@@ -114,30 +53,6 @@ class _PopartOptions(OptionsDict):
         return dict(self._options, patterns=self._patterns, patterns_level=self._patterns_level)
 
 
-def checkPopartOptions(options: Dict[str, Any]) -> None:
-    """Refuse what PopTorch refuses when a model is compiled.
-
-    Raises:
-        Error: a setting PopART does not have, or a value of a type that cannot be passed on.
-    """
-    for key, value in options.items():
-        if key in _FRONT_END:
-            continue
-        if isinstance(value, (dict, list, tuple, set, frozenset)):
-            kind: Optional[str] = "container"
-            members = list(value.values()) if isinstance(value, dict) else list(value)
-        else:
-            kind = next((name for cls, name in _TYPE_NAMES if isinstance(value, cls)), None)
-            members = []
-        if kind is None:
-            raise createError(f"Unknown value type {type(value).__name__} for option {key}")
-        for member in members:
-            if not isinstance(member, (bool, int, float, str)):
-                raise createError(f"Unknown value type {type(member).__name__} inside option {key}")
-        if key not in _KNOWN:
-            raise createError(f"Unknown {kind} option '{key}' for value {value!r}")
-
-
 def logSettings(settings: Dict[str, Any]) -> None:
     """Say at debug level what each setting is, one line for each value."""
 
@@ -156,7 +71,7 @@ def logSettings(settings: Dict[str, Any]) -> None:
 
 
 def validateOptions(options: Any) -> None:
-    """Check what PopART would refuse at compile time: unknown settings and unsupported value types.
+    """Check what PopTorch refuses at compile time: settings that it does not have, at least of the value's type.
 
     The settings of an ``Options`` are also logged at debug level, as PopTorch does when it compiles.
 
@@ -164,14 +79,15 @@ def validateOptions(options: Any) -> None:
         options: an ``Options``, what its ``toDict`` gives, or the dict of its ``_Popart.options``.
 
     Raises:
-        Error: ``Unknown ... option`` or ``Unknown value type``.
+        Error: as :func:`~ipu_train.emulator.settings.session_options.checkSessionOptions`.
     """
     if isinstance(options, dict):
         settings = options
     elif options.defaultOutputMode():
         settings = dict(options._Popart.toDict(), **OptionsDict.toDict(options))
+        del settings["output_mode"]  # to be replaced by the kind of model
     else:
         settings = options.toDict()
-    checkPopartOptions(settings)
+    checkSessionOptions(settings)
     if logger.isEnabledFor(logging.DEBUG):
         logSettings(settings)

@@ -46,7 +46,6 @@ class VirtualGraphMode(enum.IntEnum):
     Manual = 1
     Auto = 2
     ExecutionPhases = 3
-    Hybrid = 4
 
 
 class TensorStorage(enum.IntEnum):
