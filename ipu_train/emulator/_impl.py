@@ -15,11 +15,16 @@ owners: Dict[int, "Owner"] = {}
 
 
 class Owner:
-    """A weak reference to an executor that can still be told from others when the executor is being finalised."""
+    """A weak reference to an executor that can still be told from others when the executor is being finalised.
+
+    Attributes:
+        left: the executor was compiled, and dropped without ``destroy()``.
+    """
 
     def __init__(self, executor: Any) -> None:
         self.reference = weakref.ref(executor)
         self.identity = id(executor)
+        self.left = False
 
 
 def createPoptorchError(msg: str) -> Error:
@@ -44,8 +49,8 @@ def owner_of(obj: Any) -> Optional[Any]:
 
 
 def isWrapped(obj: Any) -> bool:
-    """Whether a module, parameter or buffer belongs to a model that is wrapped for training."""
-    return owner_of(obj) is not None
+    """Whether a module, parameter or buffer has a wrapper class: also when its executor was dropped (PopTorch 3.4)."""
+    return hasattr(type(obj), "_poptorch_base")
 
 
 def _restoreWrapperIfNecessary(obj: Any) -> Any:
@@ -54,15 +59,15 @@ def _restoreWrapperIfNecessary(obj: Any) -> Any:
 
 
 # id of an object that is unwrapped for a while -> the object itself (weakly), its wrapper class and its owner
-_set_aside: Dict[int, Tuple[Any, type, Owner]] = {}
+_set_aside: Dict[int, Tuple[Any, type, Optional[Owner]]] = {}
 
 
 def unwrapModelIfNecessary(model: torch.nn.Module) -> None:
     """Take a model, its parameters and its buffers out of their wrapper classes; see :func:`rewrapModelIfNecessary`."""
     for obj in [*model.parameters(), *model.buffers(), model]:
         owner = owners.pop(id(obj), None)
-        if owner is not None:
-            wrapper = type(obj)
+        if isWrapped(obj):
+            wrapper: Any = type(obj)
             obj.__class__ = wrapper._poptorch_base
             _set_aside[id(obj)] = weakref.ref(obj), wrapper, owner
 
@@ -71,9 +76,10 @@ def rewrapModelIfNecessary(model: torch.nn.Module) -> None:
     """Give back the wrapper classes that :func:`unwrapModelIfNecessary` took off."""
     for obj in [*model.parameters(), *model.buffers(), model]:
         known, wrapper, owner = _set_aside.pop(id(obj), (lambda: None, type(None), None))
-        if owner is not None and known() is obj and owner.reference() is not None and not isWrapped(obj):
+        if known() is obj and not isWrapped(obj):
             obj.__class__ = wrapper
-            owners[id(obj)] = owner
+            if owner is not None:
+                owners[id(obj)] = owner
 
 
 def outside_inference_mode(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -265,12 +265,12 @@ class PoplarExecutor:
         if self.isCompiled() and not self._drop():
             raise createPoptorchError("model was never wrapped")
 
-    def _drop(self) -> bool:
+    def _drop(self, unwrap: Callable[..., None] = wrapping.unwrap) -> bool:
         """:meth:`destroy`; tells whether the module was wrapped, as one in training should be."""
         wrapped = not self._training or isWrapped(self._user_model)
         if self._training:
             self.copyWeightsToHostIfNeeded()
-            wrapping.unwrap(self._user_model, self)
+            unwrap(self._user_model, self)
         if self._optimizer is not None:
             self._optimizer.release()
             self._optimizer.device = None
@@ -281,10 +281,10 @@ class PoplarExecutor:
         return wrapped
 
     def __del__(self) -> None:
-        # A dropped executor loses nothing: trained weights come home first. At interpreter exit too little may be
-        # left to do that, and nobody to notice.
+        # A dropped executor loses nothing: trained weights come home first, and the module stays wrapped. At
+        # interpreter exit too little may be left to do that, and nobody to notice.
         if self.__dict__.get("_compiled") is not None and not sys.is_finalizing():
-            self._drop()
+            self._drop(wrapping.leave)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -83,6 +83,8 @@ def _wrapped_module_class(base: Any) -> Any:
             executor = owner_of(self)
             if executor is not None:
                 executor.destroy()
+            elif id(self) in owners and owners[id(self)].left:
+                _unwrap_left(self)
 
         def state_dict(self, *args: Any, **kwargs: Any) -> Any:
             _refresh(self)
@@ -107,14 +109,19 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
     """Give ``model``, its parameters and its buffers their wrapper classes, in place.
 
     Raises:
-        RuntimeError: the model is wrapped already.
+        RuntimeError: the model is wrapped already, or was left so by an executor that was dropped.
         poptorch.Error: a buffer is not exactly a ``torch.Tensor``.
     """
     if isWrapped(model):
-        raise RuntimeError(
+        message = (
             "Model has already been wrapped in 'poptorch.trainingModel'. Call model.destroy() on the model to "
             "unwrap before wrapping again."
         )
+        if owner_of(model) is None and not (id(model) in owners and owners[id(model)].left):
+            message += (
+                " Its executor was dropped before it was compiled: train a copy.deepcopy() of the model."
+            )
+        raise RuntimeError(message)
     for name, buffer in model.named_buffers():
         if type(buffer) is not torch.Tensor and not isWrapped(buffer):
             raise createPoptorchError(
@@ -137,6 +144,8 @@ def wrap_tensors(model: torch.nn.Module, owner: Owner) -> None:
             tensor_class: Any = type(tensor)
             tensor.__class__ = _wrapped_tensor_class(tensor_class)
             owners[id(tensor)] = owner
+        elif owner_of(tensor) is None:  # of another module, whose executor was dropped
+            owners[id(tensor)] = owner
 
 
 def unwrap(model: torch.nn.Module, executor: Any) -> None:
@@ -148,3 +157,20 @@ def unwrap(model: torch.nn.Module, executor: Any) -> None:
             wrapped: Any = object.__getattribute__(obj, "__class__")
             # a program may have put another tensor in the place of one that was wrapped, with its id
             obj.__class__ = getattr(wrapped, "_poptorch_base", wrapped)
+
+
+def leave(model: torch.nn.Module, executor: Any) -> None:
+    """The executor is being dropped: the model stays wrapped, until its own ``destroy()``.
+
+    So it is with PopTorch, where an executor often outlives the program's last reference to it: its optimizer has one.
+    """
+    owner = owners.get(id(model))
+    if owner is not None and owner.identity == id(executor):
+        owner.left = True
+
+
+def _unwrap_left(model: torch.nn.Module) -> None:
+    for obj in list(_tensors(model)) + [model]:
+        if isWrapped(obj) and owner_of(obj) is None:
+            owners.pop(id(obj), None)
+            obj.__class__ = object.__getattribute__(obj, "__class__")._poptorch_base

@@ -164,6 +164,47 @@ def test_wrapping_twice_is_refused_until_destroyed(trained):
     poptorch.trainingModel(model)
 
 
+class TestModulesLeftByTheirExecutor:
+    """PopTorch tells by its class that a module is wrapped, and has no ``__del__`` that would take the class off."""
+
+    def test_one_that_was_never_compiled_stays_wrapped(self):
+        model = Convolutional()
+        executor = poptorch.trainingModel(model)
+        del executor
+        model.destroy()  # does nothing before compilation
+        with pytest.raises(RuntimeError, match=r"already been wrapped.*Call model\.destroy\(\).*deepcopy"):
+            poptorch.trainingModel(model)
+        twin = copy.deepcopy(model)
+        poptorch.trainingModel(twin)(*images(4))
+        assert not torch.equal(twin.conv.weight, model.conv.weight)
+
+    @pytest.mark.parametrize("source", [torch.optim, poptorch.optim])
+    def test_one_that_was_trained_stays_wrapped_until_destroyed(self, source):
+        model = Convolutional()
+        before = model.conv.weight.detach().clone()
+        executor = poptorch.trainingModel(model, None, source.SGD(model.parameters(), lr=0.1))
+        executor(*images(4))
+        del executor
+        with pytest.raises(RuntimeError, match="already been wrapped"):
+            poptorch.trainingModel(model)
+        after = model.conv.weight.detach().clone()
+        assert not torch.equal(after, before)
+        model.destroy()
+        assert type(model) is Convolutional and type(model.conv.weight) is nn.Parameter
+        poptorch.trainingModel(model)(*images(4))
+        assert not torch.equal(model.conv.weight, after)
+
+    def test_another_module_may_train_its_weights(self):
+        model = Convolutional()
+        executor = poptorch.trainingModel(model)
+        del executor
+        other = Convolutional()
+        other.conv = model.conv
+        before = model.conv.weight.detach().clone()
+        poptorch.trainingModel(other)(*images(4))
+        assert not torch.equal(other.conv.weight, before)
+
+
 def test_the_wrapped_class_keeps_its_kind_and_its_name(trained):
     model, executor, _ = trained
     assert isinstance(model, Convolutional)
