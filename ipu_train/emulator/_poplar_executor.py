@@ -188,8 +188,8 @@ class PoplarExecutor:
         """Send the optimizer's present hyper-parameters to the device; its state is kept.
 
         Raises:
-            poptorch.Error: the number of parameter groups differs from the compiled optimizer's, or what was compiled
-                in as a constant has changed.
+            poptorch.Error: after compilation, the number of parameter groups differs, or what was compiled in as a
+                constant has changed.
             ValueError: float16 accumulation is asked for after compilation.
         """
         if self._optimizer is None:

@@ -47,15 +47,11 @@ class ModelOptimizer:
         """``setOptimizer``: its present hyper-parameters go to the device; the device's state is kept.
 
         Raises:
-            poptorch.Error: the number of parameter groups differs, or what was compiled in as a constant has changed.
+            poptorch.Error: after compilation, the number of parameter groups differs, or what was compiled in as a
+                constant has changed.
             ValueError: float16 accumulation is asked for after compilation.
         """
         taken = self._take(optimizer, compiled)
-        if len(taken.groups) != len(self.sent.groups):
-            raise createPoptorchError(
-                f"setOptimizer: the new optimizer has {len(taken.groups)} parameter groups, the one that the model "
-                f"was wrapped with has {len(self.sent.groups)}."
-            )
         if compiled:
             self._check_constants(taken)
         if optimizer is not self.host:
@@ -148,6 +144,11 @@ class ModelOptimizer:
         return taken
 
     def _check_constants(self, taken: Snapshot) -> None:
+        if len(taken.groups) != len(self.sent.groups):
+            raise createPoptorchError(
+                f"setOptimizer: the new optimizer has {len(taken.groups)} parameter groups, the one that the model "
+                f"was compiled with has {len(self.sent.groups)}."
+            )
         if taken.kind != self.sent.kind:
             raise createPoptorchError(
                 f"setOptimizer: the model was compiled for {self.sent.kind} and cannot run {taken.kind}: call "

@@ -37,6 +37,22 @@ def test_changes_take_effect_with_set_optimizer_only():
     assert model.w.item() == -12.0
 
 
+def test_before_compilation_an_optimizer_with_other_groups_may_be_set():
+    """PopTorch keeps what it is given, and looks at the groups as it compiles."""
+    model = Convolutional()
+    weights = list(model.parameters())
+    executor = poptorch.trainingModel(model, None, poptorch.optim.SGD(weights, lr=0.1))
+    two = poptorch.optim.SGD([{"params": weights[:2], "lr": 0.0}, {"params": weights[2:]}], lr=0.1)
+    executor.setOptimizer(two)
+    before = [weight.detach().clone() for weight in weights]
+    executor(*images(4))
+    same = [torch.equal(weight, old) for weight, old in zip(weights, before)]
+    assert same == [True] * 2 + [False] * (len(weights) - 2)
+    with pytest.raises(poptorch.Error, match="has 1 parameter groups.*compiled with has 2"):
+        executor.setOptimizer(poptorch.optim.SGD(weights, lr=0.1))
+
+
+
 class TestConstants:
     @pytest.mark.parametrize("name, value", [("momentum", 0.9), ("weight_decay", 0.1)])
     def test_an_attribute_left_at_its_default_is_compiled_in(self, name, value):
