@@ -123,6 +123,8 @@ class PoplarExecutor:
     def _compile(self, arguments: _args_parser.Arguments, modes: Optional[Dict[str, bool]] = None) -> None:
         """Capture the forward; ``modes`` are training flags by module name to do it with, rather than the present."""
         started = time.perf_counter()
+        if self._optimizer is not None:
+            self._optimizer.find_parameters(self._user_model)
         early = self._options.connection_type == ConnectionType.Always.value
         device = devices.acquire(self, self._options) if early else devices.target_of(self._options)
         hooks.run_pre_compile()

@@ -189,7 +189,6 @@ def compile_model(
         state=storages,
         weights=weights,
         half_weights=[name for name in weights if graph.state[name] in graph.half],
-        parameter_names={id(host): name for name, host in named_state(user_model)},
         updated_buffers=updated_state,
         updated_inputs=updated_inputs,
         changes_saved=changes_saved,

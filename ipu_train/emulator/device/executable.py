@@ -34,7 +34,6 @@ class Executable:
         state: storage of every parameter and buffer by name, as replica 0 holds it.
         weights: the parameters among them.
         half_weights: names of parameters that the device stores as float16.
-        parameter_names: by ``id`` of the host's tensor.
         updated_buffers: names of what forward changes; each replica has its own copy.
         updated_inputs: indices of inputs that forward changes in place.
         saved: what gradients need, where forward changes some of it in place; None where it does not.
@@ -56,7 +55,6 @@ class Executable:
         state: Dict[str, torch.Tensor],
         weights: Dict[str, torch.Tensor],
         half_weights: List[str],
-        parameter_names: Dict[int, str],
         updated_buffers: List[str],
         updated_inputs: List[int],
         changes_saved: bool,
@@ -77,7 +75,6 @@ class Executable:
         self.state = state
         self.weights = weights
         self.half_weights = half_weights
-        self.parameter_names = parameter_names
         self.updated_buffers = updated_buffers
         self.updated_inputs = updated_inputs
         self.replica_state = [
@@ -127,13 +124,12 @@ class Executable:
                     continue
                 plain(host).copy_(self.state[name])
 
-    def optimizer_names(self, optimizer: Any) -> List[List[str]]:
-        """Names of the weights of each parameter group; parameters of other modules are left out."""
-        names = []
-        for group in optimizer.param_groups:
-            known = [self.parameter_names.get(id(parameter)) for parameter in group["params"]]
-            names.append([name for name in known if name is not None and self.weights[name].requires_grad])
-        return names
+    def trained(self, names: List[List[str]]) -> List[List[str]]:
+        """Those of an optimizer's parameters, by group, that have gradients."""
+        return [
+            [name for name in group if name in self.weights and self.weights[name].requires_grad]
+            for group in names
+        ]
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ Source: PopTorch 3.4 user guide, "Optimizers": hyper-parameters go over when the
 """
 
 import weakref
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 
@@ -20,7 +20,7 @@ from ..update.loss_scaling import AutomaticLossScaling
 from ..update.rules import DeviceOptimizer
 from ..update.scalars import Factors, of_this_version
 from ..update.text import log_update
-from .executable import Executable
+from .executable import Executable, named_state, plain
 
 
 class ModelOptimizer:
@@ -34,11 +34,13 @@ class ModelOptimizer:
         host: the user's optimizer.
         sent: hyper-parameters as the device knows them.
         device: what updates the weights; None until the model is compiled.
+        names: of the parameters of each group; none until the model is compiled.
     """
 
     def __init__(self, host: torch.optim.Optimizer, options: Options) -> None:
         self.host: Any = host
         self.device: Optional[DeviceOptimizer] = None
+        self.names: List[List[str]] = []
         self._options = options
         self._tracker = AttributeTracker(options._relax_optimizer_checks)
         self.sent = self._take(host, compiled=False)
@@ -65,6 +67,27 @@ class ModelOptimizer:
             log_update(taken)
             self.device.set_hyper_parameters(taken)
 
+    def find_parameters(self, model: torch.nn.Module) -> None:
+        """Look up the names of what the optimizer has to train, before ``model`` is compiled.
+
+        Raises:
+            KeyError: a parameter is none of the model's.
+        """
+        names: Dict[Any, str] = {}
+        for name, tensor in reversed(named_state(model)):
+            # PopTorch goes by the storage alone: another object with a parameter's storage stands for it
+            names[id(tensor)] = names["storage", plain(tensor).data_ptr()] = name
+        self.names = []
+        for index, group in enumerate(self.host.param_groups):
+            found = [names.get(id(p), names.get(("storage", plain(p).data_ptr()))) for p in group["params"]]
+            if None in found:
+                shape = tuple(plain(group["params"][found.index(None)]).shape)
+                raise KeyError(
+                    f"Group {index} of the optimizer has a parameter of shape {shape} that is none of the model's: "
+                    "make the optimizer from the parameters() of the very module that is given to trainingModel()"
+                )
+            self.names.append([name for name in found if name is not None])
+
     def upload(self, executable: Executable) -> None:
         """Hyper-parameters, and the state that the host has, to a device that was just taken."""
         self._send_known_state()
@@ -74,7 +97,7 @@ class ModelOptimizer:
                 scaling = AutomaticLossScaling(self._options._Popart.options)
             self.device = DeviceOptimizer(
                 self.sent,
-                executable.optimizer_names(self.host),
+                executable.trained(self.names),
                 executable.weights,
                 executable.half_weights,
                 executable.rounding,

@@ -1,5 +1,6 @@
 """What setOptimizer sends, attributes that are constant, loss scaling (PopTorch 3.4 user guide, "Optimizers")."""
 
+import copy
 import json
 import os
 
@@ -51,6 +52,37 @@ def test_before_compilation_an_optimizer_with_other_groups_may_be_set():
     with pytest.raises(poptorch.Error, match="has 1 parameter groups.*compiled with has 2"):
         executor.setOptimizer(poptorch.optim.SGD(weights, lr=0.1))
 
+
+class TestParametersOfTheModel:
+    def test_those_of_another_module_are_refused_at_compilation(self):
+        """PopTorch has a KeyError there: it looks up each parameter's storage in the model."""
+        model = Line()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        twin = copy.deepcopy(model)
+        executor = poptorch.trainingModel(twin, None, optimizer)
+        with pytest.raises(
+            KeyError, match=r"Group 0 .*shape \(1,\) that is none of the model's: make the optimizer"
+        ):
+            executor(torch.ones(1))
+        assert not executor.isCompiled()
+        executor.setOptimizer(torch.optim.SGD(twin.parameters(), lr=1.0))
+        executor(torch.ones(1))
+        assert twin.w.item() == -1.0
+
+    def test_another_object_with_the_same_storage_stands_for_one(self):
+        model = Line()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        model.w = nn.Parameter(model.w.data)
+        poptorch.trainingModel(model, None, optimizer)(torch.ones(1))
+        assert model.w.item() == -1.0
+
+    def test_frozen_ones_and_buffers_stay_as_they_are(self):
+        model = Line()
+        model.register_buffer("offset", torch.ones(1))
+        model.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+        optimizer = torch.optim.SGD([model.w, model.frozen, model.offset], lr=1.0)
+        poptorch.trainingModel(model, None, optimizer)(torch.ones(1))
+        assert (model.w.item(), model.frozen.item(), model.offset.item()) == (-1.0, 1.0, 1.0)
 
 
 class TestConstants:
