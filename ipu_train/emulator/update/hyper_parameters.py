@@ -1,7 +1,8 @@
 """The executor's copy of an optimizer's hyper-parameters: what the device knows until ``setOptimizer``."""
 
 import math
-from typing import Any, Dict, List, NamedTuple, Set
+import numbers
+from typing import Any, Dict, List, NamedTuple, Set, Tuple
 
 import torch
 
@@ -90,8 +91,8 @@ def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:
     """Copy an optimizer's hyper-parameters and check that the device can run it.
 
     Raises:
-        AssertionError: an optimizer there is no device update for, or RMSprop groups that disagree on
-            ``centered``.
+        AssertionError: an optimizer there is no device update for, RMSprop groups that disagree on
+            ``centered``, or a hyper-parameter that is missing or no plain number.
         ValueError: ``amsgrad``.
     """
     kind = optimizerKind(optimizer)
@@ -103,6 +104,7 @@ def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:
     settings = {name: getattr(optimizer, name, value) for name, value in _GLOBALS.items()}
     if settings["max_weight_norm"] is None:
         settings["max_weight_norm"] = _GLOBALS["max_weight_norm"]
+    _assert_number("loss_scaling", settings["loss_scaling"])
     for name in ("loss_scaling", "max_grad_norm", "max_weight_norm"):
         settings[name] = float(settings[name])
     defaults = _group(kind, dict(optimizer.defaults, params=[]))
@@ -155,15 +157,43 @@ def _group(kind: str, group: Dict[str, Any]) -> Dict[str, Any]:
     if group.get("amsgrad"):
         raise ValueError("amsgrad is not supported: use amsgrad=False")
     copied: Dict[str, Any] = {"params": list(group["params"]), "maximize": bool(group.get("maximize", False))}
-    for name, otherwise in _KINDS[kind].items():
-        value = group.get(name, otherwise)
-        if name == "betas":
-            copied["beta1"], copied["beta2"] = float(value[0]), float(value[1])
-        else:
-            copied[name] = bool(value) if isinstance(otherwise, bool) else float(value)
     if kind == "sgd":
-        copied["velocity_scaling"] = float(group.get("velocity_scaling", 1.0))
+        group = dict({"velocity_scaling": 1.0}, **group)
+        copied["velocity_scaling"] = _number("velocity_scaling", group)
+    for name, otherwise in _KINDS[kind].items():
+        if name == "betas":
+            copied["beta1"], copied["beta2"] = _betas(group)
+        elif name == "centered":
+            copied[name] = bool(group.get(name, otherwise))
+        else:
+            value = _number(name, group)
+            copied[name] = bool(value) if isinstance(otherwise, bool) else value
     return copied
+
+
+def _assert_number(name: str, value: Any) -> None:
+    """PopTorch takes Python's and numpy's numbers; tensors and texts are none."""
+    assert isinstance(value, numbers.Number), (
+        f"Expected a number for {name} but got {value!r} instead: convert it, as with float()"
+    )
+
+
+def _number(name: str, group: Dict[str, Any]) -> float:
+    value: Any = group.get(name)
+    assert value is not None, f"Mandatory attribute {name} not found in the optimizer's group"
+    _assert_number(name, value)
+    return float(value)
+
+
+def _betas(group: Dict[str, Any]) -> Tuple[float, float]:
+    value = group.get("betas")
+    assert value is not None, "Mandatory attribute betas not found in the optimizer's group"
+    assert isinstance(value, tuple) and len(value) == 2, (
+        f"Expected a pair for betas but got {value!r} instead: give a tuple of two numbers"
+    )
+    for index, beta in enumerate(value):
+        _assert_number(f"betas[{index}]", beta)
+    return float(value[0]), float(value[1])
 
 
 def _constants(optimizer: torch.optim.Optimizer, kind: str) -> Set[str]:

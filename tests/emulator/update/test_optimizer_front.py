@@ -6,6 +6,7 @@ import logging
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -286,7 +287,7 @@ class TestSnapshot:
     def test_hyper_parameters_are_copied(self, weight):
         other = torch.nn.Parameter(torch.ones(1))
         optimizer = optim.SGD(
-            [{"params": [weight], "weight_decay": 0.1}, {"params": [other], "lr": torch.tensor(0.5)}],
+            [{"params": [weight], "weight_decay": 0.1}, {"params": [other], "lr": 0.5}],
             lr=0.1,
             momentum=0.9,
             nesterov=True,
@@ -344,6 +345,39 @@ class TestSnapshot:
         with pytest.raises(AssertionError):
             optim.snapshot(cls(groups()))
         assert optim.snapshot(cls(groups(), centered=True)).groups[1]["centered"]
+
+    @pytest.mark.parametrize("source", [optim, torch.optim])
+    @pytest.mark.parametrize(
+        "name, value, message",
+        [
+            ("betas", [0.9, 0.99], r"a pair for betas but got \[0.9, 0.99\]"),
+            ("betas", (0.9, 0.99, 0.999), "a pair for betas"),
+            ("betas", (0.9, torch.tensor(0.99)), r"a number for betas\[1\]"),
+            ("lr", torch.tensor(0.1), "a number for lr but got tensor"),
+            ("lr", "0.2", "a number for lr but got '0.2'"),
+            ("eps", None, "Mandatory attribute eps not found"),
+        ],
+    )
+    def test_what_is_no_number_is_refused(self, weight, source, name, value, message):
+        """PopTorch converts nothing (_optimizer_attributes.py): in groups and in their defaults alike."""
+        optimizer = source.Adam([weight], lr=0.1)
+        optimizer.param_groups[0][name] = value
+        with pytest.raises(AssertionError, match=message):
+            optim.snapshot(optimizer)
+        optimizer = source.Adam([{"params": [weight], "betas": (0.9, 0.99), "lr": 0.1, "eps": 1e-8}])
+        optimizer.defaults[name] = value
+        with pytest.raises(AssertionError, match=message):
+            optim.snapshot(optimizer)
+
+    def test_a_loss_scaling_is_a_number(self, weight):
+        with pytest.raises(AssertionError, match="a number for loss_scaling but got tensor"):
+            optim.snapshot(optim.SGD([weight], lr=0.1, loss_scaling=torch.tensor(2.0)))
+
+    def test_whole_numbers_and_those_of_numpy_are_taken(self, weight):
+        optimizer = optim.Adam([weight], lr=1, eps=np.float64(1e-6), loss_scaling=2)
+        optimizer.param_groups[0]["betas"] = (0, np.float32(0.5))
+        group = optim.snapshot(optimizer).groups[0]
+        assert (group["lr"], group["beta1"], group["beta2"], group["eps"]) == (1.0, 0.0, 0.5, 1e-6)
 
     def test_torchs_attributes_are_constant_where_they_have_the_default(self, weight):
         constants = optim.snapshot(torch.optim.SGD([weight], lr=1e-3, momentum=0.9, nesterov=True)).constants
