@@ -54,7 +54,7 @@ class Snapshot(NamedTuple):
     Attributes:
         kind: ``sgd``, ``adam``, ``adamw``, ``rmsprop`` or ``lamb``.
         groups: one dict per parameter group. ``params`` is the list of its parameters; the rest are floats
-            and bools: ``lr``, ``weight_decay``, ``maximize``, and by kind ``momentum``, ``dampening``,
+            and bools: ``lr``, ``weight_decay``, and by kind ``momentum``, ``dampening``,
             ``nesterov``, ``velocity_scaling`` | ``beta1``, ``beta2``, ``eps`` | ``alpha``, ``eps``,
             ``momentum``, ``centered``.
         settings: of the whole optimizer: ``loss_scaling``, ``max_grad_norm``, ``use_combined_accum``,
@@ -156,7 +156,7 @@ def optimizerKind(optimizer: torch.optim.Optimizer) -> str:
 def _group(kind: str, group: Dict[str, Any]) -> Dict[str, Any]:
     if group.get("amsgrad"):
         raise ValueError("amsgrad is not supported: use amsgrad=False")
-    copied: Dict[str, Any] = {"params": list(group["params"]), "maximize": bool(group.get("maximize", False))}
+    copied: Dict[str, Any] = {"params": list(group["params"])}
     if kind == "sgd":
         group = dict({"velocity_scaling": 1.0}, **group)
         copied["velocity_scaling"] = _number("velocity_scaling", group)
@@ -226,7 +226,7 @@ def changedConstants(old: Snapshot, new: Snapshot) -> List[str]:
 class AttributeTracker:
     """Warns once about attributes of an optimizer that appear later and mean nothing to the device.
 
-    What the first optimizer has is taken as it is, whatever it means.
+    What the first optimizer has is taken as it is, whatever it means; ``maximize`` alone is mentioned there, too.
 
     Args:
         relax: mention them at debug level (``relaxOptimizerAttributesChecks``).
@@ -250,6 +250,8 @@ class AttributeTracker:
 
     def check(self, optimizer: torch.optim.Optimizer, sent: Snapshot) -> None:
         """Look at an optimizer handed to the executor, of which ``sent`` was taken."""
+        if any(group.get("maximize") for group in optimizer.param_groups):
+            self._say("maximize=True is ignored: IPUs minimize. Negate the loss, for its maximum")
         attributes = [
             name
             for name in vars(optimizer)
@@ -274,7 +276,10 @@ class AttributeTracker:
             self._warn(where, kind, [n for n in found if n not in self._known_variables])
 
     def _warn(self, what: str, kind: str, names: List[str]) -> None:
-        message = f"Ignoring unexpected {what} in {kind} optimizer: {names}"
-        if names and message not in self._said:
+        if names:
+            self._say(f"Ignoring unexpected {what} in {kind} optimizer: {names}")
+
+    def _say(self, message: str) -> None:
+        if message not in self._said:
             self._said.add(message)
             self._log(message)

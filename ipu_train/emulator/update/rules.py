@@ -293,8 +293,6 @@ class DeviceOptimizer:
                 slots = state_slots(self.kind, group)
                 state = {slot: self._each(f"{slot}___", self.state, present) for slot in slots}
                 grads = self._each("", gradients, present)
-                if group.get("maximize"):
-                    torch._foreach_neg_(grads)
                 rule(self._each("", self.weights, present), grads, state, group, self.step)
                 self._round(present, slots)
 

@@ -71,7 +71,6 @@ def assert_same(got, expected):
         ("SGD", {"lr": 0.1, "weight_decay": 0.1}),
         ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
         ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-        ("SGD", {"lr": 0.1, "momentum": 0.9, "maximize": True}),
         ("Adam", {"lr": 0.1, "weight_decay": 0.1, "betas": (0.8, 0.95)}),
         ("AdamW", {"lr": 0.1, "weight_decay": 0.1, "eps": 1e-3}),
         ("RMSprop", {"lr": 0.1, "alpha": 0.9, "weight_decay": 0.1}),
@@ -83,6 +82,17 @@ def test_agrees_with_torch(name, arguments, module):
     source = poptorch.optim if module == "poptorch" else torch.optim
     expected = by_torch(lambda p: getattr(torch.optim, name)(p, **arguments))
     assert_same(on_device(lambda p: getattr(source, name)(p, **arguments)), expected)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+@pytest.mark.parametrize("module", [poptorch.optim, torch.optim])
+def test_an_ipu_minimizes_whatever_maximize_says(name, module, caplog):
+    """PopTorch's converter (_optimizer_attributes.py) reads no ``maximize``."""
+    expected = by_torch(lambda p: getattr(torch.optim, name)(p, lr=0.1))
+    assert_same(on_device(lambda p: getattr(module, name)(p, lr=0.1, maximize=True)), expected)
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "maximize=True is ignored: IPUs minimize. Negate the loss, for its maximum"
+    ]
 
 
 @pytest.mark.parametrize("combined", [False, True])
