@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Set, Tuple
 import torch
 
 from .._logging import logger
-from .lamb import LAMB
+from .lamb import LAMB, MAX_WEIGHT_NORM
 
 _EMULATOR = __package__.rpartition(".")[0] + "."  # where PopTorch's own classes lie
 
@@ -28,7 +28,7 @@ _KINDS: Dict[str, Dict[str, Any]] = {
     "adam": _ADAM,
     "adamw": _ADAMW,
     "rmsprop": _RMSPROP,
-    "lamb": _ADAMW,
+    "lamb": dict(_ADAMW, max_weight_norm=MAX_WEIGHT_NORM),
 }
 
 # hyper-parameters of the whole optimizer, and what torch's own optimizers have in their place
@@ -38,7 +38,6 @@ _GLOBALS = {
     "use_combined_accum": False,
     "bias_correction": True,
     "use_tf_variant": False,
-    "max_weight_norm": 65500.0,
     "accum_type": torch.float32,
     "velocity_accum_type": torch.float32,
     "first_order_momentum_accum_type": torch.float32,
@@ -56,9 +55,9 @@ class Snapshot(NamedTuple):
         groups: one dict per parameter group. ``params`` is the list of its parameters; the rest are floats
             and bools: ``lr``, ``weight_decay``, and by kind ``momentum``, ``dampening``,
             ``nesterov``, ``velocity_scaling`` | ``beta1``, ``beta2``, ``eps`` | ``alpha``, ``eps``,
-            ``momentum``, ``centered``.
+            ``momentum``, ``centered`` | ``max_weight_norm``.
         settings: of the whole optimizer: ``loss_scaling``, ``max_grad_norm``, ``use_combined_accum``,
-            ``bias_correction``, ``use_tf_variant``, ``max_weight_norm`` and the accumulation dtypes.
+            ``bias_correction``, ``use_tf_variant`` and the accumulation dtypes.
         constants: names of hyper-parameters that are compiled in.
         defaults: the optimizer's default of each hyper-parameter of a group.
     """
@@ -102,10 +101,8 @@ def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:
             "All parameter groups of RMSprop must have the same value for centered"
         )
     settings = {name: getattr(optimizer, name, value) for name, value in _GLOBALS.items()}
-    if settings["max_weight_norm"] is None:
-        settings["max_weight_norm"] = _GLOBALS["max_weight_norm"]
     _assert_number("loss_scaling", settings["loss_scaling"])
-    for name in ("loss_scaling", "max_grad_norm", "max_weight_norm"):
+    for name in ("loss_scaling", "max_grad_norm"):
         settings[name] = float(settings[name])
     defaults = _group(kind, dict(optimizer.defaults, params=[]))
     if kind == "sgd" and not settings["use_combined_accum"]:
@@ -235,6 +232,7 @@ class AttributeTracker:
     # what torch keeps on optimizers and in their groups
     _OF_OPTIMIZERS = {
         "defaults", "state", "param_groups", "variable_attrs", "host_state_is_dirty", "ipu_state_is_dirty",
+        "max_weight_norm",
     }  # fmt: skip
     _OF_GROUPS = {
         "params", "maximize", "foreach", "differentiable", "capturable", "fused", "amsgrad",

@@ -16,7 +16,8 @@ class LAMB(Optimizer, torch.optim.Optimizer):
     Args:
         bias_correction: correct the moments' bias.
         loss_scaling: as for :class:`SGD`.
-        max_weight_norm: weight norms count as this at most; the default is as good as no limit.
+        max_weight_norm: weight norms count as this at most; the default is as good as no limit. The device has one
+            for each group; ``step()`` on the host takes the optimizer's own.
         accum_type: dtype of gradient accumulators.
         first_order_momentum_accum_type: dtype of the first moment.
         second_order_momentum_accum_type: dtype of the second moment.
@@ -49,16 +50,22 @@ class LAMB(Optimizer, torch.optim.Optimizer):
             "weight_decay": default(weight_decay, 1e-2),
         }
         _checkLamb(**defaults)
-        super().__init__(params, defaults)
+        limit = default(max_weight_norm, MAX_WEIGHT_NORM)
+        super().__init__(params, dict(defaults, max_weight_norm=limit))
         self._initialise(
             given,
             dict(
                 types,
                 bias_correction=default(bias_correction, True),
                 loss_scaling=default(loss_scaling, 1.0),
-                max_weight_norm=default(max_weight_norm, MAX_WEIGHT_NORM),
+                max_weight_norm=limit,
             ),
         )
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in (self.defaults, *self.param_groups):  # earlier versions had it on the optimizer alone
+            group.setdefault("max_weight_norm", self.max_weight_norm)
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:

@@ -158,6 +158,16 @@ class TestLamb:
     def test_no_limit_is_a_large_one(self, weight):
         assert optim.LAMB([weight]).max_weight_norm == 65500.0
 
+    def test_states_of_earlier_versions_have_the_optimizers_limit(self, weight):
+        """They had it on the optimizer, and not in its groups."""
+        optimizer = optim.LAMB([weight], max_weight_norm=7.0)
+        state = optimizer.state_dict()
+        del state["param_groups"][0]["max_weight_norm"]
+        optimizer.load_state_dict(state)
+        assert optim.snapshot(optimizer).groups[0]["max_weight_norm"] == 7.0
+        del optimizer.defaults["max_weight_norm"], optimizer.param_groups[0]["max_weight_norm"]
+        assert optim.snapshot(pickle.loads(pickle.dumps(optimizer))).defaults["max_weight_norm"] == 7.0
+
     def test_a_limit_of_0_stops_training(self, weight):
         before = weight.detach().clone()
         weight.grad = torch.ones_like(weight)

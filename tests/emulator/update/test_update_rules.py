@@ -145,6 +145,29 @@ def test_lamb(corrected, largest_norm):
     assert_same(device, by_formula(rule))
 
 
+def test_each_group_of_lamb_has_its_own_largest_norm():
+    """PopTorch keeps max_weight_norm in the groups, and it alone reaches the device."""
+
+    def rates(change=lambda optimizer: None, **limit_of_b):
+        model = Quadratic()
+        optimizer = poptorch.optim.LAMB(
+            [{"params": [model.a]}, {"params": [model.b], **limit_of_b}], lr=0.1, max_weight_norm=0.5
+        )
+        change(optimizer)
+        before = [p.detach().clone() for p in model.parameters()]
+        poptorch.trainingModel(model, None, optimizer)(inputs(0))
+        return [(p.detach() - old).norm().item() for p, old in zip(model.parameters(), before)]
+
+    assert rates() == pytest.approx([0.05, 0.05])
+    assert rates(max_weight_norm=0.01) == pytest.approx([0.05, 0.001], rel=1e-4)
+    assert rates(lambda o: o.param_groups[1].update(max_weight_norm=0.01)) == pytest.approx(
+        [0.05, 0.001], rel=1e-4
+    )
+    assert rates(lambda o: setattr(o, "max_weight_norm", 0.01)) == pytest.approx([0.05, 0.05])
+    with pytest.raises(AssertionError, match="Mandatory attribute max_weight_norm"):
+        rates(max_weight_norm=None)
+
+
 def test_lamb_steps_plainly_where_a_norm_is_zero():
     class Zero(nn.Module):
         def __init__(self):
