@@ -164,9 +164,8 @@ def distance(cells, large, small):
         return f"{abs(behind):.1f} points {'behind' if behind > 0 else 'ahead of'}"
 
     further = f" and {from_batch_norm(small)} it at {small}" if small < large else ""
-    return (
-        f"The better of the two, {NAMES[norm]}, is {from_batch_norm(large)} Batch Norm at {large}{further}."
-    )
+    which = f"The better of the two, {NAMES[norm]}," if len(found) > 1 else NAMES[norm]
+    return f"{which} is {from_batch_norm(large)} Batch Norm at {large}{further}."
 
 
 def protocol(key, cells):

@@ -83,7 +83,7 @@ def test_trainings_that_differ_in_one_thing_are_told_beside_those_of_all_norms(m
         script.others(short, groups)
         .split("\n\n")[0]
         .endswith(
-            "Layer Norm + Proxy Norm, is 1.0 points ahead of Batch Norm at 64 and 12.0 points ahead of it at 2."
+            "(1). Layer Norm + Proxy Norm is 1.0 points ahead of Batch Norm at 64 and 12.0 points ahead of it at 2."
         )
     )
     assert len({script.powers_picture_of(key) for key in groups}) == len(groups)
