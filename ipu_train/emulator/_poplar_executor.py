@@ -57,10 +57,10 @@ class PoplarExecutor:
         self._optimizer = ModelOptimizer(optimizer, own) if training else None
         self._parser = _args_parser.ArgsParser(model)
         # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
-        self._model, self._wrapped = copy.copy(model), model
+        self._model = copy.copy(model)
         if not training:
             self._user_model = self._model  # so that model.eval() on an inference executor reaches what runs
-        self._weights = DeviceWeights(self._user_model, own, self._optimizer)
+        self._weights = DeviceWeights(self._user_model, own, self._optimizer, model)
         self._measurements = Measurements(own)
         self._compiled: Optional[CompiledModel] = None
         self._noise = Noise(own._Emulator.device)
@@ -129,7 +129,7 @@ class PoplarExecutor:
         device = devices.acquire(self, self._options) if early else devices.target_of(self._options)
         hooks.run_pre_compile()
         if not self._training:
-            self._weights.follow(list(self._user_model.parameters()))  # which compiling looks at
+            self._weights.fetch_trained()  # which compiling looks at
         self._compiled = CompiledModel(
             self._model, self._user_model, arguments, self._options, self._training, self._noise,
             self.per_replica_params, modes,
@@ -164,7 +164,7 @@ class PoplarExecutor:
         if not self._weights.attached:
             self.attachToDevice()
         if self._optimizer is None:
-            self._weights.follow([self._wrapped])
+            self._weights.follow()
         else:
             self._write_loaded_state()
         outputs = self._require_compiled().run(

@@ -8,13 +8,18 @@ from typing import Any, Dict, List, Optional
 
 import torch
 
-from .._impl import createPoptorchError, owner_of
+from .._impl import createPoptorchError, owner_of, owners
 from .._logging import logger
 from ..poptorch_core import createError
 from .executable import Executable
 from .optimizer import ModelOptimizer
 
 _TO_DEVICE = "Writing weights from host to IPU memory."
+_LEFT_BEHIND = (
+    "The model has been trained since this inference model got its weights, and it keeps those that it has: as in "
+    "PopTorch, it does not follow a trainingModel() that was made after it. Make inferenceModel() after "
+    "trainingModel(), or call the training model's copyWeightsToHost() and then copyWeightsToDevice() of this one."
+)
 NOT_COMPILED = "Model has not been compiled or has been destroyed. Call the model or compile() first."
 
 
@@ -25,6 +30,8 @@ class DeviceWeights:
         model: the module; its tensors are the host's.
         options: of the executor.
         optimizer: whose state goes up together with the weights; None in inference.
+        given: what the user gave to make the executor of; an inference model follows the executor that trains it by
+            then.
 
     Attributes:
         executable: holds the copies; None while nothing is compiled.
@@ -33,12 +40,19 @@ class DeviceWeights:
         updates: how often the device's weights have changed.
     """
 
-    def __init__(self, model: torch.nn.Module, options: Any, optimizer: Optional[ModelOptimizer]) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        options: Any,
+        optimizer: Optional[ModelOptimizer],
+        given: torch.nn.Module,
+    ) -> None:
         self.executable: Optional[Executable] = None
         self.attached = False
         self.stale = False
         self.updates = 0
         self._model, self._options, self._optimizer = model, options, optimizer
+        self._given, self._trainer, self._warned = given, owners.get(id(given)), False
         self._followed: Dict[int, int] = {}
 
     def upload(self) -> None:
@@ -48,6 +62,7 @@ class DeviceWeights:
         if self.attached:
             logger.info(_TO_DEVICE)
         executable.upload_state(self._model)
+        self._note_upload()
         if self._optimizer is not None:
             self._optimizer.upload(executable)
 
@@ -63,6 +78,7 @@ class DeviceWeights:
             self._optimizer.refresh()  # goes up together with the weights, so it is read first
         logger.info(_TO_DEVICE)
         executable.upload_state(self._model)
+        self._note_upload()
         self.updates += 1
 
     def copyWeightsToHost(self) -> None:
@@ -94,22 +110,53 @@ class DeviceWeights:
         self.stale = True
         self.updates += updates
 
-    def follow(self, seen: List[Any]) -> None:
-        """Take the weights of whoever trains what an inference model sees, when they have changed since the last time.
+    def fetch_trained(self) -> None:
+        """Bring the weights home of all that train a parameter of the model, before it is compiled."""
+        trainers = {id(trainer): trainer for trainer in map(owner_of, self._model.parameters()) if trainer}
+        for trainer in trainers.values():
+            trainer.copyWeightsToHostIfNeeded()
+        self._note(list(trainers.values()))
 
-        Args:
-            seen: modules or parameters.
+    def follow(self) -> None:
+        """Take the weights of whoever trains the model, when they have changed since the last time.
+
+        Source: ``PoplarExecutor.__call__``: the copy that an inference model runs asks its own class for trained
+        weights, and that is the trained module's wrapper only if there was one when the copy was made.
         """
-        trainers = {id(executor): executor for executor in map(owner_of, seen) if executor is not None}
-        for executor in trainers.values():
-            executor.copyWeightsToHostIfNeeded()
-        updates = {key: executor._weights.updates for key, executor in trainers.items()}
-        changed = any(self._followed.get(key) != count for key, count in updates.items())
-        self._followed.update(updates)
-        if changed and self.executable is not None:
+        if self._trainer is None:
+            self._warn_when_left_behind()
+            return
+        trainer = self._trainer.reference()
+        if trainer is None:  # dropped: what it left on the host goes up once
+            changed, self._trainer = True, None
+        else:
+            trainer.copyWeightsToHostIfNeeded()
+            changed = self._note([trainer])
+        if changed:
             logger.debug("Implicit copyWeightsToDevice()")
             logger.info(_TO_DEVICE)
-            self.executable.upload_state(self._model)
+            self._compiled().upload_state(self._model)
+
+    def _note(self, trainers: List[Any]) -> bool:
+        """Tells whether any of these executors has changed its weights since it was noted here last."""
+        updates = {id(trainer): trainer._weights.updates for trainer in trainers}
+        changed = any(self._followed.get(key) != count for key, count in updates.items())
+        self._followed.update(updates)
+        return changed
+
+    def _note_upload(self) -> None:
+        """The device has now what the host has."""
+        trainer = owner_of(self._given)
+        if self._optimizer is None and trainer is not None and not trainer._weights.stale:
+            self._note([trainer])
+
+    def _warn_when_left_behind(self) -> None:
+        trainer = owner_of(self._given)
+        if trainer is None or self._warned:
+            return
+        if trainer._weights.updates != self._followed.get(id(trainer), 0):
+            self._warned = True
+            logger.warning(_LEFT_BEHIND)
 
     def _compiled(self) -> Executable:
         if self.executable is None:

@@ -1,6 +1,7 @@
 """The device's weights are a copy; when and how they come home (PopTorch 3.4 user guide, PoplarExecutor)."""
 
 import copy
+import gc
 import io
 import pickle
 
@@ -505,3 +506,49 @@ class TestLookUps:
         executor.destroy()
         assert executor._executable is None
         assert not poptorch._impl.isWrapped(model)
+
+
+def test_an_inference_model_follows_the_training_model_that_was_there_before_it(trained):
+    model, executor, _ = trained
+    inference = poptorch.inferenceModel(model)
+    x, labels = images(4)
+    for _ in range(2):
+        executor(x, labels)
+        torch.testing.assert_close(inference(x), copy.deepcopy(model)(x))
+
+
+def test_an_inference_model_made_first_keeps_the_weights_that_it_was_sent(caplog):
+    """In PopTorch it runs a copy of the module from before the wrapping, which knows of no training."""
+    torch.manual_seed(0)
+    model = Convolutional()
+    inference = poptorch.inferenceModel(model)
+    executor = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=0.1))
+    x, labels = images(4)
+    executor(x, labels)
+    sent = copy.deepcopy(model)(x)
+    torch.testing.assert_close(inference(x), sent)  # compiled only now
+    assert "keeps those" not in caplog.text
+    for _ in range(2):
+        executor(x, labels)
+        torch.testing.assert_close(inference(x), sent)
+    assert caplog.text.count("keeps those") == 1
+    for send in (inference.copyWeightsToDevice, inference.attachToDevice):
+        executor(x, labels)
+        if send == inference.attachToDevice:
+            inference.detachFromDevice()
+        executor.copyWeightsToHost()
+        send()
+        torch.testing.assert_close(inference(x), copy.deepcopy(model)(x))
+    assert caplog.text.count("keeps those") == 1
+
+
+def test_an_inference_model_takes_what_a_dropped_training_model_left(trained):
+    model, executor, _ = trained
+    inference = poptorch.inferenceModel(model)
+    x, labels = images(4)
+    first = inference(x)
+    executor(x, labels)
+    del executor, trained
+    gc.collect()
+    assert not torch.equal(inference(x), first)
+    torch.testing.assert_close(inference(x), copy.deepcopy(model)(x))
