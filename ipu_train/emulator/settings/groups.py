@@ -1,7 +1,7 @@
 """The groups of options below ``Options``: Jit, Precision, Training, Distributed and the emulator's own."""
 
 import os
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 import torch
 
@@ -21,6 +21,17 @@ class _JitOptions(OptionsDict):
             raise ValueError("Tracing with torch.jit.trace is no longer supported. Remove traceModel(True)")
         logger.warning("traceModel() is deprecated and has no effect")
         return self
+
+
+def _set_convolution_option(options: Dict[str, Any], name: str, value: str) -> None:
+    """PopART's ``convolutionOptions`` are replaced, not added to (PopTorch 3.4, ``options.py``)."""
+    for lost in set(options.get("convolutionOptions", ())) - {name}:
+        logger.warning(
+            "convolutionOptions[%s] is dropped: setPartialsType() and setConvolutionDithering() replace each other's "
+            'options of convolutions, as in PopTorch. Set both with _Popart.set("convolutionOptions", {...}).',
+            lost,
+        )
+    options["convolutionOptions"] = {name: value}
 
 
 class _PrecisionOptions(OptionsDict):
@@ -54,9 +65,8 @@ class _PrecisionOptions(OptionsDict):
         if dtype not in names:
             raise ValueError(f"Partials can be torch.float or torch.half, not {dtype}")
         self._setPopart("partialsTypeMatMuls", names[dtype])
-        convolution = dict(self._popart_options._options.get("convolutionOptions", {}))
-        convolution["partialsType"] = names[dtype]
-        return self._setPopart("convolutionOptions", convolution)
+        _set_convolution_option(self._popart_options._options, "partialsType", names[dtype])
+        return self
 
     def halfFloatCasting(self, half_float_casting: Any) -> "_PrecisionOptions":
         """Deprecated, no effect."""
@@ -142,9 +152,8 @@ class _TrainingOptions(OptionsDict):
     def setConvolutionDithering(self, enabled: bool) -> "_TrainingOptions":
         """Spread convolutions over tiles from different starting tiles; a memory hint."""
         self.checkIsFrozen("convolutionDithering")
-        convolution = dict(self._popart_options._options.get("convolutionOptions", {}))
-        convolution["enableConvDithering"] = "true" if enabled else "false"
-        self._popart_options._options["convolutionOptions"] = convolution
+        value = "true" if enabled else "false"
+        _set_convolution_option(self._popart_options._options, "enableConvDithering", value)
         return self
 
     @property

@@ -365,9 +365,20 @@ class TestTraining:
     def test_loss_scaling_and_dithering_reach_popart(self, opts):
         opts.Training.setAutomaticLossScaling(True).setConvolutionDithering(True)
         assert opts._Popart.options["automaticLossScalingSettings.enabled"] is True
+        assert opts._Popart.options["convolutionOptions"] == {"enableConvDithering": "true"}
+
+    def test_dithering_and_partials_replace_each_others_options_of_convolutions(self, opts, caplog):
+        """PopTorch's ``options.py``: both set PopART's ``convolutionOptions`` to a dict of their one entry."""
+        opts.Training.setConvolutionDithering(True)
+        opts.Training.setConvolutionDithering(False)
+        assert caplog.text == ""
         opts.Precision.setPartialsType(torch.half)
-        convolutions = opts._Popart.options["convolutionOptions"]
-        assert convolutions == {"enableConvDithering": "true", "partialsType": "half"}
+        assert opts._Popart.options["convolutionOptions"] == {"partialsType": "half"}
+        assert opts.Precision.partials_type == torch.half
+        assert "convolutionOptions[enableConvDithering] is dropped" in caplog.text
+        opts.Training.setConvolutionDithering(True)
+        assert opts._Popart.options["convolutionOptions"] == {"enableConvDithering": "true"}
+        assert "convolutionOptions[partialsType] is dropped" in caplog.text
 
 
 class TestPrecision:
