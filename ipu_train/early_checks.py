@@ -78,7 +78,7 @@ def check_device_folders(resolved: Resolved) -> None:
 
 
 def _check_image_folder(resolved: Resolved, data: ImageFolder) -> None:
-    root = Path(data.path).expanduser()
+    root = Path(os.path.expanduser(data.path))
     why = places.without_images(root, data.name)
     if why is not None:
         raise resolved.error("data.path", f"{data.path}: {why}")
@@ -89,7 +89,7 @@ def _check_image_folder(resolved: Resolved, data: ImageFolder) -> None:
 
 def _check_folder_can_be(resolved: Resolved, path: str, value: str) -> None:
     """A folder that is there or can be made; a file in its way, or a place without permission, is refused."""
-    why = places.unwritable(Path(value).expanduser())
+    why = places.unwritable(Path(os.path.expanduser(value)))
     if why is not None:
         advice = "choose another folder" if why.startswith("nothing") else "name a folder"
         raise resolved.error(path, f"{value}: {why}; {advice}")
@@ -104,7 +104,7 @@ def check_weights(resolved: Resolved) -> None:
     value = resolved.config.model.weights
     if value is None:
         return
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))
     if not path.exists():
         raise resolved.error("model.weights", f"{value}: there is no such file or folder")
     if path.is_dir():

@@ -12,6 +12,11 @@ PACKED, SHARDS, FOLDERS = "packed", "webdataset", "imagefolder"  # as data.name 
 
 def unwritable(folder: Path) -> Optional[str]:
     """Why a folder cannot be made, or nothing be written in it; None: it can."""
+    first = folder.parts[0] if folder.parts else ""
+    if first.startswith("~") and not os.path.lexists(
+        first
+    ):  # what expanding leaves of a user that does not exist
+        return f"no home folder is known for {first}"
     there = next(above for above in (folder, *folder.absolute().parents) if os.path.lexists(str(above)))
     if not there.is_dir():
         return "is a file" if there == folder else f"{there} is a file, so no folder can be made in it"

@@ -39,6 +39,11 @@ FOLDER = ("data.name=imagefolder",)
         (("model.weights=half.safetensors",), "is no safetensors file, or only the beginning of one"),
         (("model.weights=no.pth",), "model.weights: no.pth: there is no such file or folder"),
         (("data.name=cifar10", "data.path=file"), "data.path: file: is a file"),
+        (("run_dir=~no-body/x",), "run_dir: ~no-body/x: no home folder is known for ~no-body; name a folder"),
+        (("device.profile=~no-body/x",), "device.profile: ~no-body/x: no home folder is known for ~no-body"),
+        (("data.name=cifar10", "data.path=~no-body"), "data.path: ~no-body: no home folder is known"),
+        ((*FOLDER, "data.path=~no-body/x"), "data.path: ~no-body/x: there is no such folder"),
+        (("model.weights=~no-body/x.pth",), "model.weights: ~no-body/x.pth: there is no such file or folder"),
         (
             ("training.gradient_accumulation=200",),
             "training.gradient_accumulation: the 1,797 images do not fill",

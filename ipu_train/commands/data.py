@@ -147,7 +147,7 @@ def _checked(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    root, out = _folder(options.path), options.out.expanduser()
+    root, out = _folder(options.path), Path(os.path.expanduser(options.out))
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise DataCommandError(f"--out {out}: is there already; name a new folder")
     why = places.unwritable(out)
@@ -231,7 +231,7 @@ def _folder(path: Path) -> Path:
     Raises:
         DataCommandError: it is not there, cannot be read, or holds no images of any form.
     """
-    root = path.expanduser()
+    root = Path(os.path.expanduser(path))
     why = places.without_images(root)
     if why is not None:
         raise DataCommandError(f"{path}: {why}")

@@ -156,7 +156,7 @@ def _check_norm(norm: str) -> None:
 
 
 def _folder(data: str) -> Path:
-    root = Path(data).expanduser()
+    root = Path(os.path.expanduser(data))
     return root / "train" if (root / "train").is_dir() else root
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import List
 
@@ -45,7 +46,7 @@ def main(arguments: List[str]) -> int:
     for option in ("json", "csv"):
         outputs.check(f"--{option}", getattr(options, option), streams=True)
     for word in words:
-        if not Path(word).expanduser().exists():
+        if not Path(os.path.expanduser(word)).exists():
             raise UseError(f"{word}: there is no such image or folder")
     asked = weights_options.asked(options, overrides)
 

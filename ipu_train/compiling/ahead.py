@@ -94,6 +94,6 @@ def compile_ahead(resolved: Resolved, instances: int = 1) -> Compiled:
 def _files(folder: Any) -> Iterable[Path]:
     if folder is None:
         return
-    for path in Path(folder).expanduser().rglob("*"):
+    for path in Path(os.path.expanduser(folder)).rglob("*"):
         if path.is_file() and path.suffix != ".lock":  # by which processes compile one after the other
             yield path

@@ -12,7 +12,7 @@ from typing import Dict, List, Tuple
 
 def files_of(folder: str) -> List[Path]:
     """All files of a profile, the newest program's last."""
-    found = [path for path in Path(folder).expanduser().rglob("*") if path.is_file()]
+    found = [path for path in Path(os.path.expanduser(folder)).rglob("*") if path.is_file()]
     return sorted(found, key=lambda path: (os.path.getmtime(str(path)), str(path)))
 
 

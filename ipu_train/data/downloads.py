@@ -57,7 +57,7 @@ def read_torchvision(known: TorchVision, path: Optional[str], download: bool) ->
     Raises:
         DataError: the files are not there, broken, or cannot be downloaded.
     """
-    root = Path(path).expanduser() if path is not None else default_path()
+    root = Path(os.path.expanduser(path)) if path is not None else default_path()
     if path is not None and not download and not root.is_dir():
         raise DataError(f"{root}: there is no such folder (data.path)")
     *train, class_names = _part(known, root, download, True)

@@ -1,5 +1,6 @@
 """From the data section of a configuration to training and validation images."""
 
+import os
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
@@ -182,7 +183,7 @@ def _torchvision(config: Downloaded, seed: int) -> DataSource:
 
 
 def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSource:
-    root, size = Path(config.path).expanduser(), config.side
+    root, size = Path(os.path.expanduser(config.path)), config.side
     unlisted = _faults(config, 0), _faults(config, 0)
     train, validation = _listed(config, root, unlisted)
     note = ""
@@ -226,7 +227,7 @@ def _photos(config: ImageFolder, seed: int, progress: Optional[bool]) -> DataSou
 
 def training_images(config: ImageFolder, seed: int) -> ImageDataset:
     """All images of the training part, none of them held out for validation; as :func:`open_data` prepares them."""
-    root, unlisted = Path(config.path).expanduser(), (_faults(config, 0), _faults(config, 0))
+    root, unlisted = Path(os.path.expanduser(config.path)), (_faults(config, 0), _faults(config, 0))
     train, _ = _listed(config, root, unlisted)
     return _training(config, seed, root, train, unlisted[0].left_out, None)
 

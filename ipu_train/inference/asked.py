@@ -3,6 +3,7 @@
 :func:`asked` refuses what is not there before anything is loaded; :mod:`.trained` loads what it has found.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional, Tuple
@@ -59,8 +60,8 @@ def asked(
     if run is not None:
         if config is not None:
             raise UseError("--config is for files of weights; a run has its own configuration")
-        return of_run(run.expanduser(), which or LAST, overrides)
-    return of_checkpoint(Path(str(path)).expanduser(), which or LAST, overrides, config)
+        return of_run(Path(os.path.expanduser(run)), which or LAST, overrides)
+    return of_checkpoint(Path(os.path.expanduser(str(path))), which or LAST, overrides, config)
 
 
 def of_run(run: Path, which: str = LAST, overrides: Iterable[str] = ()) -> Asked:

@@ -78,7 +78,7 @@ def files_in(words: Sequence[str]) -> List[str]:
     """
     found: List[str] = []
     for word in words:
-        path = Path(word).expanduser()
+        path = Path(os.path.expanduser(word))
         if path.is_dir():
             below = sorted(_below(path))
             if not below:

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def _function(name: str) -> Any:
 
 
 def _file(place: str) -> Any:
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))
     if not path.is_file():
         where = "" if path.is_absolute() else f" in {Path.cwd()}, where the command is given"
         raise RegistrationError(f"{place}: there is no such file{where}")

@@ -1,5 +1,6 @@
 """What the weights of a run start from, other than random numbers."""
 
+import os
 from pathlib import Path
 from typing import Dict, Optional
 
@@ -38,7 +39,7 @@ def _load(resolved: Resolved, network: torch.nn.Module) -> None:
     if model.weights is None:
         return
     try:
-        weights = read(Path(model.weights).expanduser(), model.averaged_weights)
+        weights = read(Path(os.path.expanduser(model.weights)), model.averaged_weights)
         _put(weights, network, model.new_classifier, classifier(model.name) + ".", model.norm_eps is not None)
     except (ValueError, RuntimeError) as error:  # RuntimeError: shapes, from load_state_dict
         raise resolved.error("model.weights", str(error)) from error

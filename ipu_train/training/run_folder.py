@@ -96,7 +96,7 @@ def place(resolved: Resolved, resume: Resume = False) -> Place:
         return _new(resolved)
     if asked in (None, "latest", AUTO):
         return _newest(resolved, resume)
-    return _chosen(resolved, Path(asked).expanduser())
+    return _chosen(resolved, Path(os.path.expanduser(asked)))
 
 
 def _new(resolved: Resolved) -> Place:
@@ -104,7 +104,7 @@ def _new(resolved: Resolved) -> Place:
     if chosen is None:
         stamp = time.strftime(_STAMP, time.gmtime())
         return Place(RunFolder(_unused(parent_of_runs(resolved) / stamp)), True, [], stamped=True)
-    folder = RunFolder(Path(chosen).expanduser())
+    folder = RunFolder(Path(os.path.expanduser(chosen)))
     run_lock.check(folder.path)
     _refuse_a_run(folder)
     _check_writable(folder.path)
@@ -123,7 +123,7 @@ def _newest(resolved: Resolved, resume: Resume) -> Place:
     if not named_now and resolved.source.name == CONFIG_FILE and (beside / CHECKPOINTS).is_dir():
         chosen = str(beside)
     if chosen is not None:
-        runs = [Path(chosen).expanduser()]
+        runs = [Path(os.path.expanduser(chosen))]
     else:
         runs = sorted(parent_of_runs(resolved).glob("*/"), key=_began, reverse=True)
     for path in runs:
@@ -165,7 +165,7 @@ def _chosen(resolved: Resolved, asked: Path) -> Place:
     if not candidates:
         raise RunFolderError(f"Nothing to resume: no checkpoint under {asked} (checkpoint.resume).")
     chosen = resolved.config.run_dir
-    if chosen is not None and Path(chosen).expanduser().resolve() != folder.path.resolve():
+    if chosen is not None and Path(os.path.expanduser(chosen)).resolve() != folder.path.resolve():
         _refuse_changes(folder, resolved)
         branch = _new(resolved)
         return branch._replace(candidates=candidates, note=f"The run branches off {folder.path}.")
