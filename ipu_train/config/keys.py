@@ -109,6 +109,18 @@ def all_keys() -> Iterator[Key]:
                 yield found
 
 
+def takes_text(path: str) -> bool:
+    """Whether the key of a dotted path takes a path or a name, or a list of them."""
+    found = key(*split(path)) if path else None
+    return found is not None and any(_is_text(field.annotation) for field in found.fields.values())
+
+
+def _is_text(annotation: Any) -> bool:
+    if getattr(annotation, "__origin__", None) is dict:
+        return False
+    return annotation is str or any(_is_text(inner) for inner in getattr(annotation, "__args__", ()))
+
+
 def split(path: str) -> Tuple[str, str]:
     """``optimizer.betas[0]`` -> ("optimizer", "betas"); ``run_dir`` -> ("", "run_dir")."""
     parts = path.split("[")[0].split(".")

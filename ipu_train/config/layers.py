@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from .errors import ConfigError, Problem
 from .files import find_base, read_text
-from .keys import BASE
+from .keys import BASE, takes_text
 from .reader import Lines, parse
 from .schema import SECTIONS
 
@@ -82,7 +82,7 @@ def read(texts: Texts) -> Tuple[List[Layer], List[Problem]]:
 
 def _layer(text: str, source: Path, depth: int) -> Tuple[Layer, Optional[str], List[Problem]]:
     place = str(source)
-    values, lines, found = parse(text, place)
+    values, lines, found = parse(text, place, takes_text)
     problems = [problem._replace(line=problem.line + depth * _AFTER) for problem in found]
     if values is None:
         message = "is empty; give at least model.name and data.name"

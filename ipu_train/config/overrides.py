@@ -3,7 +3,7 @@
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
 from .errors import ConfigError, Problem, suggestion
-from .keys import BASE, keys_of
+from .keys import BASE, keys_of, takes_text
 from .reader import parse
 from .schema import SECTIONS
 
@@ -55,7 +55,7 @@ def parse_override(text: str, position: int = 0) -> Override:
     if len(parts) > 2 and ".".join(parts[:2]) not in MAPPINGS:
         raise fail(f"{parts[0]}.{parts[1]} has no keys below it; write {parts[0]}.{parts[1]}=value")
     try:
-        value, _, problems = parse(value_text, "value")
+        value, _, problems = parse(value_text, "value", lambda inner: takes_text(path + inner))
     except ConfigError as error:
         raise fail(f"the value is {error.problems[0].message}") from None
     if problems:

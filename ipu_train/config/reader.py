@@ -11,7 +11,7 @@ for long or fill the memory.
 
 import re
 from functools import lru_cache
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 import yaml
 
@@ -75,12 +75,20 @@ for _name, _pattern in RESOLVERS:
     _Composer.add_implicit_resolver(TAG + _name, _pattern, None)
 
 
-def parse(text: str, place: str) -> Tuple[Any, Lines, List[Problem]]:
+def _never(_path: str) -> bool:
+    return False
+
+
+def parse(
+    text: str, place: str, takes_text: Callable[[str], bool] = _never
+) -> Tuple[Any, Lines, List[Problem]]:
     """Read one YAML document.
 
     Args:
         text: the document.
         place: what to call it in messages (a file name, an override).
+        takes_text: tells of a dotted path whether a number there is a name, which keeps its spelling (``007``,
+            ``2024_11``, ``1.10``).
 
     Returns:
         The value (None for an empty document); the line of every key, by dotted path; and problems that do
@@ -98,7 +106,7 @@ def parse(text: str, place: str) -> Tuple[Any, Lines, List[Problem]]:
         node = _compose(text)
     except yaml.YAMLError as error:
         raise ConfigError([_syntax_problem(error, text, place)]) from None
-    builder = _Builder(place)
+    builder = _Builder(place, takes_text)
     try:
         value = None if node is None else builder.build(node, "", set())
     except TooMuch as error:
@@ -138,8 +146,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, place: str) -> Problem:
 class _Builder:
     """Values, lines and problems of a node tree."""
 
-    def __init__(self, place: str):
-        self.place = place
+    def __init__(self, place: str, takes_text: Callable[[str], bool]):
+        self.place, self.takes_text = place, takes_text
         self.lines: Lines = {}
         self.problems: List[Problem] = []
         self.values = 0
@@ -219,6 +227,8 @@ class _Builder:
                 return None
             if kind == "bool":
                 return {"true": True, "false": False}[text.lower()]
+            if kind in ("int", "float") and self.takes_text(path):
+                return text
             if kind == "int" and len(text) > LONGEST_NUMBER:
                 self.problem(node, path, f"a number of {len(text)} digits is too long")
                 return None
