@@ -21,7 +21,7 @@ class Override(NamedTuple):
 
 
 # Keys with keys of the user's choice below them; those of the device's are one name, dots and all.
-MAPPINGS = ("model.options", "device.engine_options", "device.session_options")
+MAPPINGS = ("model.options", "data.options", "device.engine_options", "device.session_options")
 
 # Overrides are reported after all lines of the file, in the order given.
 AFTER_FILE = 1e9
@@ -89,7 +89,7 @@ def apply(values: Dict[str, Any], override: Override) -> None:
 
 def _keys(path: str) -> List[str]:
     """``device.engine_options.opt.enableInlining`` -> ["device", "engine_options", "opt.enableInlining"]."""
-    for mapping in MAPPINGS[1:]:
+    for mapping in MAPPINGS[2:]:
         if path.startswith(mapping + "."):
             return [*mapping.split("."), path[len(mapping) + 1 :]]
     return path.split(".")

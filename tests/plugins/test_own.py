@@ -112,6 +112,12 @@ def test_any_map_style_data_set_trains(recipe):
     outcome = ipu_train.train(recipe, ["run_dir=run", "training.epochs=4"], data="shapes")
     assert outcome.accuracy == 1
     assert main(["evaluate", "--run", "run"]) == 0
+    # as model.options, data.options takes its keys one by one
+    more = ["data.name=registered", "data.dataset=shapes", "data.length=null", "data.num_classes=null"]
+    one, both = "data.options.count=24", "data.options={count: 24}"
+    by_key, whole = (load(recipe, [*more, "data.image_size=null", words]) for words in (one, both))
+    assert by_key.config == whole.config and by_key.config.data.options == {"count": 24}
+    assert by_key.origins["data.options.count"] == "override"
 
 
 def test_an_image_that_cannot_be_used_advises_no_key_that_its_source_lacks(recipe):
