@@ -8,7 +8,7 @@ from .errors import ConfigError, Problem
 from .files import find, read_text
 from .layers import Texts, Written, laid, read
 from .messages import complaints
-from .overrides import AFTER_FILE, Override, apply, parse_overrides
+from .overrides import AFTER_FILE, MAPPINGS, Override, apply, parse_overrides
 from .printing import dump, explain, leaves
 from .schema import SECTIONS, Config
 
@@ -65,10 +65,14 @@ class Resolved(NamedTuple):
 
         The message is placed where the value was written: ``resnet.yaml:3: model.name: ...``.
         """
-        origin = self.origins.get(path, DEFAULT)
+        origin, inside = self.origins.get(path, DEFAULT), path + "."
+        if path in MAPPINGS and origin == DEFAULT:  # what is written inside it
+            origins = [o for key, o in self.origins.items() if key.startswith(inside) and o != DEFAULT]
+            origin = OVERRIDE if OVERRIDE in origins else next(iter(origins), DEFAULT)
         place = str(self.source) if origin == DEFAULT else origin
         if origin == OVERRIDE:
-            written = [text for text in self.overrides if path.startswith(text.partition("=")[0].strip())]
+            keys = [(text.partition("=")[0].strip(), text) for text in self.overrides]
+            written = [text for key, text in keys if key in _above(path) or key.startswith(inside)]
             place = f'override "{written[-1]}"' if written else origin
         return ConfigError([Problem(place, path, message)])
 

@@ -122,6 +122,22 @@ def test_another_room_can_place_its_own_error():
     assert isinstance(error, ConfigError) and str(error) == "run.yaml:2: model.name: too large"
 
 
+def test_an_error_is_placed_at_the_override_of_its_own_key():
+    """device.recompute is the beginning of device.recompute_checkpoints, and another key."""
+    checkpoints = "device.recompute_checkpoints=[nowhere]"
+    resolved = resolve(MINIMAL, checkpoints, "device.recompute=checkpoints", "model.options.width=64")
+    wrong = resolved.error("device.recompute_checkpoints", "no such module")
+    assert str(wrong) == f'override "{checkpoints}": device.recompute_checkpoints: no such module'
+    large = resolved.error("model.options", "too large")
+    assert str(large) == 'override "model.options.width=64": model.options: too large'
+    filed = resolve(
+        MINIMAL + "device:\n  engine_options:\n    opt.useAutoloader: true\n", "training.epochs=2"
+    )
+    assert str(filed.error("device.engine_options", "no")).startswith("run.yaml:5: device.engine_options: ")
+    inside = resolve(MINIMAL, "model.options={width: 2}").error("model.options.width", "too large")
+    assert str(inside) == 'override "model.options={width: 2}": model.options.width: too large'
+
+
 NAMES = [
     "off",
     "1e-4",
