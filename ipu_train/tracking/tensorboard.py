@@ -15,7 +15,8 @@ class TensorBoardRun:
 
     Args:
         run_dir: the run folder.
-        step: weight updates done by the run that goes on; what it had written of later ones is hidden.
+        step: weight updates done by the run that goes on, 0 where it begins, perhaps once more; what is there of
+            later ones is hidden.
 
     Raises:
         TensorBoardError: the package is not installed.
@@ -28,7 +29,7 @@ class TensorBoardRun:
             raise TensorBoardError(
                 "logging.tensorboard needs the package tensorboard; install ipu-train[tensorboard]"
             ) from None
-        self._writer: Any = SummaryWriter(str(run_dir / FOLDER), purge_step=step + 1 if step else None)
+        self._writer: Any = SummaryWriter(str(run_dir / FOLDER), purge_step=step + 1)
 
     def log(self, split: str, step: int, values: Mapping[str, Any]) -> None:
         for key, value in values.items():

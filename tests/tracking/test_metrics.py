@@ -122,3 +122,15 @@ def test_the_tracker_writes_the_contracts_keys(tmp_path):
     assert (train["split"], validation["split"]) == ("train", "validation")
     with Tracker(tmp_path, LoggingConfig(), {}, beginning=saved) as tracker:
         assert tracker.records() == [train, validation]
+
+
+def test_tensorboard_shows_a_run_once_that_ended_before_its_first_checkpoint_and_began_again(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for losses in ((0.5, 0.4), (0.3,)):
+        with Tracker(tmp_path, LoggingConfig(tensorboard=True), {}) as tracker:
+            for step, loss in enumerate(losses, start=1):
+                tracker.train(1, step, loss, 0.75, 0.1, 1000.0)
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
+    assert [(event.step, event.value) for event in found] == [(1, pytest.approx(0.3))]
