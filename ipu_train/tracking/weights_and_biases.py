@@ -111,8 +111,8 @@ class WandbRun:
         if self._thread is None:
             return
         thread, self._thread = self._thread, None
-        self._put(lambda run: run.finish())
         try:
+            self._tasks.put(lambda run: run.finish(), timeout=self._patience)  # with a full queue, too
             self._tasks.put(None, timeout=self._patience)
             thread.join(self._patience)
         except queue.Full:

@@ -153,3 +153,19 @@ def test_a_service_that_hangs_holds_up_no_step(wandb, tmp_path, monkeypatch, cap
     assert "has not finished" in told
     assert "too slow" in told
     never.set()
+
+
+def test_a_slow_service_is_told_the_end_of_the_run_all_the_same(wandb, tmp_path, monkeypatch, capsys):
+    fake, hold = wandb(), threading.Event()
+    monkeypatch.setattr(weights_and_biases, "_MOST_WAITING", 2)
+    monkeypatch.setattr(fake, "log", lambda *args, **keys: hold.wait())
+    run = WandbRun(tmp_path, {}, "project")
+    run.log("train", 0, {"loss": 1.0})
+    while not run._tasks.empty():  # the thread has taken it
+        pass
+    for step in range(1, 10):
+        run.log("train", step, {"loss": 1.0})
+    threading.Timer(0.2, hold.set).start()
+    run.close()
+    assert fake.finished == 1
+    assert "7 of its records were left out" in capsys.readouterr().err
