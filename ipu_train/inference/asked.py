@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 from ..config import ConfigError, Resolved, load, load_text
+from ..config.printing import scalar
 from ..training import checkpoint_folder, weights_file
 from ..training.checkpoint_folder import WEIGHTS
 from ..training.run_folder import CHECKPOINTS, CONFIG_FILE
@@ -126,7 +127,7 @@ def of_checkpoint(
 
 def with_file(path: Path, overrides: Iterable[str]) -> List[str]:
     """The overrides, and the file as ``model.weights``."""
-    return [*overrides, f"model.weights={path}"]
+    return [*overrides, f"model.weights={scalar(str(path))}"]
 
 
 def configuration(text: str, place: Path, overrides: Iterable[str]) -> Resolved:

@@ -125,7 +125,7 @@ def test_another_source_of_the_same_classes_takes_the_place_of_the_run_s_own(tmp
 
 
 def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_path):
-    weights = tmp_path / "mine.safetensors"
+    weights = tmp_path / "mine #2: last.safetensors"  # which YAML would cut off at the #
     shutil.copy(checkpoint.newest(trained_run / "checkpoints") / "weights.safetensors", weights)
     recipe = trained_run.parent / "trees.yaml"
     found = evaluate(tmp_path, "--checkpoint", weights, "--config", recipe)

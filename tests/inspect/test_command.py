@@ -144,6 +144,7 @@ def test_a_stopped_run_records_what_an_uninterrupted_one_does(base, tmp_path, mo
 def test_the_terms_of_a_run_are_those_of_its_weights(base, tmp_path):
     run = tmp_path / "run"
     assert cli.main(["--config", base, "optimizer.learning_rate=0.5", f"run_dir={run}"]) == 0
+    run = run.rename(tmp_path / "run #2")
     found = []
     trained = ["--checkpoint", str(run)]
     own = [*trained, "--norms", "group+pn"]  # says only what the weights are of
