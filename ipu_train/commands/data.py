@@ -5,10 +5,12 @@ import contextlib
 import json
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import Any, List, Optional
 
 from .. import durable, outputs, places
+from ..config.printing import scalar
 
 _MOST_SHOWN = 20
 
@@ -171,7 +173,8 @@ def _pack(options: argparse.Namespace) -> int:
     for name, part in written.items():
         print(f"{name}  {part['images']:,} images, {part['bytes'] / 1e9:,.2f} GB")
     _list("left out", skipped)
-    print(f"Train on it with: ipu-train --config X data.name=packed data.path={out}")
+    path = shlex.quote(f"data.path={scalar(str(out))}")
+    print(f"Train on it with: ipu-train --config X data.name=packed {path}")
     return 0
 
 

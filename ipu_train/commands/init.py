@@ -5,6 +5,7 @@ What a recipe already says is not written again: where there is one for the netw
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
@@ -68,7 +69,8 @@ def main(arguments: List[str]) -> int:
     print(
         f"{output} trains {resolved.config.model.name} at a global batch of {resolved.config.global_batch_size}:"
     )
-    print(f"  ipu-train config --config {output}   what it resolves to\n  ipu-train --config {output}")
+    file = shlex.quote(str(output))
+    print(f"  ipu-train config --config {file}   what it resolves to\n  ipu-train --config {file}")
     return 0
 
 
@@ -229,7 +231,7 @@ def configuration(answers: Answers, output: Path) -> Tuple[str, Resolved]:
     lines = [
         f"# {answers.model} with {answers.norm} on {answers.data}, for "
         f"{'the emulator' if answers.ipus is None else f'{answers.ipus} IPUs'}. Written by ipu-train init.",
-        f"# Command: ipu-train --config {output}",
+        f"# Command: ipu-train --config {shlex.quote(str(output))}",
         "",
     ]
     lines += [] if recipe is None else [f"base: {recipe.name}", ""]

@@ -3,6 +3,7 @@
 import calendar
 import contextlib
 import os
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -260,7 +261,7 @@ class Claim:
 
 def go_on(folder: RunFolder) -> str:
     """What to tell about a run that can be taken up again."""
-    return f"Go on with: ipu-train --config {folder.config} --resume"
+    return f"Go on with: ipu-train --config {shlex.quote(str(folder.config))} --resume"
 
 
 def parent_of_runs(resolved: Resolved) -> Path:

@@ -1,5 +1,6 @@
 """The search, the comparison with the given configuration, and the YAML of the best choice."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -53,7 +54,7 @@ def tune(space: Space, sizes: List[int], jobs: Optional[int], output: Path, page
         report = predict(tuned, traces=traces)
         pages.write(page, pages.choices_contents(tuned, report, _points(reference, shown[0], best)))
         tell(f"page     {page}")
-    print(f"\nThe first choice is in {output}; train it with: ipu-train --config {output}")
+    print(f"\nThe first choice is in {output}; train it with: ipu-train --config {shlex.quote(str(output))}")
     return 0
 
 
@@ -145,7 +146,8 @@ def _write(path: Path, tuned: Resolved, best: Choice, reference: Choice, headroo
         f"# Predicted on {tuned.config.device.chip}: {best.images_per_second:,.0f} images/s (given configuration: "
         f"{reference.images_per_second:,.0f}{'' if reference.fits else ', which does not fit so'}), worst tile "
         f"{best.worst_tile_bytes:,} of {best.bytes_per_tile:,} bytes.\n"
-        f"# Global batch {tuned.config.global_batch_size:,} as given. Command: ipu-train --config {path}\n"
+        f"# Global batch {tuned.config.global_batch_size:,} as given. Command: ipu-train --config "
+        f"{shlex.quote(str(path))}\n"
     )
     try:
         path.write_text(text + tuned.dump(), encoding="utf-8")

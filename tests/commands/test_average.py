@@ -1,5 +1,7 @@
 """`ipu-train average`: checkpoints to one file of weights."""
 
+import shlex
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -27,12 +29,14 @@ def run_folder(tmp_path):
     ],
 )
 def test_it_averages_the_checkpoints_of_a_run(run_folder, tmp_path, capsys, arguments, expected):
-    out = tmp_path / "average.safetensors"
+    out = tmp_path / "the average.safetensors"
     assert main(["average", str(run_folder), *arguments, "--out", str(out)]) == 0
     found = load_file(str(out))
     torch.testing.assert_close(found["w"], torch.full((2,), expected))
     assert found["n"] == 3
-    assert "3 checkpoints, step_00000001 to step_00000003" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 checkpoints, step_00000001 to step_00000003" in told
+    assert shlex.split(told)[-1] == f"model.weights={out}"  # as a shell reads it
 
 
 def test_it_takes_single_checkpoints_in_the_order_given(run_folder, tmp_path):

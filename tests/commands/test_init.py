@@ -1,6 +1,7 @@
 """``ipu-train init``: answers become a configuration that loads, passes the early checks and runs."""
 
 import builtins
+import shlex
 import sys
 
 import pytest
@@ -128,3 +129,12 @@ def test_options_are_those_of_the_parser():
         "machine",
         "output",
     }
+
+
+def test_what_to_type_next_can_be_typed_in_a_folder_with_a_space(tmp_path, capsys):
+    (tmp_path / "my runs").mkdir()
+    assert run("--output", "my runs/run.yaml") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    head = (tmp_path / "my runs" / "run.yaml").read_text().splitlines()[1]
+    for line in (last, head.partition("# Command: ")[2]):
+        assert shlex.split(line) == ["ipu-train", "--config", "my runs/run.yaml"]

@@ -1,7 +1,9 @@
 """Which folder a run gets, and which run is meant by --resume."""
 
 import os
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,8 @@ def test_a_tilde_is_the_home_folder(recipe, monkeypatch):
     assert taken_up(recipe, "run_dir=~/mine") == (home / "mine").resolve()
     assert taken_up(recipe, "checkpoint.resume=~/mine") == (home / "mine").resolve()
     assert not (recipe.parent / "~").exists()
+
+
+def test_how_a_run_goes_on_can_be_typed_whatever_its_folder_is_called():
+    words = run_folder.go_on(run_folder.RunFolder(Path("my runs/it's #2"))).partition(": ")[2]
+    assert shlex.split(words) == ["ipu-train", "--config", "my runs/it's #2/config.yaml", "--resume"]
