@@ -110,6 +110,8 @@ def _load(texts: Texts, overrides: Tuple[str, ...]) -> Resolved:
         top = override.path.split(".")[0]
         if isinstance(values.get(top, {}), dict) or top not in SECTIONS:
             apply(values, override)
+            for replaced in [path for path in by_path if path.startswith(override.path + ".")]:
+                del by_path[replaced]
             by_path[override.path] = (position, override)
     problems += [_locate(path, message, source, places, by_path) for path, message in complaints(values)]
     if problems:
@@ -139,6 +141,9 @@ def _locate(
     by_path: Dict[str, Tuple[int, Override]],
 ) -> Problem:
     found = _overridden(path, by_path)
+    if found is None and "." in path:  # what an override has put into a key that takes a single value
+        inside = [one for key, one in by_path.items() if key.startswith(path + ".")]
+        found = inside[-1] if inside else None
     if found is not None:
         return Problem(found[1].place, path, message, AFTER_FILE + found[0])
     written = next((places[candidate] for candidate in _above(path) if candidate in places), None)

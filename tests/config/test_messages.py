@@ -45,6 +45,19 @@ def test_all_mistakes_of_a_file_and_of_the_overrides_come_at_once_and_in_order()
         assert line.startswith(start)
 
 
+@pytest.mark.parametrize(
+    "overrides, blamed",
+    [
+        (("model.options.width=2", "model.options={width: wide}"), 1),
+        (("model.options={width: wide}", "training.epochs=2"), 0),
+        (("training.epochs=2", "model.options.width.x=3"), 1),
+    ],
+)
+def test_the_override_that_is_blamed_is_the_one_that_counts(overrides, blamed):
+    text = failure(MINIMAL, *overrides)
+    assert text.startswith(f'override "{overrides[blamed]}": model.options.width: ') and "\n" not in text
+
+
 def test_checks_between_sections_run_though_another_section_is_wrong():
     text = MINIMAL + "schedule: {warmup_epochs: 9}\ntraining: {epochs: 3}\ndevice: {threads: 0}\n"
     message = failure(text)
