@@ -113,11 +113,17 @@ def _schedule_fits_the_run(schedule: ScheduleConfig, training: TrainingConfig) -
         )
 
 
-def _final_rate_is_lower(schedule: ScheduleConfig, optimizer: OptimizerConfig) -> Iterator[Complaint]:
+def _final_rate_is_lower(
+    schedule: ScheduleConfig, optimizer: OptimizerConfig, training: TrainingConfig
+) -> Iterator[Complaint]:
     final = schedule.final_learning_rate if isinstance(schedule, Cosine) else 0.0
-    rate = optimizer.learning_rate
-    if optimizer.learning_rate_batch_size is None and final > rate:
-        yield "schedule.final_learning_rate", f"is above optimizer.learning_rate ({rate:g})"
+    rate, scaled = optimizer.learning_rate, ""
+    if optimizer.learning_rate_batch_size is not None:
+        batch = training.micro_batch_size * training.gradient_accumulation * training.replicas
+        rate *= batch / optimizer.learning_rate_batch_size
+        scaled = f" at the global batch size of {batch}"
+    if final > rate * (1 + 1e-9):
+        yield "schedule.final_learning_rate", f"is above optimizer.learning_rate ({rate:g}{scaled})"
 
 
 def _averaging_starts_in_the_run(averaging: AveragingConfig, training: TrainingConfig) -> Iterator[Complaint]:

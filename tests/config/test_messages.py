@@ -133,6 +133,11 @@ def test_overrides_that_cannot_be_understood_are_quoted(override, message):
             "schedule: {final_learning_rate: 0.5}",
             "schedule.final_learning_rate: is above optimizer.learning_rate (0.1)",
         ),
+        (
+            "optimizer: {learning_rate: 0.5, learning_rate_batch_size: 256}\n"
+            "schedule: {final_learning_rate: 0.1}\ntraining: {micro_batch_size: 16, gradient_accumulation: 2}",
+            "is above optimizer.learning_rate (0.0625 at the global batch size of 32)",
+        ),
         ("training: {stochastic_rounding: true}", "training.stochastic_rounding: has nothing to round"),
         (
             "optimizer: {automatic_loss_scaling: true}",
