@@ -35,7 +35,9 @@ def main(arguments: List[str]) -> int:
     from .. import planning
     from ..compiling.ahead import compile_ahead
     from ..device import will_be_emulated
+    from ..processes.connect import check_together
 
+    check_together(resolved, options.instances, will_be_emulated(resolved))
     if not will_be_emulated(resolved) and resolved.config.device.executable_cache is None:
         resolved = resolved.changed([f"device.executable_cache={USUAL_CACHE}"])
     early_checks.check_device_folders(resolved)

@@ -72,20 +72,26 @@ def main(arguments: List[str]) -> int:
     if options.images_per_worker is not None and not 0 < options.images_per_worker < 1e9:
         raise LaunchError(f"--images-per-worker must be a rate above 0, got {options.images_per_worker:g}")
     resolved = load(options.config, options.overrides)
+    if resolved.config.device.profile is not None:
+        raise resolved.error(
+            "device.profile", "runs one replica and trains nothing: run ipu-train itself, or remove it"
+        )
     system = _system(options)
     if resolved.config.knows_its_ipus:
         shape_of(resolved, system)
 
     from .. import planning
-    from ..device import sdk_is_installed
+    from ..device import sdk_is_installed, will_be_emulated
     from ..launching.lines import poprun, torchrun
     from ..launching.shape import filling
     from ..launching.workers import measured_rate, workers_for
     from ..planning.workers import cores
+    from ..processes.connect import check_together
 
     traces = planning.Traces()
     resolved = planning.with_splits(resolved, traces=traces)
     shape = shape_of(resolved, system)
+    check_together(resolved, shape.instances, will_be_emulated(resolved))
     report = planning.predict(resolved, traces=traces)
     planning.check_filled(resolved)
     if not report.may_fit and not resolved.config.device.allow_out_of_memory:

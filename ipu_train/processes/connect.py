@@ -101,6 +101,19 @@ def check(resolved: Resolved, found: Optional[Launched], emulated: bool) -> None
             f"is {replicas} over all processes, and {found.launcher} has started {count}: each process needs as many "
             f"replicas as the others. Use a multiple of {count}, or as many processes as divide {replicas}",
         )
+    check_together(resolved, count, emulated)
+
+
+def check_together(resolved: Resolved, count: int, emulated: bool) -> None:
+    """Refuse what ``count`` processes, which share out the replicas evenly, cannot do together.
+
+    Raises:
+        ConfigError: with the place where the value is written.
+    """
+    if count == 1:
+        return
+    config = resolved.config
+    replicas = config.training.replicas
     local = replicas // count
     together = config.model.norm_replicas or replicas
     if config.model.norm == "sync_batch" and local % together:

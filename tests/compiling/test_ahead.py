@@ -58,6 +58,11 @@ def test_images_need_not_be_here(recipe, capsys):
         (["--instances", "3"], "4 replicas (training.replicas) cannot be shared out among 3 instances"),
         (["--instances", "0"], "--instances must be at least 1"),
         (["device.target=ipu_model", "device.threads=null"], "nothing can be compiled ahead for it"),
+        (
+            ["--instances", "2", "model.norm=sync_batch", "model.norm_groups=null", "model.proxy_norm=false"],
+            "makes 4 replicas share their statistics, and a process has 2 of the 4",
+        ),
+        (["--instances", "4", "device.replicated_tensor_sharding=true"], "each process has one"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_status_2(recipe, arguments, message, capsys):

@@ -101,6 +101,12 @@ def test_the_rate_of_a_worker_is_measured_where_the_images_are(recipe, capsys):
         (["--partition", "p:x"], "write NAME, or NAME:IPUS"),
         (["--images-per-worker", "-1"], "must be a rate above 0"),
         (["--instances", "3"], "among 3 instances"),
+        (
+            ["model.norm=sync_batch", "model.norm_groups=null", "model.proxy_norm=false"],
+            "makes 4 replicas share their statistics, and a process has 2 of the 4",
+        ),
+        (["device.compute=cuda"], "2 processes would share the GPU"),
+        (["device.profile=here"], "runs one replica and trains nothing"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_status_2(recipe, executed, arguments, message, capsys):
