@@ -6,6 +6,7 @@ SDK, :func:`load_library` must have been called before a model is compiled.
 
 import ctypes
 import functools
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,19 @@ def load_library() -> ctypes.CDLL:
     """Loads the operators, built against the Poplar SDK, into this process, which registers them with PopART.
 
     Raises:
-        RuntimeError: There is no such library; the message says how to build it.
+        RuntimeError: There is no such library, or it does not load; the message says how to build it.
     """
-    path = library_path()
+    path = library_path().absolute()  # a name without a folder would be looked for elsewhere
+    make = f"make -C {shlex.quote(str(Path(__file__).resolve().parent))}"
     if not path.exists():
         raise RuntimeError(
             f"the PopART operators are not built ({path} does not exist): enable the Poplar SDK and run "
-            f"`make -C {Path(__file__).resolve().parent}`, or name their folder in IPU_TRAIN_POPART_OPS"
+            f"`{make}`, or name their folder in IPU_TRAIN_POPART_OPS"
         )
-    return ctypes.CDLL(str(path))
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise RuntimeError(
+            f"the PopART operators do not load ({error}), as where they are built for another SDK than the one that is "
+            f"enabled: enable the Poplar SDK, then run `{make} clean` and `{make}`"
+        ) from error

@@ -521,3 +521,17 @@ def test_a_missing_library_for_the_sdk_says_how_to_build_it(tmp_path, monkeypatc
     op.load_library.cache_clear()
     with pytest.raises(RuntimeError, match="enable the Poplar SDK and run `make -C"):
         op.load_library()
+
+
+@pytest.mark.parametrize("folder", ["here", "."])
+def test_a_library_that_does_not_load_says_how_to_build_it(folder, tmp_path, monkeypatch):
+    """As one that is built for another SDK; ``.`` is a folder, and no name for the loader to look up."""
+    path = tmp_path / folder / "libproxy_norm.so"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("of another SDK")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IPU_TRAIN_POPART_OPS", folder)
+    op.load_library.cache_clear()
+    with pytest.raises(RuntimeError, match="do not load.*enable the Poplar SDK.*clean") as refused:
+        op.load_library()
+    assert str(path) in str(refused.value)
