@@ -32,9 +32,14 @@ def compiler() -> List[str]:
     """The C++ compiler's command: ``CXX`` if set, else the first of g++, clang++ and c++ on the path.
 
     Raises:
-        BuildError: There is none.
+        BuildError: There is none, or ``CXX`` is no command.
     """
-    chosen = shlex.split(os.environ.get("CXX", ""))
+    try:
+        chosen = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise BuildError(
+            f"the variable CXX is {os.environ['CXX']!r}, which is no command ({error}): mend or unset it"
+        ) from None
     names = [chosen[0]] if chosen else ["g++", "clang++", "c++"]
     for name in names:
         path = shutil.which(name)
@@ -76,8 +81,21 @@ def shared_library(
             does not know it.
 
     Raises:
-        BuildError: No compiler, or the compilation failed; the message ends with the compiler's last lines.
+        BuildError: No compiler, or the compilation failed; the message ends with the compiler's last lines. Or the file
+            system refused: a full disk, for example.
     """
+    try:
+        return _shared_library(name, sources, includes, flags)
+    except OSError as error:
+        raise BuildError(
+            f"the library {name} cannot be built in {cache_folder()} ({error}): make room there or choose another "
+            "cache folder with the environment variable IPU_TRAIN_CACHE, or another compiler with CXX"
+        ) from error
+
+
+def _shared_library(
+    name: str, sources: Sequence[Path], includes: Sequence[Path], flags: Sequence[str]
+) -> Path:
     command = compiler()
     macros = _predefined_macros(command, flags)
     if macros is None:
@@ -182,7 +200,7 @@ def _lock(path: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with open(str(path), "w") as file:
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # another user's file, or a network file system without locks
+            fcntl.flock(held.enter_context(open(str(path), "w")), fcntl.LOCK_EX)
         yield

@@ -1,10 +1,12 @@
 """Building on first use: the cache, several processes at once, and machines without a compiler."""
 
 import ctypes
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -179,6 +181,32 @@ def test_without_a_compiler_the_composition_serves_and_the_reason_is_given_once(
     assert run.returncode == 0, run.stderr
     assert "no C++ compiler found (looked for no-such-compiler)" in run.stdout
     assert run.stderr.count("slower and with more memory: no C++ compiler") == 1
+
+
+@pytest.mark.parametrize("command", ['g++ "-O1', "./no_program"])
+def test_a_compiler_that_cannot_be_run_is_a_reason_and_no_error_of_its_own(
+    cache, tmp_path, source, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
+    Path("no_program").write_text("neither a script nor a program\n")
+    Path("no_program").chmod(0o755)
+    monkeypatch.setenv("CXX", command)
+    with pytest.raises(build.BuildError, match="CXX"):
+        build.shared_library("answer", [source], [], ["-O1"])
+
+
+def test_a_disk_without_room_is_a_reason_too(has_compiler, cache, source, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    with pytest.raises(build.BuildError, match="No space left.*IPU_TRAIN_CACHE"):
+        build.shared_library("answer", [source], [], ["-O1"])
+
+
+def test_a_lock_that_is_another_users_keeps_nobody_from_building(has_compiler, cache, source):
+    (cache / "answer.lock").mkdir(parents=True)  # cannot be opened to write, not even by root
+    assert build.load(build.shared_library("answer", [source], [], ["-O1"])).ask() == 42
 
 
 @pytest.mark.parametrize("flags", [[], ["-march=native"]], ids=["any processor", "this processor"])
