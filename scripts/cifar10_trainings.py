@@ -8,8 +8,8 @@ can be stopped at any time and started again, and interrupted runs resume exactl
     python scripts/cifar10_trainings.py --data FOLDER --image-size 16 --epochs 30 --seeds 0,1,2 \\
         --results scripts/results/cifar10_trainings
 
-FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. ``scripts/cifar10_trainings_figure.py`` makes the table and the
-picture from the files. Further settings go to every run as they are, such as ``device.compute=cuda``.
+FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. ``scripts/what_the_norms_do.py`` makes tables and
+pictures from the files. Further settings go to every run as they are, such as ``device.compute=cuda``.
 """
 
 import argparse

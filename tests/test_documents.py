@@ -58,6 +58,13 @@ def test_every_path_that_a_document_names_exists(document):
     assert not missing, f"{document.relative_to(REPOSITORY)} names {', '.join(missing)}"
 
 
+def test_every_script_that_a_script_names_exists():
+    for script in sorted(REPOSITORY.glob("scripts/*.*")):
+        named = set(re.findall(r"scripts/\w+\.(?:py|sh)\b", script.read_text(encoding="utf-8")))
+        missing = sorted(name for name in named if not (REPOSITORY / name).exists())
+        assert not missing, f"{script.name} names {', '.join(missing)}"
+
+
 @pytest.mark.parametrize(
     "map_of_room, words, file, name",
     [
