@@ -135,7 +135,7 @@ def _system(options: Any) -> Any:
 
 def _named_partition(text: Optional[str], error: Any) -> Tuple[Optional[str], Optional[int]]:
     name, colon, size = (text or "").partition(":")
-    if text is not None and (not name or (colon and not size.isdigit()) or (colon and int(size) < 1)):
+    if text is not None and (not name or (colon and not size.isdecimal()) or (colon and int(size) < 1)):
         raise error(f"--partition {text}: write NAME, or NAME:IPUS with the number of its IPUs")
     return name or None, int(size) if size else None
 

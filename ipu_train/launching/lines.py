@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..config import Resolved
-from .shape import Shape, System
+from .shape import LaunchError, Shape, System
 
 # what instances on other hosts need of this one's environment
 _PASSED_ON = ("LD_LIBRARY_PATH", "OPAL_PREFIX", "PATH", "CPATH", "PYTHONPATH", "POPLAR_ENGINE_OPTIONS")
@@ -60,6 +60,9 @@ def poprun(
         vipu_host: of the V-IPU server.
         interface: network that the hosts reach each other by.
         environment: this process's, by default.
+
+    Raises:
+        LaunchError: options of Poplar's engine in the environment that nothing can read.
     """
     values = os.environ if environment is None else environment
     command = ["poprun", "-v", f"--num-instances={shape.instances}", f"--num-replicas={shape.replicas}"]
@@ -74,7 +77,7 @@ def poprun(
         command.append(f"--vipu-server-host={vipu_host}")
     command += _partition(resolved, system)
     cache = resolved.config.device.executable_cache or _CACHE
-    command.append(f"--executable-cache-path={cache}")
+    command.append(f"--executable-cache-path={os.path.expanduser(cache)}")
     if interface:
         networks = " ".join(f"--mca {kind}_tcp_if_include {interface}" for kind in ("oob", "btl"))
         command.append(f"--mpi-global-args={networks}")
@@ -105,10 +108,16 @@ def _partition(resolved: Resolved, system: System) -> List[str]:
 
 
 def _engine_options(resolved: Resolved, values: Mapping[str, str]) -> str:
+    text = values.get("POPLAR_ENGINE_OPTIONS") or "{}"
     try:
-        before = json.loads(values.get("POPLAR_ENGINE_OPTIONS") or "{}")
-    except json.JSONDecodeError:
-        before = {}
+        before = json.loads(text)
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise LaunchError(
+            f"the variable POPLAR_ENGINE_OPTIONS is {text!r}, and must be a JSON object of options, such as "
+            """'{"opt.enableInlining": "true"}'; unset or mend it"""
+        )
     ours = {}
     if "target.hostSyncTimeout" not in resolved.config.device.engine_options:
         ours["target.hostSyncTimeout"] = str(_HOST_SYNC_TIMEOUT_S)

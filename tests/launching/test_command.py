@@ -99,6 +99,7 @@ def test_the_rate_of_a_worker_is_measured_where_the_images_are(recipe, capsys):
         (["--ipus", "2"], "--ipus is 2"),
         (["--partition", "p:2"], "partition p has 2 IPUs"),
         (["--partition", "p:x"], "write NAME, or NAME:IPUS"),
+        (["--partition", "p:²"], "write NAME, or NAME:IPUS"),
         (["--images-per-worker", "-1"], "must be a rate above 0"),
         (["--instances", "3"], "among 3 instances"),
         (
@@ -126,3 +127,22 @@ def test_options_of_the_engine_that_are_set_already_stay(recipe):
     assert json.loads(line.environment["POPLAR_ENGINE_OPTIONS"]) == json.loads(
         before["POPLAR_ENGINE_OPTIONS"]
     )
+
+
+@pytest.mark.parametrize("text", ["[]", "{opt.enableInlining: true}", "3"])
+def test_options_of_the_engine_that_nobody_can_read_are_not_lost_in_silence(
+    recipe, executed, text, monkeypatch, capsys
+):
+    monkeypatch.setenv("POPLAR_ENGINE_OPTIONS", text)
+    assert launch(recipe, "--images-per-worker", "1e6") == 2
+    told = capsys.readouterr().err
+    assert "POPLAR_ENGINE_OPTIONS" in told and text in told and told.count("\n") == 1
+    assert not executed
+
+
+def test_the_cache_in_a_home_folder_is_the_trainings_own(recipe, capsys, monkeypatch):
+    """A tilde behind an equals sign is no shell's to expand, nor poprun's."""
+    monkeypatch.setenv("HOME", "/home/of us")
+    assert launch(recipe, "--dry-run", "--images-per-worker", "1e6", "device.executable_cache=~/cache") == 0
+    _, options, _ = parsed(capsys.readouterr().out.split("\n\non this machine")[0])
+    assert options["executable-cache-path"] == "/home/of us/cache"
