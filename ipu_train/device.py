@@ -51,11 +51,7 @@ def choose(config: Config, processes: Processes = ALONE) -> Tuple[Any, str]:
     installed = sdk_is_installed()
     if target == "emulator" or (target == "auto" and not installed):
         emulator = importlib.import_module("ipu_train.emulator")
-        if config.device.compute == "cuda" and not torch.cuda.is_available():
-            raise DeviceError(
-                "device.compute is cuda, but torch finds no CUDA device that it can use. Use device.compute=cpu, or a "
-                "torch build and a driver that fit the GPU."
-            )
+        check_gpu(config)
         return emulator, f"embedded emulator of PopTorch {emulator.__version__} on {config.device.compute}"
     if not installed:
         raise DeviceError(
@@ -76,6 +72,19 @@ def choose(config: Config, processes: Processes = ALONE) -> Tuple[Any, str]:
     if target == "ipu_model":
         os.environ.setdefault("POPTORCH_IPU_MODEL", "1")
     return poptorch, f"PopTorch {poptorch.__version__} on {where}"
+
+
+def check_gpu(config: Config) -> None:
+    """The emulator has the GPU that it is to compute on.
+
+    Raises:
+        DeviceError: torch finds none.
+    """
+    if config.device.compute == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "device.compute is cuda, but torch finds no CUDA device that it can use. Use device.compute=cpu, or a "
+            "torch build and a driver that fit the GPU."
+        )
 
 
 def _check_ipus(poptorch: Any, config: Config) -> None:
@@ -311,7 +320,8 @@ def popart_kernel(poptorch: Any) -> Callable[..., torch.Tensor]:
             op.load_library()
     except RuntimeError as error:
         raise DeviceError(
-            f"model.proxy_norm_kernel is popart, but {error}. model.proxy_norm_kernel=torch needs no operator."
+            f"model.proxy_norm_kernel takes the PopART operator, but {error}. model.proxy_norm_kernel=torch needs "
+            "none."
         ) from error
     return functools.partial(op.norm_proxy_norm_act, poptorch)
 

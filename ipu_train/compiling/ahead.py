@@ -59,13 +59,15 @@ def compile_ahead(resolved: Resolved, instances: int = 1) -> Compiled:
 
     Raises:
         CompileError: for a simulated device, or in numbers that do not divide the replicas.
-        DeviceError: PopTorch refuses a program.
+        DeviceError: PopTorch refuses a program, or the emulator has no GPU to compute on.
     """
     config = resolved.config
     refusals.check(resolved, instances)
     emulated = device.will_be_emulated(resolved)
     if not emulated and os.environ.get("POPTORCH_IPU_MODEL", "0") not in ("", "0"):
         raise CompileError("POPTORCH_IPU_MODEL is set, which simulates IPUs: unset it to compile for IPUs")
+    if emulated:
+        device.check_gpu(config)
     poptorch = importlib.import_module("ipu_train.emulator" if emulated else "poptorch")
     images = shape_of_images(resolved)
     cache = config.device.executable_cache

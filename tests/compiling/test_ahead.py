@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import ipu_train.emulator as poptorch
 from ipu_train import cli, device
@@ -69,6 +70,12 @@ def test_bad_input_is_one_message_and_exit_status_2(recipe, arguments, message, 
     assert compile_(recipe, *arguments) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
+
+
+def test_a_gpu_that_is_not_there_is_told_as_a_training_tells_it(recipe, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert compile_(recipe, "device.compute=cuda") == 2
+    assert "torch finds no CUDA device that it can use" in capsys.readouterr().err
 
 
 def test_the_options_are_those_of_the_training_but_for_the_target():
