@@ -55,13 +55,15 @@ def validate(
     if measured is not None and run.average is not None and run.average.count:
         current = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
         run.network.load_state_dict(run.average.weights())
-        run.validation_model.copyWeightsToDevice()
-        averaged = measure(run, config, poptorch, source.validation, broken_off, in_step=in_step)
+        try:
+            run.validation_model.copyWeightsToDevice()
+            averaged = measure(run, config, poptorch, source.validation, broken_off, in_step=in_step)
+        finally:  # what a run saves where an image fails are the weights in training
+            run.network.load_state_dict(current)
         if averaged is None:
             measured = None
         else:
             measured.update({f"averaged_{key}": averaged[key] for key in ("loss", "accuracy", "top5")})
-        run.network.load_state_dict(current)
         run.validation_model.copyWeightsToDevice()
     if run.validation_model.isAttachedToDevice():  # not when it was broken off before its first call
         run.validation_model.detachFromDevice()

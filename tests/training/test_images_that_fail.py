@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import ipu_train.trainer as trainer
 from ipu_train import config
 from ipu_train.data import DataError
-from ipu_train.training import checkpoint
+from ipu_train.training import checkpoint, validation
 
 from ..data.broken import SIDE, pixels, saved
 
@@ -56,6 +56,30 @@ def test_the_run_is_saved_and_goes_on_exactly_once_the_image_is_mended(photos, i
         run(photos, "broken")
     path.write_bytes(data)
     mended = run(photos, "broken", resume="auto")
+    assert all(torch.equal(mended[name], whole[name]) for name in whole)
+
+
+def test_weights_in_training_are_saved_where_an_image_fails_while_the_average_is_validated(
+    photos, monkeypatch
+):
+    """As on a network's disk that goes away between the two."""
+    averaging = ["averaging.name=exponential", "optimizer.learning_rate=0.05"]
+    whole = run(photos, "whole", *averaging)
+    path = photos / "data" / "val" / "y" / "1.png"
+    data, measure, done = path.read_bytes(), validation.measure, []
+
+    def measured(*args, **options):
+        done.append(measure(*args, **options))
+        if len(done) == 3:  # two an epoch, and the first average is the weights themselves
+            path.write_bytes(data[: len(data) // 2])
+        return done[-1]
+
+    monkeypatch.setattr(validation, "measure", measured)
+    with pytest.raises(DataError, match="The run ends saved at step 8"):
+        run(photos, "broken", *averaging)
+    path.write_bytes(data)
+    monkeypatch.undo()
+    mended = run(photos, "broken", *averaging, resume="auto")
     assert all(torch.equal(mended[name], whole[name]) for name in whole)
 
 
