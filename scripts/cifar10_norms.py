@@ -29,18 +29,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
+from cifar10_trainings import check_same
 
 RECIPES = {"resnet20": "cifar10_resnet20_gn_pn", "efficientnet_cifar_g16": "cifar10_efficientnet_gn_pn"}
 DIVERGED = 4  # exit status of a run whose loss is no longer finite; its cell stays empty
 NORMS = "batch,layer,group,instance,group+pn,layer+pn"
 
 
-def command(options, model, norm, micro_batch, seed, folder):
-    """The ipu-train command of one run; the global batch size is the same in all."""
+def settings_of(options, norm, micro_batch, seed):
+    """What is changed of the recipe; the global batch size is the same in all runs."""
     name, _, proxy = norm.partition("+")
     accumulation = options.global_batch_size // (micro_batch * options.replicas)
     return [
-        sys.executable, "-m", "ipu_train", "--config", RECIPES[model],
         "data.name=imagefolder", f"data.path={options.images}", "data.image_size=32", "data.augment=flip_crop",
         f"model.norm={name}", f"model.proxy_norm={str(proxy == 'pn').lower()}",
         f"training.epochs={options.epochs}", f"training.seed={seed}", f"training.micro_batch_size={micro_batch}",
@@ -48,7 +48,6 @@ def command(options, model, norm, micro_batch, seed, folder):
         f"schedule.warmup_epochs={min(1, options.epochs / 4)}", "logging.every_steps=50",
         "device.allow_out_of_memory=true",  # the emulator has room for what an IPU's tiles have not
         *options.settings,
-        f"run_dir={folder}",
     ]  # fmt: skip
 
 
@@ -165,9 +164,13 @@ def train(options, cell, deadline):
     """Train one cell of the table unless it is done, or the time is over; whether it trained."""
     seed, model, micro_batch, norm = cell
     folder = folder_of(options, model, norm, micro_batch, seed)
-    if final_accuracy(folder, options.epochs) is not None or time.monotonic() > deadline:
+    recipe, settings = RECIPES[model], settings_of(options, norm, micro_batch, seed)
+    if final_accuracy(folder, options.epochs) is not None:
+        check_same(folder, recipe, settings)
         return False
-    call = command(options, model, norm, micro_batch, seed, folder)
+    if time.monotonic() > deadline:
+        return False
+    call = [sys.executable, "-m", "ipu_train", "--config", recipe, *settings, f"run_dir={folder}"]
     resumable = any((folder / "checkpoints").glob("step_*"))
     if folder.exists() and not resumable:  # stopped before its first checkpoint
         shutil.rmtree(folder)

@@ -23,6 +23,9 @@ from pathlib import Path
 
 import torch
 
+from ipu_train import config
+from ipu_train.training.recipe_changes import refused_changes
+
 RECIPES = {
     "resnet20v2": {
         "batch": "cifar10_resnet20v2_bn", "group": "cifar10_resnet20v2_gn", "layer": "cifar10_resnet20v2_ln",
@@ -96,6 +99,19 @@ def is_done(folder, epochs):
     return any(r["split"] == "validation" and r["epoch"] == epochs for r in records(folder))
 
 
+def check_same(folder, recipe, settings):
+    """A run that is done counts for what is asked for only where it was made so.
+
+    Raises:
+        SystemExit: it is of other settings, which its folder's name does not tell.
+    """
+    other = refused_changes(folder / "config.yaml", config.load(recipe, settings))
+    if other:
+        sys.exit(
+            f"{folder} holds a run of other settings ({'; '.join(other)}): choose another --runs, or delete it"
+        )
+
+
 def by_epoch(found):
     """Means of the training records of each epoch, and the validation after it."""
     epochs = {}
@@ -161,9 +177,11 @@ def train(options, norm, micro_batch, seed):
         print(f"{name}: has been trained", flush=True)
         return
     folder = Path(options.runs).expanduser() / name
-    if not is_done(folder, options.epochs):
-        call = [sys.executable, "-m", "ipu_train", "--config", recipe_of(options, norm)]
-        call += [*settings_of(options, norm, micro_batch, seed), f"run_dir={folder}"]
+    recipe, settings = recipe_of(options, norm), settings_of(options, norm, micro_batch, seed)
+    if is_done(folder, options.epochs):
+        check_same(folder, recipe, settings)
+    else:
+        call = [sys.executable, "-m", "ipu_train", "--config", recipe, *settings, f"run_dir={folder}"]
         resumable = any((folder / "checkpoints").glob("step_*"))
         if folder.exists() and not resumable:  # stopped before its first checkpoint
             shutil.rmtree(folder)

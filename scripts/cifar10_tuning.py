@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 import torch
-from cifar10_trainings import DEFAULT, MEAN, RECIPES, STD, by_epoch, records
+from cifar10_trainings import DEFAULT, MEAN, RECIPES, STD, by_epoch, check_same, records
 
 RATES = (0.1, 0.2, 0.4, 0.8)
 DECAY, OTHER_DECAYS = 5e-4, (2e-4, 1e-3)
@@ -66,9 +66,11 @@ def run_trial(options, norm, rate, decay, size):
     name = f"{options.model}_{norm}_lr{rate:g}_wd{decay:g}{groups}_e{options.epochs}_s{options.seed}"
     folder = Path(options.runs) / name
     done = [r for r in records(folder) if r["split"] == "validation" and r["epoch"] == options.epochs]
-    if not done:
-        call = [sys.executable, "-m", "ipu_train", "--config", RECIPES[options.model][norm]]
-        call += [*settings_of(options, rate, decay, size), f"run_dir={folder}"]
+    recipe, settings = RECIPES[options.model][norm], settings_of(options, rate, decay, size)
+    if done:
+        check_same(folder, recipe, settings)
+    else:
+        call = [sys.executable, "-m", "ipu_train", "--config", recipe, *settings, f"run_dir={folder}"]
         resumable = any((folder / "checkpoints").glob("step_*"))
         subprocess.run(call + (["--resume"] if resumable else []), check=True)
     last = by_epoch(records(folder))[-1]
@@ -163,6 +165,8 @@ def main():
     )
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args()
+    if not 1 <= options.trials <= TRIALS:
+        parser.error(f"--trials must be 1 to {TRIALS}, not {options.trials}")
     norms = options.norms.split(",")
     unknown = [norm for norm in norms if norm not in RECIPES[options.model]]
     if unknown:
