@@ -168,12 +168,14 @@ def main() -> int:
     parser.add_argument("--recipes", default=RECIPES, help="recipes to measure, separated by commas")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds that a part may take (3600)")
     options = parser.parse_args()
+    stamp = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}"
+    path = Path.cwd() / (options.report or f"ipu_check_{stamp}.md")
+    if path.is_dir() or not os.access(str(path.parent), os.W_OK):
+        parser.error(f"{path} cannot be written: name a file in a folder that is there, as in --report PATH")
     sys.path.insert(0, str(REPOSITORY))
     from ipu_train.device import sdk_is_installed
 
     kind = options.poptorch or ("sdk" if sdk_is_installed() else "emulator")
-    stamp = f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}"
-    path = options.report or Path.cwd() / f"ipu_check_{stamp}.md"
     parts: List[Part] = []
     with tempfile.TemporaryDirectory(prefix="ipu_check_") as folder:
         for part in _parts(kind, options.recipes.split(","), folder, options.limit):

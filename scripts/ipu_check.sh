@@ -4,11 +4,10 @@
 # cycles. PYTHON is the interpreter that has PopTorch and ipu-train (default python3, with the SDK enabled). Without an
 # SDK it rehearses on the embedded emulator. Arguments: scripts/ipu_check.sh --help
 set -euo pipefail
-cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c "import ipu_train, pytest" 2>/dev/null; then
     echo "ipu_check: $PYTHON has no ipu-train or no pytest. In the environment that has PopTorch, run:" >&2
-    echo "    $PYTHON -m pip install --editable '.[test]'" >&2
+    echo "    $PYTHON -m pip install --editable '$(cd "$(dirname "$0")/.." && pwd)[test]'" >&2
     exit 2
 fi
-exec "$PYTHON" scripts/ipu_check.py "$@"
+exec "$PYTHON" "$(dirname "$0")/ipu_check.py" "$@" # in the present folder, where the report goes

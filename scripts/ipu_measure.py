@@ -185,6 +185,8 @@ def main() -> int:
     parser.add_argument("--poptorch", choices=("sdk", "emulator"), default="emulator")
     parser.add_argument("--profile", default="")
     options = parser.parse_args()
+    if options.part == "recipe" and options.name is None:
+        parser.error("recipe needs a NAME, as in: recipe quickstart")
     poptorch = poptorch_of(options.poptorch)
     if options.part == "environment":
         return environment(poptorch)

@@ -1,6 +1,8 @@
 """The check for machines with IPUs writes its report whatever its parts do."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,3 +48,30 @@ def test_a_program_that_is_not_there_is_not_run(check):
 def test_the_report_says_when_nothing_was_measured(check):
     assert "rehearsal: nothing is measured" in check.report([], "emulator")
     assert "rehearsal" not in check.report([], "sdk")
+
+
+@pytest.mark.parametrize("where", ["no such folder/report.md", "."])
+def test_a_report_that_cannot_be_written_is_told_before_the_first_part(
+    check, where, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ipu_check.py", "--report", where])
+    monkeypatch.setattr(check, "run", lambda *args, **options: pytest.fail("runs a part"))
+    with pytest.raises(SystemExit) as ended:
+        check.main()
+    assert ended.value.code == 2 and "cannot be written" in capsys.readouterr().err
+
+
+def test_the_report_goes_to_the_folder_that_the_check_is_started_in(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || { pwd; ls "$1"; }\n')
+    python.chmod(0o755)
+    said = subprocess.run(
+        ["bash", str(SCRIPT.with_suffix(".sh"))],
+        cwd=str(tmp_path),
+        env={**os.environ, "PYTHON": "./python"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    assert said[0] == str(tmp_path) and said[1].endswith("ipu_check.py")
