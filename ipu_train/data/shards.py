@@ -124,6 +124,11 @@ def find_shards(root: Path, train: Optional[str], validation: Optional[str]) -> 
         )
     trained = _named(root, train, ("train", "training"))
     tested = _named(root, validation, VALIDATION_NAMES)
+    # nobody has asked for shards that are both
+    if validation is None:
+        tested = [path for path in tested if path not in trained]
+    elif train is None:
+        trained = [path for path in trained if path not in tested]
     if not trained:
         trained = [path for path in sorted(root.glob("*.tar")) if path not in tested]
     if not trained:
@@ -133,13 +138,21 @@ def find_shards(root: Path, train: Optional[str], validation: Optional[str]) -> 
 
 def _named(root: Path, given: Optional[str], words: Sequence[str]) -> List[Path]:
     if given is not None:
-        found = sorted((root / given).glob("*.tar")) if (root / given).is_dir() else sorted(root.glob(given))
+        try:
+            found = (
+                sorted((root / given).glob("*.tar")) if (root / given).is_dir() else sorted(root.glob(given))
+            )
+        except (ValueError, NotImplementedError) as error:  # such as **.tar, or an absolute path
+            raise DataError(
+                f"{root}: {given} is no pattern of names in this folder ({str(error).lower()}); one is train-*.tar"
+            ) from None
         if not found:
             raise DataError(f"{root / given}: there is no folder with shards and no shard of this name")
         return found
     for word in words:
-        if (root / word).is_dir():
-            return sorted((root / word).glob("*.tar"))
+        below = sorted((root / word).glob("*.tar"))
+        if below:
+            return below
     pattern = re.compile(rf"(^|[-_.])({'|'.join(words)})[-_.0-9]")
     return [path for path in sorted(root.glob("*.tar")) if pattern.search(path.name)]
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -134,6 +135,32 @@ def test_a_description_that_lacks_something_is_one_message(tmp_path, key):
 
 
 # -- shards ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "keys, train, validation",
+    [
+        ({}, {"my-test-train-0", "my-test-train-1"}, {"my-test-val-0"}),
+        ({"train_split": "*-0.tar"}, {"my-test-train-0", "my-test-val-0"}, {"my-test-train-1"}),
+        ({"validation_split": "*train-1.tar"}, {"my-test-train-0"}, {"my-test-train-1"}),
+    ],
+)
+def test_no_shard_is_in_both_parts_unless_asked_for(tmp_path, keys, train, validation):
+    (tmp_path / "test").mkdir()  # without shards, it hides none
+    for name in ("my-test-train-0", "my-test-train-1", "my-test-val-0"):
+        (tmp_path / f"{name}.tar").touch()
+    found = shards.find_shards(tmp_path, keys.get("train_split"), keys.get("validation_split"))
+    assert {path.stem for path in found.train} == train
+    assert {path.stem for path in found.validation} == validation
+
+
+@pytest.mark.parametrize("pattern", ["**.tar", "/somewhere/train-*.tar"])
+def test_a_pattern_that_is_none_is_one_message(folder, tmp_path, pattern):
+    if pattern == "**.tar" and sys.version_info >= (3, 13):
+        pytest.skip("a pattern like any other")
+    keys = {"name": "webdataset", "path": str(as_shards(folder, tmp_path))}
+    with pytest.raises(DataError, match="is no pattern of names in this folder"):
+        opened(keys, train_split=pattern)
 
 
 def test_names_of_classes_in_another_encoding_are_one_message(folder, tmp_path):
