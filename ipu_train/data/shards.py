@@ -24,8 +24,9 @@ from .folder import EXTENSIONS, VALIDATION_NAMES, Problem, raise_problem
 
 INDEX = ".ipu-train-index.npz"  # beside the shards, or in the user's cache where they are read-only
 CLASSES = ("classes.txt", "class_names.txt", "classnames.txt")
-_VERSION = 1
+_VERSION = 2
 _LABELS = ("cls", "class", "json")
+_MOST_CLASSES = 1_000_000  # each has a name, and an output of the network
 _MOST_OPEN = 64  # files at a time, of the 1024 that a process usually may
 
 
@@ -277,16 +278,30 @@ def _members(path: Path, problem: Problem) -> Iterator[Tuple[int, int, int, str]
                 if member.offset_data + member.size > end:
                     raise tarfile.ReadError("unexpected end of data")
             for key, parts in samples.items():
-                image = next((m for e, m in parts.items() if f".{e.rpartition('.')[2]}" in EXTENSIONS), None)
+                image = _image(parts)
                 if image is None or key.rpartition("/")[2].startswith("."):
                     continue
                 label = _label(file, parts)
                 if label is None:
                     problem(DataError(f"{path}/{image.name}: has no label ({key}.cls with a whole number)"))
                     continue
+                if label >= _MOST_CLASSES:
+                    problem(
+                        DataError(
+                            f"{path}/{image.name}: has the label {label}, and there can be {_MOST_CLASSES:,} classes; "
+                            f"mend {key}.cls or {key}.json"
+                        )
+                    )
+                    continue
                 yield image.offset_data, image.size, label, image.name
     except (tarfile.TarError, OSError, EOFError) as error:
         problem(DataError(f"{path}: is no whole tar file ({error}); replace it"))
+
+
+def _image(parts: Dict[str, tarfile.TarInfo]) -> Optional[tarfile.TarInfo]:
+    """The image of a sample: ``key.jpg`` before what has a name of its own, such as ``key.mask.png``."""
+    images = [ending for ending in parts if f".{ending.rpartition('.')[2]}" in EXTENSIONS]
+    return parts[min(images, key=lambda ending: ending.count("."))] if images else None
 
 
 def _label(file: Any, parts: Dict[str, tarfile.TarInfo]) -> Optional[int]:

@@ -214,6 +214,16 @@ def test_labels_may_be_json_and_keys_lie_in_folders(tmp_path):
     assert found.read(0) == saved("JPEG") and found.name(1).endswith("train.tar/b/x.jpg")
 
 
+def test_the_image_of_a_sample_is_not_its_mask(tmp_path):
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        for name, data in (("a.mask.png", saved("PNG")), ("a.png", b"itself"), ("a.cls", b"0")):
+            add(tar, name, data)
+        for name, data in (("b.rgb.png", b"named"), ("b.cls", b"1")):  # the only one
+            add(tar, name, data)
+    found = shards.open_shards([tmp_path / "train.tar"])
+    assert [found.read(0), found.read(1)] == [b"itself", b"named"]
+
+
 def test_more_shards_than_may_be_open_at_once(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "_MOST_OPEN", 2)
     found = shards.open_shards(sorted(as_shards(folder, tmp_path, 1).glob("train-*.tar")))
@@ -230,6 +240,8 @@ def test_more_shards_than_may_be_open_at_once(folder, tmp_path, monkeypatch):
         ("no label", "has no label"),
         ("label is no number", "has no label"),
         ("too large a label", "there are 3 classes"),
+        ("no class at all", "has the label 4294967295, and there can be 1,000,000 classes"),
+        ("no number of a machine", f"has the label {10**30}, and"),
         ("changed later", "ends within this image"),
         ("compressed", "is compressed"),
         ("nothing", "holds no shards"),
@@ -254,8 +266,9 @@ def test_what_is_wrong_with_shards_is_named(folder, tmp_path, damage, message):
     else:
         with tarfile.open(path, "w") as tar:
             add(tar, "a.png", saved("PNG"))
+            label = {"too large a label": "7", "no class at all": 2**32 - 1, "no number of a machine": 10**30}
             if damage != "no label":
-                add(tar, "a.cls", b"7" if damage == "too large a label" else b"seven")
+                add(tar, "a.cls", str(label.get(damage, "seven")).encode())
     with pytest.raises(DataError, match=message) as caught:
         opened(keys)
     assert str(root) in str(caught.value)
