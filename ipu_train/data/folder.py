@@ -202,5 +202,7 @@ def find_splits(root: Path, train: Optional[str], validation: Optional[str]) -> 
     if train is None and "train" in names:
         train = "train"
     if validation is None and train is not None:
-        validation = next((name for name in VALIDATION_NAMES if name in names and name != train), None)
+        trained = (root / train).resolve()  # train may be called val/ or be a link
+        others = [name for name in VALIDATION_NAMES if name in names and (root / name).resolve() != trained]
+        validation = others[0] if others else None
     return root / (train or ""), root / validation if validation is not None else None

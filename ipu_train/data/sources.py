@@ -270,8 +270,10 @@ def _listed(config: ImageFolder, root: Path, unlisted: Tuple[Faults, Faults]) ->
     train_problem, validation_problem = (faults.not_listed for faults in unlisted)
     if isinstance(config, PackedImages):
         parts = list(describe(root)["parts"])
-        names = config.train_split or parts[0], config.validation_split or (parts[1] if parts[1:] else None)
-        return open_part(root, names[0]), open_part(root, names[1]) if names[1] is not None else None
+        trained, tested = config.train_split or parts[0], config.validation_split
+        if tested is None and parts[1:] and parts[1] != trained:
+            tested = parts[1]
+        return open_part(root, trained), None if tested is None else open_part(root, tested)
     if isinstance(config, WebDataset):
         found = find_shards(root, config.train_split, config.validation_split)
         shards = open_shards(found.train, problem=train_problem)

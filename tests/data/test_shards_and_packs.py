@@ -123,6 +123,18 @@ def test_without_validation_images_shards_hold_out_the_same_as_folders(folder, t
     assert torch.equal(got.batch(range(6))[0], wanted.batch(range(6))[0])
 
 
+@pytest.mark.parametrize(
+    "form, split",
+    [("imagefolder", "val"), ("imagefolder", "val/"), ("webdataset", "val-*.tar"), ("pixels", "val")],
+)
+def test_training_on_the_validation_images_holds_some_of_them_out(all_forms, form, split):
+    source = opened(all_forms[form], train_split=split, cache=False)
+    names = [
+        {images.files.name(i) for i in range(len(images))} for images in (source.train, source.validation)
+    ]
+    assert not names[0] & names[1] and len(names[0] | names[1]) == 9
+
+
 @pytest.mark.parametrize("key", ["form", "class_names", "parts"])
 def test_a_description_that_lacks_something_is_one_message(tmp_path, key):
     whole = {"version": 1, "form": {}, "class_names": [], "parts": {}}
