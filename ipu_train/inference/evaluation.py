@@ -127,7 +127,7 @@ def evaluate(program: Program, images: ImageDataset) -> Evaluation:
         measured["loss"],
         measured["accuracy"],
         measured["top5"],
-        len(images),
+        int(confusion.sum()),  # without those that could not be used and were skipped
         confusion,
         names,
         measured["images_per_second"],

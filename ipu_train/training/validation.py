@@ -10,7 +10,7 @@ import torch
 
 from .. import device
 from ..config import Config
-from ..data import IGNORED_LABEL, EpochSampler, ImageDataset, PaddedDataset, loader
+from ..data import IGNORED_LABEL, DataError, EpochSampler, ImageDataset, PaddedDataset, loader
 from .assembly import Assembly
 
 
@@ -95,6 +95,9 @@ def measure(
 
     Returns:
         loss, accuracy and top5 (means, the latter in 0..1) and images_per_second.
+
+    Raises:
+        DataError: an image cannot be used, or all of them were skipped.
     """
     started = time.perf_counter()
     combined, processes = images_per_call(config), run.processes
@@ -128,6 +131,8 @@ def measure(
         count += len(labels)
         each(logits, labels)
     loss, correct, in_top5, count = processes.sums([loss, correct, in_top5, count])
+    if not count:  # all processes find that
+        raise DataError(f"none of the {len(images)} images can be used, so nothing can be measured by them")
     return {
         "loss": loss / count,
         "accuracy": correct / count,

@@ -61,6 +61,23 @@ def test_every_image_counts_once_as_in_plain_torch_and_scikit_learn(trained_run,
         assert sum(row["images"] for row in found["confusion"]) == (taken != labels.numpy()).sum()
 
 
+def test_images_that_are_skipped_are_not_counted(trained_run, images, tmp_path, capsys):
+    shutil.copytree(images, tmp_path / "data")
+    own = [path for path in sorted((tmp_path / "data" / "val").rglob("*")) if path.is_file()]
+    own[0].write_bytes(b"no image")
+    keys = [f"data.path={tmp_path / 'data'}", "data.on_error=skip"]
+    found = evaluate(tmp_path, "--run", trained_run, *keys)
+    assert found["images"] == sum(row["images"] for row in found["per_class"]) == len(own) - 1 == 20
+    assert f"{len(own) - 1} images  loss" in capsys.readouterr().out
+    for path in own[1:]:
+        path.unlink()
+    for folder in (tmp_path / "data" / "val").iterdir():
+        if folder != own[0].parent:
+            folder.rmdir()
+    assert main(["evaluate", "--run", str(trained_run), *keys]) == 2
+    assert "none of the 1 images can be used" in capsys.readouterr().err
+
+
 def test_the_confusion_matrix_is_drawn_and_written(trained_run, images, tmp_path):
     labels, logits = by_hand(trained_run, images / "val")
     assert main(["evaluate", "--run", str(trained_run), "--confusion", str(tmp_path / "c.png")]) == 0
