@@ -18,7 +18,8 @@ from .source import DataSource
 class MapStyleImages(ImageDataset):
     """Any data set with a length and items (image, label) as one of this room.
 
-    Labels are taken from its ``targets`` (as torchvision's have them) or ``labels``, else every item is read once.
+    Labels are taken from its ``targets`` (as torchvision's have them) or ``labels``; without those, or with a
+    ``target_transform``, every item is read once.
 
     Args:
         items: the data set.
@@ -99,6 +100,20 @@ def _label(items: Any, index: int, name: str) -> int:
     return number
 
 
+def _given_labels(items: Any, count: int) -> Any:
+    """The labels that a data set has beside its items; None: only the items tell."""
+    if (
+        getattr(items, "target_transform", None) is not None
+    ):  # torchvision's change what the items have, not targets
+        return None
+    found = getattr(items, "targets", None)
+    found = getattr(items, "labels", None) if found is None else found
+    try:
+        return found if len(found) == count else None
+    except TypeError:  # something else of this name, such as a method
+        return None
+
+
 def _labels(items: Any, name: str) -> np.ndarray:
     try:
         count = len(items)
@@ -106,9 +121,8 @@ def _labels(items: Any, name: str) -> np.ndarray:
         raise DataError(
             f"{name}: needs a length; iterable-style data sets have no order to resume in"
         ) from None
-    found = getattr(items, "targets", None)
-    found = getattr(items, "labels", None) if found is None else found
-    if found is None or len(found) != count:
+    found = _given_labels(items, count)
+    if found is None:
         found = [_label(items, index, name) for index in range(count)]
     labels = np.asarray(found)
     if not count or labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0:

@@ -5,11 +5,13 @@ import signal
 import traceback
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 from torch.nn.utils import weight_norm
+from torchvision.datasets import ImageFolder
 
 import ipu_train
 from ipu_train.cli import main
@@ -86,6 +88,27 @@ def test_pillow_images_of_other_colour_spaces_are_taken_as_they_are(mode):
     found = MapStyleImages([(image, 0)], "mine", (channels, 4, 4)).batch([0])[0][0]
     for channel in range(channels):
         assert (found[channel] == channel).all()
+
+
+def test_labels_are_those_of_the_items(tmp_path):
+    """torchvision's data sets keep the labels of their files beside items whose labels are transformed."""
+    for name in ("ant", "bee", "cat"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "a.png")
+    plain = ImageFolder(str(tmp_path))
+    changed = ImageFolder(str(tmp_path), target_transform=[2, 0, 1].__getitem__)
+    for items, labels in ((plain, [0, 1, 2]), (changed, [2, 0, 1])):
+        assert [label for _, label in items] == labels
+        assert MapStyleImages(items, "mine", (3, 4, 4)).labels.tolist() == labels
+
+
+def test_something_else_called_labels_gives_none():
+    class Items(list):
+        def labels(self):
+            return "of another kind"
+
+    items = Items([(np.zeros((1, 4, 4), np.uint8), label) for label in (1, 0)])
+    assert MapStyleImages(items, "mine", (1, 4, 4)).labels.tolist() == [1, 0]
 
 
 def test_a_function_that_cannot_open_its_images_is_one_message_with_its_line(recipe, capsys):
