@@ -338,6 +338,14 @@ class Registered(DataConfig):
                 f"no data set is registered as {self.dataset}{hint} (ipu_train.register_dataset does it)",
             )
             return
+        if found.channels not in (1, 3):
+            for key, off in (("auto_augment", "none"), ("color_jitter", None)):
+                if getattr(self, key) != off:
+                    yield (
+                        key,
+                        f"changes grey or RGB pictures, and {self.dataset} has images of {found.channels} channels; "
+                        "leave it out",
+                    )
         yield from super().complaints()
 
 

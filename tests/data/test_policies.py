@@ -13,6 +13,7 @@ from ipu_train.data.augment import random_resized_crop
 from ipu_train.data.boxes import read_boxes, shows
 from ipu_train.data.policies import Drawn
 from ipu_train.data.resizing import Resizing, crop_and_resize, resize
+from ipu_train.plugins.datasets import OWN, OwnDataset
 
 ALL = {"color_jitter": [0.4, 0.4, 0.4, 0.1], "random_erasing": 0.5}
 POLICIES = ["randaugment", "trivialaugment", "autoaugment", "autoaugment_cifar10", "autoaugment_svhn"]
@@ -215,6 +216,22 @@ def test_without_antialiasing_single_points_are_sampled_as_torch_does():
     ]
     assert np.abs(plain - expected[0]).max() <= 1.01 and np.abs(smooth - expected[1]).max() <= 1.01
     assert smooth.astype(float).std() < 0.5 * plain.astype(float).std()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("keys", [{"auto_augment": "randaugment"}, {"color_jitter": [0.4, 0.4, 0.4, 0.1]}])
+def test_colours_are_those_of_grey_and_rgb_pictures(monkeypatch, channels, keys):
+    items = [(np.full((channels, 8, 8), 200, np.uint8), label) for label in (0, 1)]
+    own = OwnDataset(lambda image_size, seed: (items, items), 2, channels, 8)
+    monkeypatch.setitem(OWN, "mine", own)
+    if channels in (1, 3):
+        source = open_data(section("data", name="registered", dataset="mine", **keys))
+        assert source.train.batch([0, 1])[0].shape == (2, channels, 8, 8)
+    else:
+        with pytest.raises(
+            ValueError, match=f"changes grey or RGB pictures, and mine has images of {channels}"
+        ):
+            section("data", name="registered", dataset="mine", **keys)
 
 
 @pytest.mark.parametrize(
