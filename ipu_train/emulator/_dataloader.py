@@ -119,7 +119,7 @@ class DataLoader(torch.utils.data.DataLoader):
             settings["batch_size"] = worker_size
             settings["drop_last"] = drop_last  # torch refuses it without a batch size
             if not iterable:
-                settings["shuffle"] = bool(shuffle) if settings.get("sampler") is None else False
+                settings["shuffle"] = bool(shuffle)  # torch refuses it beside a sampler
             elif shuffle:
                 settings["shuffle"] = shuffle  # torch explains why that cannot be
         super().__init__(dataset, **settings)

@@ -237,6 +237,12 @@ class TestBatchSampler:
         with pytest.raises(poptorch.Error, match="mutually exclusive"):
             DataLoader(options(), Increasing(20), batch_sampler=self.sampler(), **other)
 
+    def test_a_sampler_is_not_shuffled(self):
+        """Neither does torch, nor PopTorch, which hands both on to it."""
+        with pytest.raises(ValueError, match="mutually exclusive with shuffle"):
+            DataLoader(options(), Increasing(20), sampler=range(20), shuffle=True)
+        assert labels(DataLoader(options(), Increasing(4), sampler=[3, 1], shuffle=False)) == [[3], [1]]
+
     def test_cannot_be_partitioned(self):
         opts = options(process=(0, 2))
         with pytest.raises(poptorch.Error):
