@@ -3,7 +3,7 @@
 What is done to a picture, and nothing else:
 
     grey, palettes, CMYK, YCbCr   become RGB
-    16 bits a channel             are scaled to 8: 65535 becomes 255
+    16 bits a channel             are scaled to 8: 65535 becomes 255, of 12 bits 4095
     EXIF orientation              is applied, so that the picture stands upright
     transparency                  a picture with any pixel that is not opaque is refused, or laid on black or white
 
@@ -52,6 +52,7 @@ FORMATS = tuple(_PLUGINS)
 # Two of Pillow's own limit, from which on it refuses; between them it only warns.
 MOST_PIXELS = 2 * 89_478_485
 _EXIF = b"Exif\0\0"
+_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF files; 0 of the latter: white is zero
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Some programs leave a few bytes between the segments of a JPEG file; many are pixels that could not be understood.
 _STRAY = re.compile(r"(\d+) extraneous bytes")
@@ -244,7 +245,7 @@ def _meant(image: Image.Image, data: bytes, name: str, rules: Rules, share: floa
     image.load()
     if image.format == "PNG":
         _check_rows(image, data, name)
-    return _to_rgb(_upright(image), str(image.format), name, rules)
+    return _to_rgb(_upright(image), str(image.format), name, rules, _ends_of(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -255,7 +256,19 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turned is None else turned
 
 
-def _to_rgb(image: Image.Image, kind: str, name: str, rules: Rules) -> Image.Image:
+def _ends_of(image: Image.Image) -> Tuple[int, int]:
+    """The values of black and of white in a grey picture of more than 8 bits, which Pillow leaves as they are."""
+    tags = getattr(image, "tag_v2", None)
+    if image.format != "TIFF" or tags is None:
+        return 0, 65535
+    bits = tags.get(_BITS, 16)
+    most = 2 ** int(bits[0] if isinstance(bits, tuple) else bits) - 1
+    return (most, 0) if tags.get(_PHOTOMETRIC, 1) == 0 else (0, most)
+
+
+def _to_rgb(
+    image: Image.Image, kind: str, name: str, rules: Rules, ends: Tuple[int, int] = (0, 65535)
+) -> Image.Image:
     mode, keyed_colour = image.mode, "transparency" in image.info
     if mode == "F":
         refuse(
@@ -264,19 +277,21 @@ def _to_rgb(image: Image.Image, kind: str, name: str, rules: Rules) -> Image.Ima
     if mode.startswith("I"):
         if keyed_colour:
             refuse(name, "16-bit grey with a transparent colour; store it opaque")
-        return _from_16_bits(image, kind, name)
+        return _from_16_bits(image, kind, name, ends)
     if mode in ("RGBA", "RGBa", "LA", "La", "PA") or keyed_colour:
         return _laid_on(image.convert("RGBA"), name, rules)
     return image.convert("RGB")
 
 
-def _from_16_bits(image: Image.Image, kind: str, name: str) -> Image.Image:
+def _from_16_bits(image: Image.Image, kind: str, name: str, ends: Tuple[int, int]) -> Image.Image:
     # Pillow calls 16-bit PNG and PGM files "I" before version 11, as it does 32-bit integers
     deep = image.mode.startswith("I;16") or kind in ("PNG", "PPM")
     values = np.asarray(image).astype(np.int64)
-    if not deep or values.min() < 0 or values.max() > 65535:
+    black, most = ends[0], max(ends)
+    if not deep or values.min() < 0 or values.max() > most:
         refuse(name, "its pixels are 32-bit integers, and no value of them is white; store 8 or 16 bits")
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    values = np.abs(values - black)
+    return Image.fromarray(((values * 255 + most // 2) // most).astype(np.uint8)).convert("RGB")
 
 
 def _laid_on(image: Image.Image, name: str, rules: Rules) -> Image.Image:

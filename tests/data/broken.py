@@ -38,6 +38,21 @@ def png(width, height, depth, colour, rows, *more):
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")])
 
 
+def grey_tiff(width, height, bits, photometric, data):
+    """A grey TIFF file by the letter of its specification (6.0, section 4); photometric 0: white is zero."""
+    short, long = 3, 4
+    fields = [(256, short, width), (257, short, height), (258, short, bits), (259, short, 1)]
+    fields += [
+        (262, short, photometric),
+        (273, long, 8 + 2 + 12 * 9 + 4),
+        (277, short, 1),
+        (278, short, height),
+    ]
+    fields += [(279, long, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in fields)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + entries + bytes(4) + data
+
+
 def flipped(data, at, mask=0x5A):
     damaged = bytearray(data)
     damaged[at] ^= mask

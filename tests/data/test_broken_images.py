@@ -12,7 +12,7 @@ from ipu_train.data import IGNORED_LABEL, DataError, EpochSampler, check, loader
 from ipu_train.data.pixels import Rules, decode
 
 from . import broken
-from .broken import SIDE, pixels, png, saved
+from .broken import SIDE, grey_tiff, pixels, png, saved
 
 KINDS = broken.file_kinds()
 
@@ -194,6 +194,19 @@ def test_sixteen_bits_are_scaled_to_eight():
     colours = np.repeat(deep[:, :, None], 3, 2)
     got = read(png(SIDE, SIDE, 16, 2, [row.astype(">u2").tobytes() for row in colours]))
     assert np.abs(got - expected[:, :, None]).max() <= 1
+
+
+@pytest.mark.parametrize("bits, photometric", [(12, 1), (16, 1), (16, 0)])
+def test_white_is_white_in_tiff_files_of_many_bits(bits, photometric):
+    most = 2**bits - 1
+    values = [0, most, most // 2, most // 4]
+    digits = "".join(f"{value:0{bits}b}" for value in values)
+    data = int(digits, 2).to_bytes(len(digits) // 8, "big")
+    if bits == 16:
+        data = np.array(values, "<u2").tobytes()
+    got = read(grey_tiff(4, 1, bits, photometric, data))[0, :, 0]
+    shown = [value if photometric else most - value for value in values]
+    assert np.abs(got - np.array(shown) * (255 / most)).max() <= 0.5
 
 
 @pytest.mark.parametrize("ground, colour", [("black", 0), ("white", 255)])
