@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -166,6 +167,13 @@ def scan(root: Path, class_names: Optional[Sequence[str]] = None, problem: Probl
     unknown = [name for name in found if name not in class_names]
     if unknown:
         raise DataError(f"{root / unknown[0]}: the training images have no class of this name")
+    counts = Counter(class_names)
+    twice = [name for name in found if counts[name] > 1]
+    if twice:
+        raise DataError(
+            f"{root / twice[0]}: there are {counts[twice[0]]} classes of this name, and nothing tells which of them "
+            "these images are of"
+        )
     below = _Walk(root, problem).all_below(root, [name for name in class_names if name in found])
     paths: List[str] = []
     labels: List[int] = []

@@ -194,12 +194,18 @@ def _class_names(folder: Path, labels: np.ndarray) -> List[str]:
 
 def _names_in(path: Path) -> List[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); it must hold a class name a line, in UTF-8"
         ) from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    if "" in names:
+        number = names.index("") + 1
+        raise DataError(
+            f"{path}: line {number} is empty, and line {number} names the class of label {number - 1}"
+        )
+    return names
 
 
 # -- the index -------------------------------------------------------------------------------------------------------

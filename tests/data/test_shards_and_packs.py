@@ -182,6 +182,21 @@ def test_names_of_classes_in_another_encoding_are_one_message(folder, tmp_path):
         shards.open_shards(sorted(root.glob("train-*.tar")))
 
 
+def test_each_line_names_the_class_of_its_label(folder, tmp_path):
+    keys = {"name": "webdataset", "path": str(as_shards(folder, tmp_path)), "cache": False}
+    (tmp_path / "classes.txt").write_text("\ufeffant\r\nbee \r\ncat\r\n\r\n", encoding="utf-8")
+    assert opened(keys).class_names == CLASSES
+    (tmp_path / "classes.txt").write_text("ant\n\nbee\ncat\n")
+    with pytest.raises(DataError, match="line 2 is empty, and line 2 names the class of label 1"):
+        opened(keys)
+
+
+def test_folders_cannot_tell_classes_of_one_name_apart(folder):
+    """As two of ImageNet's are."""
+    with pytest.raises(DataError, match="bee: there are 2 classes of this name"):
+        scan(folder / "val", [*CLASSES, "bee"])
+
+
 def test_the_index_is_made_once_and_anew_when_a_shard_changes(folder, tmp_path, monkeypatch):
     root = as_shards(folder, tmp_path)
     paths = sorted(root.glob("train-*.tar"))
