@@ -173,8 +173,10 @@ def _pack(options: argparse.Namespace) -> int:
     for name, part in written.items():
         print(f"{name}  {part['images']:,} images, {part['bytes'] / 1e9:,.2f} GB")
     _list("left out", skipped)
-    path = shlex.quote(f"data.path={scalar(str(out))}")
-    print(f"Train on it with: ipu-train --config X data.name=packed {path}")
+    words = ["data.name=packed", f"data.path={out}"]
+    if options.form == "files" and options.transparency != "error":  # the files keep their bytes
+        words.append(f"data.transparency={options.transparency}")
+    print(f"Train on it with: ipu-train --config X {' '.join(map(shlex.quote, words))}")
     return 0
 
 

@@ -300,9 +300,12 @@ def open_files(
     if random_crops:
         pictures: List[Any] = [None] * count
 
+        mapped = isinstance(files, Packed) and files.form == "pixels"
+
         def keep(i: int) -> None:
             try:
-                pictures[i] = np.asarray(plain.picture(i))
+                picture = plain.picture(i)
+                pictures[i] = np.array(picture) if mapped else np.asarray(picture)
             except DataError as error:
                 plain.faults.note(i, error)
                 pictures[i] = error

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import sys
 import tarfile
@@ -331,6 +332,41 @@ def test_packed_files_keep_their_bytes_and_pictures_may_be_made_smaller(folder, 
         share = 20 / min(image.size)
         wanted = image.resize((round(image.width * share), 20), Image.LANCZOS)
     assert np.array_equal(packed.picture(4), np.asarray(wanted))
+
+
+def test_pixels_of_a_pack_are_kept_in_memory_where_that_is_asked_for(all_forms, tmp_path):
+    shutil.copytree(all_forms["pixels"]["path"], tmp_path / "p")
+    keys = {"name": "packed", "path": str(tmp_path / "p"), "augment": "random_resized_crop"}
+    kept, mapped = opened(keys, cache=True).train, opened(keys).train
+    before = kept.batch(range(24))[0]
+    assert torch.equal(mapped.batch(range(24))[0], before)
+    data = tmp_path / "p" / "train.data"
+    with data.open("r+b") as file:
+        file.write(bytes(data.stat().st_size))
+    assert torch.equal(kept.batch(range(24))[0], before)
+
+
+def test_a_pack_is_trained_on_as_it_says(tmp_path, capsys):
+    """In a folder with a space in its name, with files that keep their transparent pixels."""
+    root = tmp_path / "my images"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGBA", (20, 20), (255, 0, 0, 40 * i)).save(root / name / f"{i}.png")
+    arguments = [
+        "--out",
+        str(tmp_path / "my pack"),
+        "--form",
+        "files",
+        "--transparency",
+        "white",
+        "--processes",
+        "1",
+    ]
+    assert main(["data", "pack", str(root), *arguments]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("--config X ")[2])
+    keys = dict(word[len("data.") :].split("=", 1) for word in words)
+    assert opened(keys).train.batch([0])[0].max() == 255
 
 
 def test_a_pack_is_checked_and_what_is_wrong_with_it_is_named(all_forms, tmp_path, capsys):
