@@ -90,6 +90,11 @@ class Shards:
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
 
+    def __del__(self) -> None:
+        if self.__dict__.get("_open") and self._process == os.getpid():
+            for number in self._open.values():
+                os.close(number)
+
     def chosen(self, indices: np.ndarray) -> "Shards":
         """Some of the images."""
         shard, offset, size = self.shard[indices], self.offset[indices], self.size[indices]

@@ -260,6 +260,20 @@ def test_more_shards_than_may_be_open_at_once(folder, tmp_path, monkeypatch):
     assert len(found._open) == 2
 
 
+def test_shards_are_closed_when_nobody_reads_them_any_more(folder, tmp_path):
+    found = shards.open_shards(sorted(as_shards(folder, tmp_path).glob("train-*.tar")))
+    some = found.chosen(np.arange(3))
+    for images in (some, found):
+        assert all(images.read(index) for index in range(len(images.labels)))
+    numbers = list(found._open.values())
+    assert len(numbers) == 5 and all(os.fstat(number) for number in numbers)
+    del found, images
+    for number in numbers:
+        with pytest.raises(OSError):
+            os.fstat(number)
+    assert some.read(0) == scan(folder / "train").read(0)
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
