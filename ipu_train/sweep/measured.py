@@ -133,7 +133,7 @@ def _training(resolved: Resolved, poptorch: Any, steps: int) -> Dict[str, Any]:
             "measured_note": f"{len(source.train)} training images do not fill a call of {per_call}: no accuracy"
         }
     run = assemble(resolved, poptorch, source)
-    sampler = EpochSampler(len(source.train), config.training.seed, per_call)
+    sampler = EpochSampler(len(source.train), config.training.seed, per_call, repeats=config.data.repeats)
     batches = loader(
         poptorch,
         run.training_options,

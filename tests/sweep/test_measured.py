@@ -125,6 +125,7 @@ def test_measured_savings_move_with_the_ipus(measured):
     [
         "optimizer.name=lars",  # the host makes these weight updates
         "training.mixup_alpha=0.2",  # its coefficients come with the images
+        "data.repeats=4",
         "logging.inspect_every=1",  # a third output
         "device.output_mode=all",
     ],
