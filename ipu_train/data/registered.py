@@ -102,12 +102,13 @@ def _label(items: Any, index: int, name: str) -> int:
 
 def _given_labels(items: Any, count: int) -> Any:
     """The labels that a data set has beside its items; None: only the items tell."""
-    if (
-        getattr(items, "target_transform", None) is not None
-    ):  # torchvision's change what the items have, not targets
+    # torchvision's changes what the items have, and not targets
+    if getattr(items, "target_transform", None) is not None:
         return None
     found = getattr(items, "targets", None)
     found = getattr(items, "labels", None) if found is None else found
+    if found is None:
+        return None
     try:
         return found if len(found) == count else None
     except TypeError:  # something else of this name, such as a method
