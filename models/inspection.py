@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .norm_layers import NormActivation
+from .proxy_norm import ProxyNorm
 
 
 class LayerRow(NamedTuple):
@@ -70,22 +71,23 @@ def _recorder(name: str, rows: List[LayerRow]) -> Callable[[nn.Module, Any, Any]
         output = output[0] if isinstance(output, tuple) else output
         shape = tuple(output.shape[1:])
         parameters = sum(p.numel() for p in module.parameters())
-        has_proxy = getattr(module, "proxy", None) is not None
-        rows.append(LayerRow(name, _kind(module), shape, parameters, _macs(module, shape), has_proxy))
+        has_proxy = isinstance(module, ProxyNorm) or getattr(module, "proxy", None) is not None
+        rows.append(
+            LayerRow(name, _kind(module), shape, parameters, _macs(module, inputs, output), has_proxy)
+        )
 
     return record
 
 
-def _macs(module: nn.Module, shape: Tuple[int, ...]) -> int:
-    """Multiply-accumulates for one image: output values times the inputs that each one sums."""
-    if isinstance(module, nn.Conv2d):
-        channels, height, width = shape
-        kernel_height, kernel_width = module.kernel_size
-        inputs = module.in_channels // module.groups * kernel_height * kernel_width
-        return channels * height * width * inputs
-    if isinstance(module, nn.Linear):
-        return module.in_features * module.out_features
-    return 0
+def _macs(module: nn.Module, inputs: Any, output: torch.Tensor) -> int:
+    """Multiply-accumulates for one image: output values times the inputs that each one sums.
+
+    In a transposed convolution they are input values times the outputs that each one goes to.
+    """
+    if not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+        return 0
+    values = inputs[0] if getattr(module, "transposed", False) else output
+    return values.numel() * (module.weight.numel() // module.weight.shape[0])
 
 
 def _kind(module: nn.Module) -> str:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torchvision
 from torch import nn
@@ -46,3 +47,36 @@ def test_describing_leaves_the_model_as_it_was():
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_proxy_norm_after_an_addition_counts_as_proxy_norm():
+    model = models.build("resnet8", norm="group", proxy_after_addition=True)
+    rows = models.describe(model, 32)
+    found = {row.name for row in rows if row.proxy_norm}
+    assert "layer1.0.after_addition" in found
+    assert len(found) == sum(type(m).__name__ == "ProxyNorm" for m in model.modules())
+
+
+class Tokens(nn.Module):
+    """Sixteen tokens of an image, each through the same linear layers, and back to an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 6, 2, stride=2)
+        self.linear = nn.Linear(6, 8)
+        self.along = nn.Conv1d(8, 4, 3, padding=1, groups=2)
+        self.back = nn.ConvTranspose2d(4, 10, 2, stride=2)
+
+    def forward(self, x):
+        x = self.linear(self.patches(x).flatten(2).transpose(1, 2))
+        return self.back(self.along(x.transpose(1, 2)).unflatten(2, (4, 4)))
+
+
+def test_macs_are_those_that_torch_counts_for_layers_of_any_number_of_dimensions():
+    flop_counter = pytest.importorskip("torch.utils.flop_counter")
+    model = Tokens()
+    with flop_counter.FlopCounterMode(display=False) as counter:
+        model(torch.randn(1, 3, 8, 8))
+    rows = models.describe(model, 8)
+    assert 2 * sum(row.macs for row in rows) == counter.get_total_flops()
+    assert {row.name: row.macs for row in rows}["linear"] == 16 * 6 * 8
