@@ -14,7 +14,7 @@ def main(arguments: List[str]) -> int:
     """Print the lists, or the layers of the model after ``show``; gives the exit status 0.
 
     Raises:
-        ConfigError: a model, norm or setting that does not exist.
+        ConfigError: a model, norm or setting that does not exist, or images that the network does not take.
     """
     options = _parser().parse_intermixed_args(arguments)
     if options.action == "list" and (options.name is not None or options.image_size or options.num_classes):
@@ -80,6 +80,7 @@ def _show(options: Any) -> List[str]:
 
     from ..models import describe, names, native_image_size
     from ..network import build_network
+    from ..plugins.failures import line_of_user, reason_of
 
     name = resolved.config.model.name
     side = native_image_size(name) if name in names() else 224
@@ -88,7 +89,14 @@ def _show(options: Any) -> List[str]:
     classes = options.num_classes or (10 if side == 32 else 1000)
     network = build_network(resolved, classes, 3)
     side = options.image_size or side
-    rows = describe(network, side)
+    try:
+        rows = describe(network, side)
+    except Exception as error:  # whatever a network makes of images that it cannot take
+        reason = f"{reason_of(error)}{line_of_user(error)}"
+        raise resolved.error(
+            "model.name",
+            f"the network does not take images of 3 x {side} x {side}: {reason}; --image-size names another side",
+        ) from error
     cells = [("layer", "kind", "output", "parameters", "MACs", "PN")]
     for row in rows:
         shape = " x ".join(map(str, row.shape))
