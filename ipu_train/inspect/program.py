@@ -36,10 +36,14 @@ class LogitsProgram(nn.Module):
         return self.network(self.prepare(images))
 
 
+# those of other libraries, by the names of their classes
+_OTHER_DROPS = ("StochasticDepth", "DropPath", "DropBlock2d")
+
+
 def as_in_training(network: nn.Module) -> nn.Module:
     """The network in training mode, so that batch norm sees its micro-batch, but with nothing drawn at random."""
     network.train()
     for module in network.modules():
-        if isinstance(module, nn.Dropout) or type(module).__name__ == "StochasticDepth":
+        if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in _OTHER_DROPS:
             module.eval()
     return network
