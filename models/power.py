@@ -27,6 +27,10 @@ MOMENTS = 4  # sums of mu, mu^2, sigma, sigma^2
 _NORMS = (ChannelAffine, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 
 
+class NoNormError(ValueError):
+    """A network in which there is nothing to look at; the message is for the user."""
+
+
 class Powers(NamedTuple):
     """Averages over channels, each a 0-d float64 tensor."""
 
@@ -131,8 +135,17 @@ class PowerStatistics:
         self._recording[0] = True
 
     def take(self) -> torch.Tensor:
-        """The statistics since ``start``; ``[N or 1, 4, sum of C]``."""
+        """The statistics since ``start``; ``[N or 1, 4, sum of C]``.
+
+        Raises:
+            NoNormError: no norm got images.
+        """
         self._recording[0] = False
+        if not self._found:
+            raise NoNormError(
+                f"the network has no norm to look at: of its norms ({_some(self.names)}) none is run on a tensor "
+                "[N, C, H, W], as inspect and logging.inspect_every need"
+            )
         used: Dict[str, int] = {}
         self.places = []
         for name, moments in self._found:
@@ -176,6 +189,10 @@ class _Recorder:
             before = _mean_and_variance(arguments[0].detach())
             after = normalised(self.norm, *before, self.micro_batch_size)
             self.found.append((self.name, _moments(*after)))
+
+
+def _some(names: List[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _is_norm(module: nn.Module) -> bool:

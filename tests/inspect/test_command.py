@@ -9,10 +9,12 @@ import sys
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch import nn
 
 from ipu_train import cli, config, models
 from ipu_train.inspect.companions import Dependence
 from ipu_train.inspect.picture import draw_dependence
+from ipu_train.inspect.program import as_in_training
 from ipu_train.models.power import site_powers
 
 BASE = """
@@ -240,6 +242,38 @@ def test_a_run_without_a_norm_to_look_at_is_refused_before_it_starts(base, capsy
     evonorm = ["model.norm=evonorm_s0", "model.norm_group_size=null", "model.proxy_norm=false"]
     assert cli.main(["--config", base, *evonorm, "logging.inspect_every=1"]) == 2
     assert "logging.inspect_every: resnet8v2 has no norm to look at" in capsys.readouterr().err
+
+
+OWN = """
+from torch import nn
+
+def vectors(num_classes, in_channels):
+    layers = [nn.Flatten(), nn.Linear(in_channels * 64, 8), nn.GroupNorm(2, 8), nn.ReLU(), nn.Linear(8, num_classes)]
+    return nn.Sequential(*layers)
+"""
+
+
+@pytest.mark.parametrize(
+    "command, more", [(["inspect"], []), ([], ["logging.inspect_every=1", "run_dir=run"])]
+)
+def test_norms_that_see_no_images_are_one_message(command, more, base, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    cleared = [f"model.{key}=null" for key in ("norm_group_size", "proxy_norm", "options")]
+    network = ["model.name=own.py:vectors", "model.norm=none", *cleared]
+    assert cli.main([*command, "--config", base, *network, *more]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "ipu-train: the network has no norm to look at: of its norms (2) none is run on a tensor [N, C"
+        in said
+    )
+
+
+@pytest.mark.parametrize("drop", ["Dropout2d", "AlphaDropout", "FeatureAlphaDropout", "Dropout"])
+def test_nothing_is_drawn_at_random_in_networks_of_other_people(drop):
+    network = as_in_training(nn.Sequential(getattr(nn, drop)(0.5), nn.BatchNorm2d(3)))
+    images = torch.randn(4, 3, 2, 2)
+    assert torch.equal(network(images), network(images)) and network[1].training
 
 
 def test_files_are_written_though_nobody_reads_the_words(tmp_path):
