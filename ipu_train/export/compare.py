@@ -1,5 +1,6 @@
 """Whether what was written computes what the network computes."""
 
+import math
 from typing import Callable, Sequence, Tuple
 
 import torch
@@ -18,6 +19,8 @@ def largest_difference(
 ) -> Tuple[float, float]:
     """The largest difference of logits, float32, over batches of 1 and of 7 random images, and the largest logit.
 
+    What is not finite counts as infinite.
+
     Args:
         shape: (C, H, W) of one prepared image.
     """
@@ -27,14 +30,19 @@ def largest_difference(
         for size in BATCHES:
             images = torch.randn(size, *shape, generator=generator)
             expected, found = ours(images).double(), theirs(images).double()
-            worst = max(worst, float((found - expected).abs().max()))
-            largest = max(largest, float(expected.abs().max()))
+            worst = max(worst, _largest(found - expected))
+            largest = max(largest, _largest(expected))
     return worst, largest
+
+
+def _largest(values: torch.Tensor) -> float:
+    """The largest absolute value, of which NaN is none to Python's ``max``."""
+    return float(values.abs().max()) if bool(torch.isfinite(values).all()) else math.inf
 
 
 def agrees(difference: float, largest: float) -> bool:
     """Whether a difference is rounding: 1e-4, or that share of the largest logit where logits are above 1."""
-    return difference <= TOLERANCE * max(1.0, largest)
+    return math.isfinite(difference) and difference <= TOLERANCE * max(1.0, largest)
 
 
 def own_rounding(network: nn.Module, shape: Sequence[int]) -> float:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
@@ -110,6 +111,11 @@ def _write_program(name: str, network: torch.nn.Module, shape: Any, path: Path, 
     if run is None:
         return words, "not compared: onnxruntime is not installed (ipu-train[export] brings it)", used
     difference, largest = largest_difference(network, run, shape)
+    if not math.isfinite(largest):
+        raise ExportError(
+            "the network's outputs are not finite: its weights are beyond float32, or its training has diverged; "
+            "nothing was kept"
+        )
     batches = " and ".join(map(str, BATCHES))
     comparison = f"largest difference of logits {difference:.2e} (batches of {batches})"
     if not agrees(difference, largest):
@@ -128,7 +134,8 @@ def _write_state_dict(trained: Trained, network: torch.nn.Module, shape: Any, pa
     weights = network.state_dict() if theirs is None else theirs.weights
     weights = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
     if path.suffix == ".safetensors":
-        path.write_bytes(save(weights))
+        # each name its own memory, which the format asks for: layers may share their weights
+        path.write_bytes(save({name: tensor.clone() for name, tensor in weights.items()}))
     else:
         written = io.BytesIO()  # what a file system refuses, torch's own writer hides
         torch.save(weights, written)

@@ -1,6 +1,7 @@
 """The same architecture in torchvision or timm: names of its weights there, found by loading and comparing."""
 
 import importlib.util
+import math
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -35,8 +36,9 @@ class Theirs(NamedTuple):
 def _candidates(name: str, classes: int) -> Iterator[Tuple[str, Any]]:
     import torchvision
 
-    make = getattr(torchvision.models, name, None)
-    if callable(make):
+    # by its list: a network of the user's own may be called as a class or a function there
+    if name in torchvision.models.list_models(module=torchvision.models):
+        make = getattr(torchvision.models, name)
         yield f"torchvision's {name}", lambda: make(weights=None, num_classes=classes)
     if name in _TIMM and importlib.util.find_spec("timm") is not None:
         import timm
@@ -82,6 +84,8 @@ def same_network(name: str, network: nn.Module, shape: Sequence[int]) -> Tuple[O
         except RuntimeError:
             why = f"{library} takes other images"
             continue
+        if not math.isfinite(largest):
+            return None, "the network's logits are not finite, so that there is nothing to compare"
         if agrees(difference, largest):
             return Theirs(library, found, difference), ""
         why = f"{library} computes something else (logits differ by {difference:.3g})"

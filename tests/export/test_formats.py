@@ -138,6 +138,13 @@ def test_networks_that_are_not_theirs_keep_our_names_and_the_reason_is_told(name
     assert re.search(why, said)
 
 
+@pytest.mark.parametrize("name", ["AlexNet", "get_model", "detection"])
+def test_a_network_of_ones_own_may_be_called_as_something_else_of_torchvision(name):
+    found, said = same_network(name, torch.nn.Linear(2, 2), (3, 8, 8))
+    assert found is None
+    assert said == f"neither torchvision nor timm has a {name}"
+
+
 def test_a_state_dict_of_ours_starts_another_run_as_it_is(trained_run, tmp_path, capsys):
     out = tmp_path / "trees.safetensors"
     assert main(["export", "--run", str(trained_run), "--format", "state_dict", "--out", str(out)]) == 0
@@ -157,6 +164,42 @@ def test_what_computes_something_else_is_refused_and_not_kept(trained_run, tmp_p
     assert main(["export", "--run", str(trained_run), "--format", "torchscript", "--out", str(out)]) == 2
     assert "computes something else" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def not_a_number(x):
+    return torch.full((len(x), 3), float("nan"))
+
+
+def test_a_program_that_gives_no_numbers_computes_something_else(trained_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(exporting.formats, "read", lambda name, path: not_a_number)
+    out = tmp_path / "wrong.pt"
+    assert main(["export", "--run", str(trained_run), "--format", "torchscript", "--out", str(out)]) == 2
+    assert "computes something else: logits differ by inf" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_network_that_gives_no_numbers_is_not_said_to_be_compared(
+    trained_run, tmp_path, capsys, monkeypatch, bad
+):
+    def spoiled(trained, prepared):
+        network = network_of(trained, prepared)
+        with torch.no_grad():
+            network.fc.weight[0, 0] = bad
+        return network
+
+    network_of = exporting.network_of
+    monkeypatch.setattr(exporting, "network_of", spoiled)
+    out = tmp_path / "wrong.pt"
+    assert main(["export", "--run", str(trained_run), "--format", "torchscript", "--out", str(out)]) == 2
+    assert "the network's outputs are not finite" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    theirs = torchvision.models.resnet18(num_classes=5)
+    network = models.build("resnet18", 5, norm="batch", proxy_norm=False)
+    models.load_checkpoint(network, theirs.state_dict())
+    with torch.no_grad():
+        network.fc.weight[0, 0] = bad
+    assert same_network("resnet18", network.eval(), (3, 32, 32))[1].startswith("the network's logits are not")
 
 
 class Coarse(torch.nn.Module):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import weight_norm
 from torchvision.datasets import ImageFolder
@@ -46,6 +47,49 @@ def test_a_network_with_weight_norm_may_be_given_and_is_exported(recipe, weight_
     ipu_train.register_model("normed", lambda num_classes, in_channels: weight_normed)
     ipu_train.train(recipe, ["run_dir=again", "model.name=normed"])
     assert main(["export", "--run", "again", "--format", "torchscript", "--out", "net.pt"]) == 0
+
+
+class Twice(nn.Module):
+    """One convolution under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+        self.second = self.first
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.fc(self.second(torch.relu(self.first(x))).mean((2, 3)))
+
+
+def test_layers_that_share_their_weights_are_exported_under_both_names(recipe):
+    ipu_train.register_model("twice", lambda num_classes, in_channels: Twice())
+    trained = final(ipu_train.train(recipe, ["run_dir=run", "model.name=twice"]))
+    assert main(["export", "--run", "run", "--format", "state_dict", "--out", "net.safetensors"]) == 0
+    exported = load_file("net.safetensors")
+    assert (
+        set(exported)
+        == set(trained)
+        == {f"{n}.{p}" for n in ("first", "second", "fc") for p in ("weight", "bias")}
+    )
+    assert all(torch.equal(exported[name], value) for name, value in trained.items())
+    again = [
+        "run_dir=again",
+        "model.name=twice",
+        "model.weights=net.safetensors",
+        "optimizer.learning_rate=1e-9",
+    ]
+    assert torch.allclose(final(ipu_train.train(recipe, again))["second.weight"], trained["second.weight"])
+
+
+@pytest.mark.parametrize("size, status", [("8", 0), ("16", 2)])
+def test_images_that_a_network_does_not_take_are_one_message_of_models_show(recipe, capsys, size, status):
+    ipu_train.register_model(
+        "flat", lambda num_classes, in_channels: nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+    )
+    assert main(["models", "show", "flat", "--image-size", size, "--num-classes", "4"]) == status
+    said = capsys.readouterr()
+    assert status == 0 or "model.name: the network does not take images of 3 x 16 x 16: Runtime" in said.err
 
 
 WRAPPED = [
