@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import shlex
@@ -188,10 +187,10 @@ data: {name: imagefolder, path: ".", augment: random_resized_crop, image_size: 2
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ..config import load, load_text
+    from ..config import load, load_text, text_override
 
     root = _folder(options.path)
-    own = [f"data.name={places.source_name(root)}", f"data.path={json.dumps(str(root))}", "data.cache=false"]
+    own = [f"data.name={places.source_name(root)}", text_override("data.path", str(root)), "data.cache=false"]
     if options.config is None:
         resolved = load_text(_USUAL, Path("bench"), [*own, *options.overrides])
     else:

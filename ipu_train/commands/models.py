@@ -1,11 +1,10 @@
 """``ipu-train models``: the models and norms there are, and what one network is made of."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, List
 
-from ..config import load_text
+from ..config import load_text, quoted
 
 _USAGE = "ipu-train models [show NAME [section.key=value ...] [--image-size N] [--num-classes K]]"
 
@@ -74,8 +73,7 @@ def _show(options: Any) -> List[str]:
     for override in options.overrides:
         if not override.startswith("model."):
             _parser().error(f"{override} is no setting of the model, and nothing else is shown here")
-    # a JSON string is a YAML string, whatever characters the name has
-    text = f"model: {{name: {json.dumps(options.name)}}}\ndata: {{name: synthetic}}\n"
+    text = f"model: {{name: {quoted(options.name)}}}\ndata: {{name: synthetic}}\n"
     resolved = load_text(text, Path("models show"), options.overrides)
 
     from ..models import describe, names, native_image_size

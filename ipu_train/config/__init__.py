@@ -8,6 +8,7 @@ from .loading import NAME_LINE, OVERRIDE, Resolved, load, load_text
 from .messages import section
 from .network import ModelConfig
 from .optimizer import OptimizerConfig
+from .overrides import quoted, text_override
 from .running import CheckpointConfig, LoggingConfig
 from .schedule import AveragingConfig, ScheduleConfig
 from .schema import Config
@@ -35,5 +36,7 @@ __all__ = [
     "load",
     "load_text",
     "nearest",
+    "quoted",
     "section",
+    "text_override",
 ]

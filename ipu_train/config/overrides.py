@@ -1,6 +1,8 @@
 """``section.key=value`` on the command line."""
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+import json
+import re
+from typing import Any, Dict, Iterable, List, Match, NamedTuple, Tuple
 
 from .errors import ConfigError, Problem, suggestion
 from .keys import BASE, keys_of, takes_text
@@ -61,6 +63,25 @@ def parse_override(text: str, position: int = 0) -> Override:
     if problems:
         raise fail(problems[0].message)
     return Override(text, path, value)
+
+
+def quoted(text: str) -> str:
+    """A text as YAML that means it, whatever characters it has: those of names of files, say."""
+    written = json.dumps(text, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]", _escaped, written)
+
+
+def _escaped(match: Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
+
+
+def text_override(path: str, text: str) -> str:
+    """The override that sets a key to a text: as it is, or quoted where YAML would make something else of it."""
+    plain = f"{path}={text}"
+    try:
+        return plain if parse_override(plain).value == text else f"{path}={quoted(text)}"
+    except ConfigError:
+        return f"{path}={quoted(text)}"
 
 
 def parse_overrides(texts: Iterable[str]) -> Tuple[List[Override], List[Problem]]:

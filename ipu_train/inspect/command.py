@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
 from .. import early_checks, outputs
-from ..config import Resolved, load
-from ..config.printing import scalar
+from ..config import Resolved, load, text_override
 from ..tracking import tell
 from ..tracking.powers import Layer, as_json
 from ..tracking.powers_picture import draw_powers
@@ -258,7 +257,7 @@ def _by_norm(options: argparse.Namespace) -> List[Resolved]:
     from .. import planning
     from ..sweep.points import change_norm, grid
 
-    weights = [] if options.checkpoint is None else [f"model.weights={scalar(options.checkpoint)}"]
+    weights = [] if options.checkpoint is None else [text_override("model.weights", options.checkpoint)]
     base = load(options.config, [*options.overrides, *weights])
     if options.norms is None:
         early_checks.check_weights(base)

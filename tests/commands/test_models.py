@@ -19,6 +19,16 @@ def test_it_lists_every_model_and_norm(capsys):
     assert set(names()) | set(norm_names()) <= first_words
 
 
+@pytest.mark.parametrize("name", ["own", "\U0001f600", "own #1"])
+def test_a_file_s_network_is_shown_whatever_the_file_is_called(capsys, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    network = "from torch import nn\n\ndef net(num_classes, in_channels):\n    return nn.Conv2d(in_channels, 2, 1)\n"
+    (tmp_path / f"{name}.py").write_text(network)
+    status, out, error = run(capsys, "show", f"{name}.py:net")
+    assert (status, error) == (0, "")
+    assert "8 parameters" in out
+
+
 def test_it_shows_layers_parameters_macs_and_the_sites_of_proxy_norm(capsys):
     status, out, _ = run(capsys, "show", "resnet50")
     assert status == 0

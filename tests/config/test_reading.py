@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from ipu_train.config import ConfigError, load, load_text
+from ipu_train.config import ConfigError, load, load_text, quoted, text_override
+from ipu_train.config.overrides import parse_override
 from ipu_train.config.reader import parse
 
 MINIMAL = "model: {name: resnet20}\ndata: {name: digits}\n"
@@ -54,6 +55,17 @@ def test_a_scalar_means_what_is_written(text, value):
     read, _, problems = parse(text, "x")
     assert not problems
     assert read == value and type(read) is type(value)
+
+
+TEXTS = """plain/a.pth|run #1|a: b|[x].pth|{x}|null|~|2024|true| ends |'q'|"q"|back\\slash|*a|&a|!a|-|a\tb|a
+b|\u00e9|\U0001f600|\udcff|\x7f|\u2028|\x85|"""
+
+
+@pytest.mark.parametrize("text", TEXTS.split("|"))
+def test_a_text_of_any_characters_can_be_written_so_that_it_is_read_again(text):
+    assert parse_override(text_override("model.weights", text)).value == text
+    assert parse(quoted(text), "x")[0] == text
+    assert text_override("model.weights", "runs/a-b.pth") == "model.weights=runs/a-b.pth"
 
 
 def test_every_key_knows_its_line():
