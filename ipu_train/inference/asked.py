@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
-from ..config import ConfigError, Resolved, load, load_text
-from ..config.printing import scalar
+from ..config import ConfigError, Resolved, load, load_text, text_override
 from ..training import checkpoint_folder, weights_file
 from ..training.checkpoint_folder import WEIGHTS
 from ..training.run_folder import CHECKPOINTS, CONFIG_FILE
@@ -99,13 +98,20 @@ def of_checkpoint(
         config: the configuration of the network in a file that is part of no checkpoint.
 
     Raises:
-        UseError: nothing there, a file that holds no weights, or one without a configuration.
+        UseError: nothing there, a file that holds no weights, or one without a configuration; a configuration, or the
+            best, of a checkpoint.
         ConfigError: see :func:`of_run`.
     """
     if not path.exists():
         raise UseError(f"{path}: there is no such checkpoint or file of weights")
     folder = path.parent if path.is_file() and path.name == WEIGHTS else path
+    if folder.is_dir() and config is not None:
+        raise UseError(f"--config is for files of weights; {folder} has its own configuration")
     if folder.is_dir() and checkpoint_folder.is_checkpoint(folder):
+        if which == BEST:
+            raise UseError(
+                f"{folder}: is one checkpoint; the best of several is asked of a run, with --run DIR"
+            )
         _refuse_overrides(folder, overrides)
         return Asked(None, folder, None, which, tuple(overrides))
     if folder.is_dir() and (folder / CHECKPOINTS).is_dir():
@@ -127,7 +133,7 @@ def of_checkpoint(
 
 def with_file(path: Path, overrides: Iterable[str]) -> List[str]:
     """The overrides, and the file as ``model.weights``."""
-    return [*overrides, f"model.weights={scalar(str(path))}"]
+    return [*overrides, text_override("model.weights", str(path))]
 
 
 def configuration(text: str, place: Path, overrides: Iterable[str]) -> Resolved:
