@@ -43,6 +43,8 @@ def _sized(resolved: Resolved, images: int) -> Resolved:
     config = resolved.config
     size = min(config.validation_micro_batch_size, images)
     small = ["training.replicas=1", "model.norm_replicas=null", "validation.device_iterations=null"]
+    if config.device.sync_pattern == "replica_and_ladder":  # which is about several replicas
+        small.append("device.sync_pattern=full")
     validation = ["validation.every_epochs=1", f"validation.micro_batch_size={size}"]
     return resolved.changed([*small, *validation])
 

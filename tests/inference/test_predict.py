@@ -144,6 +144,15 @@ def test_what_cannot_be_predicted_is_told(trained_run, tmp_path, capsys, caplog,
     assert message in capsys.readouterr().err + caplog.text
 
 
+def test_settings_about_several_replicas_do_not_hinder_a_prediction(trained_run, images, tmp_path):
+    """A few images are predicted on one replica, whatever the run had."""
+    photo = images / "val" / "ash" / "0.png"
+    several = ["training.replicas=2", "device.sync_pattern=replica_and_ladder"]
+    assert predict(tmp_path, "--run", trained_run, photo, *several) == predict(
+        tmp_path, "--run", trained_run, photo
+    )
+
+
 def test_overrides_say_how_images_are_prepared(trained_run, images, tmp_path, caplog):
     """As the message about a transparent picture advises."""
     picture = Image.open(images / "val" / "ash" / "0.png").convert("RGBA")
