@@ -1,5 +1,6 @@
 """What a trained network makes of images whose labels are known."""
 
+import math
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
@@ -54,11 +55,14 @@ class Evaluation(NamedTuple):
         return rows
 
     def to_json(self) -> Dict[str, Any]:
-        """Plain values; ``confusion`` lists (class, taken for, images) of every mistake, the most frequent first."""
+        """Plain values, a loss that is no number as None.
+
+        ``confusion`` lists (class, taken for, images) of every mistake, the most frequent first.
+        """
         return {
             "accuracy": self.accuracy,
             "top5": self.top5,
-            "loss": self.loss,
+            "loss": self.loss if math.isfinite(self.loss) else None,
             "images": self.images,
             "per_class": self.per_class(),
             "confusion": [

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any, List, Mapping, Sequence
 
@@ -21,7 +22,16 @@ def layers_of(norm: str, powers: Mapping[str, Powers]) -> List[Layer]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write(path, json.dumps(content, indent=1) + "\n")
+    """JSON knows neither NaN nor infinity: a term that is no number, as of activations that overflow, is null."""
+    _write(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def write_csv(path: Path, rows: Sequence[Any]) -> None:

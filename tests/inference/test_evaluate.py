@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from ipu_train import config, trainer
@@ -149,6 +150,23 @@ def test_a_file_of_weights_is_evaluated_with_a_configuration(trained_run, tmp_pa
     assert found == evaluate(tmp_path, "--run", trained_run)
 
 
+@pytest.mark.parametrize("name", ["run #1.safetensors", "a: b.safetensors", "[x] .safetensors"])
+def test_files_of_weights_may_have_any_name(trained_run, tmp_path, name):
+    shutil.copy(checkpoint.newest(trained_run / "checkpoints") / "weights.safetensors", tmp_path / name)
+    recipe = trained_run.parent / "trees.yaml"
+    assert evaluate(tmp_path, "--checkpoint", tmp_path / name, "--config", recipe)["images"] == 21
+
+
+def test_a_loss_that_is_no_number_is_null(trained_run, tmp_path):
+    weights = load_file(str(checkpoint.newest(trained_run / "checkpoints") / "weights.safetensors"))
+    weights["fc.weight"][0, 0] = float("inf")
+    save_file(weights, str(tmp_path / "mine.safetensors"))
+    recipe = trained_run.parent / "trees.yaml"
+    evaluate(tmp_path, "--checkpoint", tmp_path / "mine.safetensors", "--config", recipe)
+    text = (tmp_path / "figures.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["loss"] is None
+
+
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_a_run_that_replaces_its_checkpoints_while_they_are_read_is_read_again(
     trained_run, tmp_path, monkeypatch, which
@@ -178,6 +196,9 @@ def test_a_run_that_replaces_its_checkpoints_while_they_are_read_is_read_again(
         (["--checkpoint", "nowhere.safetensors"], "there is no such checkpoint or file"),
         (["--checkpoint", "{run}/config.yaml"], "is no file of weights"),
         (["--checkpoint", "{weights}"], "add --config X"),
+        (["--checkpoint", "{last}", "--config", "quickstart"], "has its own configuration"),
+        (["--checkpoint", "{run}", "--config", "quickstart"], "has its own configuration"),
+        (["--checkpoint", "{last}/weights.safetensors", "--weights", "best"], "is one checkpoint"),
         (["--run", "{run}", "--data", "{images}"], "train: the training images have no class of this name"),
         (["--run", "{run}", "--confusion", "x.txt"], "its name must end in one of"),
         (["--run", "{run}", "--json", "nowhere/x.json"], "there is no folder"),
@@ -203,7 +224,8 @@ def test_a_run_that_replaces_its_checkpoints_while_they_are_read_is_read_again(
 def test_what_cannot_be_evaluated_is_one_message(trained_run, images, tmp_path, capsys, arguments, message):
     weights = tmp_path / "mine.safetensors"
     shutil.copy(checkpoint.newest(trained_run / "checkpoints") / "weights.safetensors", weights)
-    words = [a.format(run=trained_run, images=images, weights=weights) for a in arguments]
+    last = checkpoint.newest(trained_run / "checkpoints")
+    words = [a.format(run=trained_run, images=images, weights=weights, last=last) for a in arguments]
     assert main(["evaluate", *words]) == 2
     errors = capsys.readouterr().err
     assert message in errors

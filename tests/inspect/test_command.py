@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -267,6 +268,29 @@ def test_norms_that_see_no_images_are_one_message(command, more, base, tmp_path,
         "ipu-train: the network has no norm to look at: of its norms (2) none is run on a tensor [N, C"
         in said
     )
+
+
+def test_weights_in_a_folder_of_any_name_are_the_ones_inspected(base, tmp_path, monkeypatch):
+    """YAML takes null for nothing at all, and what follows a # for a comment."""
+    monkeypatch.chdir(tmp_path)
+    one = ["--config", base, "training.gradient_accumulation=1", "training.replicas=1"]
+    assert cli.main([*one, f"run_dir={tmp_path / 'trained'}"]) == 0
+    found = {}
+    for name in ("trained", "trained #2", "null"):
+        if name != "trained":
+            shutil.copytree(tmp_path / "trained", tmp_path / name)
+        path = tmp_path / f"{name}.json"
+        assert cli.main(["inspect", *one, "--checkpoint", name, "--images", "8", "--json", str(path)]) == 0
+        found[name] = layers(path)
+    assert found["trained #2"] == found["null"] == found["trained"]
+
+
+def test_terms_that_are_no_numbers_are_null(tmp_path):
+    path = tmp_path / "out.json"
+    sizes = ["--width", "4", "--depth", "20", "--networks", "1", "--norms", "none", "--image-size", "2"]
+    assert cli.main(["inspect", "random-net", *sizes, "--gamma-std", "1000", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text(), parse_constant=pytest.fail)["layers"]
+    assert rows[0]["variance_of_means"] > 0 and rows[-1]["variance_of_means"] is None
 
 
 @pytest.mark.parametrize("drop", ["Dropout2d", "AlphaDropout", "FeatureAlphaDropout", "Dropout"])
