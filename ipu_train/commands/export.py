@@ -5,7 +5,8 @@ from typing import List
 
 from .. import outputs
 from ..export.errors import ExportError
-from ..export.names import PROGRAMS, STATE_DICT, STATE_DICT_SUFFIXES
+from ..export.names import PROGRAMS, STATE_DICT, STATE_DICT_SUFFIXES, beside
+from ..training.checkpoint_folder import STATE
 from . import weights_options
 
 
@@ -33,6 +34,9 @@ def main(arguments: List[str]) -> int:
     outputs.check("--out", options.out, STATE_DICT_SUFFIXES if is_state_dict else ())
     if options.opset is not None and options.format != "onnx":
         raise ExportError("--opset is for --format onnx")
+    if (options.out.parent / STATE).is_file():  # a checkpoint's own weights must not be lost
+        raise ExportError(f"--out {options.out}: is inside a checkpoint; choose another file")
+    outputs.check("--out", beside(options.out))
     asked = weights_options.asked(options, options.overrides)
 
     from ..export import exporting

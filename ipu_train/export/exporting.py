@@ -21,7 +21,7 @@ from . import formats
 from .compare import BATCHES, TOLERANCE, agrees, largest_difference, own_rounding
 from .errors import ExportError
 from .libraries import same_network
-from .names import STATE_DICT, STATE_DICT_SUFFIXES
+from .names import STATE_DICT, STATE_DICT_SUFFIXES, beside
 
 NAMES = (*formats.FORMATS, STATE_DICT)
 
@@ -98,10 +98,9 @@ def export(trained: Trained, name: str, path: Path, opset: Optional[int] = None)
     finally:
         if partial.exists():
             partial.unlink()
-    beside = path.with_name(path.name + ".json")
     description = _description(trained, prepared, name, path, used)
-    durable.write(beside, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
-    return Exported(path, beside, words, comparison)
+    durable.write(beside(path), json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    return Exported(path, beside(path), words, comparison)
 
 
 def _write_program(name: str, network: torch.nn.Module, shape: Any, path: Path, opset: Optional[int]) -> Any:

@@ -16,6 +16,7 @@ from ipu_train.cli import main
 from ipu_train.export import exporting, formats
 from ipu_train.export.libraries import same_network
 from ipu_train.models import folded
+from ipu_train.training import checkpoint
 
 from ..models.test_folding import away_from_the_start
 from ..photographs import CLASSES, by_hand
@@ -259,6 +260,19 @@ def test_a_damaged_checkpoint_is_named(trained_run, tmp_path, capsys):
     out = str(tmp_path / "x.pt")
     assert main(["export", "--run", str(run), "--format", "torchscript", "--out", out]) == 2
     assert "none of its checkpoints can be read" in capsys.readouterr().err
+
+
+def test_neither_a_checkpoint_nor_a_folder_is_written_over(trained_run, tmp_path, capsys):
+    last = checkpoint.newest(trained_run / "checkpoints")
+    (tmp_path / "x.pt.json").mkdir()
+    for out, message in (
+        (last / "weights.safetensors", "is inside a checkpoint"),
+        (tmp_path / "x.pt", "x.pt.json: is a folder"),
+    ):
+        assert main(["export", "--run", str(trained_run), "--format", "state_dict", "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "x.pt").exists()
+    checkpoint.load(last)
 
 
 @pytest.fixture()
