@@ -38,9 +38,16 @@ def _load(resolved: Resolved, network: torch.nn.Module) -> None:
     model = resolved.config.model
     if model.weights is None:
         return
+    last = classifier(model.name) + "."
+    if model.new_classifier and not any(name.startswith(last) for name in network.state_dict()):
+        raise resolved.error(
+            "model.new_classifier",
+            f"{model.name} has no layer {last[:-1]}; say what its last one is called: "
+            f"@register_model(..., classifier={list(network.state_dict())[-1].rpartition('.')[0]!r})",
+        )
     try:
-        weights = read(Path(os.path.expanduser(model.weights)), model.averaged_weights)
-        _put(weights, network, model.new_classifier, classifier(model.name) + ".", model.norm_eps is not None)
+        weights = read(Path(model.weights).expanduser(), model.averaged_weights)
+        _put(weights, network, model.new_classifier, last, model.norm_eps is not None)
     except (ValueError, RuntimeError) as error:  # RuntimeError: shapes, from load_state_dict
         raise resolved.error("model.weights", str(error)) from error
 

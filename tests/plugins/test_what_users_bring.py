@@ -16,6 +16,7 @@ from torchvision.datasets import ImageFolder
 
 import ipu_train
 from ipu_train.cli import main
+from ipu_train.config import ConfigError
 from ipu_train.data.registered import MapStyleImages
 from ipu_train.models import OWN, copied, folded
 from ipu_train.training import checkpoint, checkpoint_folder
@@ -90,6 +91,14 @@ def test_images_that_a_network_does_not_take_are_one_message_of_models_show(reci
     assert main(["models", "show", "flat", "--image-size", size, "--num-classes", "4"]) == status
     said = capsys.readouterr()
     assert status == 0 or "model.name: the network does not take images of 3 x 16 x 16: Runtime" in said.err
+
+
+def test_a_new_classifier_that_is_not_found_is_refused(recipe):
+    ipu_train.register_model("twice", lambda num_classes, in_channels: Twice(), classifier="head")
+    ipu_train.train(recipe, ["run_dir=run", "model.name=twice"])
+    again = ["run_dir=again", "model.name=twice", "model.weights=run", "model.new_classifier=true"]
+    with pytest.raises(ConfigError, match="new_classifier: twice has no layer head; .*classifier='fc'"):
+        ipu_train.train(recipe, again)
 
 
 WRAPPED = [
