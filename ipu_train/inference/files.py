@@ -28,6 +28,9 @@ class PreparedFiles(ImageDataset):
         prepared: how.
         labels: int64 ``[N]``; None: 0 for all.
         faults: takes notice of files that cannot be read, whose pixels are 0 then; None: the first one is an error.
+
+    Raises:
+        UseError: images of other channels than those that files are read with.
     """
 
     def __init__(
@@ -38,6 +41,11 @@ class PreparedFiles(ImageDataset):
         faults: Optional[Faults] = None,
     ) -> None:
         super().__init__(np.zeros(len(paths), dtype=np.int64) if labels is None else labels)
+        if prepared.channels not in (1, 3):
+            raise UseError(
+                f"the network takes images of {prepared.channels} channels, and image files are read as colour (3) or "
+                "grey (1) ones; images that its configuration opens are evaluated without --data"
+            )
         self.paths, self.prepared = list(paths), prepared
         self.faults: Faults = Faults(len(paths)) if faults is None else faults
 

@@ -169,6 +169,21 @@ def test_overrides_say_how_images_are_prepared(trained_run, images, tmp_path, ca
     assert abs(middle["probability"] - on_white["probability"]) > 1e-4
 
 
+def test_images_of_other_channels_than_files_have_are_refused(tmp_path):
+    from ipu_train.inference.errors import UseError
+    from ipu_train.inference.files import PreparedFiles, labelled
+    from ipu_train.training.prepared import Prepared
+
+    about = {"centre_share": 1.0, "mean": [0.3] * 4, "std": [0.4] * 4, "class_names": ["0", "1"]}
+    prepared = Prepared(source="satellites", channels=4, image_size=8, **about)
+    (tmp_path / "0").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "0" / "d.png")
+    with pytest.raises(UseError, match="takes images of 4 channels, and image files are read as colour"):
+        PreparedFiles([str(tmp_path / "0" / "d.png")], prepared)
+    with pytest.raises(UseError, match="takes images of 4 channels"):
+        labelled(tmp_path, prepared)
+
+
 def test_grey_images_of_a_grey_network(tmp_path):
     """scikit-learn's digits, written to files and read again, are what the network has seen."""
     import numpy as np
