@@ -98,7 +98,9 @@ def export(trained: Trained, name: str, path: Path, opset: Optional[int] = None)
     finally:
         if partial.exists():
             partial.unlink()
-    description = _description(trained, prepared, name, path, used)
+    with torch.no_grad():
+        outputs = network(torch.zeros(1, *shape)).shape[1]
+    description = _description(trained, prepared, name, path, used, outputs)
     durable.write(beside(path), json.dumps(description, indent=1, ensure_ascii=False) + "\n")
     return Exported(path, beside(path), words, comparison)
 
@@ -147,7 +149,7 @@ def _write_state_dict(trained: Trained, network: torch.nn.Module, shape: Any, pa
 
 
 def _description(
-    trained: Trained, prepared: Prepared, name: str, path: Path, used: Dict[str, Any]
+    trained: Trained, prepared: Prepared, name: str, path: Path, used: Dict[str, Any], outputs: int
 ) -> Dict[str, Any]:
     """What a program that runs the file must know, as plain values."""
     model, size = trained.resolved.config.model, prepared.image_size
@@ -165,7 +167,7 @@ def _description(
         },
         "output": {
             "name": formats.OUTPUT,
-            "shape": ["batch", model.num_classes or len(prepared.class_names)],
+            "shape": ["batch", outputs],
             "type": "float32",
         },
         "preparation": {
