@@ -36,8 +36,15 @@ def blend(average: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], 
             shapes = f"{tuple(tensor.shape)} in one state and {tuple(old.shape)} in another"
             raise ValueError(f"{name} has shape {shapes}")
         averaged = tensor.is_floating_point()
-        result[name] = torch.lerp(old, _wide(tensor), share) if averaged else tensor.detach().clone()
+        result[name] = _between(old, _wide(tensor), share) if averaged else tensor.detach().clone()
     return result
+
+
+def _between(old: torch.Tensor, new: torch.Tensor, share: float) -> torch.Tensor:
+    found = torch.lerp(old, new, share)
+    if bool(torch.isnan(found).any()):  # infinite values of a mask, which do not change
+        found = torch.where(old == new, old, found)
+    return found
 
 
 class WeightAverage:

@@ -3,7 +3,7 @@
 import math
 import threading
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Any, Collection, Optional, Tuple
 
 import torch
 
@@ -24,10 +24,13 @@ class CheckpointWriter:
     Args:
         folder: of the checkpoints.
         keep, keep_best: what stays there, see ``checkpoint_folder.prune``.
+        infinite: see :func:`is_finite`.
     """
 
-    def __init__(self, folder: Path, keep: int, keep_best: bool = True) -> None:
-        self.folder, self.keep, self.keep_best = folder, keep, keep_best
+    def __init__(
+        self, folder: Path, keep: int, keep_best: bool = True, infinite: Collection[str] = ()
+    ) -> None:
+        self.folder, self.keep, self.keep_best, self.infinite = folder, keep, keep_best, infinite
         self._thread: Optional[threading.Thread] = None
         self._error: Optional[BaseException] = None
 
@@ -43,7 +46,7 @@ class CheckpointWriter:
 
     def _write(self, state: Checkpoint) -> None:
         try:
-            if not is_finite(state):
+            if not is_finite(state, self.infinite):
                 raise NotFinite(f"the state after step {state.state['step']} is not finite")
             checkpoint.save(self.folder, state, self.keep, self.keep_best)
         except BaseException as error:  # raised where the loop asks
@@ -77,10 +80,16 @@ class CheckpointWriter:
             self._thread.join()
 
 
-def is_finite(state: Checkpoint) -> bool:
-    """Whether no weight is NaN or infinite, and nothing of the optimizer NaN."""
-    weights = (value for tensor in state.weights.values() for value in _extremes(tensor))
-    others = (value for tensor in state.optimizer.values() for value in _extremes(tensor))
+def is_finite(state: Checkpoint, infinite: Collection[str] = ()) -> bool:
+    """Whether no weight is NaN or infinite, and nothing of the optimizer NaN.
+
+    Args:
+        infinite: names of weights that may be infinite: buffers that were from the start, such as masks.
+    """
+    masks = [tensor for name, tensor in state.weights.items() if name in infinite]
+    trained = (tensor for name, tensor in state.weights.items() if name not in infinite)
+    weights = (value for tensor in trained for value in _extremes(tensor))
+    others = (value for tensor in [*masks, *state.optimizer.values()] for value in _extremes(tensor))
     return all(math.isfinite(value) for value in weights) and not any(math.isnan(value) for value in others)
 
 

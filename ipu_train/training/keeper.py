@@ -49,10 +49,18 @@ class Keeper:
         self.run, self.claim, self.reporter, self.environment = run, claim, reporter, environment
         self.config, self.config_text = config, resolved.dump()
         self.folder = claim.folder
+        self.infinite = [  # buffers of a network of the user's own, such as masks
+            name
+            for name, buffer in run.network.named_buffers()
+            if buffer.is_floating_point() and bool(torch.isinf(buffer).any())
+        ]
         self.writer: Any = NoWriter()
         if run.processes.is_first:
             self.writer = CheckpointWriter(
-                self.folder.checkpoints, config.checkpoint.keep, bool(config.checkpoint.keep_best)
+                self.folder.checkpoints,
+                config.checkpoint.keep,
+                bool(config.checkpoint.keep_best),
+                self.infinite,
             )
         self.sent, self.limit = Sent(), Limit(config.training.divergence_limit or 0)
         self.position = Position()  # of the last checkpoint
@@ -168,7 +176,7 @@ class Keeper:
         self.sent = Sent(state.learning_rate, state.loss_scaling)
 
     def _is_finite(self, state: Checkpoint) -> bool:
-        return self.run.processes.first(lambda: is_finite(state))
+        return self.run.processes.first(lambda: is_finite(state, self.infinite))
 
     def _gone(self, what: str, position: Position, why: str = "") -> Diverged:
         self._wait()

@@ -1,5 +1,7 @@
 """Networks, images and callbacks as people have them: what can be used trains, what cannot is one message."""
 
+import json
+import math
 import os
 import signal
 import traceback
@@ -91,6 +93,37 @@ def test_images_that_a_network_does_not_take_are_one_message_of_models_show(reci
     assert main(["models", "show", "flat", "--image-size", size, "--num-classes", "4"]) == status
     said = capsys.readouterr()
     assert status == 0 or "model.name: the network does not take images of 3 x 16 x 16: Runtime" in said.err
+
+
+class Masked(nn.Module):
+    """A constant that is infinite, and two outputs that no class has."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+        self.fc = nn.Linear(192, 6)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+def test_a_network_may_have_a_constant_that_is_infinite(recipe):
+    ipu_train.register_model("masked", lambda num_classes, in_channels: Masked())
+    averaged = ["averaging.name=mean", "training.epochs=3"]
+    trained = final(ipu_train.train(recipe, ["run_dir=run", "model.name=masked", *averaged]))
+    assert trained["mask"].tolist() == [0.0, -math.inf]
+    figures = ["evaluate", "--run", "run", "--weights", "averaged", "--json", "figures.json"]
+    assert main(figures) == 0
+    (newest,) = [checkpoint.load(checkpoint_folder.newest(Path("run/checkpoints")))]
+    assert newest.optimizer["average/average.mask"].tolist() == [0.0, -math.inf]
+
+
+def test_an_exported_network_has_the_outputs_that_its_description_says(recipe):
+    ipu_train.register_model("masked", lambda num_classes, in_channels: Masked())
+    ipu_train.train(recipe, ["run_dir=run", "model.name=masked"])
+    assert main(["export", "--run", "run", "--format", "torchscript", "--out", "net.pt"]) == 0
+    said = json.loads(Path("net.pt.json").read_text())["output"]["shape"]
+    assert said == ["batch", torch.jit.load("net.pt")(torch.zeros(2, 3, 8, 8)).shape[1]] == ["batch", 6]
 
 
 def test_a_new_classifier_that_is_not_found_is_refused(recipe):

@@ -41,6 +41,12 @@ def held(monkeypatch):
     held.go.set()
 
 
+def test_infinite_weights_are_allowed_where_they_were_infinite_from_the_start():
+    inf, nan = float("inf"), float("nan")
+    assert not is_finite(state(1, weight=-inf)) and is_finite(state(1, weight=-inf), ["w"])
+    assert not is_finite(state(1, weight=nan), ["w"]) and not is_finite(state(1, weight=-inf), ["v"])
+
+
 def test_what_is_submitted_is_on_the_disk_after_waiting(tmp_path):
     with CheckpointWriter(tmp_path, 2) as writer:
         for step in (1, 2, 3):
