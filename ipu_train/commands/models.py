@@ -78,7 +78,6 @@ def _show(options: Any) -> List[str]:
 
     from ..models import describe, names, native_image_size
     from ..network import build_network
-    from ..plugins.failures import line_of_user, reason_of
 
     name = resolved.config.model.name
     side = native_image_size(name) if name in names() else 224
@@ -90,10 +89,11 @@ def _show(options: Any) -> List[str]:
     try:
         rows = describe(network, side)
     except Exception as error:  # whatever a network makes of images that it cannot take
-        reason = f"{reason_of(error)}{line_of_user(error)}"
+        reason = (str(error).strip().splitlines() or ["without a word"])[0]
         raise resolved.error(
             "model.name",
-            f"the network does not take images of 3 x {side} x {side}: {reason}; --image-size names another side",
+            f"the network does not take images of 3 x {side} x {side}: {type(error).__name__}: {reason}; --image-size "
+            "names another side",
         ) from error
     cells = [("layer", "kind", "output", "parameters", "MACs", "PN")]
     for row in rows:
