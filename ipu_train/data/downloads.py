@@ -43,10 +43,25 @@ TORCHVISION = {
 }
 
 
+def users_cache() -> Optional[Path]:
+    """What is kept for the user from run to run; None: no home folder is known."""
+    cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return None if cache.startswith("~") else Path(cache) / "ipu-train"
+
+
 def default_path() -> Path:
-    """Where data sets are downloaded to unless data.path says otherwise: the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "ipu-train"
+    """Where data sets are downloaded to unless data.path says otherwise: the user's cache folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    cache = users_cache()
+    if cache is None:
+        raise DataError(
+            "data.path: no home folder is known, and so none to download to; name a folder, or set the environment "
+            "variable XDG_CACHE_HOME to one"
+        )
+    return cache
 
 
 def read_torchvision(known: TorchVision, path: Optional[str], download: bool) -> Tuple[Part, Part, List[str]]:

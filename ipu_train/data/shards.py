@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import durable
 from ..places import has_shards
-from .downloads import default_path
+from .downloads import users_cache
 from .errors import DataError
 from .folder import EXTENSIONS, VALIDATION_NAMES, Problem, raise_problem
 
@@ -234,7 +234,8 @@ def _places(paths: Sequence[Path]) -> List[Path]:
         "\n".join(map(str, (p.resolve() for p in paths))).encode("utf-8", "surrogateescape")
     )
     name = f"{INDEX[:-4]}-{known.hexdigest()[:12]}.npz"
-    return [paths[0].parent / name, default_path() / "shards" / name]
+    cache = users_cache()
+    return [paths[0].parent / name, *([] if cache is None else [cache / "shards" / name])]
 
 
 def _kept(paths: Sequence[Path]) -> Optional[Dict[str, np.ndarray]]:

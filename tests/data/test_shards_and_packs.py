@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import os
-import shlex
+import pwd
 import shutil
 import sys
 import tarfile
@@ -228,6 +228,18 @@ def test_the_index_goes_to_the_users_cache_where_shards_are_read_only(folder, tm
     shards.open_shards(paths)
     monkeypatch.setattr(shards.tarfile, "open", lambda *_: pytest.fail("the headers were read again"))
     assert len(shards.open_shards(paths).labels) == 24 and not list(root.glob(".ipu*"))
+
+
+def test_shards_are_read_where_no_home_folder_is_known(folder, tmp_path, monkeypatch):
+    root = as_shards(folder, tmp_path)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert len(shards.open_shards(sorted(root.glob("train-*.tar"))).labels) == 24
 
 
 def test_labels_may_be_json_and_keys_lie_in_folders(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+import pwd
 import struct
 
 import numpy as np
@@ -151,6 +152,18 @@ def test_without_files_and_without_network_one_message_says_what_to_do(tmp_path,
 def test_downloads_go_to_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_path() == tmp_path / "ipu-train"
+
+
+def test_without_a_home_folder_somebody_must_say_where_downloads_go(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(DataError, match=r"data\.path: no home folder is known"):
+        open_data(section("data", name="cifar10"))
 
 
 @pytest.mark.parametrize("keys", [{}, {"channels": 1, "num_classes": 3, "image_size": 20, "length": 100}])
