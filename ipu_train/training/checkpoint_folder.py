@@ -105,6 +105,15 @@ def _state(path: Path) -> Dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
+def epochs_of(path: Path) -> Optional[float]:
+    """Epochs that a checkpoint has behind it, half a one more where another has begun; None: it does not tell."""
+    state = _state(path)
+    epoch, call = state.get("epoch"), state.get("call")
+    if not isinstance(epoch, int) or not isinstance(call, int):
+        return None
+    return epoch + 0.5 * (call > 0)
+
+
 def _score(state: Dict[str, Any], metric: str) -> Optional[float]:
     """Higher is better; checkpoints of earlier versions know the accuracy alone."""
     figures = state.get("validation")

@@ -2,6 +2,7 @@
 
 import calendar
 import contextlib
+import math
 import os
 import shlex
 import shutil
@@ -130,7 +131,9 @@ def _newest(resolved: Resolved, resume: Resume) -> Place:
     for path in runs:
         folder = RunFolder(path)
         if checkpoint_folder.list_checkpoints(folder.checkpoints):
-            return _going_on(resolved, folder)
+            going_on = _going_on(resolved, folder)
+            _refuse_fewer_epochs(folder, going_on.candidates, resolved)
+            return going_on
     begun = next((RunFolder(path) for path in runs if (path / CONFIG_FILE).is_file()), None)
     if begun is not None:
         run_lock.check(begun.path)
@@ -158,19 +161,29 @@ def _going_on(resolved: Resolved, folder: RunFolder) -> Place:
 
 def _chosen(resolved: Resolved, asked: Path) -> Place:
     """``checkpoint.resume``: a run folder, or one of its checkpoints; with another ``run_dir`` the run branches off."""
+    if not asked.name.strip(".") or asked.parent == Path("."):  # from within the run, as "." or step_00001234
+        asked = Path(os.path.abspath(str(asked)))
     single = checkpoint_folder.step_of(asked) is not None and asked.parent.name == CHECKPOINTS
     if single and not checkpoint_folder.is_checkpoint(asked):
         raise RunFolderError(f"Nothing to resume: checkpoint.resume is {asked}, and there is no checkpoint.")
     folder = RunFolder(asked.parent.parent if single else asked)
     candidates = [asked] if single else checkpoint_folder.list_checkpoints(folder.checkpoints)[::-1]
     if not candidates:
+        inside = checkpoint_folder.list_checkpoints(asked)
+        if inside and asked.name == CHECKPOINTS:
+            raise RunFolderError(
+                f"checkpoint.resume is {asked}, where all checkpoints of a run are: name the run, {asked.parent}, or "
+                f"one of them, such as {inside[-1]}."
+            )
         raise RunFolderError(f"Nothing to resume: no checkpoint under {asked} (checkpoint.resume).")
     chosen = resolved.config.run_dir
     if chosen is not None and Path(os.path.expanduser(chosen)).resolve() != folder.path.resolve():
         _refuse_changes(folder, resolved)
+        _refuse_fewer_epochs(folder, candidates, resolved)
         branch = _new(resolved)
         return branch._replace(candidates=candidates, note=f"The run branches off {folder.path}.")
     going_on = _going_on(resolved, folder)
+    _refuse_fewer_epochs(folder, candidates, resolved)
     later = [path.name for path in going_on.candidates if single and path.name > asked.name]
     note = f"The run goes on from {asked.name}; {', '.join(sorted(later))} will be replaced." if later else ""
     return going_on._replace(candidates=candidates, note=note)
@@ -322,3 +335,19 @@ def _refuse_changes(folder: RunFolder, resolved: Resolved) -> None:
             + "\n  ".join(changed)
             + f"\nUse the run's own configuration (--config {folder.config}), or start a new run."
         )
+
+
+def _refuse_fewer_epochs(folder: RunFolder, candidates: List[Path], resolved: Resolved) -> None:
+    """A run that has trained for longer than it is to train is no run of that length."""
+    epochs = resolved.config.training.epochs
+    for path in candidates:
+        done = checkpoint_folder.epochs_of(path)
+        if done is None:  # damaged, which is told when it is read
+            continue
+        if done > epochs:
+            raise RunFolderError(
+                f"Cannot resume {folder.path}: training.epochs is {epochs}, and at {path.name} the run has trained for "
+                f"longer. Set it to {math.ceil(done)} or more, or go on from an earlier checkpoint with "
+                "checkpoint.resume=PATH."
+            )
+        return

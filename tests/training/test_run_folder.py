@@ -124,3 +124,31 @@ def test_a_tilde_is_the_home_folder(recipe, monkeypatch):
 def test_how_a_run_goes_on_can_be_typed_whatever_its_folder_is_called():
     words = run_folder.go_on(run_folder.RunFolder(Path("my runs/it's #2"))).partition(": ")[2]
     assert shlex.split(words) == ["ipu-train", "--config", "my runs/it's #2/config.yaml", "--resume"]
+
+
+def test_the_folder_of_the_checkpoints_is_no_run_and_the_message_names_those_that_are(recipe):
+    path = begun(recipe, "run_dir=mine")
+    with pytest.raises(run_folder.RunFolderError) as caught:
+        taken_up(recipe, "checkpoint.resume=mine/checkpoints/")
+    assert f"name the run, {path}, or one of them, such as {path / CHECKPOINT}" in str(caught.value)
+
+
+@pytest.mark.parametrize("inside, asked", [("checkpoints", "step_00000002"), (CHECKPOINT, ".")])
+def test_a_checkpoint_may_be_named_from_within_the_run(recipe, monkeypatch, inside, asked):
+    path = begun(recipe, "run_dir=mine").resolve()
+    monkeypatch.chdir(path / inside)
+    assert taken_up(path / "config.yaml", f"run_dir={path}", f"checkpoint.resume={asked}") == path
+
+
+@pytest.mark.parametrize("call, least", [(0, 3), (5, 4)])
+def test_a_run_is_not_taken_up_for_fewer_epochs_than_it_has_behind_it(recipe, call, least):
+    recipe.write_text(recipe.read_text() + "schedule: {name: constant}\n")
+    path = begun(recipe, "run_dir=mine")
+    (path / CHECKPOINT / "state.json").write_text(f'{{"epoch": 3, "call": {call}}}')
+    before = (path / "config.yaml").read_bytes()
+    shorter = f"training.epochs={least - 1}"
+    for others in (["run_dir=mine"], [f"checkpoint.resume={path}"], ["checkpoint.resume=mine", "run_dir=b"]):
+        with pytest.raises(run_folder.RunFolderError, match=f"Set it to {least} or more"):
+            run_folder.place(resolved(recipe, shorter, *others), resume=True)
+    assert (path / "config.yaml").read_bytes() == before and not os.path.exists("b")
+    assert taken_up(recipe, "run_dir=mine", f"training.epochs={least}") == path.resolve()
