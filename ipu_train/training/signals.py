@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Any, Dict, List, Optional
@@ -32,14 +33,17 @@ def _say(message: str) -> None:
 
 
 class _Handlers:
-    """A context in which :attr:`note` handles the signals; what is ignored (nohup) stays ignored."""
+    """A context in which :attr:`note` handles the signals; what is ignored (nohup) stays ignored.
+
+    Python lets the main thread alone handle signals: a training in another thread leaves them to the program.
+    """
 
     def __init__(self) -> None:
         self._previous: Dict[int, Any] = {}
         self._process = os.getpid()
 
     def __enter__(self) -> Any:
-        for number in EXIT_STATUS:
+        for number in EXIT_STATUS if threading.current_thread() is threading.main_thread() else ():
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._handle)
         return self

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -90,6 +91,22 @@ def test_what_is_ignored_stays_ignored():
         assert not stop.requested
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("context", [StopRequest, ExitAtOnce])
+def test_a_training_in_a_thread_of_a_program_leaves_the_signals_to_it(context):
+    """Python sets handlers in the main thread alone."""
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    within = []
+
+    def train():
+        with context():
+            within.append({number: signal.getsignal(number) for number in NUMBERS})
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    assert within == [before] and {number: signal.getsignal(number) for number in NUMBERS} == before
 
 
 def test_the_first_signal_decides_the_status(monkeypatch):
