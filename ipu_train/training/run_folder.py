@@ -109,6 +109,7 @@ def _new(resolved: Resolved) -> Place:
     folder = RunFolder(Path(os.path.expanduser(chosen)))
     run_lock.check(folder.path)
     _refuse_a_run(folder)
+    _refuse_a_configuration(folder)
     _check_writable(folder.path)
     # a run that ended before its first checkpoint has nothing to lose
     return Place(folder, True, [])
@@ -134,7 +135,7 @@ def _newest(resolved: Resolved, resume: Resume) -> Place:
             going_on = _going_on(resolved, folder)
             _refuse_fewer_epochs(folder, going_on.candidates, resolved)
             return going_on
-    begun = next((RunFolder(path) for path in runs if (path / CONFIG_FILE).is_file()), None)
+    begun = next((RunFolder(path) for path in runs if _has_begun(RunFolder(path))), None)
     if begun is not None:
         run_lock.check(begun.path)
         _check_writable(begun.path)
@@ -294,6 +295,24 @@ def _refuse_a_run(folder: RunFolder) -> None:
     if checkpoint_folder.list_checkpoints(folder.checkpoints):
         raise RunFolderError(
             f"run_dir {folder.path} holds a run already: go on with it by adding --resume, or choose another folder."
+        )
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether the configuration in a folder is there, and was written by a run."""
+    try:
+        with open(folder.config, encoding="utf-8", errors="replace") as file:
+            return file.readline().startswith(NAME_LINE.partition("{}")[0])
+    except OSError:
+        return False
+
+
+def _refuse_a_configuration(folder: RunFolder) -> None:
+    """Somebody's own file of the name that a run's configuration has; a link is replaced, not followed."""
+    if folder.config.is_file() and not folder.config.is_symlink() and not _has_begun(folder):
+        raise RunFolderError(
+            f"run_dir {folder.path} holds a {CONFIG_FILE} that no run has written, and the run would replace it: give "
+            "that file another name, or choose another folder."
         )
 
 

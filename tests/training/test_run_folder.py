@@ -152,3 +152,19 @@ def test_a_run_is_not_taken_up_for_fewer_epochs_than_it_has_behind_it(recipe, ca
             run_folder.place(resolved(recipe, shorter, *others), resume=True)
     assert (path / "config.yaml").read_bytes() == before and not os.path.exists("b")
     assert taken_up(recipe, "run_dir=mine", f"training.epochs={least}") == path.resolve()
+
+
+@pytest.mark.parametrize("resume", [False, "auto"])
+def test_a_configuration_of_the_users_own_in_the_run_folder_is_not_replaced(recipe, resume):
+    mine = recipe.parent / "mine" / "config.yaml"
+    mine.parent.mkdir()
+    recipe.rename(mine)
+    before = mine.read_bytes()
+    with pytest.raises(run_folder.RunFolderError, match=r"config\.yaml that no run has written"):
+        run_folder.place(resolved(mine, "run_dir=mine"), resume)
+    assert mine.read_bytes() == before
+    mine.rename(recipe)  # and a run's own is, where it ended before its first checkpoint
+    ours = resolved(recipe, "run_dir=mine", "training.epochs=3")
+    with run_folder.Claim(run_folder.place(ours), ours) as claim:
+        claim.has_begun = True
+    assert run_folder.place(resolved(recipe, "run_dir=mine"), resume).is_new
