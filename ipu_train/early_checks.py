@@ -37,9 +37,11 @@ _DIGITS = Known(1_797, 1_797, 1, 8)
 def check(resolved: Resolved, processes: int = 1, is_first: bool = True) -> None:
     """Refuse what needs no torch to be refused: folders and files that are not there, and sizes beyond this machine.
 
+    ``model.weights``, which a run that goes on does not read, are for :func:`check_weights`.
+
     Args:
         processes: that share the training.
-        is_first: whether this is the one that reads weights and writes the run folder.
+        is_first: whether this is the one that writes the run folder.
 
     Raises:
         ConfigError: with the place where the value is written.
@@ -55,8 +57,6 @@ def _check_paths(resolved: Resolved, is_first: bool) -> None:
         _check_image_folder(resolved, config.data)
     if isinstance(config.data, Downloaded) and config.data.path is not None:
         _check_folder_can_be(resolved, "data.path", config.data.path)
-    if is_first:
-        check_weights(resolved)
     if config.run_dir is not None and is_first:
         _check_folder_can_be(resolved, "run_dir", config.run_dir)
     check_device_folders(resolved)

@@ -6,13 +6,15 @@ import sys
 
 import pytest
 
-from ipu_train import cli, early_checks
+from ipu_train import cli, early_checks, trainer
 from ipu_train.config import ConfigError, load
+from ipu_train.training import run_folder
 
 
 def refusal(*overrides):
     with pytest.raises(ConfigError) as caught:
         early_checks.check(load("quickstart", overrides))
+        early_checks.check_weights(load("quickstart", overrides))
     return str(caught.value)
 
 
@@ -132,3 +134,24 @@ def test_a_network_beyond_any_memory_is_refused_before_its_weights_are_made(caps
     large = ["model.name=resnext101_32x4d", "model.norm_groups=null", "model.options.width=64"]
     assert cli.main(["config", "--config", "quickstart", *large]) == 2
     assert "parameters; make it smaller" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_does_not_ask_for_the_weights_that_it_began_with(tmp_path, monkeypatch, capsys):
+    """They are in its checkpoint, times many updates; the file may have gone since."""
+    monkeypatch.chdir(tmp_path)
+    begun = load("quickstart", ["run_dir=run", "model.weights=gone.pth"])
+    with run_folder.Claim(run_folder.place(begun), begun) as claim:
+        claim.has_begun = True
+        saved = claim.folder.checkpoints / "step_00000002"
+        saved.mkdir()
+        (saved / "state.json").write_text("{}")
+    taken_up = []
+    monkeypatch.setattr(
+        trainer, "train_in", lambda *of, resume: taken_up.append(resume) or trainer.Outcome(0, None, 0.0)
+    )
+    words = ["--config", "run/config.yaml"]
+    assert cli.main([*words, "--resume"]) == cli.main([*words, "checkpoint.resume=run"]) == 0
+    assert taken_up == [True, False]
+    assert cli.main([*words, "run_dir=another"]) == 2
+    assert "model.weights: gone.pth: there is no such file or folder" in capsys.readouterr().err
+    assert len(taken_up) == 2

@@ -31,7 +31,6 @@ def main(arguments: List[str]) -> int:
     from ..config import load
     from ..processes import launched
     from ..processes.connect import join
-    from ..training import run_folder
     from ..training.signals import ExitAtOnce
 
     found = launched()
@@ -57,12 +56,25 @@ def main(arguments: List[str]) -> int:
             if resolved.config.device.profile is not None:
                 return _profile(resolved, processes, options.resume)
             # torch takes seconds to import; a folder's refusal does not
-            processes.first(lambda: run_folder.place(resolved, options.resume))
+            processes.first(lambda: _check_beginning(resolved, options.resume))
             with processes.together():
                 early_checks.check_network(resolved)
             from ..trainer import train_in
 
             return train_in(processes, resolved, resume=options.resume).status
+
+
+def _check_beginning(resolved: Any, resume: Any) -> None:
+    """The run folder can be used, and a run that begins finds the weights that it starts from.
+
+    Raises:
+        RunFolderError, LockedError, ConfigError: it cannot, or does not.
+    """
+    from .. import early_checks
+    from ..training import run_folder
+
+    if not run_folder.place(resolved, resume).candidates:
+        early_checks.check_weights(resolved)
 
 
 def _profile(resolved: Any, processes: Any, resume: Any) -> int:
