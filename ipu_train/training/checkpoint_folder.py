@@ -44,6 +44,14 @@ def list_checkpoints(folder: Path, last: Optional[int] = None) -> List[Path]:
     return sorted(known, key=lambda path: known[path])
 
 
+def to_go_on_from(folder: Path) -> List[Path]:
+    """Checkpoints as :func:`tidy` leaves them: one that a killed process was about to replace has its name again."""
+    names = (_ON_ITS_WAY.fullmatch(path.name) for path in folder.glob(f".step_*.{REPLACED}"))
+    back = {folder / match.group(1) for match in names if match is not None}
+    found = {*list_checkpoints(folder), *(path for path in back if not path.exists())}
+    return sorted(found, key=lambda path: step_of(path) or 0)
+
+
 def newest(folder: Path) -> Optional[Path]:
     """The checkpoint of the latest weight update under ``folder``, which may be damaged."""
     found = list_checkpoints(folder)

@@ -128,10 +128,11 @@ def _newest(resolved: Resolved, resume: Resume) -> Place:
     if chosen is not None:
         runs = [Path(os.path.expanduser(chosen))]
     else:
-        runs = sorted(parent_of_runs(resolved).glob("*/"), key=_began, reverse=True)
+        entries = parent_of_runs(resolved).glob("*/")  # before Python 3.11 files and links to nowhere, too
+        runs = sorted((path for path in entries if path.is_dir()), key=_began, reverse=True)
     for path in runs:
         folder = RunFolder(path)
-        if checkpoint_folder.list_checkpoints(folder.checkpoints):
+        if checkpoint_folder.to_go_on_from(folder.checkpoints):
             going_on = _going_on(resolved, folder)
             _refuse_fewer_epochs(folder, going_on.candidates, resolved)
             return going_on
@@ -157,7 +158,7 @@ def _going_on(resolved: Resolved, folder: RunFolder) -> Place:
     run_lock.check(folder.path)
     _check_writable(folder.path)
     _refuse_changes(folder, resolved)
-    return Place(folder, False, checkpoint_folder.list_checkpoints(folder.checkpoints)[::-1])
+    return Place(folder, False, checkpoint_folder.to_go_on_from(folder.checkpoints)[::-1])
 
 
 def _chosen(resolved: Resolved, asked: Path) -> Place:
@@ -181,6 +182,7 @@ def _chosen(resolved: Resolved, asked: Path) -> Place:
     if chosen is not None and Path(os.path.expanduser(chosen)).resolve() != folder.path.resolve():
         _refuse_changes(folder, resolved)
         _refuse_fewer_epochs(folder, candidates, resolved)
+        _refuse_a_second_branch(RunFolder(Path(os.path.expanduser(chosen))))
         branch = _new(resolved)
         return branch._replace(candidates=candidates, note=f"The run branches off {folder.path}.")
     going_on = _going_on(resolved, folder)
@@ -292,9 +294,18 @@ def _began(path: Path) -> Tuple[float, str]:
 
 
 def _refuse_a_run(folder: RunFolder) -> None:
-    if checkpoint_folder.list_checkpoints(folder.checkpoints):
+    if checkpoint_folder.to_go_on_from(folder.checkpoints):
         raise RunFolderError(
             f"run_dir {folder.path} holds a run already: go on with it by adding --resume, or choose another folder."
+        )
+
+
+def _refuse_a_second_branch(folder: RunFolder) -> None:
+    run_lock.check(folder.path)
+    if checkpoint_folder.list_checkpoints(folder.checkpoints):
+        raise RunFolderError(
+            f"run_dir {folder.path} holds a run already, and checkpoint.resume is for a run that branches off there: "
+            f"choose another folder, or leave checkpoint.resume out. {go_on(folder)}"
         )
 
 

@@ -168,3 +168,40 @@ def test_a_configuration_of_the_users_own_in_the_run_folder_is_not_replaced(reci
     with run_folder.Claim(run_folder.place(ours), ours) as claim:
         claim.has_begun = True
     assert run_folder.place(resolved(recipe, "run_dir=mine"), resume).is_new
+
+
+@pytest.mark.parametrize("resume", [False, True, "auto"])
+def test_where_a_branch_has_begun_the_message_says_how_it_goes_on(recipe, resume):
+    begun(recipe, "run_dir=trunk")
+    branch = begun(recipe, "run_dir=branch")
+    again = resolved(recipe, "run_dir=branch", "checkpoint.resume=trunk")
+    with pytest.raises(run_folder.RunFolderError) as caught:
+        run_folder.place(again, resume)
+    _, _, command = str(caught.value).partition("Go on with: ")
+    words = shlex.split(command)
+    assert words[:2] == ["ipu-train", "--config"] and words[3:] == ["--resume"]
+    assert taken_up(words[2]) == branch.resolve()
+
+
+def test_links_to_nowhere_and_files_beside_the_runs_are_no_runs(recipe):
+    path = begun(recipe)
+    (path.parent / "latest").symlink_to("gone")
+    (path.parent / "notes.txt").write_text("")
+    assert taken_up(recipe) == path.resolve()
+
+
+def test_a_checkpoint_that_was_about_to_be_replaced_when_its_process_was_killed_is_gone_on_from(recipe):
+    """Between the two renames it has neither its name nor a successor."""
+    path = begun(recipe, "run_dir=mine")
+    saved = path / CHECKPOINT
+    saved.rename(saved.with_name(".step_00000002.4711.replaced"))
+    saved.with_name(".step_00000002.4711.partial").mkdir()
+    ours = resolved(recipe, "run_dir=mine")
+    with pytest.raises(run_folder.RunFolderError, match="holds a run already"):
+        run_folder.place(ours)
+    for resume in (True, "auto"):
+        assert [p.name for p in run_folder.place(ours, resume).candidates] == ["step_00000002"]
+    where = run_folder.place(ours, resume=True)
+    with run_folder.Claim(where, ours):
+        assert os.listdir(path / "checkpoints") == ["step_00000002"]
+        assert (where.candidates[0] / "state.json").is_file()
