@@ -34,9 +34,9 @@ def main(arguments: List[str]) -> int:
     outputs.check("--out", options.out)
     folders = _checkpoints(options.paths)
 
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    from .. import durable
     from ..optim import average_states
     from ..training import checkpoint
 
@@ -48,8 +48,8 @@ def main(arguments: List[str]) -> int:
     except ValueError as error:
         raise AverageError(f"The checkpoints cannot be averaged: {error}.") from error
     try:
-        save_file({name: tensor.contiguous() for name, tensor in average.items()}, str(options.out))
-    except (OSError, SafetensorError) as error:
+        durable.write(options.out, save({name: tensor.contiguous() for name, tensor in average.items()}))
+    except OSError as error:
         raise AverageError(f"{options.out} cannot be written: {error}.") from error
     what = "mean" if decay is None else f"exponential average (decay {decay:g})"
     print(f"{what} of {len(folders)} checkpoints, {folders[0].name} to {folders[-1].name}, in {options.out}")

@@ -103,6 +103,8 @@ def _write(partial: Path, final: Path, checkpoint: Checkpoint) -> None:
     (partial / CONFIG).write_text(checkpoint.config, encoding="utf-8")
     (partial / METRICS).write_bytes(checkpoint.metrics)
     (partial / SUMS).write_bytes(_sums(partial))
+    for name in (WEIGHTS, OPTIMIZER):  # which safetensors, from 0.8 on, leaves readable by nobody else
+        shutil.copymode(str(partial / SUMS), str(partial / name))
     for name in (*FILES, SUMS):
         durable.flush(partial / name)
     durable.flush(partial)

@@ -1,5 +1,6 @@
 """`ipu-train average`: checkpoints to one file of weights."""
 
+import os
 import shlex
 
 import pytest
@@ -44,6 +45,16 @@ def test_it_takes_single_checkpoints_in_the_order_given(run_folder, tmp_path):
     two = [str(run_folder / "checkpoints" / f"step_0000000{step}") for step in (1, 3)]
     assert main(["average", *two, "--kind", "mean", "--out", str(out)]) == 0
     assert load_file(str(out))["w"].tolist() == [2.5, 2.5]
+
+
+def test_others_may_read_the_file_where_the_umask_lets_them(run_folder, tmp_path):
+    out = tmp_path / "average.safetensors"
+    before = os.umask(0o022)
+    try:
+        assert main(["average", str(run_folder), "--out", str(out)]) == 0
+    finally:
+        os.umask(before)
+    assert oct(out.stat().st_mode & 0o777) == oct(0o644)
 
 
 def test_what_cannot_be_averaged_is_one_message(run_folder, tmp_path, capsys):

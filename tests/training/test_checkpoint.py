@@ -1,6 +1,7 @@
 """Checkpoints are complete or absent, and hold what they were given."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -30,6 +31,19 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
         assert all(torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before)
     assert all(loaded.state[key] == value for key, value in saved.state.items())
     assert (loaded.config, loaded.metrics) == (saved.config, saved.metrics)
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_the_files_is_what_the_umask_says(tmp_path, mask, mode):
+    """safetensors 0.8 makes private files, whatever it says."""
+    before = os.umask(mask)
+    try:
+        folder = checkpoint.save(tmp_path, example(1), keep=1)
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == dict.fromkeys(
+        (*checkpoint.FILES, "SHA256SUMS"), oct(mode)
+    )
 
 
 def test_only_the_newest_are_kept(tmp_path):
