@@ -1,5 +1,6 @@
 """``metrics.jsonl``: one JSON object a line, for people and programs."""
 
+import contextlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ TRAIN, VALIDATION = "train", "validation"
 
 
 class MetricsError(ValueError):
-    """A metrics file that cannot be read; the message names file and line."""
+    """A metrics file that cannot be read or written; the message names the file, and the line of what is in it."""
 
 
 def _line(record: Mapping[str, Any]) -> str:
@@ -84,10 +85,19 @@ class MetricsFile:
         """Append one record.
 
         Raises:
-            OSError: the disk is full, or the run folder has gone and cannot be made again.
+            MetricsError: the disk is full, say. The file takes nothing more then.
         """
-        self._open().write(_line(record).encode("utf-8"))
-        self._open().flush()
+        file = self._open()
+        try:
+            file.write(_line(record).encode("utf-8"))
+            file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it tries once more to write what was refused
+                file.close()
+            raise MetricsError(
+                f"{self.path}: cannot be written: {error.strerror or error}. What checkpoints hold is safe: free some "
+                "space, then go on with --resume"
+            ) from error
 
     def content(self) -> bytes:
         """All lines written so far."""

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import shutil
 
 import pytest
@@ -67,6 +68,24 @@ def test_a_file_that_somebody_deletes_comes_back_whole(tmp_path, gone):
     assert file.ensure_in_place()
     file.write(step=2)
     assert steps(path) == [1, 2]
+
+
+def test_what_the_disk_refuses_is_one_message_and_no_line_before_it_is_lost(tmp_path):
+    """A limit on the size of files, which the operating system refuses to pass as it does a full disk."""
+    path = tmp_path / "m"
+    file = MetricsFile(path)
+    file.write(step=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    try:
+        with pytest.raises(MetricsError) as caught:
+            file.write(step=2, loss=0.5)
+        file.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(caught.value).startswith(f"{path}: cannot be written: File too large. ")
+    assert "--resume" in str(caught.value)
+    assert steps(path) == [1]
 
 
 def test_a_link_under_its_name_is_not_followed(tmp_path):
