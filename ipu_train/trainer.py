@@ -111,8 +111,8 @@ def train_in(
         environment = resuming.environment(running_on, run.fused, source, processes.count)
         before = resuming.take_up(run, where, resolved, calls, environment, source.class_names)
         position = before.state.position if before is not None else Position()
-        if before is not None and before.longer:
-            claim.write_config()
+        if before is not None:
+            claim.write_config() if before.longer else claim.put_back()
 
         images_per_call = _images_per_call(config) // processes.count  # of this process
         sampler = EpochSampler(

@@ -358,6 +358,8 @@ def _cannot_make(path: Path, error: OSError) -> RunFolderError:
 
 
 def _refuse_changes(folder: RunFolder, resolved: Resolved) -> None:
+    if not folder.config.exists():  # each checkpoint has its own, which is looked at when it is read
+        return
     changed = refused_changes(folder.config, resolved)
     if changed:
         raise RunFolderError(

@@ -156,6 +156,22 @@ def test_a_longer_run_goes_on_where_the_schedule_permits(recipe, finished, tmp_p
     assert config.load(finished / "config.yaml").config.training.epochs == 2
 
 
+def test_checkpoints_are_all_that_a_run_needs_to_go_on(recipe, finished, tmp_path):
+    """As README.md says: a copy of that folder alone will do."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished / "checkpoints", copy / "checkpoints")
+    shutil.rmtree(copy / "checkpoints" / "step_00000006")
+    with pytest.raises(
+        checkpoint.CheckpointError, match="is of another configuration: optimizer.learning_rate"
+    ):
+        run(recipe, copy, *MORE, "optimizer.learning_rate=0.3", resume=True)
+    assert not (copy / "config.yaml").exists()
+    run(recipe, copy, *MORE, resume=True)
+    assert_same_run(finished, copy)
+    expected = config.load(finished / "config.yaml", [f"run_dir={copy}"])
+    assert config.load(copy / "config.yaml").config == expected.config
+
+
 def test_a_longer_run_is_refused_where_the_schedule_would_change(recipe, tmp_path):
     run(recipe, tmp_path / "run", "training.epochs=1")
     with pytest.raises(
