@@ -27,6 +27,7 @@ def predict(resolved: Resolved, images: Optional[Images] = None, traces: Optiona
     images, traces = images or images_of(resolved), traces or Traces()
     resolved = with_splits(resolved, images, traces)
     if traces.settled is not None and traces.settled[0] == question(resolved, images):
+        _refuse_unknown_checkpoints(resolved, traces.settled[1].program)
         return traces.settled[1]
     program = traces.program(resolved, images.channels, images.size, images.classes)
     _refuse_unknown_checkpoints(resolved, program)

@@ -85,9 +85,10 @@ def test_weights_meet_the_host_where_the_host_updates(recipe, override, visits):
     assert planning.settings_of(config.load(recipe, [override])).weights_meet_host == visits
 
 
-def test_a_recomputation_checkpoint_that_is_no_module_is_refused(recipe, capsys):
-    named = "device.recompute_checkpoints=[layer1.0, layr2]"
-    assert cli.main(["plan", "--config", str(recipe), "device.recompute=checkpoints", named]) == 2
+@pytest.mark.parametrize("splits", [[], ["device.pipeline_splits=auto", "device.ipus_per_replica=2"]])
+def test_a_recomputation_checkpoint_that_is_no_module_is_refused(recipe, capsys, splits):
+    named = ["device.recompute=checkpoints", "device.recompute_checkpoints=[layer1.0, layr2]", *splits]
+    assert cli.main(["plan", "--config", str(recipe), *named]) == 2
     assert "layr2: no module of the network computes under it" in capsys.readouterr().err
 
 
