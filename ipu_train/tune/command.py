@@ -51,8 +51,8 @@ def _output(chosen: Optional[str], base: Resolved) -> Path:
 
 
 def _sizes(text: Optional[str], base: Resolved) -> List[int]:
-    if text is None:
-        return [base.config.ipus_per_replica]
+    if text is None:  # of pipeline_splits: auto without a number they are found first
+        return [base.config.ipus_per_replica] if base.config.knows_its_ipus else []
     try:
         sizes = sorted({int(part) for part in text.split(",")})
     except ValueError:

@@ -5,6 +5,7 @@ pipeline splits, until nothing fits any more; then the available memory proporti
 what the processes do of it; ``rounds`` deals it out.
 """
 
+import contextlib
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -94,11 +95,17 @@ def micro_batch_sizes(space: Space, replicas: int) -> List[int]:
 
 
 def first_sizes(space: Space, ipus: Sequence[int]) -> List[Resolved]:
-    """The configuration at the micro-batch sizes from which traces of all others follow."""
+    """The configuration at the micro-batch sizes from which traces of all others follow, at its global batch."""
     sizes = {
-        size for count in ipus for size in micro_batch_sizes(space, replicas_for(space, count))[:_TRACED]
+        size: count
+        for count in ipus
+        for size in micro_batch_sizes(space, replicas_for(space, count))[:_TRACED]
     }
-    return [space.base.changed([f"training.micro_batch_size={size}"]) for size in sorted(sizes)[:_TRACED]]
+    found = []
+    for size in sorted(sizes)[:_TRACED]:
+        with contextlib.suppress(ConfigError):  # the search says why, where no other size is allowed
+            found.append(space.base.changed(_shape(space, size, sizes[size])))
+    return found
 
 
 def rising_sizes(space: Space, ipus: int) -> List[int]:
@@ -125,18 +132,22 @@ def at_size(traces: Traces, space: Space, size: int, ipus: Sequence[int]) -> AtS
     found: Dict[int, List[Choice]] = {}
     refused = None
     for count in ipus:
-        replicas = replicas_for(space, count)
-        share = space.base.config.global_batch_size // replicas
-        shape = [
-            f"training.micro_batch_size={size}",
-            f"training.gradient_accumulation={share // size}",
-            f"training.replicas={replicas}",
-        ]
         try:
-            found[count] = _recomputations(traces, space, shape, count)
+            found[count] = _recomputations(traces, space, _shape(space, size, count), count)
         except ConfigError as error:
             found[count], refused = [], error
     return AtSize(found, refused)
+
+
+def _shape(space: Space, size: int, ipus: int) -> List[str]:
+    """A micro-batch size on so many IPUs a replica, at the global batch of the configuration."""
+    replicas = replicas_for(space, ipus)
+    share = space.base.config.global_batch_size // replicas
+    return [
+        f"training.micro_batch_size={size}",
+        f"training.gradient_accumulation={share // size}",
+        f"training.replicas={replicas}",
+    ]
 
 
 def to_vary(choices: Sequence[Choice]) -> List[Choice]:

@@ -17,7 +17,7 @@ from ..tracking import table, tell
 from .errors import NoChoiceFits, TuneError
 from .rounds import search
 from .search import Choice, choice, first_sizes, ranked
-from .space import Space
+from .space import Space, replicas_for
 
 _SHOWN = 5
 
@@ -27,7 +27,7 @@ def tune(space: Space, sizes: List[int], jobs: Optional[int], output: Path, page
 
     Args:
         space: what is searched.
-        sizes: IPUs of a replica to try.
+        sizes: IPUs of a replica to try; empty for as many as ``pipeline_splits: auto`` takes.
         jobs: processes; None: one for each core.
         output: the YAML file to write.
         page: the report page to write.
@@ -38,8 +38,11 @@ def tune(space: Space, sizes: List[int], jobs: Optional[int], output: Path, page
     keep_plans()
     traces = Traces()
     space = space._replace(batch_independent=traces.batch_independent(space.base))
-    choices = _search(space, sizes, jobs, traces)
     given = with_splits(space.base, traces=traces)
+    if not sizes:
+        sizes = [given.config.ipus_per_replica]
+        replicas_for(space, sizes[0])
+    choices = _search(space, sizes, jobs, traces)
     reference = choice(given, predict(given, traces=traces), space.headroom)
     best = ranked(choices)
     shown = [one for one in best if one.fits][:_SHOWN]

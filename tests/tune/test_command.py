@@ -96,6 +96,23 @@ def test_sizes_that_the_configuration_does_not_take_are_passed_over(recipe, opti
     assert tuned.training.gradient_accumulation > 1 and tuned.ipus_per_replica == 1
 
 
+def test_a_rate_that_goes_with_the_global_batch_stays_what_it_is(recipe, capsys):
+    scaled = ["optimizer.learning_rate=0.1", "optimizer.learning_rate_batch_size=64"]
+    assert tune(recipe, "training.micro_batch_size=8", "training.gradient_accumulation=4", *scaled,
+                "schedule.name=cosine", "schedule.final_learning_rate=0.05") == 0  # fmt: skip
+    assert config.load("slow_tuned.yaml").config.global_batch_size == 64
+
+
+def test_as_many_ipus_as_auto_takes_are_tuned(recipe, capsys):
+    large = ["data.image_size=224", "device.chip=mk1", "device.pipeline_splits=auto"]
+    sizes = ["training.micro_batch_size=16", "training.gradient_accumulation=4", "training.replicas=1"]
+    count = len(planning.predict(config.load(str(recipe), [*large, *sizes])).ipus)
+    assert count > 1
+    assert tune(recipe, *large, *sizes) == 0
+    assert f"{count} IPUs a replica: " in capsys.readouterr().out
+    assert config.load("slow_tuned.yaml").config.ipus_per_replica == count
+
+
 def test_what_is_about_a_pipeline_alone_is_kept_for_pipelines(recipe):
     pipeline = ["device.pipeline_splits=[layer2.0]", "device.sync_pattern=single_pipeline"]
     assert tune(recipe, "--ipus", "1,2", *pipeline) == 0
