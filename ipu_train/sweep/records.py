@@ -24,7 +24,8 @@ def record(point: Point, answer: Answer) -> Record:
     }
     if answer.report is None:
         return {**found, "fits": False, "error": answer.error}
-    return {**found, **_costs(answer.report)}
+    # those of the plan: how many pipeline_splits: auto takes is found with it
+    return {**found, "ipus_per_replica": len(answer.report["ipus"]), **_costs(answer.report)}
 
 
 def _costs(report: Dict[str, Any]) -> Record:

@@ -168,8 +168,11 @@ class _Run:
             f"{config.model.name}, {images_of(self.base).size} pixels, {config.training.precision}, one "
             f"{config.device.chip} IPU, global batch {self.sweep.global_batch_size:,}"
         )
-        if config.ipus_per_replica > 1:
-            subtitle = subtitle.replace("one ", f"fullest of {config.ipus_per_replica} ")
+        most = max([config.ipus_per_replica, *(one["ipus_per_replica"] for one in records)])
+        if most > 1:
+            subtitle = subtitle.replace(
+                f"one {config.device.chip}", f"fullest of {most} {config.device.chip}"
+            )
         picture = draw(self.path / PICTURE_FILE, records, said, subtitle)
         words = outputs.words(self.options.json)
         if records:

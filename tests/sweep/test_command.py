@@ -81,6 +81,16 @@ def test_the_largest_micro_batch_is_the_last_that_fits(recipe, tmp_path, capsys)
     assert not fits(largest + 1)
 
 
+def test_ipus_that_auto_takes_are_counted(recipe, tmp_path):
+    large = ["data.name=synthetic", "data.image_size=256", "device.chip=mk1", "device.pipeline_splits=auto"]
+    argv = ["sweep", "--config", str(recipe), "--norms", "group", "--micro-batch-sizes", "8", "--jobs", "1"]
+    assert cli.main([*argv, *large, f"sweep_dir={tmp_path / 's'}"]) == 0
+    (one,) = json.loads((tmp_path / "s" / "sweep.json").read_text())["points"]
+    assert len(one["ipus"]) > 1 and one["fits"]
+    assert one["ipus_per_replica"] == len(one["ipus"])
+    assert one["ipus_needed"] == 2 * len(one["ipus"])  # of two replicas
+
+
 def test_files_table_and_words(swept):
     folder, result, out = swept
     rows = list(csv.DictReader((folder / "sweep.csv").open()))
