@@ -3,7 +3,7 @@
 from typing import Any, Optional, Tuple
 
 from ..config import Resolved
-from ..device_options import returned_share
+from ..device_options import fused_on_ipus, returned_share
 from ..ipumodel.settings import Settings
 from .images import Images
 
@@ -74,6 +74,7 @@ def question(resolved: Resolved, images: Images) -> str:
             config.training.micro_batch_size,
             (config.device.pipeline_splits, config.device.ipus_per_replica),
             config.device.chip,
+            tuple(fused_on_ipus(config)),
             settings_of(resolved),
         )
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
@@ -12,6 +13,9 @@ from ..config import Resolved
 from ..planning import images_of, question
 from .folder import sweeps_in
 from .names import POINTS
+
+# in the names of networks of the user's own, which every sweep predicts anew since their code may change
+_AFRESH = uuid.uuid4().hex
 
 
 @lru_cache(maxsize=1)
@@ -28,7 +32,8 @@ def model_version() -> str:
 
 def key_of(resolved: Resolved) -> str:
     """Name of a configuration's prediction: equal for configurations that are predicted alike."""
-    asked = question(resolved, images_of(resolved)) + model_version()
+    own = _AFRESH if resolved.config.model.name in models.OWN else ""
+    asked = question(resolved, images_of(resolved)) + model_version() + own
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 

@@ -116,6 +116,38 @@ def test_a_repeated_sweep_takes_what_is_kept(swept, recipe, monkeypatch):
     assert json.loads(Path("again.json").read_text())["points"] == result["points"]
 
 
+def test_a_network_of_ones_own_is_predicted_as_it_is_now(tmp_path, monkeypatch):
+    """And not as it was when an earlier sweep predicted it: its code may have changed."""
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "model: {name: 'own_net.py:net'}\ndata: {name: generated, image_size: 8, length: 64}\n"
+        "training: {micro_batch_size: 8}\nlogging: {progress: false}\n"
+    )
+    weights = []
+    for channels in (8, 96):
+        Path("own_net.py").write_text(
+            "import torch\ndef net(num_classes, *, in_channels=3):\n    return torch.nn.Sequential("
+            f"torch.nn.Conv2d(in_channels, {channels}, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), "
+            f"torch.nn.Linear({channels}, num_classes))\n"
+        )
+        argv = [
+            "sweep",
+            "--config",
+            str(recipe),
+            "--micro-batch-sizes",
+            "8",
+            "--jobs",
+            "1",
+            "--json",
+            "out.json",
+        ]
+        subprocess.run([sys.executable, "-m", "ipu_train", *argv], check=True, capture_output=True)
+        weights.append(json.loads(Path("out.json").read_text())["points"][0]["categories_bytes"]["weights"])
+    classes = config.load(recipe).config.data.num_classes
+    assert weights == [4 * (3 * 9 * c + c + c * classes + classes) for c in (8, 96)]
+
+
 def test_processes_give_what_one_process_gives(swept, recipe, tmp_path):
     _, result, _ = swept
     argv = ["sweep", "--config", str(recipe), *SWEEP[:-1], "2", f"sweep_dir={tmp_path / 'elsewhere' / 'two'}"]
