@@ -193,9 +193,8 @@ def ipu_memory(
     moment = _moment(program, schedule, during, at)
     if update_bytes > highest:
         categories["temporaries"] = update_bytes
-        moment = Moment(
-            steps, steps, "weight update", "update", "", (("", "all-reduce and update", int(update_bytes)),)
-        )
+        held = (("", "all-reduce and update", int(update_bytes)),)
+        moment = Moment(steps, steps + 1, "weight update", "update", "", held)  # it comes after all others
     elif steps:
         alive = live_at(schedule.intervals, at)
         categories["gradients"] = sum(i.bytes for i in alive if i.label.startswith("gradient"))

@@ -261,6 +261,17 @@ def test_the_table_names_the_peak_and_the_unknown_operators():
     assert report.to_json()["unknown_operators"] == {"aten::special_bessel_j0": 1}
 
 
+def test_a_peak_in_the_weight_update_is_the_last_step():
+    layers = [torch.nn.Linear(3 * 16 * 16, 3 * 16 * 16) for _ in range(12)]
+    report = plan(
+        trace(torch.nn.Sequential(torch.nn.Flatten(), *layers), images(1)), MK2, Settings(replicas=4)
+    )
+    (ipu,) = report.to_json()["ipus"]
+    assert ipu["peak"]["phase"] == "weight update"
+    assert ipu["peak"]["step"] == ipu["peak"]["steps"] - 1 == len(report.ipus[0].memory.live) - 1
+    assert "step {0:d} of {0:d}".format(ipu["peak"]["steps"]) in report.table()
+
+
 def test_memory_over_the_schedule_is_drawn(tmp_path):
     path = tmp_path / "memory.png"
     planned(4, ("layer1.2",)).plot(str(path))
