@@ -93,12 +93,24 @@ def weights_of(program: Program, operations: Iterable[Operation], floating_bytes
     return trainable, frozen
 
 
-def state_bytes(program: Program, settings: Settings, trainable: int, frozen: int) -> Dict[str, float]:
-    """Bytes of weights, master weights, optimizer state and accumulators on one IPU (of one replica)."""
+def frozen_weights_of(program: Program, operations: Iterable[Operation]) -> int:
+    """Elements of the weights that the operations read and that are not trained."""
+    read = {i for op in operations for i in op.reads if program.tensors[i].kind == PARAMETER}
+    tensors = (program.tensors[i] for i in read)
+    return sum(t.elements for t in tensors if t.floating and not t.requires_grad)
+
+
+def state_bytes(
+    program: Program, settings: Settings, trainable: int, frozen: int, frozen_weights: int = 0
+) -> Dict[str, float]:
+    """Bytes of weights, master weights, optimizer state and accumulators on one IPU (of one replica).
+
+    The ``frozen_weights`` are among the ``frozen`` bytes; 16.32 stores them in float32 like those that are trained.
+    """
     _, combined = OPTIMIZERS[settings.optimizer]
     found: Dict[str, float] = {
         "weights": trainable * settings.activation_bytes + frozen,
-        "master_weights": trainable * 4 if settings.precision == "16.32" else 0,
+        "master_weights": (trainable + frozen_weights) * 4 if settings.precision == "16.32" else 0,
         "optimizer_state": 0,
         "gradient_accumulators": 0,
     }
@@ -171,7 +183,8 @@ def ipu_memory(
     """
     trainable, frozen = weights_of(program, operations, settings.activation_bytes)
     categories = dict.fromkeys(ALWAYS_LIVE + PEAK, 0.0)
-    categories.update(state_bytes(program, settings, trainable, frozen))
+    frozen_weights = frozen_weights_of(program, operations)
+    categories.update(state_bytes(program, settings, trainable, frozen, frozen_weights))
     categories["stash"] = depth * sum(schedule.stored.values())
     categories["input_buffers"] = sum(
         program.tensors[i].elements * settings.input_bytes_per_element

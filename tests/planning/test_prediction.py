@@ -7,6 +7,7 @@ import pytest
 
 from ipu_train import cli, config, planning
 from ipu_train.network import build_network
+from ipu_train.training.assembly import PRECISIONS
 
 RECIPE = """
 model: {name: resnet20, norm: group, proxy_norm: true}
@@ -142,6 +143,15 @@ def test_a_pipelines_peaks_name_modules_of_the_network_and_its_schedule(recipe):
         assert ipu["peak"]["responsible"]
         assert {one["layer"] for one in ipu["peak"]["responsible"]} <= names
     assert planning.predict(config.load(recipe)).to_json()["schedule"] == "sequential"
+
+
+@pytest.mark.parametrize("frozen", [[], ["model.train_only=[fc]"]])
+def test_the_weights_that_a_plan_stores_are_those_of_the_training(recipe, frozen):
+    """Weights that are not trained are converted like those that are."""
+    resolved = config.load(recipe, ["training.precision=16.32", *frozen])
+    stored = build_network(resolved, 10, 3).to(PRECISIONS["16.32"][1]).parameters()
+    (ipu,) = planning.predict(resolved).ipus
+    assert ipu.memory.categories["master_weights"] == sum(p.numel() * p.element_size() for p in stored)
 
 
 def test_half_precision_needs_less_memory(recipe):
