@@ -9,7 +9,15 @@ from . import ranges
 from .memory import ALWAYS_LIVE
 
 if TYPE_CHECKING:
-    from .report import Report
+    from .report import IpuReport, Report
+
+
+def full_bytes(report: "Report", ipu: "IpuReport") -> float:
+    """Bytes over all tiles of an IPU at which its fullest tile is full: it holds more than the mean tile.
+
+    What I/O tiles hold takes nothing of the others.
+    """
+    return report.computing.total_bytes / k.WORST_TILE_SHARE + ipu.memory.categories["io_tiles"]
 
 
 def plot_memory(report: "Report", path: str) -> str:
@@ -22,11 +30,10 @@ def plot_memory(report: "Report", path: str) -> str:
     figure, axes = plt.subplots(
         len(report.ipus), 1, figsize=(9, 2.6 * len(report.ipus) + 0.6), squeeze=False, sharey=True
     )
-    # A network's fullest tile holds more than the mean tile, so an IPU is full before all its bytes are used.
-    capacity = report.target.total_bytes / k.WORST_TILE_SHARE / 1e6
     error = ranges.MEMORY.ninety_per_cent_within
     band = f"error of the model: {error:.0%}"
     for ipu, axis in zip(report.ipus, axes[:, 0]):
+        capacity = full_bytes(report, ipu) / 1e6
         always = sum(ipu.memory.categories[name] for name in ALWAYS_LIVE) / 1e6
         live = always + np.asarray(ipu.memory.live) / 1e6
         steps = np.arange(len(live))

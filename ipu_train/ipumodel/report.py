@@ -105,7 +105,7 @@ class Report:
             "total_bytes": self.total_bytes,
             "worst_tile_bytes": self.worst_tile_bytes,
             "bytes_per_tile": self.target.bytes_per_tile,
-            "tiles": self.target.tiles,
+            "tiles": self.computing.tiles,
             "cycles": round(self.cycles),
             "cycles_per_image_per_ipu": round(self.throughput.cycles_per_image_per_ipu),
             "images_per_second": round(self.images_per_second, 1),
@@ -159,7 +159,7 @@ class Report:
         """The report as text, one column an IPU."""
         names = [f"IPU {ipu.ipu}" for ipu in self.ipus]
         lines = [
-            f"{self.target.name}: {self.target.tiles - self.settings.io_tiles} tiles of "
+            f"{self.target.name}: {self.computing.tiles} tiles of "
             f"{self.target.bytes_per_tile:,} bytes; "
             f"micro-batch "
             f"{self.micro_batch_size}, {self.settings.precision}, recompute {self.recompute}",

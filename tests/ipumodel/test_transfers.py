@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from ipu_train.ipumodel import Settings, Target, plan, trace
+from ipu_train.ipumodel.plots import full_bytes
 
 from .nets import images, small_net
 
@@ -41,6 +42,17 @@ def test_io_tiles_compute_nothing_and_hold_the_next_inputs():
         == 2 * PIXELS
     )
     assert sum(tiles.ipus[0].memory.categories.values()) == tiles.total_bytes
+
+
+def test_tiles_and_capacity_are_those_of_the_tiles_that_compute():
+    report = planned(io_tiles=192)
+    (ipu,) = report.ipus
+    assert report.to_json()["tiles"] == MK2.tiles - 192
+    assert f"{MK2.tiles - 192} tiles of" in report.table()
+    # a network that grows until its fullest tile is full reaches the line of the picture
+    held = ipu.memory.categories["io_tiles"]
+    growth = MK2.bytes_per_tile / ipu.memory.worst_tile_bytes
+    assert full_bytes(report, ipu) == pytest.approx((report.total_bytes - held) * growth + held, rel=1e-4)
 
 
 def test_transfers_beside_the_computation_leave_the_first_micro_batch_alone():
