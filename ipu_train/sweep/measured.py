@@ -26,6 +26,7 @@ from ..device_options import returned_share
 from ..ipumodel.plain_torch import plain_torch_memory
 from ..ipumodel.tracer import trace
 from ..network import build_network
+from ..optim import base_learning_rate
 from ..training.assembly import assemble, example_batch, mixing_draws
 
 # One micro-batch of one replica on one device, nothing fused: what the micro-batch size alone puts into memory.
@@ -41,6 +42,13 @@ _ONE_MICRO_BATCH = (
     "device.fuse_micro_batches=off",
     "device.output_mode=sum",
     "device.output_every=null",
+    # what only several micro-batches, replicas or IPUs, or half precision, can have
+    "device.io_tiles=null",
+    "device.sync_pattern=full",
+    "device.deterministic_workers=null",
+    "model.norm_replicas=null",
+    "optimizer.automatic_loss_scaling=false",
+    "optimizer.learning_rate_batch_size=null",
 )
 
 
@@ -54,6 +62,8 @@ def measure_here(resolved: Resolved, steps: int) -> Dict[str, Any]:
     found: Dict[str, Any] = {"measured_on": running_on, "measured_steps": steps}
     if device.is_emulated(poptorch):
         plain = ["model.proxy_norm_kernel=torch"] if resolved.config.model.proxy_norm else []
+        rate = base_learning_rate(resolved.config.optimizer, resolved.config.global_batch_size)
+        plain.append(f"optimizer.learning_rate={rate!r}")  # that of the global batch
         found.update(_memory(resolved.changed([*_ONE_MICRO_BATCH, *plain]), poptorch))
     found.update(_training(resolved, poptorch, steps))
     return found

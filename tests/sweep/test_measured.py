@@ -149,6 +149,31 @@ def test_accuracy_is_that_of_the_training_images_as_the_loop_trains_them(tmp_pat
     assert measured["measured_accuracy"] == pytest.approx(lines[-1]["accuracy"])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["device.io_tiles=32"],
+        ["device.sync_pattern=replica_and_ladder"],
+        ["device.pipeline_splits=[layer2]", "device.sync_pattern=single_pipeline"],
+        ["model.norm=sync_batch", "model.norm_replicas=2"],
+        ["training.precision=16.16", "optimizer.automatic_loss_scaling=true"],
+        ["optimizer.learning_rate_batch_size=64", "schedule.name=cosine", "schedule.final_learning_rate=0.02"],
+    ],
+)
+def test_one_micro_batch_does_without_what_only_several_can_have(tmp_path, options):
+    from ipu_train import config
+
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "model: {name: resnet8, norm: group, options: {width: 0.25}}\n"
+        "data: {name: generated, image_size: 8, length: 128, num_classes: 4}\n"
+        "training: {micro_batch_size: 8, gradient_accumulation: 4, replicas: 2, epochs: 1}\n"
+        "optimizer: {learning_rate: 0.1}\nlogging: {progress: false, plots: false}\ndevice: {threads: 1}\n"
+    )
+    measured = measured_process.measure_here(config.load(recipe, options), 1)
+    assert measured["measured_peak_bytes"] > 0 and measured["measured_accuracy"] >= 0
+
+
 def test_a_point_that_cannot_run_here_says_why(tmp_path, capsys):
     recipe = tmp_path / "far.yaml"
     recipe.write_text(
