@@ -1,7 +1,7 @@
 """What a page holds: a title, and the sections that there is something to show in.
 
-Sections are ``head``, ``plan`` (one prediction in full), ``points`` (many predictions, to choose between),
-Sections are ``head``, ``plan`` (one prediction in full), ``points`` (many predictions to choose between),
+Sections are ``head``, ``plan`` (one prediction in full), ``points`` (many predictions to choose between), ``curves``
+(the metrics of a run) and ``words`` (what a sweep says).
 """
 
 import json
