@@ -7,6 +7,8 @@ from ..planning import predict
 from ..planning.traces import Traces
 from .content import Kept, key_of
 
+_EVEN = (4, 8, 16)  # multiples of these share out evenly among tiles
+
 
 class Answer(NamedTuple):
     """A prediction (``Report.to_json``) or, in its place, why there is none."""
@@ -40,10 +42,11 @@ class Oracle:
 
 
 def largest_micro_batch(fits: Callable[[int], float], most: int, known: Dict[int, float]) -> Dict[int, float]:
-    """Ask until the largest micro-batch size that fits is certain; memory grows with the micro-batch.
+    """Ask for the largest micro-batch size that fits: certain where memory grows with the micro-batch.
 
     A bisection that looks where the straight line through the two nearest known sizes meets the limit, since memory is
-    nearly affine in the micro-batch; it halves the interval where that does not help.
+    nearly affine in the micro-batch; it halves the interval where that does not help. Sizes that share out evenly among
+    tiles may need less than somewhat smaller ones: the next of them are looked at before it ends.
 
     Args:
         fits: micro-batch size -> share of the worst tile's memory that is used; at most 1 fits.
@@ -60,11 +63,23 @@ def largest_micro_batch(fits: Callable[[int], float], most: int, known: Dict[int
         low = max((size for size, share in known.items() if share <= 1), default=0)
         high = min((size for size, share in known.items() if share > 1 and size > low), default=most + 1)
         if high - low <= 1:
-            return known
+            beyond = _beyond(known, low, most)
+            if beyond is None:
+                return known
+            known[beyond] = fits(beyond)
+            continue
         size = _guess(known, low, high, most) if turn % 3 < 2 else (low + high) // 2
         size = min(max(size, low + 1), high - 1)
         known[size] = fits(size)
         turn += 1
+
+
+def _beyond(known: Dict[int, float], low: int, most: int) -> Optional[int]:
+    """An even size not far above the first one that does not fit, still to be looked at; None for none."""
+    near = {(low + 1) // step * step + step for step in _EVEN}
+    return min(
+        (size for size in near if 3 * size <= 4 * low and size <= most and size not in known), default=None
+    )
 
 
 def _guess(known: Dict[int, float], low: int, high: int, most: int) -> int:

@@ -18,7 +18,8 @@ class Series(NamedTuple):
     Attributes:
         norm, settings: as in :class:`Point`.
         largest_micro_batch_size: images; 0 when not even one fits.
-        limited_by: ``memory``, or ``global batch`` when all of it fits as one micro-batch.
+        limited_by: ``memory``, or ``global batch`` when all of it fits as one micro-batch, or ``configuration`` when it
+            refuses that and the largest part that it takes fits.
     """
 
     norm: str
@@ -117,9 +118,12 @@ def _find_largest(
         there = allowed(size)
         return math.inf if there is None else used_share(oracle(there))
 
-    shares = largest_micro_batch(share, most, known)
-    size = max((size for size, used in shares.items() if used <= 1), default=0)
-    return size, "global batch" if size == most else "memory"
+    # where one image cannot be had (mixup), the search begins above it
+    none = {1: 0.0} if most > 1 and allowed(1) is None else {}
+    shares = largest_micro_batch(share, most, {**known, **none})
+    size = max((size for size, used in shares.items() if used <= 1 and size not in none), default=0)
+    whole = max(1, global_batch_size // resolved.config.training.replicas)
+    return size, "global batch" if size == whole else "configuration" if size == most else "memory"
 
 
 def count_ipus(

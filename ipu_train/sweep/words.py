@@ -190,6 +190,8 @@ def largest_words(all_series: List[Series]) -> List[str]:
         name = one.norm + (f" ({settings})" if settings else "")
         if one.largest_micro_batch_size == 0:
             lines.append(f"{name}: not even a micro-batch of 1 fits")
+        elif one.limited_by == "configuration":
+            lines.append(f"{name}: {one.largest_micro_batch_size}, the most that the configuration takes")
         elif one.limited_by == "memory":
             lines.append(f"{name}: {one.largest_micro_batch_size}")
         else:

@@ -157,7 +157,11 @@ def test_accuracy_is_that_of_the_training_images_as_the_loop_trains_them(tmp_pat
         ["device.pipeline_splits=[layer2]", "device.sync_pattern=single_pipeline"],
         ["model.norm=sync_batch", "model.norm_replicas=2"],
         ["training.precision=16.16", "optimizer.automatic_loss_scaling=true"],
-        ["optimizer.learning_rate_batch_size=64", "schedule.name=cosine", "schedule.final_learning_rate=0.02"],
+        [
+            "optimizer.learning_rate_batch_size=64",
+            "schedule.name=cosine",
+            "schedule.final_learning_rate=0.02",
+        ],
     ],
 )
 def test_one_micro_batch_does_without_what_only_several_can_have(tmp_path, options):
