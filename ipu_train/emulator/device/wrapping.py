@@ -110,7 +110,8 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
 
     Raises:
         RuntimeError: the model is wrapped already, or was left so by an executor that was dropped.
-        poptorch.Error: a buffer is not exactly a ``torch.Tensor``.
+        poptorch.Error: a buffer is not exactly a ``torch.Tensor``: of another class, or of a module that is part of
+            another model that ``trainingModel`` has wrapped.
     """
     if isWrapped(model):
         message = (
@@ -123,10 +124,16 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
             )
         raise RuntimeError(message)
     for name, buffer in model.named_buffers():
-        if type(buffer) is not torch.Tensor and not isWrapped(buffer):
-            raise createPoptorchError(
+        if type(buffer) is not torch.Tensor:
+            message = (
                 f"All buffers must be an instance of torch.Tensor (Got {type(buffer).__name__} for {name})"
             )
+            if isWrapped(buffer):
+                message += (
+                    ". It is part of another model in 'poptorch.trainingModel': PopTorch trains a module that has "
+                    "buffers in one model at a time. Call destroy() on that one first."
+                )
+            raise createPoptorchError(message)
     owner = Owner(executor)
     module_class: Any = type(model)
     model.__class__ = _wrapped_module_class(module_class)

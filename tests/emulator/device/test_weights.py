@@ -375,6 +375,29 @@ def test_buffers_must_be_plain_tensors():
         poptorch.trainingModel(model)
 
 
+class WithLoss(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, labels):
+        return nn.functional.mse_loss(self.network(x), labels)
+
+
+def test_a_module_with_buffers_is_part_of_one_model_in_training_at_a_time():
+    # PopTorch: PoplarExecutor._install_state_hooks takes no buffer that has another executor's class
+    network = nn.BatchNorm1d(2)
+    x, labels = torch.randn(4, 2), torch.randn(4, 2)
+    first = poptorch.trainingModel(WithLoss(network))
+    first(x, labels)
+    with pytest.raises(
+        poptorch.Error, match=r"All buffers must be an instance of torch\.Tensor.*destroy\(\)"
+    ):
+        poptorch.trainingModel(WithLoss(network))
+    first.destroy()
+    poptorch.trainingModel(WithLoss(network))(x, labels)
+
+
 def test_named_buffers_are_uploaded_alone():
     class Shift(nn.Module):
         def __init__(self):
