@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 
-def allclose(ref: Any, other: Any, rtol: float = 1e-4, atol: float = 1e-6, equal_nan: bool = False) -> bool:
+def allclose(ref: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether two tensors, or two structures of them, agree within tolerance.
 
     Args:

@@ -231,6 +231,8 @@ def test_outputs_are_compared_within_structures():
     a = torch.tensor([1.0, 2.0])
     assert testing.allclose(a, a + 1e-7)
     assert not testing.allclose(a, a + 1e-2)
+    assert not testing.allclose(a, a * (1 + 5e-5)), "as close as torch.allclose asks for, as in PopTorch"
+    assert testing.allclose(a, a * (1 + 5e-5), rtol=1e-4)
     assert testing.allclose([a, (a, a)], [a, (a, a)])
     assert not testing.allclose([a, a], [a]), "lengths must agree"
     assert not testing.allclose([a], (a,)), "types must agree"
