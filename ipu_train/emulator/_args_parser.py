@@ -233,6 +233,7 @@ def validate(expected: Arguments, got: Arguments) -> None:
 
     Raises:
         poptorch.Error: the first difference found, naming the argument.
+        ValueError: a value that is no tensor and cannot be compared.
     """
     for name, value in expected.values.items():
         other = got.values[name]
@@ -295,15 +296,18 @@ def _compare(name: str, expected: Any, got: Any) -> None:
         _compare_keys(name, expected, got)
         for key in expected:
             _compare(f"{name}[{key}]", expected[key], got[key])
-    elif not _equal(expected, got):
+    elif _differ(name, expected, got):
         raise createPoptorchError(f"Value mismatch for {name}: expected {expected} but got {got}")
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _differ(name: str, expected: Any, got: Any) -> bool:
     try:
-        return a is b or bool(a == b)
-    except Exception:  # an object whose == has no truth value: only identity can tell
-        return False
+        return bool(expected != got)
+    except Exception as error:  # a numpy array, for one
+        raise ValueError(
+            f"{name} is a {_type_name(got)}, whose values cannot be compared ({error}). What is no tensor is compiled "
+            "in, and compared at every call: pass a tensor, or plain numbers"
+        ) from error
 
 
 def _type_name(value: Any) -> str:

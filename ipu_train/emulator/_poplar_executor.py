@@ -159,8 +159,7 @@ class PoplarExecutor:
         arguments = self._parser.bind(args, kwargs)
         if not self.isCompiled():
             self._compile(arguments)
-        else:
-            _args_parser.validate(self._require_compiled().executable.signature, arguments)
+        _args_parser.validate(self._require_compiled().executable.signature, arguments)
         if not self._weights.attached:
             self.attachToDevice()
         if self._optimizer is None:

@@ -5,6 +5,7 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -386,6 +387,17 @@ class TestArguments:
         executor(torch.ones(1), 5)
         with pytest.raises(poptorch.Error, match="Value mismatch for y: expected 5 but got 3"):
             executor(torch.ones(1), 3)
+
+    @pytest.mark.parametrize("call", [1, 2])
+    def test_what_cannot_be_compared_is_no_value_to_compile_in(self, call):
+        # PopTorch: Args.validateInputs compares at the first call, too, and numpy raises ValueError
+        executor = poptorch.inferenceModel(FromFunction(lambda x, y: x * float(y[0])))
+        if call == 2:
+            executor.compile(torch.ones(1), np.array([1.0, 2.0]))
+        with pytest.raises(
+            ValueError, match=r"args\[1\] is a numpy.ndarray, whose values cannot be compared"
+        ):
+            executor(torch.ones(1), np.array([1.0, 2.0]))
 
     def test_dictionaries_warn_once_and_their_order_is_of_no_account(self, caplog):
         executor = poptorch.inferenceModel(FromFunction(lambda d: d["a"] - d["b"]))
