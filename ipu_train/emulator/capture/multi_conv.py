@@ -19,7 +19,8 @@ _CONVOLUTIONS = frozenset(
 class MultiConv:
     """All convolutions inside ``with poptorch.MultiConv():`` run in parallel on the IPU; results are the same.
 
-    The settings are performance hints; a list holds one value for each convolution, in order.
+    The settings are performance hints; a list holds one value for each convolution, in order. None takes back memory
+    proportions, plan type and dithering.
     """
 
     def __init__(self) -> None:
@@ -29,10 +30,10 @@ class MultiConv:
         self._settings[name] = list(value) if isinstance(value, (list, tuple)) else value
         return self
 
-    def availableMemoryProportions(self, value: Union[float, List[float]]) -> "MultiConv":
+    def availableMemoryProportions(self, value: Union[float, List[float], None]) -> "MultiConv":
         """Share (0..1) of a tile's memory for temporaries, for all convolutions or for each."""
         values = value if isinstance(value, (list, tuple)) else [value]
-        assert all(isinstance(v, float) for v in values), (
+        assert value is None or (values and all(isinstance(v, float) for v in values)), (
             f"Available memory proportions are floats, not {value!r}"
         )
         return self._set("availableMemoryProportions", value)
@@ -48,9 +49,9 @@ class MultiConv:
                 raise ValueError(f"Invalid partials types: expected torch.float or torch.half, not {dtype!r}")
         return self._set("partialsTypes", value)
 
-    def planType(self, value: MultiConvPlanType) -> "MultiConv":
+    def planType(self, value: Optional[MultiConvPlanType]) -> "MultiConv":
         """Whether the convolutions run side by side or one after the other."""
-        assert isinstance(value, MultiConvPlanType), (
+        assert value is None or isinstance(value, MultiConvPlanType), (
             f"Invalid plan type: expected a MultiConvPlanType, not {value!r}"
         )
         return self._set("planType", value)
@@ -65,14 +66,14 @@ class MultiConv:
         assert isinstance(value, float), f"The cycle back-off is a float, not {value!r}"
         return self._set("cycleBackOff", value)
 
-    def enableConvDithering(self, value: Union[bool, List[bool]]) -> "MultiConv":
+    def enableConvDithering(self, value: Union[bool, List[bool], None]) -> "MultiConv":
         """Start convolutions at different tiles, all or each.
 
         Raises:
             ValueError: values that are no bool.
         """
         for flag in value if isinstance(value, (list, tuple)) else [value]:
-            if not isinstance(flag, bool):
+            if value is not None and not isinstance(flag, bool):
                 raise ValueError(f"Convolution dithering is a bool or a list of them, not {value!r}")
         return self._set("enableConvDithering", value)
 

@@ -281,6 +281,7 @@ class TestMultiConv:
         multi = poptorch.MultiConv()
         for setter, wrong, error, text in (
             (multi.availableMemoryProportions, "0.5", AssertionError, None),
+            (multi.availableMemoryProportions, [], AssertionError, None),
             (multi.partialsTypes, torch.int32, ValueError, "Invalid partials types"),
             (multi.planType, 0, AssertionError, "Invalid plan type"),
             (multi.perConvReservedTiles, 0.5, AssertionError, None),
@@ -289,6 +290,10 @@ class TestMultiConv:
         ):
             with pytest.raises(error, match=text):
                 setter(wrong)
+
+    def test_none_takes_a_setting_back(self):
+        multi = poptorch.MultiConv().availableMemoryProportions([0.1, 0.2, 0.3])  # one too many
+        self.forward(multi.availableMemoryProportions(None).planType(None).enableConvDithering(None))
 
 
 class TestCustomOp:
@@ -454,6 +459,37 @@ def test_nearest_points_stay_in_their_cloud():
     x, y = torch.tensor([[0.0], [4.0]]), torch.tensor([[3.9], [0.1], [100.0]])
     assert run(lambda a, b: poptorch.nearest(a, b), x, y).tolist() == [1, 0]
     assert poptorch.nearest(x, y, [0, 1], [0, 0, 1]).tolist() == [1, 2]
+
+
+def test_points_without_a_cloud_are_of_cloud_0():
+    # NearestOp.cpp: batchSizes and batchShapes fill in zeros
+    x, y = torch.tensor([[0.0], [4.0]]), torch.tensor([[3.9], [0.1], [100.0]])
+    clouds = torch.tensor([0, 1, 1])
+    assert run(lambda a, b: poptorch.nearest(a, b, None, b.new_tensor([0, 1, 1]).int()), x, y).tolist() == [
+        0,
+        0,
+    ]
+    assert poptorch.nearest(x, y, batch_y=clouds).tolist() == [0, 0]
+    with pytest.raises(poptorch.Error, match="do not occur"):
+        poptorch.nearest(x, y, batch_y=[0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda p: poptorch.fps(p, torch.tensor([0, 3])), "ptr must be a list"),
+        (lambda p: poptorch.fps(p, [3]), "at least 2 elements"),
+        (lambda p: poptorch.fps(p, [0, 3], 1), "ratio must be a float"),
+        (lambda p: poptorch.fps(p, [0, 3], 0.5, 1), "random_start must be a bool"),
+        (lambda p: poptorch.nearest(p, [1.0]), "y must be a torch.Tensor"),
+        (lambda p: poptorch.nearest(p, p, (0, 0, 0), [0, 0, 0]), "batch_x must be a list or a torch.Tensor"),
+        (lambda p: poptorch.nearest(p, p, [0, 0], [0, 0, 0]), "each of 3 points"),
+        (lambda p: poptorch.nearest(p, p, [0, 1, 0], [0, 0, 1]), "batch_x is not sorted"),
+    ],
+)
+def test_functions_of_point_clouds_check_their_arguments(call, message):
+    with pytest.raises(poptorch.Error, match=message):
+        run(call, torch.ones(3, 1))
 
 
 class TestTorchOps:
