@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pwd
+import shlex
 import shutil
 import sys
 import tarfile
