@@ -26,7 +26,6 @@ from ..device_options import returned_share
 from ..ipumodel.plain_torch import plain_torch_memory
 from ..ipumodel.tracer import trace
 from ..network import build_network
-from ..optim import base_learning_rate
 from ..training.assembly import assemble, example_batch, mixing_draws
 
 # One micro-batch of one replica on one device, nothing fused: what the micro-batch size alone puts into memory.
@@ -62,8 +61,14 @@ def measure_here(resolved: Resolved, steps: int) -> Dict[str, Any]:
     found: Dict[str, Any] = {"measured_on": running_on, "measured_steps": steps}
     if device.is_emulated(poptorch):
         plain = ["model.proxy_norm_kernel=torch"] if resolved.config.model.proxy_norm else []
-        rate = base_learning_rate(resolved.config.optimizer, resolved.config.global_batch_size)
-        plain.append(f"optimizer.learning_rate={rate!r}")  # that of the global batch
+        optimizer = resolved.config.optimizer
+        if optimizer.learning_rate_batch_size is not None:  # the rate stays that of the global batch
+            rate = (
+                optimizer.learning_rate
+                * resolved.config.global_batch_size
+                / optimizer.learning_rate_batch_size
+            )
+            plain.append(f"optimizer.learning_rate={rate!r}")
         found.update(_memory(resolved.changed([*_ONE_MICRO_BATCH, *plain]), poptorch))
     found.update(_training(resolved, poptorch, steps))
     return found
