@@ -15,6 +15,9 @@ import tempfile
 import pytest
 from hypothesis import settings
 
+from ipu_train import models
+from ipu_train.plugins import datasets, loading
+
 # plans that commands keep, by content: the user's own are left alone, and one run finds another's
 os.environ.setdefault(
     "IPU_TRAIN_CACHE",
@@ -34,6 +37,16 @@ def pytest_addoption(parser):
         default="emulator",
         help="what the contract tests call poptorch: the embedded emulator, or the Poplar SDK's PopTorch",
     )
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What a test registers is forgotten after it."""
+    before = [(registry, dict(registry)) for registry in (models.OWN, datasets.OWN, loading._loaded)]
+    yield
+    for registry, content in before:
+        registry.clear()
+        registry.update(content)
 
 
 @pytest.fixture(scope="session")

@@ -116,8 +116,8 @@ def _state(path: Path) -> Dict[str, Any]:
 def epochs_of(path: Path) -> Optional[float]:
     """Epochs that a checkpoint has behind it, half a one more where another has begun; None: it does not tell."""
     state = _state(path)
-    epoch, call = state.get("epoch"), state.get("call")
-    if not isinstance(epoch, int) or not isinstance(call, int):
+    epoch, call, step = state.get("epoch"), state.get("call"), state.get("step")
+    if not isinstance(epoch, int) or not isinstance(call, int) or not isinstance(step, int) or call > step:
         return None
     return epoch + 0.5 * (call > 0)
 

@@ -1,9 +1,8 @@
-"""A small recipe, and registries that are afterwards as they were."""
+"""A small recipe, and no plugins but those of the tests."""
 
 import pytest
 
-from ipu_train import models
-from ipu_train.plugins import datasets, loading
+from ipu_train.plugins import loading
 
 RECIPE = """
 model: {name: resnet8}
@@ -15,14 +14,8 @@ device: {threads: 1}
 
 
 @pytest.fixture(autouse=True)
-def registries(monkeypatch):
-    """What a test registers is forgotten after it."""
-    before = [(registry, dict(registry)) for registry in (models.OWN, datasets.OWN, loading._loaded)]
+def no_entry_points(monkeypatch):
     monkeypatch.setattr(loading, "_asked", True)
-    yield
-    for registry, content in before:
-        registry.clear()
-        registry.update(content)
 
 
 @pytest.fixture()
