@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import List
 
 from .. import outputs
-from ..config.printing import scalar
+from ..config import text_override
 from ..training import checkpoint_folder
 from ..training.checkpoint_folder import STATE
 from ..training.run_folder import CHECKPOINTS
@@ -53,7 +53,7 @@ def main(arguments: List[str]) -> int:
         raise AverageError(f"{options.out} cannot be written: {error}.") from error
     what = "mean" if decay is None else f"exponential average (decay {decay:g})"
     print(f"{what} of {len(folders)} checkpoints, {folders[0].name} to {folders[-1].name}, in {options.out}")
-    weights = shlex.quote(f"model.weights={scalar(str(options.out))}")
+    weights = shlex.quote(text_override("model.weights", str(options.out)))
     print(f"Start from it with: ipu-train --config X {weights}")
     return 0
 

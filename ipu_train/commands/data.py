@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 from .. import durable, outputs, places
-from ..config.printing import scalar
+from ..config import text_override
 
 _MOST_SHOWN = 20
 
@@ -172,7 +172,7 @@ def _pack(options: argparse.Namespace) -> int:
     for name, part in written.items():
         print(f"{name}  {part['images']:,} images, {part['bytes'] / 1e9:,.2f} GB")
     _list("left out", skipped)
-    words = ["data.name=packed", f"data.path={out}"]
+    words = ["data.name=packed", text_override("data.path", str(out))]
     if options.form == "files" and options.transparency != "error":  # the files keep their bytes
         words.append(f"data.transparency={options.transparency}")
     print(f"Train on it with: ipu-train --config X {' '.join(map(shlex.quote, words))}")
@@ -187,7 +187,7 @@ data: {name: imagefolder, path: ".", augment: random_resized_crop, image_size: 2
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ..config import load, load_text, text_override
+    from ..config import load, load_text
 
     root = _folder(options.path)
     own = [f"data.name={places.source_name(root)}", text_override("data.path", str(root)), "data.cache=false"]

@@ -46,7 +46,7 @@ def _load(resolved: Resolved, network: torch.nn.Module) -> None:
             f"@register_model(..., classifier={list(network.state_dict())[-1].rpartition('.')[0]!r})",
         )
     try:
-        weights = read(Path(model.weights).expanduser(), model.averaged_weights)
+        weights = read(Path(os.path.expanduser(model.weights)), model.averaged_weights)
         _put(weights, network, model.new_classifier, last, model.norm_eps is not None)
     except (ValueError, RuntimeError) as error:  # RuntimeError: shapes, from load_state_dict
         raise resolved.error("model.weights", str(error)) from error
