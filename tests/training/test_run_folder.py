@@ -144,7 +144,7 @@ def test_a_checkpoint_may_be_named_from_within_the_run(recipe, monkeypatch, insi
 def test_a_run_is_not_taken_up_for_fewer_epochs_than_it_has_behind_it(recipe, call, least):
     recipe.write_text(recipe.read_text() + "schedule: {name: constant}\n")
     path = begun(recipe, "run_dir=mine")
-    (path / CHECKPOINT / "state.json").write_text(f'{{"epoch": 3, "call": {call}}}')
+    (path / CHECKPOINT / "state.json").write_text(f'{{"epoch": 3, "call": {call}, "step": 40}}')
     before = (path / "config.yaml").read_bytes()
     shorter = f"training.epochs={least - 1}"
     for others in (["run_dir=mine"], [f"checkpoint.resume={path}"], ["checkpoint.resume=mine", "run_dir=b"]):
