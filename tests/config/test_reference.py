@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import jsonschema
+import pydantic
 import pytest
 import yaml
 
@@ -31,6 +32,8 @@ def recipe(name):
 def test_the_page_and_the_schema_in_the_repository_are_those_of_this_version():
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == reference.page(), UPDATE
+    if tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 11):
+        return  # 2.10, the last one for Python 3.8, words unions in another way
     schema = (config.builtin_folder() / "schema.json").read_text(encoding="utf-8")
     assert schema == reference.schema_text(), UPDATE
 
