@@ -141,5 +141,7 @@ def test_a_plan_of_a_kept_trace_imports_no_torch(folder):
         "print(sorted({'torch', 'matplotlib', 'sympy', 'PIL', 'torchvision'} & set(sys.modules)), file=sys.stderr)"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(2)]
-    assert [run.stderr.strip() for run in runs] == ["['torch']", "[]"]
+    first, second = (run.stderr.strip() for run in runs)
+    assert first in ("['torch']", "['sympy', 'torch']")  # torch 2.0 imports sympy
+    assert second == "[]"
     assert runs[0].stdout == runs[1].stdout != ""
