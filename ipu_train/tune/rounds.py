@@ -37,7 +37,7 @@ def search(workers: Workers, space: Space, ipus: Sequence[int], bar: Any) -> Lis
                 if here is None:
                     continue
                 found[count] += here
-                if not any(one.fits for one in here):
+                if not any(one.near for one in here):
                     del rising[count]
         sizes = [size for size in sizes if any(size in of_count for of_count in rising.values())]
     if refused is not None and not any(found.values()):

@@ -73,6 +73,21 @@ def test_headroom_is_left_free(recipe):
     assert report.worst_tile_bytes <= 0.5 * Target.named("mk1").bytes_per_tile
 
 
+def test_a_larger_micro_batch_that_needs_less_memory_is_found(recipe, capsys):
+    """Micro-batches of 42 images need more memory than those of 44, which share out evenly among tiles."""
+
+    def used(size):
+        report = planning.predict(
+            config.load(str(recipe), ["device.chip=mk1", f"training.micro_batch_size={size}"])
+        )
+        return report.worst_tile_bytes / report.target.bytes_per_tile
+
+    assert used(44) < 0.98 * used(42)
+    assert tune(recipe, "device.chip=mk1", "training.gradient_accumulation=924",
+                "--headroom", str(1 - 1.001 * used(44))) == 0  # fmt: skip
+    assert config.load("slow_tuned.yaml").config.training.micro_batch_size == 44
+
+
 def test_batch_norm_is_not_given_a_smaller_micro_batch(recipe):
     norm = ["model.norm=batch", "model.norm_groups=null", "training.micro_batch_size=16"]
     assert tune(recipe, *norm, "training.gradient_accumulation=2", "training.replicas=1") == 0
