@@ -2,7 +2,7 @@
 
 from typing import List, Optional
 
-from ..config import Resolved
+from ..config import ConfigError, Resolved
 from ..config.device import AUTO_SPLITS, LIST_SPLITS
 from ..ipumodel.target import Target
 from .images import Images, images_of
@@ -54,7 +54,7 @@ def check_filled(resolved: Resolved) -> None:
         ConfigError: there are fewer.
     """
     config = resolved.config
-    stages, accumulation = len(config.device.pipeline_splits) + 1, config.training.gradient_accumulation
+    stages, accumulation = config.ipus_per_replica, config.training.gradient_accumulation
     if stages > 1 and accumulation < 2 * stages - 1:
         raise resolved.error(
             "training.gradient_accumulation",
@@ -102,13 +102,26 @@ def _solve(splitter: Splitter, sizes: List[int]) -> Optional[Solution]:
 def ipus_needed(resolved: Resolved, traces: Optional[Traces] = None) -> Optional[int]:
     """IPUs of one replica, of 1, 2, 4, 8 and 16, on which the micro-batch fits with the best splits; None for none.
 
-    A pipeline recomputes its stages, as PopTorch does unless told otherwise: keeping all activations of all
-    micro-batches in flight would take more memory the longer it is.
+    Pipelines that the configuration does not allow are passed over. A pipeline recomputes its stages, as PopTorch does
+    unless told otherwise: keeping all activations of all micro-batches in flight would take more memory the longer it
+    is.
     """
     if resolved.config.device.recompute in ("none", "standard"):
         resolved = resolved.changed(["device.recompute=null"])
     splitter = splitter_of(resolved, traces=traces)
-    return next((size for size in SIZES if splitter.can_fit(size)), None)
+    return next((size for size in SIZES if _allows(resolved, size) and splitter.can_fit(size)), None)
+
+
+def _allows(resolved: Resolved, ipus: int) -> bool:
+    """Whether a replica may take so many IPUs: options may be about networks in one piece alone."""
+    if ipus == 1:
+        return True
+    changes = ["device.pipeline_splits=auto", f"device.ipus_per_replica={ipus}", *_one_share(resolved)]
+    try:
+        check_filled(resolved.changed(changes))
+    except ConfigError:
+        return False
+    return True
 
 
 def list_split_points(resolved: Resolved) -> str:

@@ -10,6 +10,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from ..config import ConfigError, Resolved, nearest
 from ..config.network import ModelConfig
 from ..models import norm_names, takes_norms
+from ..planning import check_filled
 from .errors import SweepError
 
 # Set by the sweep itself.
@@ -197,6 +198,9 @@ def at_micro_batch(base: Resolved, size: int, global_batch_size: int) -> Tuple[R
 
     Returns:
         The configuration, and why its global batch is another one: the nearest that can be made is taken then.
+
+    Raises:
+        ConfigError: it cannot be had, or leaves a pipeline without enough micro-batches.
     """
     replicas = base.config.training.replicas
     images = size * replicas
@@ -209,7 +213,9 @@ def at_micro_batch(base: Resolved, size: int, global_batch_size: int) -> Tuple[R
         reason = "is already more" if images > global_batch_size else "does not divide it"
         note = f"{over} {reason}; the nearest is {accumulation * images:,}"
     changes = [f"training.micro_batch_size={size}", f"training.gradient_accumulation={accumulation}"]
-    return base.changed(changes), note
+    resolved = base.changed(changes)
+    check_filled(resolved)
+    return resolved, note
 
 
 def parse_settings(texts: Sequence[str]) -> List[Setting]:

@@ -91,6 +91,51 @@ def test_ipus_that_auto_takes_are_counted(recipe, tmp_path):
     assert one["ipus_needed"] == 2 * len(one["ipus"])  # of two replicas
 
 
+@pytest.mark.parametrize("forbids", ["training.gradient_accumulation=2", "device.io_tiles=32"])
+def test_pipelines_that_the_configuration_forbids_are_not_counted(forbids, recipe, tmp_path):
+    """PopTorch refuses a pipeline of 2 IPUs below 3 micro-batches a weight update; some options want one IPU."""
+    large = ["data.name=synthetic", "data.image_size=256", "device.chip=mk1"]
+    argv = [
+        "sweep",
+        "--config",
+        str(recipe),
+        "--norms",
+        "group",
+        "--micro-batch-sizes",
+        "8",
+        "--jobs",
+        "1",
+        *large,
+    ]
+
+    def needed(name, *options):
+        assert cli.main([*argv, *options, f"sweep_dir={tmp_path / name}"]) in (0, 3)
+        (one,) = json.loads((tmp_path / name / "sweep.json").read_text())["points"]
+        assert not one["fits"]
+        return one["ipus_needed"]
+
+    assert needed("allowed") > 2  # of two replicas
+    assert needed("forbidden", forbids) is None
+
+
+def test_sizes_that_leave_a_pipeline_empty_are_left_out(recipe, tmp_path, capsys):
+    argv = [
+        "sweep",
+        "--config",
+        str(recipe),
+        "--norms",
+        "group",
+        "--micro-batch-sizes",
+        "8,16",
+        "--jobs",
+        "1",
+    ]
+    assert cli.main([*argv, "device.pipeline_splits=[layer2.0]", f"sweep_dir={tmp_path / 's'}"]) == 0
+    (one,) = json.loads((tmp_path / "s" / "sweep.json").read_text())["points"]
+    assert one["micro_batch_size"] == 8 and one["largest_micro_batch_size"] < 16
+    assert "left out, micro-batch 16: training.gradient_accumulation: is 2" in capsys.readouterr().err
+
+
 def test_files_table_and_words(swept):
     folder, result, out = swept
     rows = list(csv.DictReader((folder / "sweep.csv").open()))
