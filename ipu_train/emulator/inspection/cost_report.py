@@ -8,7 +8,13 @@ import torch
 from ...ipumodel import Report, Settings, Target, plan, trace
 from .. import _state
 from ..capture.annotations import Annotations
+from ..enums import SyncPattern
+from ..options import ShardedExecution
 from ..update.hyper_parameters import Snapshot
+
+# popart.RecomputationType in the IPU model's words; RecomputeAll keeps nothing but the tensors that the model marks,
+# whose names the IPU model does not learn here.
+_RECOMPUTATION = {0: "none", 1: "standard", 3: "pipeline", 4: "checkpoints"}
 
 
 def cost_report(
@@ -55,13 +61,33 @@ def _settings(executable: Any, options: Any, sent: Optional[Snapshot]) -> Settin
     half_inputs = any(slot in executable.graph.half for slot in executable.graph.inputs)
     shares = options.available_memory_proportion
     ipus = max(shares, default=-1) + 1
+    training, locations = executable.training, options.TensorLocations.toDict()
+
+    def away(kind: str) -> bool:
+        """Whether tensors of a kind lie in streaming memory; PopART leaves them on the chip unless told otherwise."""
+        return not locations.get(f"location_{kind}", {}).get("onChip", True)
+
+    popart = options._Popart.options
+    recomputation = popart.get("autoRecomputation")
     return Settings(
         precision="16.16" if executable.half_weights else "16.32" if half_inputs else "32.32",
         optimizer=_optimizer_name(sent),
-        gradient_accumulation=options.Training.gradient_accumulation if executable.training else 1,
+        gradient_accumulation=options.Training.gradient_accumulation if training else 1,
         replicas=options.replication_factor,
+        schedule="sharded" if isinstance(options._execution_strategy, ShardedExecution) else "pipelined",
+        recompute=None if recomputation is None else _RECOMPUTATION.get(int(recomputation)),
         available_memory_proportion=tuple(shares.get(i, 0.6) for i in range(ipus)) or 0.6,
         half_partials=options.Precision.partials_type == torch.half,
+        optimizer_offload=away("optimizer"),
+        weights_offload=away("weight"),
+        activations_offload=away("activation"),
+        replicated_tensor_sharding=bool(
+            locations.get("location_optimizer", {}).get("useReplicatedTensorSharding", False)
+        ),
+        device_iterations=options.device_iterations,
+        io_tiles=options.TensorLocations.num_io_tiles,
+        prefetch_depth=popart.get("defaultPrefetchBufferingDepth", popart.get("defaultBufferingDepth", 1)),
+        single_pipeline_sync=options.sync_pattern == SyncPattern.SinglePipeline.value,
     )
 
 

@@ -10,11 +10,22 @@ from ipu_train.ipumodel import Settings, Target, plan, trace
 from ..networks import Convolutional, images, options, twins
 
 
-def compiled(micro_batch=4, accumulation=2, momentum=0.9):
+class WithLabels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Convolutional()
+
+    def forward(self, x, labels):
+        return self.model(x, labels)
+
+
+def compiled(micro_batch=4, accumulation=2, momentum=0.9, choose=lambda chosen: None):
     model, _ = twins()
+    chosen = options(1, accumulation)
+    choose(chosen)
     executor = poptorch.trainingModel(
         model,
-        options(1, accumulation),
+        chosen,
         poptorch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum),
     )
     executor.compile(*images(micro_batch * accumulation))
@@ -23,21 +34,45 @@ def compiled(micro_batch=4, accumulation=2, momentum=0.9):
 
 def test_it_is_the_plan_of_one_micro_batch():
     report = compiled().report()
-
-    class WithLabels(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = Convolutional()
-
-        def forward(self, x, labels):
-            return self.model(x, labels)
-
     program = trace(WithLabels(), [torch.empty(4, 3, 6, 6), torch.zeros(4, dtype=torch.int64)], loss=None)
     settings = Settings(precision="32.32", optimizer="momentum", gradient_accumulation=2)
     expected = plan(program, Target.named("mk2"), settings)
     assert report.to_json()["total_bytes"] == expected.to_json()["total_bytes"]
     assert report.to_json()["cycles"] == expected.to_json()["cycles"]
     assert report.micro_batch_size == 4
+
+
+def _off_chip():
+    return poptorch.TensorLocationSettings().useOnChipStorage(False)
+
+
+@pytest.mark.parametrize(
+    "choose, meant",
+    [
+        (lambda o: o._Popart.set("autoRecomputation", 1), {"recompute": "standard"}),
+        (lambda o: o._Popart.set("autoRecomputation", 0), {"recompute": "none"}),
+        (lambda o: o.TensorLocations.setOptimizerLocation(_off_chip()), {"optimizer_offload": True}),
+        (lambda o: o.TensorLocations.setWeightLocation(_off_chip()), {"weights_offload": True}),
+        (lambda o: o.TensorLocations.setActivationLocation(_off_chip()), {"activations_offload": True}),
+        (lambda o: o.TensorLocations.numIOTiles(32), {"io_tiles": 32}),
+        (lambda o: o._Popart.set("defaultPrefetchBufferingDepth", 3), {"prefetch_depth": 3}),
+        (
+            lambda o: o.replicationFactor(2).TensorLocations.setOptimizerLocation(
+                poptorch.TensorLocationSettings().useReplicatedTensorSharding()
+            ),
+            {"replicas": 2, "replicated_tensor_sharding": True},
+        ),
+    ],
+)
+def test_memory_options_are_those_of_the_plan(choose, meant):
+    """What PopTorch's options say of recomputation, streaming memory and I/O tiles is in the plan."""
+    report = compiled(4 * meant.get("replicas", 1), 4, choose=choose).report()
+    program = trace(WithLabels(), [torch.empty(4, 3, 6, 6), torch.zeros(4, dtype=torch.int64)], loss=None)
+    usual = {"precision": "32.32", "optimizer": "momentum"}
+    settings = Settings(gradient_accumulation=4, **usual, **meant)
+    expected = plan(program, Target.named("mk2"), settings)
+    assert report.to_json()["ipus"] == expected.to_json()["ipus"]
+    assert report.images_per_second == expected.images_per_second
 
 
 def test_momentum_costs_optimizer_state():
