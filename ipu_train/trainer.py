@@ -259,6 +259,8 @@ def _plan(
         report = planning.predict(resolved, images, traces)
         if emulated and not report.may_fit and not resolved.config.device.allow_out_of_memory:
             raise planning.refuse(report, resolved, images)
+        for line in resolved.config.without_effect():
+            tell(f"warning: {line}")
         if not report.fits:
             tell(f"warning: {planning.doubt(report)}")
         predicted.append(report)

@@ -1,5 +1,6 @@
 """``ipu-train compile``: both programs of a training, compiled before there are IPUs to run them."""
 
+import sys
 from typing import List
 
 from .arguments import parser as with_configuration
@@ -47,6 +48,8 @@ def main(arguments: List[str]) -> int:
     report = planning.predict(resolved, traces=traces)
     if not report.may_fit and not resolved.config.device.allow_out_of_memory:
         raise planning.refuse(report, resolved)
+    for line in resolved.config.without_effect():
+        print(f"warning: {line}", file=sys.stderr)
     found = compile_ahead(resolved, options.instances)
     print(f"{resolved.name}: images {found.note}")
     for name, seconds in found.seconds:

@@ -50,6 +50,8 @@ def main(arguments: List[str]) -> int:
     if not report.may_fit:
         raise planning.refuse(report, resolved)
     planning.check_filled(resolved)
+    for line in resolved.config.without_effect():
+        print(f"warning: {line}", file=sys.stderr)
     if not report.fits:
         print(f"warning: {planning.doubt(report)}", file=sys.stderr)
     return 0

@@ -1,9 +1,11 @@
-"""What must hold between the section device and the others: options that would have no effect are refused."""
+"""What must hold between the section device and the others: options that would have no effect are refused, or warned of
+where they come with a recipe whose other values were changed."""
 
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator, List, Optional
 
 from .base import Complaint
 from .device import DeviceConfig
+from .optimizer import OptimizerConfig, Sgd
 from .running import LoggingConfig
 from .training import TrainingConfig, ValidationConfig
 
@@ -86,3 +88,34 @@ BETWEEN: List[Callable[..., Iterator[Complaint]]] = [
     _generated_code_does_not_round,
     _made_up_data_measures_speed_alone,
 ]
+
+
+def without_effect(
+    device: DeviceConfig, optimizer: OptimizerConfig, training: TrainingConfig
+) -> Iterator[str]:
+    """Lines about options that change nothing beside the others: memory and speed are what they are without them."""
+    if device.partials == "half" and training.precision == "32.32":
+        yield "device.partials: half has no effect in precision 32.32, whose partial sums are float32 like its inputs"
+    reason = _no_state_apart(optimizer, training)
+    if reason is None and training.replicas == 1 and device.replicated_tensor_sharding:
+        yield "device.replicated_tensor_sharding: one replica (training.replicas) has nobody to share with"
+    for key in ("optimizer_offload", "replicated_tensor_sharding"):
+        if getattr(device, key) and reason is not None:
+            yield f"device.{key}: has no effect, because {reason}"
+
+
+def _no_state_apart(optimizer: OptimizerConfig, training: TrainingConfig) -> Optional[str]:
+    """Why there is no optimizer state that could be placed by itself; None where there is.
+
+    The velocity of combined accumulation is placed as the gradients' accumulator (PopART,
+    ``determineTensorLocation``).
+    """
+    if optimizer.name == "lars":
+        return "lars keeps its state on the host"
+    if not isinstance(optimizer, Sgd):
+        return None
+    if not optimizer.momentum:
+        return "sgd without optimizer.momentum keeps no state"
+    if optimizer.use_combined_accum and training.gradient_accumulation > 1:
+        return "optimizer.use_combined_accum makes sgd's state one tensor with the gradients' accumulator"
+    return None

@@ -84,6 +84,10 @@ class Config(Section):
         """Whether :attr:`ipus_per_replica` is settled; how many IPUs a network needs may have to be found."""
         return self.device.pipeline_splits != AUTO_SPLITS or self.device.ipus_per_replica is not None
 
+    def without_effect(self) -> List[str]:
+        """One line for each option that changes nothing beside the others, and why."""
+        return list(device_fits.without_effect(self.device, self.optimizer, self.training))
+
     def values(self) -> Dict[str, Any]:
         """Plain values, section by section; keys that a choice does not read are null."""
         values = self.model_dump()

@@ -91,3 +91,30 @@ def test_every_option_that_popart_takes_is_handed_through_owned_or_refused_once(
     assert set().union(*groups) == {
         name for name in NAMES if "_" not in name
     }  # the others are PopTorch's own
+
+
+MOMENTUM, SHARED = "optimizer.momentum=0.9", "training.replicas=2"
+OFFLOAD, SHARDING = "device.optimizer_offload=true", "device.replicated_tensor_sharding=true"
+COMBINED = "optimizer.use_combined_accum=true"
+
+
+@pytest.mark.parametrize(
+    "overrides, said",
+    [
+        (["device.partials=half"], ["device.partials: half has no effect in precision 32.32"]),
+        (["device.partials=half", "training.precision=16.32"], []),
+        ([SHARDING, MOMENTUM], ["device.replicated_tensor_sharding: one replica"]),
+        ([SHARDING, MOMENTUM, SHARED], []),
+        ([OFFLOAD], ["device.optimizer_offload: has no effect, because sgd without optimizer.momentum"]),
+        ([OFFLOAD, MOMENTUM], []),
+        ([OFFLOAD, "optimizer.name=adamw"], []),
+        ([OFFLOAD, "optimizer.name=lars"], ["device.optimizer_offload: has no effect, because lars"]),
+        ([OFFLOAD, MOMENTUM, COMBINED], []),
+        ([OFFLOAD, MOMENTUM, COMBINED, ACCUMULATED], ["device.optimizer_offload: has no effect, because"]),
+        ([OFFLOAD, SHARDING], ["device.optimizer_offload: has", "device.replicated_tensor_sharding: has"]),
+    ],
+)
+def test_options_that_change_nothing_beside_the_others_are_warned_of(overrides, said):
+    lines = load_text(BASE, Path("x.yaml"), overrides).config.without_effect()
+    assert len(lines) == len(said)
+    assert all(line.startswith(beginning) for line, beginning in zip(lines, said))
