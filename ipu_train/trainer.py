@@ -123,6 +123,7 @@ def train_in(
             num_processes=processes.count,
             share=config.training.micro_batch_size * processes.local(config.training.replicas),
             repeats=config.data.repeats,
+            micro_batch_size=config.training.micro_batch_size,
         )
         training_data = loader(
             poptorch,

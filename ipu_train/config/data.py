@@ -96,8 +96,8 @@ class DataConfig(Section):
         1,
         ge=1,
         le=64,
-        description="Repeated augmentation (Hoffer et al. 2020): copies of an image that follow each other in an "
-        "epoch, each augmented anew. An epoch stays as long as it is, with 1 in so many of the images.",
+        description="Repeated augmentation (Hoffer et al. 2020): copies of an image in micro-batches that follow each "
+        "other, each augmented anew. An epoch stays as long as it is, with 1 in so many of the images.",
     )
     mean: Optional[_PerChannel] = Field(
         None, description="Mean of each channel for the normalisation, in 0..1. null: the source's."

@@ -48,9 +48,11 @@ class EpochSampler(Sampler):
         shuffle: a new random order each epoch, else the data set's own.
         process_index, num_processes: this process of a distributed run.
         share: images that a process takes in a row of the order of all, a divisor of ``batch_multiple``; None: that.
-        repeats: copies of an image that follow each other in an epoch, each augmented anew (repeated augmentation);
-            an epoch stays as long as it is, so 1 in ``repeats`` of the images are in it. The ``k``-th copy has the key
+        repeats: copies of each image in an epoch, each augmented anew (repeated augmentation); an epoch stays as long
+            as it is, so 1 in ``repeats`` of the images are in it. The ``k``-th copy has the key
             ``(epoch * repeats + k, index)``.
+        micro_batch_size: images whose copies follow each other together: a micro-batch of so many holds no image
+            twice, so that mixup and CutMix mix different ones.
 
     Raises:
         DataError: the data set does not fill one batch of every process.
@@ -67,6 +69,7 @@ class EpochSampler(Sampler):
         num_processes: int = 1,
         share: Optional[int] = None,
         repeats: int = 1,
+        micro_batch_size: int = 1,
     ):
         if batch_multiple < 1:
             raise ValueError(f"batch_multiple must be at least 1, got {batch_multiple}")
@@ -77,7 +80,7 @@ class EpochSampler(Sampler):
             raise ValueError(f"share must divide {batch_multiple}, got {share}")
         self.length, self.seed, self.batch_multiple, self.shuffle = length, seed, batch_multiple, shuffle
         self.process_index, self.num_processes = process_index, num_processes
-        self.repeats = repeats
+        self.repeats, self.micro_batch_size = repeats, micro_batch_size
         self.blocks = length // (batch_multiple * num_processes)
         if self.blocks == 0:
             raise DataError(
@@ -113,7 +116,9 @@ class EpochSampler(Sampler):
         else:
             order = np.arange(self.length)
         if self.repeats > 1:
-            order = np.repeat(order[: -(-self.length // self.repeats)], self.repeats)
+            groups = -(-self.length // (self.repeats * self.micro_batch_size))
+            once = order[: groups * self.micro_batch_size].reshape(groups, self.micro_batch_size)
+            order = np.repeat(once, self.repeats, axis=0).ravel()
         return self._dealt(order)
 
     def _dealt(self, order: np.ndarray) -> np.ndarray:
@@ -122,7 +127,7 @@ class EpochSampler(Sampler):
 
     def _keys(self, epoch: int) -> np.ndarray:
         """The keys of an epoch, int64 ``[epoch_length, 2]``."""
-        copies = self._dealt(np.arange(self.length) % self.repeats)
+        copies = self._dealt(np.arange(self.length) // self.micro_batch_size % self.repeats)
         return np.stack([epoch * self.repeats + copies, self.indices(epoch)], axis=1)
 
     def keys(self, places: Sequence[int]) -> List[Tuple[int, int]]:

@@ -148,7 +148,13 @@ def _training(resolved: Resolved, poptorch: Any, steps: int) -> Dict[str, Any]:
             "measured_note": f"{len(source.train)} training images do not fill a call of {per_call}: no accuracy"
         }
     run = assemble(resolved, poptorch, source)
-    sampler = EpochSampler(len(source.train), config.training.seed, per_call, repeats=config.data.repeats)
+    sampler = EpochSampler(
+        len(source.train),
+        config.training.seed,
+        per_call,
+        repeats=config.data.repeats,
+        micro_batch_size=config.training.micro_batch_size,
+    )
     batches = loader(
         poptorch,
         run.training_options,

@@ -111,6 +111,28 @@ def test_copies_that_do_not_divide_an_epoch_end_with_it():
     assert keys == [(4 + k, image) for image in range(3) for k in range(4)][:10]
 
 
+@pytest.mark.parametrize("length, repeats, processes", [(48, 3, 1), (50, 2, 1), (51, 4, 2), (12, 5, 1)])
+def test_a_micro_batch_holds_no_image_twice(length, repeats, processes):
+    """So that mixup, which takes the image before in the micro-batch, never mixes two copies of one image."""
+    size, whole = 4, 0
+    seen = {}
+    for process in range(processes):
+        sampler = EpochSampler(
+            length, 5, 12, True, process, processes, share=4, repeats=repeats, micro_batch_size=size
+        )
+        keys = list(_in_epoch(sampler, 2))
+        assert len(keys) == length // (12 * processes) * 12
+        for at in range(0, len(keys), size):
+            assert len({image for _, image in keys[at : at + size]}) == size
+        for copy, image in keys:
+            seen.setdefault(image, []).append(copy)
+        whole += len(keys)
+    assert sum(map(len, seen.values())) == whole
+    assert all(len(set(copies)) == len(copies) <= repeats for copies in seen.values())
+    assert all(2 * repeats <= copy < 3 * repeats for copies in seen.values() for copy in copies)
+    assert len(seen) <= -(-whole // (size * repeats)) * size
+
+
 def _in_epoch(sampler, epoch):
     sampler.set_position(epoch)
     return sampler
