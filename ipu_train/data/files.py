@@ -60,21 +60,37 @@ class Preparation(NamedTuple):
         return crop_draws(self.crop_seed, epochs, indices)
 
     def crop(
-        self, width: int, height: int, epoch: int, index: int, draws: Optional[np.ndarray] = None
+        self,
+        width: int,
+        height: int,
+        epoch: int,
+        index: int,
+        draws: Optional[np.ndarray] = None,
+        shown: Optional[int] = None,
     ) -> Crop:
-        """The rectangle of a picture of ``width`` x ``height`` pixels that is used."""
+        """The rectangle of a picture of ``width`` x ``height`` pixels that is used.
+
+        ``shown``: the number of the image whose picture it is, where it stands in for the one at ``index``.
+        """
         if self.crop_seed is None:
             return centre_crop(width, height, self.share)
-        box, accepts = None if self.boxes is None else self.boxes[index], None
+        box, accepts = None, None
+        if self.boxes is not None:
+            box = self.boxes[index if shown is None else shown]
         if box is not None and not np.isnan(box[0]):
             accepts = partial(shows, box, width, height)
         return random_resized_crop(width, height, self.crop_seed, epoch, index, accepts, draws)
 
     def image(
-        self, picture: Picture, epoch: int, index: int, draws: Optional[np.ndarray] = None
+        self,
+        picture: Picture,
+        epoch: int,
+        index: int,
+        draws: Optional[np.ndarray] = None,
+        shown: Optional[int] = None,
     ) -> np.ndarray:
         """uint8 ``[3, size, size]``; ``draws`` is the row of :meth:`draws`, when it is there already."""
-        crop = self.crop(*size_of(picture), epoch, index, draws)
+        crop = self.crop(*size_of(picture), epoch, index, draws, shown)
         if self.crop_seed is None:
             return resize(picture, crop, self.size, self.resizing)
         return crop_and_resize(picture, crop, self.size, self.resizing)
@@ -141,7 +157,7 @@ class FileImages(ImageDataset):
         size = jpeg_size(data)
         if size is None:
             return None
-        crop = how.crop(*size, epoch, index, draws)
+        crop = how.crop(*size, epoch, index, draws, own)
         share = how.size / min(crop.right - crop.left, crop.bottom - crop.top)
         if share > 0.5:
             return None
@@ -160,7 +176,7 @@ class FileImages(ImageDataset):
             try:
                 image = self._small(own, epoch, index, draws)
                 if image is None:
-                    image = self.preparation.image(self.picture(own), epoch, index, draws)
+                    image = self.preparation.image(self.picture(own), epoch, index, draws, own)
                 return image, int(self.labels[own])
             except DataError as error:
                 self.faults.note(own, error)

@@ -124,6 +124,32 @@ def test_skipping_is_the_same_with_and_without_a_cache_and_with_workers(tmp_path
     assert train.faults.indices.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_what_stands_in_for_a_skipped_image_is_cropped_to_its_own_object(tmp_path, scaled):
+    """As an image with the same pixels and the same object in its place would be."""
+    wide = np.random.default_rng(0).integers(0, 255, (96, 160, 3), dtype=np.uint8)
+
+    def crops(name, first_box):
+        photos(tmp_path / name / "val", "x")
+        folder = tmp_path / name / "train" / "x"
+        folder.mkdir(parents=True)
+        for file in ("a.jpg", "b.jpg"):
+            Image.fromarray(wide).save(folder / file)
+        if name == "broken":
+            (folder / "a.jpg").write_bytes(b"")
+        lines = [f"a.jpg,{first_box}", "b.jpg,0.8,0.8,1,1"]
+        (tmp_path / name / "imagenet_2012_bounding_boxes.csv").write_text("\n".join(lines))
+        keys = {
+            "augment": "random_resized_crop",
+            "on_error": "skip",
+            "cache": False,
+            "scaled_decoding": scaled,
+        }
+        return source(tmp_path / name, **keys).train.batch([(epoch, 0) for epoch in range(20)])[0]
+
+    assert torch.equal(crops("broken", "0,0,0.2,0.2"), crops("whole", "0.8,0.8,1,1"))
+
+
 @pytest.mark.parametrize("cache", [True, False])
 def test_validation_counts_without_what_is_skipped(tmp_path, cache):
     photos(tmp_path / "train", "x", "y")
