@@ -26,6 +26,8 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
         "--form": True,
         "--shorter-side": True,
         "--skip": False,
+        "--train-split": True,
+        "--validation-split": True,
         "--config": True,
         "--seconds": True,
     },

@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="ipu-train data",
         description="Check a data set before it is trained on, pack it, or measure how fast it is read.\n\n"
-        "  ipu-train data check PATH [--manifest FILE] [--transparency error|black|white] [--processes N]\n"
+        "  ipu-train data check PATH [--manifest FILE] [--train-split NAME] [--validation-split NAME]\n"
+        "                          [--transparency error|black|white] [--processes N]\n"
         "  ipu-train data pack PATH --out DIR [--form pixels|files] [--shorter-side N] [--skip] [...]\n"
         "  ipu-train data bench PATH [--config X] [--seconds N] [section.key=value ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
     )
+    _split_arguments(check)
     check.set_defaults(run=_check)
     pack = actions.add_parser(
         "pack",
@@ -82,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument(
         "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
     )
+    _split_arguments(pack)
     pack.set_defaults(run=_pack)
     bench = actions.add_parser(
         "bench",
@@ -99,6 +102,12 @@ def parser() -> argparse.ArgumentParser:
     )
     bench.set_defaults(run=_bench)
     return result
+
+
+def _split_arguments(action: argparse.ArgumentParser) -> None:
+    for name in ("train", "validation"):
+        words = f"data.{name}_split; the usual names are looked for if left out"
+        action.add_argument(f"--{name}-split", metavar="NAME", help=words)
 
 
 def _side(text: str) -> int:
@@ -126,7 +135,7 @@ def _checked(options: argparse.Namespace) -> int:
     from ..data import manifest as manifests
     from ..data.pixels import Rules
 
-    parts = check.open_parts(root)
+    parts = check.open_parts(root, options.train_split, options.validation_split)
     records = check.examine_all(parts, Rules(options.transparency), options.processes)
     found = check.find(parts, list(records))
     kept = options.manifest or root / manifests.NAME
@@ -166,7 +175,7 @@ def _pack(options: argparse.Namespace) -> int:
             raise DataError(f"{error}. Nothing is packed; --skip leaves such images out")
         skipped.append(str(error))
 
-    parts = check.open_parts(root)
+    parts = check.open_parts(root, options.train_split, options.validation_split)
     how = pack.Packing(options.form, options.shorter_side, Rules(options.transparency))
     written = pack.pack(parts, out, how, problem, options.processes)
     for name, part in written.items():

@@ -77,31 +77,36 @@ class Record(NamedTuple):
     problem: Optional[str] = None
 
 
-def open_parts(root: Path) -> List[Part]:
+def open_parts(root: Path, train: Optional[str] = None, validation: Optional[str] = None) -> List[Part]:
     """The parts of the data set in a folder: of image files, tar shards or the packed form.
 
+    Args:
+        root: the folder.
+        train, validation: as ``data.train_split`` and ``data.validation_split``; None looks for the usual names.
+
     Raises:
-        DataError: it holds none.
+        DataError: it holds none, or not those.
     """
     if (root / packed.NAME).is_file():
-        return [Part(name, packed.open_part(root, name), []) for name in packed.describe(root)["parts"]]
+        names = [name for name in (train, validation) if name is not None] or packed.describe(root)["parts"]
+        return [Part(name, packed.open_part(root, name), []) for name in names]
     if has_shards(root):
-        found = find_shards(root, None, None)
+        found = find_shards(root, train, validation)
         problems: Tuple[List[DataError], List[DataError]] = ([], [])
         shards = open_shards(found.train, problem=problems[0].append)
         parts = [Part("train" if found.validation else "all", shards, problems[0])]
         if found.validation:
-            tested = open_shards(found.validation, shards.class_names, problems[1].append)
-            parts.append(Part("validation", tested, problems[1]))
+            rest = open_shards(found.validation, shards.class_names, problems[1].append)
+            parts.append(Part("validation", rest, problems[1]))
         return parts
-    train_folder, validation_folder = find_splits(root, None, None)
+    train_folder, validation_folder = find_splits(root, train, validation)
     unlisted: List[DataError] = []
-    train = scan(train_folder, problem=unlisted.append)
-    parts = [Part("train" if validation_folder or train_folder != root else "all", train, unlisted)]
+    trained = scan(train_folder, problem=unlisted.append)
+    parts = [Part("train" if validation_folder or train_folder != root else "all", trained, unlisted)]
     if validation_folder is not None:
         others: List[DataError] = []
-        validation = scan(validation_folder, train.class_names, others.append)
-        parts.append(Part(validation_folder.name, validation, others))
+        tested = scan(validation_folder, trained.class_names, others.append)
+        parts.append(Part(validation_folder.name, tested, others))
     return parts
 
 

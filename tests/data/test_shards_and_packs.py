@@ -432,6 +432,24 @@ def test_packing_names_what_it_cannot_use_or_leaves_it_out(folder, tmp_path, cap
     assert main([*line, str(tmp_path / "b")]) == 2 and "is there already" in capsys.readouterr().err
 
 
+def test_splits_with_names_of_their_own_are_checked_and_packed(folder, tmp_path, capsys):
+    """As ``data.train_split`` and ``data.validation_split`` say; the usual names would make two classes of them."""
+    root = tmp_path / "d"
+    shutil.copytree(folder / "train", root / "lessons")
+    shutil.copytree(folder / "val", root / "exam")
+    splits = ["--train-split", "lessons", "--validation-split", "exam", "--processes", "1"]
+    assert main(["data", "check", str(root), *splits]) == 0
+    assert "33 images in 3 classes (train 24, exam 9)" in capsys.readouterr().out
+    assert main(["data", "pack", str(root), "--out", str(tmp_path / "p"), *splits]) == 0
+    named = {"train_split": "lessons", "validation_split": "exam"}
+    source = opened({"name": "imagefolder", "path": str(root), **named})
+    packed = opened({"name": "packed", "path": str(tmp_path / "p")})
+    assert torch.equal(packed.train.batch(range(24))[0], source.train.batch(range(24))[0])
+    assert torch.equal(packed.validation.batch(range(9))[1], source.validation.batch(range(9))[1])
+    assert main(["data", "check", str(root), "--train-split", "lesson", "--processes", "1"]) == 2
+    assert 'did you mean "lessons"?' in capsys.readouterr().err
+
+
 def test_a_check_of_each_form_finds_every_image(all_forms, capsys):
     for keys in all_forms.values():
         parts = check.open_parts(Path(keys["path"]))
