@@ -64,8 +64,12 @@ def train(
         ProcessLost, Elsewhere: another process of the training has ended.
     """
     processes, _ = join(lambda: resolved, device.will_be_emulated)
-    with processes:
-        return train_in(processes, resolved, resume, callbacks)
+    threads = torch.get_num_threads()
+    try:
+        with processes:
+            return train_in(processes, resolved, resume, callbacks)
+    finally:
+        torch.set_num_threads(threads)  # device.threads is this run's, not the program's
 
 
 def train_in(

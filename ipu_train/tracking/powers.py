@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from .. import durable
 from .metrics import MetricsFile, lines_until, read_metrics
 
 POWERS_FILE = "powers.jsonl"
@@ -107,6 +108,13 @@ class PowerRecord:
 
     def close(self) -> None:
         self._file.close()
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Cut the record of a run that goes on from a weight update without recording: what follows is trained again."""
+    path = folder / POWERS_FILE
+    if path.exists():
+        durable.write(path, lines_until(path, step))
 
 
 def recorded_layers(folder: Path) -> List[Layer]:

@@ -11,7 +11,7 @@ from ..tracking import Progress, Tracker, epoch_line, plot_run, results, tell
 from ..tracking.epoch_words import EpochWords
 from ..tracking.metrics import VALIDATION
 from ..tracking.patience import Patience
-from ..tracking.powers import PowerRecord
+from ..tracking.powers import PowerRecord, forget_after
 from ..tracking.powers_picture import draw_run
 from .callbacks import Callbacks
 from .resuming import TakenUp
@@ -79,6 +79,8 @@ class Reporter:
                 done if resumed else None,
                 before.get("powers"),
             )
+        elif resumed:
+            forget_after(folder.path, done)
 
     def announce(self, running_on: str, run: Any, source: Any, note: str = "") -> None:
         """What is about to run, in a few lines."""
@@ -108,7 +110,11 @@ class Reporter:
         tell(f"  run folder {self.folder.path}" + (f"\n  {note}" if note else ""))
         if self.has_ended:  # a run that ended early is taken up again
             tell(f"  {self._out_of_patience()}")
-        self.told.started(self.folder.path)
+        try:
+            self.told.started(self.folder.path)
+        except BaseException:  # nothing else would close what has been opened
+            self.close()
+            raise
 
     def training(self, epoch: int, step: int, learning_rate: float, loss: float, accuracy: float) -> None:
         """One training call: ``epoch`` counts epochs done, loss and accuracy are its means."""

@@ -144,6 +144,20 @@ def test_a_stopped_run_records_what_an_uninterrupted_one_does(base, tmp_path, mo
     assert texts[0] == texts[1] and texts[0].count("\n") == 2
 
 
+def test_a_run_that_goes_on_without_recording_keeps_no_lines_of_what_it_trains_again(base, tmp_path):
+    run, settings = tmp_path / "run", ["training.epochs=3", "checkpoint.every_epochs=1", "checkpoint.keep=9"]
+    assert cli.main(["--config", base, *settings, "logging.inspect_every=1", f"run_dir={run}"]) == 0
+    saved = sorted((run / "checkpoints").glob("step_*"))
+    for folder in saved[1:]:  # as if the run had been killed in its second epoch
+        shutil.rmtree(folder)
+    assert (
+        cli.main(["--config", base, *settings, "logging.inspect_every=null", f"run_dir={run}", "--resume"])
+        == 0
+    )
+    lines = [json.loads(text) for text in (run / "powers.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1]
+
+
 def test_the_terms_of_a_run_are_those_of_its_weights(base, tmp_path):
     run = tmp_path / "run"
     assert cli.main(["--config", base, "optimizer.learning_rate=0.5", f"run_dir={run}"]) == 0

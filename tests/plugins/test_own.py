@@ -18,6 +18,7 @@ from ipu_train.cli import main
 from ipu_train.config import ConfigError, load
 from ipu_train.data.registered import MapStyleImages
 from ipu_train.plugins import datasets, loading
+from ipu_train.tracking import tracker
 from ipu_train.training import checkpoint_folder
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_network.py"
@@ -162,6 +163,39 @@ def test_callbacks_hear_every_line_and_may_end_the_run(recipe):
     first, second = [*lines[:4], ("validation", 1)], [*lines[4:], ("validation", 2)]
     assert heard.said == [("started", "run"), *first, *second, ("finished", 0)]
     assert checkpoint_folder.newest(Path("run/checkpoints")).name == "step_00000008"
+
+
+def test_a_callback_that_fails_at_the_start_leaves_nothing_open(recipe, monkeypatch):
+    closed = []
+
+    class Open(tracker.WandbRun):
+        def __init__(self, *arguments):
+            closed.append(False)
+
+        def close(self):
+            closed[0] = True
+
+    class Fails(ipu_train.Callback):
+        def started(self, folder):
+            raise RuntimeError("not today")
+
+    monkeypatch.setattr(tracker, "WandbRun", Open)
+    with pytest.raises(RuntimeError, match="not today"):
+        ipu_train.train(recipe, ["run_dir=run", "logging.wandb=true"], callbacks=[Fails()])
+    assert closed == [True]
+
+
+def test_threads_of_one_training_are_not_those_of_the_next(recipe):
+    before = torch.get_num_threads()
+    seen = []
+
+    class Looks(ipu_train.Callback):
+        def started(self, folder):
+            seen.append(torch.get_num_threads())
+
+    ipu_train.train(recipe, ["run_dir=a", f"device.threads={before + 1}"], callbacks=[Looks()])
+    ipu_train.train(recipe, ["run_dir=b", "device.threads=null"], callbacks=[Looks()])
+    assert seen == [before + 1, before]
 
 
 def test_a_file_and_an_installed_package_bring_models(recipe, tmp_path, monkeypatch):
