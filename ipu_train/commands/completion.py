@@ -11,7 +11,8 @@ SHELLS = ("bash", "zsh", "fish")
 DATA = ("check", "pack", "bench")
 
 _WEIGHTS = {"--run": True, "--checkpoint": True, "--weights": True, "--config": True}
-# Options of each command; those of training have no command. True: a value follows.
+_MEASURED = {"--json": True, "--csv": True, "--plot": True}
+# Options of each command, or form of one; those of training have no command. True: a value follows.
 OPTIONS: Dict[str, Dict[str, bool]] = {
     "": {"--config": True, "--resume": False, "--version": False},
     "average": {"--kind": True, "--decay": True, "--out": True},
@@ -47,9 +48,35 @@ OPTIONS: Dict[str, Dict[str, bool]] = {
         "--checkpoint": True,
         "--norms": True,
         "--images": True,
-        "--json": True,
-        "--csv": True,
-        "--plot": True,
+        **_MEASURED,
+    },
+    "inspect batch-dependence": {
+        "--config": True,
+        "--checkpoint": True,
+        "--norms": True,
+        "--micro-batch-sizes": True,
+        "--images": True,
+        "--draws": True,
+        **_MEASURED,
+    },
+    "inspect random-net": {
+        "--norms": True,
+        "--width": True,
+        "--depth": True,
+        "--groups": True,
+        "--group-size": True,
+        "--activation": True,
+        "--gamma-std": True,
+        "--beta-std": True,
+        "--norm-eps": True,
+        "--proxy-norm-eps": True,
+        "--images": True,
+        "--image-size": True,
+        "--channels": True,
+        "--micro-batch-size": True,
+        "--networks": True,
+        "--seed": True,
+        **_MEASURED,
     },
     "launch": {
         "--config": True,
@@ -131,7 +158,8 @@ def _argcomplete() -> Any:
 def answer() -> None:
     """Answer a shell that asks how to complete a line, and end the process."""
     words = os.environ.get("COMP_LINE", "").split()
-    command = words[1] if len(words) > 1 and words[1] in OPTIONS else ""
+    form = " ".join(words[1:3])
+    command = form if form in OPTIONS else words[1] if len(words) > 1 and words[1] in OPTIONS else ""
     _argcomplete().autocomplete(_line(command), always_complete_options="long")
 
 
@@ -158,7 +186,8 @@ def _words(command: str, prefix: str) -> List[str]:
         return [shell for shell in SHELLS if shell.startswith(prefix)]
     if command == "data":
         return [action for action in DATA if action.startswith(prefix)]
-    first = [] if command else [name for name in OPTIONS if name and name.startswith(prefix)]
+    following = [name.rpartition(" ") for name in OPTIONS if name]
+    first = [word for before, _, word in following if before == command and word.startswith(prefix)]
     return [*first, *overrides(prefix)]
 
 
