@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from .errors import ConfigError, Problem
 from .files import find_base, read_text
 from .keys import BASE, takes_text
-from .reader import Lines, parse
+from .reader import Lines, parse, spelt_null
 from .schema import SECTIONS
 
 # Bases are short; a longer chain is a mistake that would only be slow.
@@ -95,7 +95,10 @@ def _layer(text: str, source: Path, depth: int) -> Tuple[Layer, Optional[str], L
     if base is not None and (not isinstance(base, str) or not base.strip() or "\0" in base):
         message = "must be the name of a recipe or the path of a file"
         raise ConfigError([*problems, Problem(f"{place}:{lines[BASE]}", BASE, message)])
-    values = {key: {} if value is None and key in SECTIONS else value for key, value in values.items()}
+    taken_back = spelt_null(text)
+    for key in SECTIONS:
+        if key in values and values[key] is None and key not in taken_back:
+            values[key] = {}  # all of its keys are comments, say
     return Layer(source, text, values, lines), base, problems
 
 
@@ -120,6 +123,9 @@ def laid(layers: List[Layer]) -> Tuple[Dict[str, Any], Dict[str, Written]]:
         for path in layer.lines:
             if path != BASE:
                 places[path] = layer.written(path, depth, name)
+    for key in SECTIONS:
+        if key in values and values[key] is None:  # back to its defaults
+            values[key] = {}
     return values, places
 
 

@@ -114,6 +114,12 @@ def parse(
     return value, builder.lines, builder.problems
 
 
+def spelt_null(text: str) -> Set[str]:
+    """The first level's keys of a readable mapping whose value is a written null (``null``, ``~``), not left out."""
+    pairs = getattr(_compose(text), "value", ())
+    return {key.value for key, value in pairs if value.tag == TAG + "null" and value.value}
+
+
 @lru_cache(maxsize=512)
 def _compose(text: str) -> Any:
     """The nodes of a document, which nobody changes: a search reads the same files and overrides again and again."""

@@ -45,6 +45,16 @@ def test_keys_are_laid_over_the_base_one_by_one_and_lists_replace(write):
     assert config.model.norm == "group"
 
 
+@pytest.mark.parametrize("null", ["null", "~"])
+def test_null_takes_back_a_section_of_the_base_and_an_empty_one_keeps_it(null, write):
+    write("base.yaml", BASE + "averaging: {name: mean, start_epoch: 2}\ntraining: {epochs: 3}\n")
+    top = write("top.yaml", f"base: base\naveraging: {null}\ntraining:\n  # epochs: 5\n")
+    config = load(top).config
+    assert config.averaging.name == "none" and config.training.epochs == 3
+    above = load(write("above.yaml", "base: top\naveraging: {name: mean}\n")).config
+    assert (above.averaging.name, above.averaging.start_epoch) == ("mean", 0)
+
+
 def test_null_takes_back_what_the_base_sets(write):
     write("base.yaml", BASE + "model_: 1\n".replace("model_: 1\n", ""))
     config = load(write("top.yaml", "base: base\noptimizer: {momentum: null}\n")).config
