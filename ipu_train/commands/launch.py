@@ -118,6 +118,14 @@ def main(arguments: List[str]) -> int:
     spare = max(0, cores() // shape.instances - 1)
     local = torchrun(shape, [*training[:-1], f"data.workers={min(workers.count, spare)}"])
     print(f"\non the IPU-POD:\n{on_pod.text()}")
+    target = resolved.config.device.target
+    if target in ("ipu", "ipu_model"):
+        if options.dry_run:
+            return 0
+        raise LaunchError(
+            f"device.target is {target}, and this machine has no Poplar SDK: run the line above on the IPU-POD, or set "
+            "device.target=auto to train on the emulator here"
+        )
     print(f"\non this machine, which has no Poplar SDK, on the emulator:\n{local.text()}")
     return 0 if options.dry_run else _run(local, LaunchError)
 

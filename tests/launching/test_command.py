@@ -87,6 +87,14 @@ def test_without_the_sdk_the_same_instances_run_under_torchrun(recipe, executed,
     assert shlex.split(printed.replace("\\\n", " ")) == command
 
 
+def test_without_the_sdk_no_emulator_is_offered_where_ipus_are_asked_for(recipe, executed, capsys):
+    line = [recipe, "--images-per-worker", "1e6", "device.target=ipu", "device.threads=null"]
+    assert launch(*line) == 2
+    said = capsys.readouterr()
+    assert "torchrun" not in said.out and "poprun" in said.out and "has no Poplar SDK" in said.err
+    assert launch(*line, "--dry-run") == 0 and not executed
+
+
 def test_the_rate_of_a_worker_is_measured_where_the_images_are(recipe, capsys):
     assert launch(recipe, "--dry-run", "--cores", "64") == 0
     assert "images/s (measured here)" in capsys.readouterr().out
