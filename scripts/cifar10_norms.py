@@ -31,8 +31,11 @@ from pathlib import Path
 import torch
 from cifar10_trainings import check_same
 
+from ipu_train.config import load
+
 RECIPES = {"resnet20": "cifar10_resnet20_gn_pn", "efficientnet_cifar_g16": "cifar10_efficientnet_gn_pn"}
 DIVERGED = 4  # exit status of a run whose loss is no longer finite; its cell stays empty
+SUBSET = "images_"  # how the folder of the first images of each class begins; their numbers follow
 NORMS = "batch,layer,group,instance,group+pn,layer+pn"
 
 
@@ -56,7 +59,7 @@ def subset(options):
     limits = {"train": options.train_per_class, "test": options.test_per_class}
     if not any(limits.values()):
         return options.data
-    folder = Path(options.runs).resolve() / "images_{train}_{test}".format(**limits)
+    folder = Path(options.runs).resolve() / (SUBSET + "{train}_{test}".format(**limits))
     for split, limit in limits.items():
         for images in sorted((Path(options.data).resolve() / split).iterdir()):
             target = folder / split / images.name
@@ -65,6 +68,19 @@ def subset(options):
                 with contextlib.suppress(FileExistsError):
                     (target / image.name).symlink_to(image)
     return str(folder)
+
+
+def check_images(folder, options):
+    """A run that is done counts for as many images of each class as are asked for; where a data set lies may change.
+
+    Raises:
+        SystemExit: it is of other numbers of images.
+    """
+    before, now = (Path(p).name for p in (load(str(folder / "config.yaml")).config.data.path, options.images))
+    if before != now and any(name.startswith(SUBSET) for name in (before, now)):
+        sys.exit(
+            f"{folder} holds a run of the images in {before}, not {now}: choose another --runs, or delete it"
+        )
 
 
 def final_accuracy(folder, epochs):
@@ -167,6 +183,7 @@ def train(options, cell, deadline):
     recipe, settings = RECIPES[model], settings_of(options, norm, micro_batch, seed)
     if final_accuracy(folder, options.epochs) is not None:
         check_same(folder, recipe, settings)
+        check_images(folder, options)
         return False
     if time.monotonic() > deadline:
         return False

@@ -85,3 +85,16 @@ def test_a_cell_of_the_table_is_of_its_global_batch(script, tmp_path):
     assert norms.train(options, cell, float("inf")) is False
     with pytest.raises(SystemExit, match="gradient_accumulation: 8 -> 16"):
         norms.train(Options(tmp_path, global_batch_size=256), cell, float("inf"))
+
+
+def test_a_cell_of_the_table_is_of_its_number_of_images(script, tmp_path):
+    norms, options = script("cifar10_norms"), Options(tmp_path, images=str(tmp_path / "images_500_100"))
+    settings = norms.settings_of(options, "group", 8, 0)
+    done(norms.folder_of(options, "resnet20", "group", 8, 0), norms.RECIPES["resnet20"], settings, 4)
+    cell = (0, "resnet20", 8, "group")
+    assert norms.train(options, cell, float("inf")) is False
+    moved = Options(tmp_path, images="elsewhere/images_500_100")
+    assert norms.train(moved, cell, float("inf")) is False
+    for images in ("elsewhere/images_50_100", "cifar10"):
+        with pytest.raises(SystemExit, match="images_500_100, not .*choose another --runs"):
+            norms.train(Options(tmp_path, images=images), cell, float("inf"))
