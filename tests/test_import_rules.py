@@ -78,7 +78,7 @@ EMULATOR = {
     "optim": "update",
     "loading": "_args_parser _impl _logging enums",
     "_dataloader": "_impl _logging enums loading options",
-    "inspection": "_logging _state capture update",
+    "inspection": "_logging _state capture enums settings update",
     "device": "_args_parser _impl _logging capture enums inspection optim options poptorch_core settings update",
     "_poplar_executor": "_args_parser _impl _logging _printing capture device enums inspection options update",
     "stand_ins": "options settings",

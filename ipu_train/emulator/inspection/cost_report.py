@@ -9,7 +9,7 @@ from ...ipumodel import Report, Settings, Target, plan, trace
 from .. import _state
 from ..capture.annotations import Annotations
 from ..enums import SyncPattern
-from ..options import ShardedExecution
+from ..settings.strategies import ShardedExecution
 from ..update.hyper_parameters import Snapshot
 
 # popart.RecomputationType in the IPU model's words; RecomputeAll keeps nothing but the tensors that the model marks,
