@@ -1,13 +1,15 @@
 """What the weights of a run start from, other than random numbers."""
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Dict, Optional
 
 import torch
 
 from ..config import Resolved
-from ..models import LIBRARY_NORM_EPS, classifier, known_layout, load_checkpoint
+from ..models import LIBRARY_NORM_EPS, OWN, classifier, known_layout, load_checkpoint
 from ..processes.alone import ALONE, Processes
 from ..tracking import tell
 from . import checkpoint, checkpoint_folder
@@ -45,11 +47,31 @@ def _load(resolved: Resolved, network: torch.nn.Module) -> None:
             f"{model.name} has no layer {last[:-1]}; say what its last one is called: "
             f"@register_model(..., classifier={list(network.state_dict())[-1].rpartition('.')[0]!r})",
         )
+    path = Path(os.path.expanduser(model.weights))
+    _tell_of_another_architecture(path, model.name)
     try:
-        weights = read(Path(os.path.expanduser(model.weights)), model.averaged_weights)
+        weights = read(path, model.averaged_weights)
         _put(weights, network, model.new_classifier, last, model.norm_eps is not None)
     except (ValueError, RuntimeError) as error:  # RuntimeError: shapes, from load_state_dict
         raise resolved.error("model.weights", str(error)) from error
+
+
+def _tell_of_another_architecture(path: Path, model: str) -> None:
+    """timm's ``config.json`` beside a file of weights names their network, where its weights may fit another one.
+
+    resnetblur50 and resnetaa50 have resnet50's names and shapes, and blur or average what they pass on.
+    """
+    try:
+        theirs = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))["architecture"]
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or another program's
+        return
+    if path.is_dir() or model in OWN or not isinstance(theirs, str):
+        return
+    if not re.match(rf"(tf_|tv_|gluon_)?{re.escape(model)}", theirs):  # timm's names for the same networks
+        tell(
+            f"warning: {path.with_name('config.json')} says that these weights are of {theirs}, and model.name is "
+            f"{model}: where names and shapes agree, it may still compute something else with them"
+        )
 
 
 def read(path: Path, averaged: bool = False) -> Weights:

@@ -394,3 +394,17 @@ def test_an_epsilon_that_timms_files_do_not_show_is_asked_for(tmp_path, capsys):
     assert said in said_of_epsilon(*given, "model.norm_eps=0.01")[1]
     for chosen in (plain.bn1.eps, tf.bn1.eps):
         assert "norm_eps" not in said_of_epsilon(*given, f"model.norm_eps={chosen}")[1]
+
+
+@pytest.mark.parametrize("theirs, told", [("resnetblur50", True), ("resnet50", False)])
+def test_weights_of_a_network_that_only_computes_otherwise_are_told_of(theirs, told, tmp_path, capsys):
+    """timm's resnetblur50 has resnet50's names and shapes; timm's ``config.json`` beside them tells which it is."""
+    timm = pytest.importorskip("timm")
+    saved = timm.create_model(theirs, num_classes=3)
+    save_file(saved.state_dict(), str(tmp_path / "model.safetensors"))
+    about = {"architecture": theirs, "num_classes": 3, "pretrained_cfg": saved.pretrained_cfg}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    resolved = config.load("resnet50_bn_pretrained", [f"model.weights={tmp_path / 'model.safetensors'}"])
+    initial_weights.load(resolved, build_network(resolved, 3, 3))
+    said = capsys.readouterr().err
+    assert (f"says that these weights are of {theirs}, and model.name is resnet50" in said) is told
