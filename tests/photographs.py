@@ -54,20 +54,31 @@ def trained_run(images, tmp_path_factory):
     return folder / "run"
 
 
-def by_hand(run, folder):
-    """Labels and logits of a folder's images in plain torch, image by image."""
+def network_of(run):
+    """The network of the run with its last weights, in plain torch."""
     network = build("resnet8", num_classes=3, norm="group", norm_groups=2, width=0.25)
     network.load_state_dict(load_file(str(checkpoint.newest(run / "checkpoints") / "weights.safetensors")))
-    labels, logits = [], []
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return network.eval()
+
+
+def pictures(folder):
+    """Labels ``[N]`` and normalised pictures ``[N, 3, 16, 16]`` of a folder, by Pillow."""
+    labels, found = [], []
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     for label, name in enumerate(CLASSES):
         for path in sorted((folder / name).iterdir()):
             image = Image.open(path).convert("RGB")
             side = min(image.size)
             left, top = (image.width - side) / 2, (image.height - side) / 2
             image = image.resize((16, 16), Image.BILINEAR, box=(left, top, left + side, top + side))
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-            with torch.no_grad():
-                logits.append(network.eval()((pixels - mean) / std))
+            found.append((torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 - mean) / std)
             labels.append(label)
-    return torch.tensor(labels), torch.cat(logits)
+    return torch.tensor(labels), torch.stack(found)
+
+
+def by_hand(run, folder):
+    """Labels and logits of a folder's images in plain torch, image by image."""
+    labels, images = pictures(folder)
+    network = network_of(run)
+    with torch.no_grad():
+        return labels, torch.cat([network(image[None]) for image in images])

@@ -123,6 +123,8 @@ def test_a_refusal_imports_neither_torch_nor_numpy(override):
         ("model.options.width=1e300", "it must be at most 64"),
         ("model.options.zero_init=3", "zero_init must be true or false; got 3"),
         ("model.norm_groups=7", "into 7 groups"),
+        ("model.options.width=0.001", "at least one channel"),
+        ("model.options.widht=2", "did you mean"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_before_its_weights_are_made(override, message, capsys):

@@ -168,19 +168,6 @@ def test_the_command_prints_what_is_asked_for(capsys):
         assert stopped.value.code == 2
 
 
-@pytest.mark.parametrize(
-    "override, message",
-    [
-        ("model.norm_groups=5", "cannot split 16 channels into 5 groups"),
-        ("model.options.width=0.001", "at least one channel"),
-        ("model.options.widht=2", "did you mean"),
-    ],
-)
-def test_the_command_refuses_what_the_network_refuses(override, message, capsys):
-    assert cli.main(["config", "--config", "quickstart", override]) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_every_recipe_names_the_schema_for_editors():
     for name in config.builtin_names():
         text = (config.builtin_folder() / f"{name}.yaml").read_text(encoding="utf-8")

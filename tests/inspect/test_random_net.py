@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -131,9 +132,17 @@ def test_the_estimate_finds_the_rate_in_what_theory_predicts(beta_std):
     assert estimated_rate([[0.0] * 30]) is None
 
 
+@pytest.mark.parametrize("q", [-0.8, 0.0, 0.3, 0.95])
+def test_rectified_gaussians_correlate_as_an_integral_over_their_angle_says(q):
+    """In polar coordinates only the angle is left of E[relu(u) relu(v)] / E[relu(u)^2], where both are positive."""
+    between = math.acos(q)
+    angles = np.linspace(between - math.pi / 2, math.pi / 2, 100_001)
+    mean = np.mean(np.cos(angles) * np.cos(angles - between)) * (math.pi - between) / math.pi
+    assert arc_cosine(q) == pytest.approx(2 * mean, abs=1e-4)
+
+
 def test_trivial_affine_steps_give_the_map_of_cho_and_saul():
-    q = 0.3
-    assert arc_cosine(q) == pytest.approx((math.sqrt(1 - q * q) + q * (math.pi - math.acos(q))) / math.pi)
+    assert arc_cosine(1.0) == pytest.approx(1) and arc_cosine(-1.0) == pytest.approx(0, abs=1e-12)
     assert predicted_collapse(2, "relu", 0.0, 0.0)[1] == pytest.approx(1 / math.pi)
 
 

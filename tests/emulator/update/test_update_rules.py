@@ -211,21 +211,6 @@ def test_groups_have_their_own_values_and_absent_parameters_stay():
     torch.testing.assert_close(model.a.detach(), (reference.a - 0.5 * reference.a.grad).detach())
 
 
-def test_a_new_learning_rate_counts_only_after_set_optimizer():
-    model = Quadratic()
-    optimizer = poptorch.optim.SGD(model.parameters(), lr=0.1)
-    executor = poptorch.trainingModel(model, None, optimizer)
-    executor(inputs(0))
-    before = model.a.detach().clone()
-    optimizer.param_groups[0]["lr"] = 0.0
-    executor(inputs(1))
-    moved = model.a.detach().clone()
-    assert not torch.equal(moved, before)
-    executor.setOptimizer(optimizer)
-    executor(inputs(2))
-    assert torch.equal(model.a.detach(), moved)
-
-
 def test_state_of_earlier_versions_is_scaled_as_it_is_now():
     """They kept SGD's velocity without the loss scaling, and the hyper-parameters of an SGD without momentum."""
 
