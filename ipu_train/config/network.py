@@ -72,8 +72,7 @@ class ModelConfig(Section):
     proxy_norm_expectation: Literal["quantiles", "exact"] = Field(
         "quantiles",
         description="How the mean and variance of the activated proxy are computed: over quantiles of a "
-        "Gaussian as "
-        "in the paper, or exactly (closed form, or Gauss-Hermite).",
+        "Gaussian as in the paper, or exactly (in closed form, or by the trapezoidal rule to ten digits).",
     )
     proxy_norm_quantiles: Optional[int] = Field(
         None, ge=2, le=10_000, description="Number of quantiles of expectation quantiles. null: 200."

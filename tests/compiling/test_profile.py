@@ -7,7 +7,7 @@ import pytest
 
 from ipu_train import cli, config
 from ipu_train.compiling import reports
-from ipu_train.compiling.profile import Row, described, one_replica
+from ipu_train.compiling.profile import Row, compared, described, one_replica
 
 RECIPE = """
 model: {name: resnet8, norm: group, norm_groups: 4, options: {width: 0.25}}
@@ -58,6 +58,21 @@ def test_measured_stands_beside_predicted_on_ipus_only():
     assert cycles.split() == ["cycles", "1,000", "1,500", "1.50"]
     assert size.split() == ["bytes", "2,000", "-"]
     assert described(rows, emulated=True)[1].split() == ["cycles", "1,000", "-"]
+
+
+def test_measured_cycles_are_those_of_one_weight_update_and_bytes_those_of_the_fullest_tile():
+    """Predicted: a weight update of 2 ms at 1.33 GHz, and two IPUs of which the second is fuller."""
+    ipus = [types.SimpleNamespace(memory=types.SimpleNamespace(total_bytes=size)) for size in (500, 700)]
+    report = types.SimpleNamespace(
+        throughput=types.SimpleNamespace(step_seconds=2e-3),
+        target=types.SimpleNamespace(clock_hz=1.33e9),
+        ipus=ipus,
+        worst_tile_bytes=90,
+    )
+    cycles, whole, fullest = compared(report, 6_000_000, {"total": 1300, "worst tile": 100}, updates=2)
+    assert (cycles.predicted, cycles.measured) == (2_660_000, 3_000_000)
+    assert (whole.predicted, whole.measured) == (1200, 1300)
+    assert (fullest.predicted, fullest.measured) == (90, 100)
 
 
 def test_memory_is_read_by_the_sdks_library_from_the_newest_profile(tmp_path, monkeypatch):

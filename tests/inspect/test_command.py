@@ -116,7 +116,8 @@ def test_a_run_records_the_terms_while_it_trains_and_trains_the_same(norm, base,
         assert sum(row[t] for t in TERMS) == pytest.approx(sum(fresh[t] for t in TERMS), abs=1e-3)
 
 
-def test_a_stopped_run_records_what_an_uninterrupted_one_does(base, tmp_path, monkeypatch):
+@pytest.mark.parametrize("call", [5, 7])  # the first of the second epoch, and one in its middle
+def test_a_stopped_run_records_what_an_uninterrupted_one_does(base, tmp_path, monkeypatch, call):
     from ipu_train import trainer
 
     settings = [
@@ -132,7 +133,7 @@ def test_a_stopped_run_records_what_an_uninterrupted_one_does(base, tmp_path, mo
 
     def stops_in_the_second_epoch(run, batch, rate):
         calls.append(rate)
-        if len(calls) == 7:
+        if len(calls) == call:
             raise KeyboardInterrupt
         return whole(run, batch, rate)
 

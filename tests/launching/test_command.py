@@ -68,6 +68,52 @@ def test_a_dry_run_prints_the_line_of_poprun_and_runs_nothing(recipe, executed, 
     ]  # fmt: skip
 
 
+def options_of(resolved, system, **more):
+    """Options of poprun's line for a training on a system."""
+    from ipu_train.launching import shape_of
+
+    line = lines.poprun(resolved, shape_of(resolved, system), system, [], **{"environment": {}, **more})
+    return parsed(line.text())[1]
+
+
+def test_a_pipeline_on_two_pods_names_its_ipus_and_link_domains(recipe):
+    """32 replicas of four IPUs are two PODs of 64, whose IPU-Links are two domains."""
+    from ipu_train import config
+    from ipu_train.launching import System
+
+    splits = "device.pipeline_splits=[layer1, layer2, layer3]"
+    large = config.load(recipe, ["training.replicas=32", "training.gradient_accumulation=7", splits])
+    found = options_of(large, System(("a", "b")))
+    assert (found["num-replicas"], found["ipus-per-replica"], found["num-ilds"]) == ("32", "4", "2")
+    assert "num-ilds" not in options_of(config.load(recipe), System())
+
+
+def test_a_partition_is_made_and_removed_unless_one_is_named_and_fitted_where_its_size_is_unknown(recipe):
+    from ipu_train import config
+    from ipu_train.launching import System
+
+    resolved, kept = config.load(recipe), ("update-partition", "remove-partition")
+    made = options_of(resolved, System())
+    assert made["vipu-partition"] == "ipu_train_tiny" and [made[key] for key in kept] == ["yes", "yes"]
+    known = options_of(resolved, System(partition="p", partition_ipus=4))
+    assert known["vipu-partition"] == "p" and [known[key] for key in kept] == ["no", "no"]
+    unknown = options_of(resolved, System(partition="p"))
+    assert [unknown[key] for key in kept] == ["yes", "no"]
+
+
+def test_what_the_environment_says_reaches_the_server_and_the_other_hosts(recipe):
+    from ipu_train import config
+    from ipu_train.launching import System
+
+    environment = {"IPUOF_VIPU_API_HOST": "server", "WANDB_API_KEY": "secret"}
+    found = options_of(config.load(recipe), System(("a", "b")), environment=environment)
+    assert found["vipu-server-host"] == "server"
+    exported = found["mpi-local-args"].split()
+    assert "WANDB_API_KEY" in exported and "WANDB_MODE" not in exported and "secret" not in exported
+    asked = options_of(config.load(recipe), System(), environment=environment, vipu_host="other")
+    assert asked["vipu-server-host"] == "other" and "mpi-local-args" not in asked
+
+
 def test_with_the_sdk_poprun_is_run(recipe, executed, monkeypatch):
     monkeypatch.setattr(device, "sdk_is_installed", lambda: True)
     launch(recipe, "--images-per-worker", "1e6")

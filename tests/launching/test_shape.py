@@ -78,6 +78,9 @@ def test_ipus_that_stay_idle_are_told_with_what_would_use_them():
     system = System(ipus=64)
     idle = filling(resolved, system, shape_of(resolved, system))
     assert "training.replicas=64 training.gradient_accumulation=4 would use 64" in idle
+    # a pipeline of four wants seven micro-batches: eight cannot be shared with a second replica
+    pipeline = recipe(1, FOUR_STAGES, "training.gradient_accumulation=8")
+    assert filling(pipeline, System(ipus=8), shape_of(pipeline, System(ipus=8))) is None
     full = System(ipus=4)
     assert filling(resolved, full, shape_of(resolved, full)) is None
 

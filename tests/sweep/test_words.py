@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ipu_train.sweep import clear_places, picture
-from ipu_train.sweep.words import equal_micro_batches, savings
+from ipu_train.sweep.running import Series
+from ipu_train.sweep.words import equal_micro_batches, largest_words, savings
 
 # norm -> micro-batch -> (bytes of an IPU, images/s)
 COSTS = {
@@ -57,6 +58,31 @@ def test_norms_that_share_no_micro_batch_are_not_compared_as_equals():
     apart = [one for one in RECORDS if (one["norm"] == "batch") == (one["micro_batch_size"] == 16)]
     said = savings(apart, own_size=4)
     assert said[-1].like_with_like == "" and equal_micro_batches(said) == []
+
+
+@pytest.mark.parametrize(
+    "settings, size, limit, said",
+    [
+        ({}, 0, "memory", "group+pn: not even a micro-batch of 1 fits"),
+        ({"device.partials": "half"}, 12, "memory", "group+pn (device.partials=half): 12"),
+        ({}, 16, "configuration", "group+pn: 16, the most that the configuration takes"),
+        ({}, 64, "global batch", "group+pn: 64, all images of a replica's global batch"),
+    ],
+)
+def test_the_largest_micro_batch_is_told_with_what_limits_it(settings, size, limit, said):
+    assert largest_words([Series("group+pn", settings, size, limit)]) == [said]
+
+
+@pytest.mark.parametrize(
+    "sizes, reference",
+    [((4, 16, 64), 16), ((4, 8, 32), 8), ((32, 64), 32)],  # the largest up to 16, or else the smallest
+)
+def test_batch_norm_is_compared_where_it_can_be_trained(sizes, reference):
+    records = [record("group", 1, 100, 1), *(record("batch", size, 100 * size, size) for size in sizes)]
+    said = savings(records)
+    assert [(one.batch_norm["micro_batch_size"], one.other["micro_batch_size"]) for one in said] == [
+        (reference, 1)
+    ]
 
 
 @pytest.fixture()

@@ -48,6 +48,9 @@ def test_the_tuned_configuration_is_faster_fits_and_keeps_the_global_batch(recip
     assert rates[1] == pytest.approx(after.images_per_second, abs=0.6)
     assert rates[1:] == sorted(rates[1:], reverse=True)
     assert len(rates) == 6
+    ipus = [int(a) * int(b) for a, b in zip(row(printed, "IPUs per replica"), row(printed, "replicas"))]
+    each = [float(cell.replace(",", "")) for cell in row(printed, "images/s per IPU")]
+    assert each == pytest.approx([rate / count for rate, count in zip(rates, ipus)], abs=1)
     assert "2 IPUs a replica:" in printed
 
 
