@@ -9,7 +9,7 @@ import torch
 from ipu_train import cli, config, planning
 from ipu_train.ipumodel.target import Target
 from ipu_train.planning.partition import equal_count
-from ipu_train.planning.settle import settled, splitter_of
+from ipu_train.planning.settle import ipus_needed, settled, splitter_of
 from ipu_train.planning.splits import Splitter
 from ipu_train.planning.traces import Traces
 
@@ -118,6 +118,18 @@ def test_auto_takes_as_few_ipus_as_hold_the_program():
     found = settled(given)
     assert found.config.ipus_per_replica in (2, 4, 8)
     assert planning.predict(found).fits
+
+
+def test_ipus_are_counted_for_a_pipeline_that_recomputes_its_stages():
+    """Whatever the configuration says for one IPU: what micro-batches in flight keep grows with the pipeline."""
+    large = ["training.micro_batch_size=32", "data.image_size=128", "device.chip=mk1", "training.precision=32.32"]
+    given = resolved("resnet8", "model.options.width=0.5", "model.norm_groups=4", "device.recompute=none", *large)
+    needed = ipus_needed(given)
+    assert needed in (2, 4)
+    pipeline = ["device.recompute=null", "device.pipeline_splits=auto", f"device.ipus_per_replica={needed}"]
+    assert planning.predict(given.changed(pipeline)).fits
+    kept = ["device.recompute=none", *pipeline[1:]]
+    assert not planning.predict(given.changed(kept)).fits
 
 
 def test_auto_with_more_ipus_than_the_network_has_parts_is_refused():
