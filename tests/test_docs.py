@@ -44,6 +44,27 @@ def test_links_lead_to_files_and_headings_that_exist(page):
         assert not heading or heading in anchors(target), link
 
 
+def test_the_programs_of_the_python_page_run_one_after_the_other(tmp_path, monkeypatch):
+    """As they stand, but that the quick start trains one epoch, on few images."""
+    from ipu_train import config
+
+    load, short = config.load, ["training.epochs=1", "data.validation_fraction=0.9", "logging.progress=false"]
+    monkeypatch.setattr(
+        config, "load", lambda name, more=(): load(name, [*more, *short] if name == "quickstart" else more)
+    )
+    monkeypatch.chdir(tmp_path)
+    programs = re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "python_api.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    names = {}
+    for program in programs:
+        exec(program, names)
+    assert len(programs) == 5
+    assert names["network"](names["torch"].zeros(1, 3, 64, 64)).shape == (1, 1000)
+    assert (tmp_path / "plan.html").stat().st_size > 10_000
+    assert names["outcome"].status == 0 and (names["outcome"].folder.path / "metrics.jsonl").exists()
+
+
 def test_every_page_is_in_the_sites_navigation_once():
     def pages(entries):
         for entry in entries:

@@ -65,7 +65,9 @@ def test_one_root_is_split_class_by_class(tmp_path):
     source = folder(tmp_path, validation_fraction=0.3, augment="none")
     assert np.bincount(source.validation.labels).tolist() == [3, 3]
     assert np.bincount(source.train.labels).tolist() == [7, 7]
-    parts = [{bytes(part[i][0].numpy()) for i in range(len(part))} for part in (source.train, source.validation)]
+    parts = [
+        {bytes(part[i][0].numpy()) for i in range(len(part))} for part in (source.train, source.validation)
+    ]
     assert len(parts[0] | parts[1]) == 20 and not parts[0] & parts[1]  # every image is in one of them
     assert len(folder(tmp_path).validation) == 4
     assert "no validation folder: 20% of each class are held out" in folder(tmp_path).note

@@ -182,9 +182,13 @@ def test_what_does_not_fit_is_refused_before_training_with_what_would_help(recip
     assert status == 3
     assert "Out of memory: IPU 0 needs" in error
     assert error.count("worst tile") == 4  # the refusal, and three changes with their effect
-    (saving,) = re.findall(r"training\.precision=16\.32: worst tile [\d,]+ bytes .*, ([+-]\d+)% images/s", error)
+    (saving,) = re.findall(
+        r"training\.precision=16\.32: worst tile [\d,]+ bytes .*, ([+-]\d+)% images/s", error
+    )
     given = config.load(recipe, [*TOO_LARGE, *images, "training.replicas=1"])
-    rates = [planning.predict(given.changed(more)).images_per_second for more in ([], ["training.precision=16.32"])]
+    rates = [
+        planning.predict(given.changed(more)).images_per_second for more in ([], ["training.precision=16.32"])
+    ]
     assert int(saving) == round(100 * (rates[1] / rates[0] - 1))
     assert "device.allow_out_of_memory=true" in error
     assert not run.exists()

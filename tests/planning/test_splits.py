@@ -122,8 +122,15 @@ def test_auto_takes_as_few_ipus_as_hold_the_program():
 
 def test_ipus_are_counted_for_a_pipeline_that_recomputes_its_stages():
     """Whatever the configuration says for one IPU: what micro-batches in flight keep grows with the pipeline."""
-    large = ["training.micro_batch_size=32", "data.image_size=128", "device.chip=mk1", "training.precision=32.32"]
-    given = resolved("resnet8", "model.options.width=0.5", "model.norm_groups=4", "device.recompute=none", *large)
+    large = [
+        "training.micro_batch_size=32",
+        "data.image_size=128",
+        "device.chip=mk1",
+        "training.precision=32.32",
+    ]
+    given = resolved(
+        "resnet8", "model.options.width=0.5", "model.norm_groups=4", "device.recompute=none", *large
+    )
     needed = ipus_needed(given)
     assert needed in (2, 4)
     pipeline = ["device.recompute=null", "device.pipeline_splits=auto", f"device.ipus_per_replica={needed}"]

@@ -111,7 +111,10 @@ def blend(states, shares):
     [
         # by epoch: the shares of the weights at the ends of the epochs in the average that is validated
         (["averaging.name=mean", "averaging.start_epoch=1"], [None, (0, 1), (0, 0.5, 0.5)]),
-        (["averaging.name=exponential", "averaging.decay=0.25"], [(1,), (0.25, 0.75), (0.0625, 0.1875, 0.75)]),
+        (
+            ["averaging.name=exponential", "averaging.decay=0.25"],
+            [(1,), (0.25, 0.75), (0.0625, 0.1875, 0.75)],
+        ),
     ],
     ids=["mean", "exponential"],
 )

@@ -78,7 +78,12 @@ def test_headroom_is_left_free(recipe):
 
 def test_what_fits_only_with_recomputation_is_recomputed(recipe):
     """A micro-batch of 16 fits in 78 % of a tile where PopART chooses what is kept; smaller ones are slower."""
-    large = ["data.image_size=128", "device.chip=mk1", "training.gradient_accumulation=16", "training.replicas=1"]
+    large = [
+        "data.image_size=128",
+        "device.chip=mk1",
+        "training.gradient_accumulation=16",
+        "training.replicas=1",
+    ]
     assert tune(recipe, *large, "--headroom", "0.22") == 0
     tuned = config.load("slow_tuned.yaml")
     assert (tuned.config.training.micro_batch_size, tuned.config.device.recompute) == (16, "standard")

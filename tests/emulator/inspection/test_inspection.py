@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import ipu_train.emulator as poptorch
+from ipu_train.emulator.device.measurements import Measurements, Timeline
 
 from ..networks import Convolutional, FromFunction, images, options, run
 
@@ -212,6 +213,22 @@ class TestCounters:
         for low, high, average in latencies:
             assert 0 <= low <= average <= high
         assert latencies[3][1] >= max(latency[0] for latency in latencies[:3])
+
+    def test_latencies_are_between_the_events_that_the_reference_names(self):
+        """Of three steps: the way there takes 1, 2 and 3 s, computing 30, 20 and 10 s, the way back 0.5 s."""
+        timeline = Timeline(inputs=2, outputs=1)
+        for step, (there, compute) in enumerate([(1.0, 30.0), (2.0, 20.0), (3.0, 10.0)]):
+            begin = 100.0 * step
+            timeline.stamp("input", at=begin)
+            timeline.stamp("input_complete", at=begin + there)
+            timeline.stamp("output", at=begin + there + compute)
+            timeline.stamp("output_complete", at=begin + there + compute + 0.5)
+        measured = Measurements(poptorch.Options())
+        measured.called(1.0, timeline)
+        assert measured.getHostIpuLatency() == pytest.approx((1.0, 3.0, 2.0))
+        assert measured.getComputeLatency() == pytest.approx((10.0, 30.0, 20.0))
+        assert measured.getIpuHostLatency() == pytest.approx((0.5, 0.5, 0.5))
+        assert measured.getLatency() == pytest.approx((13.5, 31.5, 22.5))
 
     @pytest.mark.parametrize("fuse", [False, True])
     def test_training_counts_every_micro_batch(self, fuse):

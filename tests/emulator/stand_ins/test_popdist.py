@@ -138,6 +138,9 @@ SCRIPT = """
     result = {"rank": rank}
     result["sum"] = hvd.allreduce(torch.tensor([1.0, 2.0]) * (rank + 1), op=hvd.Sum).tolist()
     result["average"] = hvd.allreduce(torch.tensor([1.0, 2.0], dtype=torch.half) * (rank + 1)).tolist()
+    extremes = [(hvd.Max, "most"), (hvd.Min, "least")]
+    result.update({said: hvd.allreduce(torch.tensor([rank, -rank]), op=op).tolist() for op, said in extremes})
+    result["not averaged"] = hvd.allreduce(torch.tensor([2.0 + rank]), average=False).tolist()
     result["grouped"] = [t.tolist() for t in hvd.grouped_allreduce([torch.tensor(rank), torch.tensor(1)], op=hvd.Sum)]
     result["gathered"] = hvd.allgather(torch.full((rank + 1, 2), rank)).tolist()
     result["broadcast"] = hvd.broadcast(torch.tensor(rank), root_rank=1).item()
@@ -234,6 +237,8 @@ def test_processes_train_one_model(results, launcher):
         assert result["rank"] == rank
         assert result["sum"] == [3.0, 6.0]
         assert result["average"] == [1.5, 3.0]
+        assert result["most"] == [1, 0] and result["least"] == [0, -1]
+        assert result["not averaged"] == [5.0]
         assert result["grouped"] == [1, 2]
         assert result["gathered"] == [[0, 0], [1, 1], [1, 1]]
         assert result["broadcast"] == 1 and result["object"] == {"rank": 1}
