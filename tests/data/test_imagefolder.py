@@ -97,9 +97,13 @@ def test_lossless_images_of_the_right_size_arrive_bit_for_bit(tmp_path):
 def test_other_colour_modes_become_rgb(tmp_path, mode):
     make(tmp_path, "x", "y", size=(8, 8))
     suffix = "jpg" if mode == "CMYK" else "png"
-    for name in ("x", "y"):
-        Image.new(mode, (8, 8), "black").save(tmp_path / name / f"odd.{suffix}")
-    assert folder(tmp_path).train[0][0].shape == (3, 8, 8)
+    with Image.open(tmp_path / "x" / "0.png") as image:
+        image.convert(mode).save(tmp_path / "y" / f"odd.{suffix}")
+    with Image.open(tmp_path / "y" / f"odd.{suffix}") as image:
+        expected = torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1))
+    source = folder(tmp_path, augment="none")
+    found = [part[i] for part in (source.train, source.validation) for i in range(len(part))]
+    assert 1 in [int(label) for image, label in found if torch.equal(image, expected)]
 
 
 def test_validation_images_are_resized_by_the_shorter_side_and_cropped_in_the_middle(tmp_path):

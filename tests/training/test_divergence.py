@@ -11,7 +11,7 @@ from ipu_train import config, trainer
 from ipu_train.training import checkpoint
 from ipu_train.training.divergence import Diverged
 
-from .test_training_run import RECIPE, lines, without_speed
+from .test_training_run import RECIPE, by_hand, lines, without_speed
 
 MORE = ["training.epochs=1", "checkpoint.every_steps=2", "checkpoint.keep=9"]
 
@@ -29,14 +29,14 @@ def run(recipe, folder, *overrides, resume=False):
 
 @pytest.fixture()
 def poisoned(monkeypatch):
-    """Makes the images of chosen calls NaN on their way to the loss: loss and gradients of these calls are NaN."""
+    """What an overflow does in chosen calls: weights that are not finite, and with "loss" a loss that is not."""
     calls = []
     original = trainer._call
 
     def call(run, batch, rate):
         calls.append(len(calls) + 1)
         if calls[-1] in poison:
-            with torch.no_grad():  # what an overflow does: the device's weights are not finite after the call
+            with torch.no_grad():
                 result = original(run, batch, rate)
                 run.training_model.copyWeightsToHost()
                 next(run.network.parameters()).fill_(float("nan"))
@@ -46,8 +46,6 @@ def poisoned(monkeypatch):
 
     poison = {}
     monkeypatch.setattr(trainer, "_call", call)
-    poison_calls = poison.update
-    poison_calls({})
     return poison
 
 
@@ -129,6 +127,11 @@ def test_rollback_returns_to_the_checkpoint_and_goes_on_behind_these_images(
     assert tensors(tmp_path / "run")[1]["step"] == 6
     steps = [line["step"] for line in lines(tmp_path / "run") if line["split"] == "train"]
     assert steps == [1, 2, 3, 4, 5, 6]
+    _, expected = by_hand(
+        recipe, epochs=1, left_out=(3, 4)
+    )  # the images of the third and fourth update are passed
+    for name, value in tensors(tmp_path / "run")[0].items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5)
 
 
 def test_rollback_without_a_checkpoint_stops(recipe, tmp_path, poisoned):

@@ -51,8 +51,11 @@ def final_weights(folder):
     return load_file(str(checkpoint.newest(folder / "checkpoints") / "weights.safetensors"))
 
 
-def by_hand(recipe):
-    """The same run as a loop in plain torch: losses of every step and the final weights."""
+def by_hand(recipe, epochs=2, left_out=()):
+    """The same run as a loop in plain torch: losses of every step and the final weights.
+
+    The weight updates ``left_out`` (from 1) are not made, as if their images had never come.
+    """
     cfg = config.load(recipe).config
     source = open_data(cfg.data, cfg.training.seed)
     torch.manual_seed(cfg.training.seed)
@@ -66,7 +69,7 @@ def by_hand(recipe):
     )
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (source.mean, source.std))
     sampler, losses, step = EpochSampler(96, 3, 16), [], 0
-    for epoch in range(2):
+    for epoch in range(epochs):
         sampler.set_position(epoch, 0)
         keys = list(sampler)
         for at in range(0, 96, 16):
@@ -79,9 +82,10 @@ def by_hand(recipe):
             loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
             step += 1
+            if step not in left_out:
+                optimizer.step()
+            losses.append(loss.item())
     return losses, network.state_dict()
 
 

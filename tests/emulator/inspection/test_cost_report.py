@@ -1,5 +1,7 @@
 """What a compiled program would cost: the IPU model's report through the executor."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -106,13 +108,20 @@ def test_it_needs_a_compiled_model_and_a_known_chip():
 
 
 def test_convolutions_planned_together_are_costed_like_others():
-    class Together(Convolutional):
+    class Twice(Convolutional):
+        together = False
+
         def forward(self, x, labels):
-            with poptorch.MultiConv():
+            with poptorch.MultiConv() if self.together else contextlib.nullcontext():
                 x = self.conv(x)
             return super().forward(x[:, :3], labels)
 
-    model = Together()
-    executor = poptorch.trainingModel(model, options(1, 1), poptorch.optim.SGD(model.parameters(), lr=0.1))
-    executor.compile(*images(4))
-    assert executor.report().to_json()["cycles"] > 0
+    costs = []
+    for Twice.together in (True, False):
+        model = Twice()
+        optimizer = poptorch.optim.SGD(model.parameters(), lr=0.1)
+        executor = poptorch.trainingModel(model, options(1, 1), optimizer)
+        executor.compile(*images(4))
+        costs.append(executor.report().to_json())
+    assert costs[0]["cycles"] == costs[1]["cycles"] > compiled(accumulation=1).report().cycles
+    assert costs[0]["total_bytes"] == costs[1]["total_bytes"]

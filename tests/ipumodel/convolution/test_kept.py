@@ -1,5 +1,6 @@
 """Plans kept between commands: the same to the last bit, found once, and never a reason to fail."""
 
+import os
 import sqlite3
 
 import pytest
@@ -92,6 +93,8 @@ def test_a_place_that_cannot_be_made_keeps_nothing(tmp_path):
 
 def test_files_of_old_versions_go(folder):
     for number in range(9):
-        (folder / f"plans-{number}.sqlite").write_text("")
+        path = folder / f"plans-{number}.sqlite"
+        path.write_text("")
+        os.utime(path, (1000.0 - number, 1000.0 - number))  # the first is the newest
     kept.keep_in(folder)
-    assert len(list(folder.glob("plans-*.sqlite"))) <= 4
+    assert sorted(path.name for path in folder.glob("plans-*")) == [f"plans-{n}.sqlite" for n in range(4)]
