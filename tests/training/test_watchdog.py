@@ -1,11 +1,13 @@
 """The watchdog names the stage in which nothing moves, and says nothing while something does."""
 
 import math
+import re
 import threading
 import time
 
 import pytest
 
+from ipu_train import config, trainer
 from ipu_train.training.watchdog import Watchdog
 
 
@@ -75,3 +77,30 @@ def test_it_ends_with_its_run(patience):
     with Watchdog(patience, Messages()):
         pass
     assert threading.active_count() == before
+
+
+RECIPE = """
+model: {name: resnet8, norm: group, norm_groups: 2, options: {width: 0.25}}
+data: {name: generated, length: 8, image_size: 8, num_classes: 4}
+training: {epochs: 1, micro_batch_size: 4}
+validation: {every_epochs: 0}
+logging: {stalled_after: 0.05, progress: false, plots: false}
+device: {threads: 1}
+"""
+
+
+def test_a_run_that_hangs_in_a_step_says_so_after_as_long_as_asked(tmp_path, monkeypatch, capsys):
+    call, said = trainer._call, []
+
+    def hangs(*arguments):
+        ends = time.monotonic() + 60
+        while not re.search(r"Nothing has moved for \d+ seconds: training step 1\n", "".join(said)):
+            assert time.monotonic() < ends, said
+            time.sleep(0.02)
+            said.append(capsys.readouterr().err)
+        return call(*arguments)
+
+    monkeypatch.setattr(trainer, "_call", hangs)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    outcome = trainer.train(config.load(tmp_path / "tiny.yaml", [f"run_dir={tmp_path / 'run'}"]))
+    assert outcome.status == 0
