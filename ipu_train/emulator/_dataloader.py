@@ -8,7 +8,7 @@ from ._impl import createPoptorchError
 from ._logging import logger
 from .enums import DataLoaderMode
 from .loading.accessor import AsynchronousDataAccessor
-from .loading.partition import GroupedBatchSampler, GroupedCollate, GroupedDataset, ProcessShareSampler
+from .loading.partition import GroupedBatchSampler, GroupedCollate, GroupedDataset, ProcessShare
 from .options import Options
 
 
@@ -30,7 +30,8 @@ class DataLoader(torch.utils.data.DataLoader):
         drop_last: leave out a last combined batch that is not full. On by default, unlike torch, because a
             compiled model takes full ones only.
         persistent_workers: keep workers between epochs; None: when there are any.
-        auto_distributed_partitioning: give each process its share of a map data set.
+        auto_distributed_partitioning: give each process its share of a map data set; ``dataset`` of the loader is
+            that share.
         mode: load in this process, in another one, or there with combined batches assembled from the pieces
             of several workers.
         async_options: arguments of the :class:`AsynchronousDataAccessor`.
@@ -94,9 +95,14 @@ class DataLoader(torch.utils.data.DataLoader):
             assert batch_size is not None, (
                 "batch_size=None cannot be partitioned over processes: set auto_distributed_partitioning=False"
             )
-            if settings.get("sampler") is None:
-                settings["sampler"] = self._partition(dataset, bool(shuffle), drop_last)
-                shuffle = None
+            if settings.get("sampler") is not None:
+                logger.warning(
+                    "As in PopTorch the sampler's indices count from the first item of this process's share, and may "
+                    "go past its end. Let the sampler give each process its own indices and set "
+                    "auto_distributed_partitioning=False"
+                )
+            dataset = self._partition(dataset, bool(shuffle), drop_last)
+            shuffle = None
 
         if mode == DataLoaderMode.Async and not drop_last and (self._combined_batch_size or 1) > 1:
             mode = DataLoaderMode.AsyncRebatched  # the buffers of the accessor have one size only
@@ -154,7 +160,7 @@ class DataLoader(torch.utils.data.DataLoader):
                 divisor,
             )
 
-    def _partition(self, dataset: Any, shuffle: bool, drop_last: bool) -> ProcessShareSampler:
+    def _partition(self, dataset: Any, shuffle: bool, drop_last: bool) -> ProcessShare:
         distributed = self._options.Distributed
         seed = None
         assert self._combined_batch_size is not None
@@ -164,8 +170,8 @@ class DataLoader(torch.utils.data.DataLoader):
                 "options.randomSeed() before creating the DataLoader"
             )
             seed = self._options.random_seed
-        return ProcessShareSampler(
-            len(dataset),
+        return ProcessShare(
+            dataset,
             self._combined_batch_size,
             distributed.processId,
             distributed.numProcesses,
@@ -212,17 +218,18 @@ class DataLoader(torch.utils.data.DataLoader):
 
     def __len__(self) -> int:
         size = self._rebatched_size
-        by_batches = self._micro_batch_sampler is not None
         if size is None:  # PopTorch leaves it to torch, which knows nothing of joined micro-batches
-            return len(self._micro_batch_sampler) if by_batches else super().__len__()
-        if by_batches or isinstance(self.dataset, torch.utils.data.IterableDataset):
-            length = len(self.dataset)
-        else:
-            length = len(self.sampler)
+            batches = self._micro_batch_sampler
+            return super().__len__() if batches is None else len(batches)
+        length = len(self.dataset)
         return length // size if self._rebatched_drop_last else -(-length // size)
 
     def __iter__(self) -> Iterator[Any]:
-        return super().__iter__() if self._accessor is None else self._loop(iter(self._accessor))
+        if self._accessor is not None:
+            return self._loop(iter(self._accessor))
+        if isinstance(self.dataset, ProcessShare):
+            self.dataset.next_epoch()
+        return super().__iter__()
 
     def _loop(self, items: Iterator[Any]) -> Iterator[Any]:
         """The items; as long as somebody takes them the loader, and with it the worker, stays alive."""

@@ -1,6 +1,6 @@
-"""Samplers of the ``DataLoader``: a process's share of a data set, and groups of sampled batches."""
+"""What the ``DataLoader`` reads: a process's share of a data set, and groups of sampled batches."""
 
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -42,74 +42,69 @@ def share(
     return process_id * each + min(process_id, more), each + (process_id < more)
 
 
-class ProcessShareSampler(torch.utils.data.Sampler):
-    """Indices of one process's share of a data set; all processes together see an item at most once an epoch.
+class ProcessShare(torch.utils.data.Dataset):
+    """One process's share of a map data set; all processes together see an item at most once an epoch.
 
-    Shuffling draws one permutation of the whole data set per epoch from a generator that every process seeds
-    alike. What ``drop_last`` leaves over in one epoch is not left over in the next.
+    Indices count from the share's first item, also those of a sampler of the user's, and nothing stops them at its
+    end. Shuffling draws one permutation of the whole data set per epoch from a generator that every process seeds
+    alike; the shares are then ranges of it, every other epoch from where some of what ``drop_last`` leaves over ends.
+
+    Source: ``_SubDataset`` in PopTorch 3.4's ``python/__init__.py``.
 
     Args:
-        length: items in the data set.
+        dataset: the whole of it.
         combined: items in one combined batch of one process.
         process_id: index of the process.
         num_processes: how many there are.
         drop_last: see :func:`share`.
         seed: shuffle with this seed; None: keep the order.
+
+    Raises:
+        ZeroDivisionError: with ``drop_last`` there is no combined batch for every process.
     """
 
     def __init__(
         self,
-        length: int,
+        dataset: Any,
         combined: int,
         process_id: int,
         num_processes: int,
         drop_last: bool,
         seed: Optional[int] = None,
     ) -> None:
-        self._length = length
-        self._offset, self._count = share(length, combined, process_id, num_processes, drop_last)
-        self._used = num_processes * self._count if drop_last else length
-        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
-        self._left_over: Optional[torch.Tensor] = None
+        self._dataset = dataset
+        self._offset, self._count = share(len(dataset), combined, process_id, num_processes, drop_last)
+        if drop_last and not self._count:
+            raise ZeroDivisionError(
+                f"{len(dataset)} items give {num_processes} processes no combined batch of {combined} items each: "
+                "take a larger data set, smaller batches or drop_last=False"
+            )
+        self._shift = len(dataset) % self._count if drop_last else 0
+        self._shifted = False
+        # the generator's state, as an array that any pickle takes
+        self._random = None if seed is None else torch.Generator().manual_seed(seed).get_state().numpy()
+        self._order: Optional[torch.Tensor] = None  # in shared memory: workers that stay see the next epoch's
 
-    def __getstate__(self) -> Dict[str, Any]:  # also for pickles that another process does not read
-        state = dict(self.__dict__)
-        if self._generator is not None:
-            state["_generator"] = reduceGenerator(self._generator)[1]
-        return state
-
-    def __setstate__(self, state: Dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self._generator is not None:
-            self._generator = _restoreGenerator(*state["_generator"])
+    def next_epoch(self) -> None:
+        """Shuffle anew, where there is a seed."""
+        if self._random is None:
+            return
+        generator = torch.Generator()
+        generator.set_state(torch.from_numpy(self._random))
+        order = torch.randperm(len(self._dataset), generator=generator)
+        self._random = generator.get_state().numpy()
+        self._shifted = not self._shifted
+        order = order[self._shift if self._shifted else 0 :][self._offset : self._offset + self._count]
+        if self._order is None:
+            self._order = order.clone().share_memory_()
+        else:
+            self._order.copy_(order)
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[int]:
-        if self._generator is None:
-            yield from range(self._offset, self._offset + self._count)
-        else:
-            yield from self._permutation()[self._offset : self._offset + self._count].tolist()
-
-    def _permutation(self) -> torch.Tensor:
-        """This epoch's order of the items in use, all processes together; shape ``[used]``."""
-        order = torch.randperm(self._length, generator=self._generator)
-        unused = self._length - self._used
-        if not unused:
-            return order
-        if self._left_over is None:  # take the window from the start, remember what is behind it
-            self._left_over = order[self._used :]
-            return order[: self._used]
-        # shift the window: leave items out that the epoch before did use
-        seen = torch.ones(self._length, dtype=torch.bool)
-        seen[self._left_over] = False
-        droppable = torch.nonzero(seen[order]).flatten()
-        droppable = torch.cat([droppable, torch.nonzero(~seen[order]).flatten()])
-        keep = torch.ones(self._length, dtype=torch.bool)
-        keep[droppable[:unused]] = False
-        self._left_over = None
-        return order[keep]
+    def __getitem__(self, index: int) -> Any:
+        return self._dataset[index + self._offset if self._order is None else int(self._order[index])]
 
 
 class GroupedBatchSampler:

@@ -1,14 +1,13 @@
 """``poptorch.DataLoader``: combined batches and shares of processes (PopTorch 3.4 user guide, "DataLoader")."""
 
 import logging
-import pickle
 
 import pytest
 import torch
 
 from ipu_train import emulator as poptorch
 from ipu_train.emulator import DataLoader, DataLoaderMode, Options
-from ipu_train.emulator.loading.partition import GroupedBatchSampler, ProcessShareSampler, concatenate, share
+from ipu_train.emulator.loading.partition import GroupedBatchSampler, concatenate, share
 
 from ..datasets import AsDict, Increasing, Stream, nothing, stack_pairs
 
@@ -313,14 +312,29 @@ class TestProcesses:
         for p in range(3):
             assert set(epochs[0][p]) != set(epochs[1][p])
 
-    @pytest.mark.parametrize("seed", range(20))
-    def test_what_one_epoch_leaves_over_the_next_uses(self, seed):
-        samplers = [ProcessShareSampler(100, 4, p, 3, True, seed) for p in range(3)]
-        for _ in range(2):
-            first = {i for sampler in samplers for i in sampler}
-            second = {i for sampler in samplers for i in sampler}
-            assert len(first) == len(second) == 96
-            assert first | second == set(range(100))
+    @pytest.mark.parametrize("mode", [poptorch.DataLoaderMode.Sync, poptorch.DataLoaderMode.AsyncRebatched])
+    def test_the_data_set_of_a_loader_is_the_share(self, mode):
+        loaders = self.loaders(3, mode=mode)
+        assert [len(loader.dataset) for loader in loaders] == [32] * 3
+        assert [int(loader.dataset[0][1]) for loader in loaders] == [0, 32, 64]
+        assert [len(loader) for loader in loaders] == [8] * 3
+        for loader in loaders:
+            loader.terminate()
+
+    def test_a_sampler_of_ones_own_counts_within_the_share(self, caplog):
+        """In PopTorch it gives indices of ``_SubDataset``, which adds the share's first."""
+        by_hand = [
+            DataLoader(options(process=(p, 2)), Increasing(16), batch_size=2, sampler=[0, 1, 4, 5])
+            for p in range(2)
+        ]
+        assert [labels(loader) for loader in by_hand] == [[[0, 1], [4, 5]], [[8, 9], [12, 13]]]
+        assert "count from the first item of this process's share" in caplog.text
+        caplog.clear()
+        whole = DataLoader(
+            options(process=(1, 2)), Increasing(16), batch_size=2, sampler=[0, 1], auto_distributed_partitioning=False
+        )  # fmt: skip
+        assert labels(whole) == [[0, 1]] and len(whole.dataset) == 16
+        assert not caplog.text
 
     def test_a_shuffling_loader_can_load_in_another_process(self):
         """Also the default start method, a fork server, that maps pickled tensors only while their owner has them."""
@@ -334,19 +348,6 @@ class TestProcesses:
         reference = DataLoader(options(process=(0, 2), seed=3), Increasing(40), batch_size=4, shuffle=True)
         for _ in range(2):
             assert labels(loader) == labels(reference)
-
-    def test_a_copy_goes_on_where_its_original_is(self):
-        sampler = ProcessShareSampler(100, 4, 1, 3, True, 7)
-        list(sampler)
-        copied = pickle.loads(pickle.dumps(sampler))
-        for _ in range(2):
-            assert list(copied) == list(sampler)
-
-    def test_few_items_are_not_lost_for_ever(self):
-        """More left over than used: two epochs cannot cover everything, but must differ."""
-        sampler = ProcessShareSampler(11, 4, 0, 2, True, 0)
-        first, second = set(sampler), set(sampler)
-        assert len(first) == len(second) == 4
 
     def test_shuffling_needs_a_common_seed(self):
         with pytest.raises(AssertionError):
