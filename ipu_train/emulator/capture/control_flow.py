@@ -97,7 +97,8 @@ def cond(
 
     Raises:
         ValueError: inputs that are no list of tensors.
-        poptorch.Error: in a training model; or branches with different numbers of outputs.
+        poptorch.Error: in a training model; or branches whose outputs differ in number, elements or dtype, or have no
+            dimension. Those of ``then_body`` take the shapes of those of ``else_body``.
     """
     _check_list(then_inps, "cond", "then_inps")
     _check_list(else_inps, "cond", "else_inps")
@@ -144,11 +145,12 @@ class Loop:
 
 
 class Choice:
-    """The recorded form of :func:`cond`."""
+    """The recorded form of :func:`cond`; ``shapes`` are those of the outputs of ``else_body``."""
 
-    def __init__(self, then_body: Body, else_body: Body) -> None:
+    def __init__(self, then_body: Body, else_body: Body, shapes: List[torch.Size]) -> None:
         self.then_body = then_body
         self.else_body = else_body
+        self.shapes = shapes
 
     def __call__(
         self,
@@ -159,7 +161,8 @@ class Choice:
         else_outer: Tensors,
     ) -> Tensors:
         if bool(condition):
-            return self.then_body(then_inputs, then_outer)
+            results = self.then_body(then_inputs, then_outer)
+            return [result.reshape(shape) for result, shape in zip(results, self.shapes)]
         return self.else_body(else_inputs, else_outer)
 
 
@@ -190,13 +193,37 @@ def _capture_cond(
             "Both branches must have the same number of outputs."
         )
     slots: Slots = recorder.slots
+    for index, pair in enumerate(zip(chosen.outputs, other.outputs)):
+        _check_alike(slots, index, *pair)
     args = (
         Ref(slots.of(condition)),
         _refs(slots, then_inps), [Ref(slot) for slot in chosen.outer],
         _refs(slots, else_inps), [Ref(slot) for slot in other.outer],
     )  # fmt: skip
     halves = [slots.is_half(slot) for slot in chosen.outputs]
-    return recorder.record_list(Choice(chosen, other), "cond", args, halves)
+    choice = Choice(chosen, other, [result.shape for result in other_results])
+    return recorder.record_list(choice, "cond", args, halves)
+
+
+def _check_alike(slots: Slots, index: int, then_slot: int, else_slot: int) -> None:
+    """Refuse outputs that the two branches of :func:`cond` cannot write to one tensor.
+
+    Sources: PopTorch 3.4, AddSubgraphConnectionNodes.cpp (``markCondOutputs``), which reshapes the outputs of
+    ``then_body`` and takes no output without dimensions; PopART, ifx.cpp, which copies those of both to one tensor.
+    """
+    here, there = slots.values[then_slot], slots.values[else_slot]
+    if there.dim() == 0:
+        raise createPoptorchError(
+            f"poptorch.cond: output {index} of else_body has an empty shape (no dimension), which PopTorch cannot "
+            "make an output of both branches: give it a dimension with reshape(1)."
+        )
+    kinds = [str(slots.dtype_of(slot))[6:] for slot in (then_slot, else_slot)]
+    if here.numel() != there.numel() or kinds[0] != kinds[1]:
+        raise createPoptorchError(
+            f"poptorch.cond: output {index} of then_body is {tuple(here.shape)} {kinds[0]}, that of else_body "
+            f"{tuple(there.shape)} {kinds[1]}. Both branches write the same tensor: return as many elements of the "
+            "same dtype."
+        )
 
 
 def _inference_only(recorder: Any, function: str) -> None:

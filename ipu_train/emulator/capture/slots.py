@@ -121,4 +121,8 @@ class Slots:
         if slot is None:
             with torch._C.DisableTorchFunction():
                 return device_dtype(tensor.dtype)
+        return self.dtype_of(slot)
+
+    def dtype_of(self, slot: int) -> torch.dtype:
+        """The dtype that the device holds a slot in."""
         return torch.float16 if self.is_half(slot) else device_dtype(self.values[slot].dtype)

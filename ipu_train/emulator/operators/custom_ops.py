@@ -5,6 +5,7 @@ op's domain and name; it may be any differentiable torch code.
 """
 
 import math
+import weakref
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -187,6 +188,9 @@ def capture_custom_op(
 custom_op.captured_by = capture_custom_op  # type: ignore[attr-defined]
 
 
+_called: Dict[str, "weakref.ref[CPU]"] = {}  # ID -> what was called first under it
+
+
 class CPU:
     """Run a Python function or module on the host, inside a compiled inference model, at every execution.
 
@@ -206,15 +210,31 @@ class CPU:
         if isinstance(layer_to_call, torch.nn.Module):
             layer_to_call.requires_grad_(False)
 
-    def __call__(self, *args: Any) -> Any:
-        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
-        if has_torch_function(tensors):
-            result = handle_torch_function(call_on_host, tensors, self._layer_to_call, self._ID, args)
+    def __call__(self, *input: torch.Tensor, **kwargs: Any) -> Any:
+        """Call the function with tensors; a list for a list or tuple of results.
+
+        Raises:
+            RuntimeError: an argument that is no tensor.
+        """
+        for arg in input:
+            if not isinstance(arg, torch.Tensor):
+                raise RuntimeError(
+                    f"poptorch.CPU {self._ID!r} takes tensors alone, not a {type(arg).__name__}: give other values to "
+                    "the function before (functools.partial)"
+                )
+        if kwargs:
+            logger.warning(
+                "poptorch.CPU %r drops keyword arguments, as PopTorch does: %s", self._ID, ", ".join(kwargs)
+            )
+        if _called.setdefault(self._ID, weakref.ref(self))() is not self:
+            logger.warning("PopTorch calls the first function of this process that had the ID %r", self._ID)
+        if has_torch_function(input):
+            result = handle_torch_function(call_on_host, input, self._layer_to_call, self._ID, input)
         else:
-            result = self._layer_to_call(*args)
-        self.in_shapes = [tensor.shape for tensor in tensors]
+            result = self._layer_to_call(*input)
+        self.in_shapes = [tensor.shape for tensor in input]
         self.out_shapes = [tensor.shape for tensor in _results(result)]
-        return result
+        return list(result) if isinstance(result, tuple) else result
 
     def registerPersistentData(self) -> None:
         """Make ``inputs`` and ``outputs``, host tensors of the last call's shapes; :meth:`execute` works on them."""
@@ -231,27 +251,19 @@ def _results(result: Any) -> Tensors:
     return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
-def call_on_host(layer: Callable[..., Any], ID: str, args: Tuple[Any, ...]) -> Any:
-    return layer(*args)
+def call_on_host(layer: Callable[..., Any], ID: str, tensors: Tuple[torch.Tensor, ...]) -> Any:
+    return layer(*tensors)
 
 
 class HostCall:
     """The recorded form of :class:`CPU`: storage tensors in, storage tensors out, host tensors between."""
 
-    def __init__(
-        self,
-        layer: Callable[..., Any],
-        ID: str,
-        args: Tuple[Any, ...],
-        halves: List[bool],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, layer: Callable[..., Any], ID: str, halves: List[bool], device: torch.device) -> None:
         self.layer = layer
         self.ID = ID
-        self.args = args  # with None in the place of tensors
         self.halves = halves
         self.device = device
-        self.container: Optional[type] = None
+        self.single = False
         self.result_halves: List[bool] = []
         self.shapes: Optional[List[torch.Size]] = None
         # Results of the call made while compiling, until they are recorded.
@@ -261,12 +273,11 @@ class HostCall:
         if self.traced is not None:  # the function may have side effects: compiling calls it once
             traced, self.traced = self.traced, None
             return traced
-        host = iter([download(tensor, half) for tensor, half in zip(inputs, self.halves)])
-        args = [next(host) if arg is _TENSOR else arg for arg in self.args]
+        host = [download(tensor, half) for tensor, half in zip(inputs, self.halves)]
         with torch.no_grad(), _state.reporting_to(None):
-            result = self.layer(*args)
-        self.container = type(result) if isinstance(result, (list, tuple)) else None
-        results = list(result) if self.container is not None else [result]
+            result = self.layer(*host)
+        self.single = isinstance(result, torch.Tensor)
+        results = _results(result)
         shapes = [tensor.shape for tensor in results]
         if self.shapes is not None and shapes != self.shapes:
             raise createPoptorchError(
@@ -279,26 +290,26 @@ class HostCall:
         return [tensor for tensor, _ in stored]
 
 
-_TENSOR = object()
-
-
-def capture_host_call(recorder: Any, layer: Callable[..., Any], ID: str, args: Tuple[Any, ...]) -> Any:
+def capture_host_call(
+    recorder: Any, layer: Callable[..., Any], ID: str, tensors: Tuple[torch.Tensor, ...]
+) -> Any:
     if recorder.training:
         raise createPoptorchError("poptorch.CPU operations are only supported in inference models")
-    slots = [recorder.slots.of(arg) for arg in args if isinstance(arg, torch.Tensor)]
-    call = HostCall(
-        layer,
-        ID,
-        tuple(_TENSOR if isinstance(arg, torch.Tensor) else arg for arg in args),
-        [recorder.slots.is_half(slot) for slot in slots],
-        recorder.slots.device,
-    )
+    slots = [recorder.slots.of(tensor) for tensor in tensors]
+    halves = [recorder.slots.is_half(slot) for slot in slots]
+    call = HostCall(layer, ID, halves, recorder.slots.device)
     # One call says how many results there are, and their dtypes; they are also what is recorded.
     call.traced = call([recorder.slots.values[slot] for slot in slots])
-    tensors = recorder.record_list(call, "CPU", ([Ref(slot) for slot in slots],), call.result_halves)
-    if call.container is None:
-        return tensors[0]
-    return tuple(tensors) if call.container is not list else tensors
+    results = recorder.record_list(call, "CPU", ([Ref(slot) for slot in slots],), call.result_halves)
+    dtypes = {recorder.slots.dtype(tensor) for tensor in [*tensors, *results]} - {torch.float32}
+    if dtypes:
+        logger.warning(
+            "poptorch.CPU %r: PopTorch moves bytes to and from buffers of float32, so that %s would be other numbers "
+            "on an IPU. Cast what goes in and out to float32.",
+            ID,
+            ", ".join(sorted(str(dtype)[6:] for dtype in dtypes)),
+        )
+    return results[0] if call.single else results
 
 
 call_on_host.captured_by = capture_host_call  # type: ignore[attr-defined]

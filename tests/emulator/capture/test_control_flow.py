@@ -135,6 +135,34 @@ def test_branches_must_have_the_same_number_of_outputs():
         run(lambda x: poptorch.cond(x.sum() > 0, lambda t: (t, t), [x], lambda t: t, [x]), torch.ones(1))
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_outputs_take_the_shapes_of_the_else_branch(taken):
+    """PopTorch reshapes those of the other (AddSubgraphConnectionNodes.cpp, ``markCondOutputs``)."""
+
+    def forward(c, x):
+        return poptorch.cond(c, lambda t: t.flatten() * 2, [x], lambda t: t + 1, [x])[0] * torch.ones(2, 3)
+
+    x = torch.arange(6.0).reshape(2, 3)
+    assert torch.equal(run(forward, torch.tensor([taken]), x), x * 2 if taken else x + 1)
+
+
+@pytest.mark.parametrize(
+    "then_body, else_body, problem",
+    [
+        (lambda t: t.sum(), lambda t: t.mean(), "empty shape"),
+        (lambda t: t, lambda t: t.mean(), "empty shape"),
+        (lambda t: t[:1], lambda t: t, r"\(1,\) float32, that of else_body \(2,\) float32"),
+        (lambda t: t.int(), lambda t: t, "int32, that of else_body .* float32"),
+        (lambda t: t, lambda t: t.half(), "float32, that of else_body .* float16"),
+    ],
+    ids=["scalars", "scalar", "elements", "integers", "half"],
+)
+def test_outputs_that_the_branches_cannot_share_are_refused(then_body, else_body, problem):
+    """PopART copies the outputs of both branches to one tensor (ifx.cpp, ``IfOpx::copyOutputs``)."""
+    with pytest.raises(poptorch.Error, match=problem):
+        run(lambda x: poptorch.cond(x.sum() > 0, then_body, [x], else_body, [x])[0], torch.ones(2))
+
+
 @pytest.mark.parametrize("position", [0, 1])
 def test_branch_inputs_must_be_lists(position):
     inputs = [[torch.ones(1)], [torch.ones(1)]]

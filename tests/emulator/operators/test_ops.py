@@ -388,23 +388,57 @@ class TestHostCalls:
     def test_the_function_runs_on_the_host_at_every_execution(self):
         seen = []
 
-        def on_host(x, factor):
+        def on_host(x, y):
             seen.append((x.device.type, x.dtype, poptorch.isRunningOnIpu()))
-            return x * factor, (x + 1).tolist() and x + 1
+            return x * y, (x + 1).tolist() and x + 1
 
         cpu = poptorch.CPU(on_host, "host")
         executor = poptorch.inferenceModel(
-            FromFunction(lambda x: cpu(x, 3)), poptorch.Options().deviceIterations(2)
+            FromFunction(lambda x: cpu(x, x * 3)), poptorch.Options().deviceIterations(2)
         )
-        x = torch.ones(4).half()
+        x = torch.ones(4)
         executor.compile(x)
         assert len(seen) == 1  # compiling traces the function once, as it does forward
         seen.clear()
         product, plus = executor(x)
-        assert seen == [("cpu", torch.float16, False)] * 2
-        assert product.dtype == torch.float16
+        assert seen == [("cpu", torch.float32, False)] * 2
         assert product.tolist() == [3.0] * 4
         assert plus.tolist() == [2.0] * 4
+
+    @pytest.mark.parametrize(
+        "function, x, named",
+        [
+            (lambda x: x + 1, torch.ones(2), None),
+            (lambda x: x + 1, torch.ones(2, dtype=torch.float64), None),
+            (lambda x: x + 1, torch.ones(2).half(), "float16"),
+            (lambda x: x.float(), torch.ones(2, dtype=torch.int32), "int32"),
+            (lambda x: x > 0, torch.ones(2), "bool"),
+        ],
+        ids=["float32", "float64", "float16", "int32", "bool"],
+    )
+    def test_its_buffers_are_float32(self, function, x, named, caplog):
+        """``CPU.registerPersistentData`` makes them without a dtype; Compiler.cpp copies bytes."""
+        run(lambda t: poptorch.CPU(function, f"dtype {named} {x.dtype}")(t), x)
+        assert bool(named) == ("buffers of float32" in caplog.text)
+        assert not named or f"so that {named} would" in caplog.text
+
+    def test_arguments_are_tensors(self, caplog):
+        def scaled(x, scale=2.0):
+            return x * scale
+
+        cpu = poptorch.CPU(scaled, "scaled")
+        for call in (cpu, lambda *args, **names: run(lambda t: cpu(t, *args[1:], **names), args[0])):
+            with pytest.raises(RuntimeError, match="takes tensors alone, not a float"):
+                call(torch.ones(1), 3.0)
+            caplog.clear()
+            assert call(torch.ones(1), scale=3.0).item() == 2.0  # CPU.__call__ does not pass it on
+            assert "drops keyword arguments, as PopTorch does: scale" in caplog.text
+
+    def test_a_second_function_under_an_id_is_warned_of(self, caplog):
+        for factor in (2.0, 3.0):
+            assert "first function" not in caplog.text
+            poptorch.CPU(lambda x, factor=factor: x * factor, "one ID")(torch.ones(1))
+        assert "first function of this process that had the ID 'one ID'" in caplog.text
 
     def test_a_module_is_called_and_needs_no_gradient(self):
         linear = nn.Linear(3, 2)
@@ -412,7 +446,10 @@ class TestHostCalls:
         assert not linear.weight.requires_grad
         x = torch.randn(4, 3)
         torch.testing.assert_close(run(lambda t: cpu(t) * 2, x), 2 * linear(x))
-        assert type(run(lambda t: poptorch.CPU(lambda a: [a, a], "list")(t), x)) is list
+        for made in (list, tuple):
+            pair = poptorch.CPU(lambda a, made=made: made([a, a]), made.__name__)
+            assert type(pair(x)) is list
+            assert type(run(lambda t, pair=pair: pair(t), x)) is list
 
     def test_shapes_are_fixed_at_compilation(self):
         sizes = iter([2, 3])
