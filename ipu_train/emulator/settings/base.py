@@ -84,16 +84,12 @@ class OptionsDict:
         return option in self._values
 
     def deleteIfExists(self, option: str) -> None:
-        """Forget a key."""
-        self.checkIsFrozen(option)
+        """Forget a key, also where the options are frozen, as in PopTorch."""
         self._values.pop(option, None)
 
     def __call__(self, option: str) -> Any:
         """The value of a key."""
-        assert option in self._values, (
-            f"Invalid option {option}, valid options are {', '.join(sorted(self._values))}"
-        )
-        return self._values[option]
+        return getattr(self, option)
 
     def __getattr__(self, option: str) -> Any:
         # Only reached when normal look-up failed. Private names never live in the dict; refusing them
