@@ -63,6 +63,8 @@ def storage_dtype(dtype: torch.dtype) -> torch.dtype:
 def upload(tensor: torch.Tensor, device: torch.device) -> Tuple[torch.Tensor, bool]:
     """A fresh storage tensor with the values of a host tensor, and whether the device holds it as float16."""
     with torch.no_grad():
+        if tensor.dtype == torch.int64:  # numbers that int32 cannot hold become others on the way
+            tensor = tensor.to(torch.int32)
         stored = tensor.detach().to(device=device, dtype=storage_dtype(tensor.dtype), copy=True)
     return stored.contiguous(), tensor.dtype == torch.float16
 

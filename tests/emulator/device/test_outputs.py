@@ -98,3 +98,12 @@ def test_kinds_of_lists_and_tuples_stay_what_they_are(kind):
         result = model(torch.tensor([value]))
         assert type(result) is kind and type(result[1]) is kind and type(result[2]["a"]) is kind
         assert [result[0].item(), result[1][0].item(), result[2]["a"][0].item()] == [value + 1, value, value]
+
+
+def test_integers_that_int32_cannot_hold_are_others_on_the_device():
+    """PopTorch takes int64 arguments as int32, which leaves their lower 32 bits."""
+    x = torch.tensor([2**31, 2**40 + 3, -(2**31) - 1])
+    same, positive = poptorch.inferenceModel(FromFunction(lambda t: (t * 1, t > 0)))(x)
+    expected = x.to(torch.int32)
+    assert torch.equal(same, expected)
+    assert torch.equal(positive, expected > 0)
