@@ -11,20 +11,7 @@ from .poptorch_core import FRONT_END_ERROR, Error, createError
 
 # id of a wrapped module, parameter or buffer -> the training executor that owns it. Kept outside the objects, so
 # that pickles and copies of them know nothing of the executor, and weakly, so that dropping the executor ends it.
-owners: Dict[int, "Owner"] = {}
-
-
-class Owner:
-    """A weak reference to an executor that can still be told from others when the executor is being finalised.
-
-    Attributes:
-        left: the executor was compiled, and dropped without ``destroy()``.
-    """
-
-    def __init__(self, executor: Any) -> None:
-        self.reference = weakref.ref(executor)
-        self.identity = id(executor)
-        self.left = False
+owners: Dict[int, Optional["weakref.ref[Any]"]] = {}
 
 
 def createPoptorchError(msg: str) -> Error:
@@ -43,9 +30,9 @@ def isDispatchTracing() -> bool:
 
 
 def owner_of(obj: Any) -> Optional[Any]:
-    """The training executor that owns a module, parameter or buffer; None without one."""
-    owner = owners.get(id(obj))
-    return owner.reference() if owner is not None else None
+    """The training executor that owns a module, parameter or buffer; None without one, or when it was dropped."""
+    owner = owners.get(id(obj)) if isWrapped(obj) else None
+    return owner() if owner is not None else None
 
 
 def isWrapped(obj: Any) -> bool:
@@ -58,28 +45,31 @@ def _restoreWrapperIfNecessary(obj: Any) -> Any:
     return obj
 
 
-# id of an object that is unwrapped for a while -> the object itself (weakly), its wrapper class and its owner
-_set_aside: Dict[int, Tuple[Any, type, Optional[Owner]]] = {}
+# id of an object that was wrapped -> the object itself (weakly), its last wrapper class and owner
+_once_wrapped: Dict[int, Tuple[Any, type, Optional["weakref.ref[Any]"]]] = {}
+
+
+def _forget(table: Dict[int, Any], key: int, _gone: Any) -> None:
+    table.pop(key, None)
 
 
 def unwrapModelIfNecessary(model: torch.nn.Module) -> None:
-    """Take a model, its parameters and its buffers out of their wrapper classes; see :func:`rewrapModelIfNecessary`."""
+    """Take a model, its parameters and its buffers out of their wrapper classes, whoever owns them."""
     for obj in [*model.parameters(), *model.buffers(), model]:
-        owner = owners.pop(id(obj), None)
         if isWrapped(obj):
             wrapper: Any = type(obj)
+            forget = functools.partial(_forget, _once_wrapped, id(obj))
+            _once_wrapped[id(obj)] = weakref.ref(obj, forget), wrapper, owners.pop(id(obj), None)
             obj.__class__ = wrapper._poptorch_base
-            _set_aside[id(obj)] = weakref.ref(obj), wrapper, owner
 
 
 def rewrapModelIfNecessary(model: torch.nn.Module) -> None:
-    """Give back the wrapper classes that :func:`unwrapModelIfNecessary` took off."""
+    """Give everything that was ever unwrapped its wrapper class back, as PopTorch does whenever it has compiled."""
     for obj in [*model.parameters(), *model.buffers(), model]:
-        known, wrapper, owner = _set_aside.pop(id(obj), (lambda: None, type(None), None))
+        known, wrapper, owner = _once_wrapped.get(id(obj), (lambda: None, type(None), None))
         if known() is obj and not isWrapped(obj):
             obj.__class__ = wrapper
-            if owner is not None:
-                owners[id(obj)] = owner
+            owners[id(obj)] = owner
 
 
 def outside_inference_mode(function: Callable[..., Any]) -> Callable[..., Any]:

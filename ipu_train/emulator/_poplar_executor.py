@@ -1,14 +1,13 @@
 """``PoplarExecutor``: compiles a module once and runs it on the emulated device."""
 
 import copy
-import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
 
-from . import _args_parser
-from ._impl import Owner, answered_by, createPoptorchError, isWrapped, outside_inference_mode
+from . import _args_parser, _impl
+from ._impl import answered_by, createPoptorchError, outside_inference_mode
 from ._logging import logger
 from ._printing import module_repr
 from .capture.rounding import Noise
@@ -54,7 +53,7 @@ class PoplarExecutor:
             own.outputMode(OutputMode.Final if training else OutputMode.All)
         own._freeze()
         self._options = own
-        self._optimizer = ModelOptimizer(optimizer, own) if training else None
+        self._optimizer = ModelOptimizer(optimizer, own, self) if training else None
         self._parser = _args_parser.ArgsParser(model)
         # the module that runs: its own attributes, but sub-modules, parameters and buffers shared with the user's
         self._model = copy.copy(model)
@@ -130,12 +129,14 @@ class PoplarExecutor:
         hooks.run_pre_compile()
         if not self._training:
             self._weights.fetch_trained()  # which compiling looks at
-        self._compiled = CompiledModel(
-            self._model, self._user_model, arguments, self._options, self._training, self._noise,
-            self.per_replica_params, modes,
-        )  # fmt: skip
-        if self._training:
-            wrapping.wrap_tensors(self._user_model, Owner(self))
+        try:
+            self._compiled = CompiledModel(
+                self._model, self._user_model, arguments, self._options, self._training, self._noise,
+                self.per_replica_params, modes,
+            )  # fmt: skip
+        finally:
+            hooks.run_post_compile()
+            _impl.rewrapModelIfNecessary(self._model)
         executable = self._weights.executable = self._compiled.executable
         log_acquired(executable.graph, self._options.replication_factor, device)
         if early:
@@ -148,7 +149,6 @@ class PoplarExecutor:
         seconds = time.perf_counter() - started
         files.after_compile(executable, self._options, seconds)
         self._measurements.compile_seconds = seconds
-        hooks.run_post_compile()
 
     @outside_inference_mode
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -194,7 +194,7 @@ class PoplarExecutor:
             ValueError: float16 accumulation is asked for after compilation.
         """
         if self._optimizer is None:
-            ModelOptimizer(optimizer, self._options)  # is checked, and has nowhere to go
+            ModelOptimizer(optimizer, self._options, None)  # is checked, and has nowhere to go
             return
         self._optimizer.replace(optimizer, self.isCompiled())
         if self.isAttachedToDevice():
@@ -263,29 +263,26 @@ class PoplarExecutor:
         Raises:
             poptorch.Error: the module itself was not wrapped any more, as after a first ``destroy()``.
         """
-        if self.isCompiled() and not self._drop():
-            raise createPoptorchError("model was never wrapped")
-
-    def _drop(self, unwrap: Callable[..., None] = wrapping.unwrap) -> bool:
-        """:meth:`destroy`; tells whether the module was wrapped, as one in training should be."""
-        wrapped = not self._training or isWrapped(self._user_model)
-        if self._training:
-            self.copyWeightsToHostIfNeeded()
-            unwrap(self._user_model, self)
+        if not self.isCompiled():
+            return
+        wrapped = _impl.isWrapped(self._user_model)
         if self._optimizer is not None:
+            self.copyWeightsToHostIfNeeded()
+            _impl.unwrapModelIfNecessary(self._user_model)
             self._optimizer.release()
             self._optimizer.device = None
         self._compiled = self._weights.executable = None
         self._measurements.compile_seconds = None
         self._weights.attached = False
         devices.release(self)
-        return wrapped
+        if self._training and not wrapped:
+            raise createPoptorchError("model was never wrapped")
 
-    def __del__(self) -> None:
-        # A dropped executor loses nothing: trained weights come home first, and the module stays wrapped. At
-        # interpreter exit too little may be left to do that, and nobody to notice.
-        if self.__dict__.get("_compiled") is not None and not sys.is_finalizing():
-            self._drop(wrapping.leave)
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise RuntimeError(
+            "As in PopTorch, neither copy.copy(), copy.deepcopy() nor pickle takes what trainingModel() and "
+            "inferenceModel() return: copy or save its module (or state_dict()), or compileAndExport() it."
+        )
 
     # -- files ---------------------------------------------------------------------------------------------------
 

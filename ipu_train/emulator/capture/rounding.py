@@ -9,7 +9,7 @@ pass over memory, with the same bits as by torch's operations.
 import functools
 import math
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Optional
 
 import torch
 
@@ -55,15 +55,6 @@ class Noise:
         self._words = torch.empty(0, dtype=torch.int64, device=self.device)
         self._bits = self._words.view(torch.int16)
         self._pool: Optional[torch.Tensor] = None  # the same in int32, where somebody asks for them
-
-    def __getstate__(self) -> Dict[str, Any]:
-        # torch 2.0 cannot pickle generators, and this one is seeded anew for each pool
-        return {"device": self.device, "seed": self._seed, "calls": self._calls}
-
-    def __setstate__(self, state: Dict[str, Any]) -> None:
-        Noise.__init__(self, state["device"])
-        self.manual_seed(state["seed"])
-        self._calls = state["calls"]
 
     def manual_seed(self, seed: int) -> None:
         """Begin another stream."""

@@ -29,6 +29,7 @@ class ModelOptimizer:
     Args:
         host: the user's optimizer.
         options: of the executor; float16 accumulation chooses its reduction strategy for it.
+        executor: which one of PopTorch's optimizers keeps from being dropped, once it is compiled.
 
     Attributes:
         host: the user's optimizer.
@@ -37,11 +38,12 @@ class ModelOptimizer:
         names: of the parameters of each group; none until the model is compiled.
     """
 
-    def __init__(self, host: torch.optim.Optimizer, options: Options) -> None:
+    def __init__(self, host: torch.optim.Optimizer, options: Options, executor: Any) -> None:
         self.host: Any = host
         self.device: Optional[DeviceOptimizer] = None
         self.names: List[List[str]] = []
         self._options = options
+        self._executor = weakref.ref(executor) if executor is not None else None
         self._tracker = AttributeTracker(options._relax_optimizer_checks)
         self.sent = self._take(host, compiled=False)
 
@@ -188,14 +190,12 @@ class ModelOptimizer:
         """From now on the user's optimizer reads its state from this device."""
         if not isinstance(self.host, Optimizer) or self.device is None:
             return
-        this = weakref.ref(
-            self
-        )  # an optimizer must not keep the device's alive when the executor was dropped
+        executor = self._executor() if self._executor is not None else None
 
-        def read() -> None:
-            alive = this()
-            if alive is not None:
-                alive._read_state()
+        def read(_keeps: Any = executor) -> None:
+            # As in PopTorch, where the optimizer's state_dict is a method of the executor: a model can be asked for
+            # its trained weights as long as the program has either of the two.
+            self._read_state()
 
         connect(self.host, read)
         if not self.host.ipu_state_is_dirty:

@@ -4,11 +4,12 @@ Source: PopTorch 3.4 user guide, "PoplarExecutor" and "Optimizers": the device h
 model is compiled or attached, and read back when somebody looks.
 """
 
+import sys
 from typing import Any, Dict, List, Optional
 
 import torch
 
-from .._impl import createPoptorchError, owner_of, owners
+from .._impl import createPoptorchError, isWrapped, owner_of, owners
 from .._logging import logger
 from ..poptorch_core import createError
 from .executable import Executable
@@ -17,8 +18,13 @@ from .optimizer import ModelOptimizer
 _TO_DEVICE = "Writing weights from host to IPU memory."
 _LEFT_BEHIND = (
     "The model has been trained since this inference model got its weights, and it keeps those that it has: as in "
-    "PopTorch, it does not follow a trainingModel() that was made after it. Make inferenceModel() after "
-    "trainingModel(), or call the training model's copyWeightsToHost() and then copyWeightsToDevice() of this one."
+    "PopTorch, it follows only a trainingModel() of the very same module that was there before it. Make "
+    "inferenceModel() after trainingModel() and of the same module, or call the training model's copyWeightsToHost() "
+    "and then copyWeightsToDevice() of this one."
+)
+_LOST = (
+    "A training model was dropped, and with it the weights that it has trained since they were fetched last: as in "
+    "PopTorch, the module keeps those that it has. Call copyWeightsToHost() or destroy() before, or keep the model."
 )
 NOT_COMPILED = "Model has not been compiled or has been destroyed. Call the model or compile() first."
 
@@ -52,8 +58,14 @@ class DeviceWeights:
         self.stale = False
         self.updates = 0
         self._model, self._options, self._optimizer = model, options, optimizer
-        self._given, self._trainer, self._warned = given, owners.get(id(given)), False
+        self._trainer = owners.get(id(given)) if isWrapped(given) else None
+        self._warned = False
         self._followed: Dict[int, int] = {}
+
+    def __del__(self) -> None:
+        # the executor is gone; at interpreter exit too little may be left to say so, and nobody to notice
+        if self.__dict__.get("stale") and not sys.is_finalizing():
+            logger.warning(_LOST)
 
     def upload(self) -> None:
         """Host weights and buffers, then optimizer hyper-parameters and any state that was loaded, to the device."""
@@ -112,10 +124,10 @@ class DeviceWeights:
 
     def fetch_trained(self) -> None:
         """Bring the weights home of all that train a parameter of the model, before it is compiled."""
-        trainers = {id(trainer): trainer for trainer in map(owner_of, self._model.parameters()) if trainer}
-        for trainer in trainers.values():
+        trainers = self._trainers()
+        for trainer in trainers:
             trainer.copyWeightsToHostIfNeeded()
-        self._note(list(trainers.values()))
+        self._note(trainers)
 
     def follow(self) -> None:
         """Take the weights of whoever trains the model, when they have changed since the last time.
@@ -126,7 +138,7 @@ class DeviceWeights:
         if self._trainer is None:
             self._warn_when_left_behind()
             return
-        trainer = self._trainer.reference()
+        trainer = self._trainer()
         if trainer is None:  # dropped: what it left on the host goes up once
             changed, self._trainer = True, None
         else:
@@ -144,17 +156,23 @@ class DeviceWeights:
         self._followed.update(updates)
         return changed
 
+    def _trainers(self) -> List[Any]:
+        """All that train a parameter of the model."""
+        if not owners:  # asked at each call of an inference model
+            return []
+        return list({id(e): e for e in map(owner_of, self._model.parameters()) if e is not None}.values())
+
     def _note_upload(self) -> None:
         """The device has now what the host has."""
-        trainer = owner_of(self._given)
-        if self._optimizer is None and trainer is not None and not trainer._weights.stale:
-            self._note([trainer])
+        if self._optimizer is None:
+            self._note([trainer for trainer in self._trainers() if not trainer._weights.stale])
 
     def _warn_when_left_behind(self) -> None:
-        trainer = owner_of(self._given)
-        if trainer is None or self._warned:
+        if self._warned:
             return
-        if trainer._weights.updates != self._followed.get(id(trainer), 0):
+        if any(
+            trainer._weights.updates != self._followed.get(id(trainer), 0) for trainer in self._trainers()
+        ):
             self._warned = True
             logger.warning(_LEFT_BEHIND)
 

@@ -5,13 +5,20 @@ its parameters and its buffers wrapper classes that fetch the weights when touch
 """
 
 import functools
-from typing import Any, Dict, Iterator
+import weakref
+from typing import Any, Dict
 
 import torch
 
-from .._impl import Owner, createPoptorchError, isWrapped, owner_of, owners
+from .._impl import createPoptorchError, isWrapped, owner_of, owners
 
 _TOUCHES = frozenset(["_parameters", "_buffers", "forward"])
+# PopTorch's class for buffers has no new_empty() of its own, as which Tensor.__deepcopy__ of torch 2.0 refuses it
+_NO_COPY = (
+    "As in PopTorch, copy.deepcopy() copies no buffer of a model in 'poptorch.trainingModel' (running statistics of a "
+    "batch norm are buffers). Copy the model before trainingModel() or after destroy(), or load its state_dict() into "
+    "a new one."
+)
 
 
 def _refresh(obj: Any) -> None:
@@ -39,11 +46,11 @@ class _WrappedTensor:
     def __deepcopy__(self, memo: Dict[int, Any]) -> Any:
         if id(self) in memo:
             return memo[id(self)]
+        if not isinstance(self, torch.nn.Parameter):
+            raise RuntimeError(_NO_COPY)
         _refresh(self)
         with torch._C.DisableTorchFunctionSubclass():
-            plain = self.detach().clone()
-            if isinstance(self, torch.nn.Parameter):
-                plain = torch.nn.Parameter(plain, self.requires_grad)
+            plain = torch.nn.Parameter(self.detach().clone(), self.requires_grad)
         memo[id(self)] = plain
         return plain
 
@@ -57,7 +64,8 @@ class _WrappedTensor:
 
 @functools.lru_cache(maxsize=None)
 def _wrapped_tensor_class(base: Any) -> Any:
-    return type("Poptorch" + base.__name__, (_WrappedTensor, base), {"_poptorch_base": base})
+    name = "PoptorchParameter" if issubclass(base, torch.nn.Parameter) else "PoptorchBuffer"
+    return type(name, (_WrappedTensor, base), {"_poptorch_base": base})
 
 
 def _new_instance(cls: Any) -> Any:
@@ -83,8 +91,6 @@ def _wrapped_module_class(base: Any) -> Any:
             executor = owner_of(self)
             if executor is not None:
                 executor.destroy()
-            elif id(self) in owners and owners[id(self)].left:
-                _unwrap_left(self)
 
         def state_dict(self, *args: Any, **kwargs: Any) -> Any:
             _refresh(self)
@@ -100,27 +106,24 @@ def _wrapped_module_class(base: Any) -> Any:
     return Wrapped
 
 
-def _tensors(model: torch.nn.Module) -> Iterator[Any]:
-    yield from model.parameters()
-    yield from model.buffers()
-
-
 def wrap(model: torch.nn.Module, executor: Any) -> None:
     """Give ``model``, its parameters and its buffers their wrapper classes, in place.
 
+    A parameter that another executor trains, too, belongs to this one from now on.
+
     Raises:
         RuntimeError: the model is wrapped already, or was left so by an executor that was dropped.
-        poptorch.Error: a buffer is not exactly a ``torch.Tensor``: of another class, or of a module that is part of
-            another model that ``trainingModel`` has wrapped.
+        poptorch.Error: a buffer is not exactly a ``torch.Tensor``: of another class, or wrapped still or again.
     """
     if isWrapped(model):
         message = (
             "Model has already been wrapped in 'poptorch.trainingModel'. Call model.destroy() on the model to "
             "unwrap before wrapping again."
         )
-        if owner_of(model) is None and not (id(model) in owners and owners[id(model)].left):
+        if owner_of(model) is None:
             message += (
-                " Its executor was dropped before it was compiled: train a copy.deepcopy() of the model."
+                " Its executor was dropped without destroy(), and nothing else unwraps it: keep the executor until "
+                "then, or load the state_dict() of this model into a new one."
             )
         raise RuntimeError(message)
     for name, buffer in model.named_buffers():
@@ -130,54 +133,14 @@ def wrap(model: torch.nn.Module, executor: Any) -> None:
             )
             if isWrapped(buffer):
                 message += (
-                    ". It is part of another model in 'poptorch.trainingModel': PopTorch trains a module that has "
-                    "buffers in one model at a time. Call destroy() on that one first."
+                    ". It is part of another model in 'poptorch.trainingModel', on which destroy() has to be called "
+                    "first, or it was: PopTorch wraps the buffers of a destroyed model again when an inferenceModel() "
+                    "of it is compiled. Compile that one before destroy(), or load the state_dict() into a new model."
                 )
             raise createPoptorchError(message)
-    owner = Owner(executor)
-    module_class: Any = type(model)
-    model.__class__ = _wrapped_module_class(module_class)
-    owners[id(model)] = owner
-    wrap_tensors(model, owner)
-
-
-def wrap_tensors(model: torch.nn.Module, owner: Owner) -> None:
-    """Give parameters and buffers their wrapper classes, where they have none: alone where a model is compiled again.
-
-    PopTorch restores the wrappers of what its shallow copy of the module shares with it (``rewrapModelIfNecessary``).
-    """
-    for tensor in _tensors(model):
-        if not isWrapped(tensor):
-            tensor_class: Any = type(tensor)
-            tensor.__class__ = _wrapped_tensor_class(tensor_class)
-            owners[id(tensor)] = owner
-        elif owner_of(tensor) is None:  # of another module, whose executor was dropped
-            owners[id(tensor)] = owner
-
-
-def unwrap(model: torch.nn.Module, executor: Any) -> None:
-    """Take the wrapper classes off again; does nothing for what another executor owns."""
-    for obj in list(_tensors(model)) + [model]:
-        owner = owners.get(id(obj))
-        if owner is not None and owner.identity == id(executor):
-            del owners[id(obj)]
-            wrapped: Any = object.__getattribute__(obj, "__class__")
-            # a program may have put another tensor in the place of one that was wrapped, with its id
-            obj.__class__ = getattr(wrapped, "_poptorch_base", wrapped)
-
-
-def leave(model: torch.nn.Module, executor: Any) -> None:
-    """The executor is being dropped: the model stays wrapped, until its own ``destroy()``.
-
-    So it is with PopTorch, where an executor often outlives the program's last reference to it: its optimizer has one.
-    """
-    owner = owners.get(id(model))
-    if owner is not None and owner.identity == id(executor):
-        owner.left = True
-
-
-def _unwrap_left(model: torch.nn.Module) -> None:
-    for obj in list(_tensors(model)) + [model]:
-        if isWrapped(obj) and owner_of(obj) is None:
-            owners.pop(id(obj), None)
-            obj.__class__ = object.__getattribute__(obj, "__class__")._poptorch_base
+    owner = weakref.ref(executor)
+    for obj in [*model.parameters(), *model.buffers(), model]:
+        if not isWrapped(obj):
+            plain: Any = type(obj)
+            obj.__class__ = (_wrapped_module_class if obj is model else _wrapped_tensor_class)(plain)
+        owners[id(obj)] = owner

@@ -52,9 +52,10 @@ def cost_report(
 
 
 def _copied(model: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy; what follows from parameters (old weight norm's tensor), which deepcopy refuses, is shared."""
+    """A deep copy, also of what deepcopy refuses: buffers in training, what follows from parameters (weight norm)."""
     tensors = [v for module in model.modules() for v in vars(module).values() if isinstance(v, torch.Tensor)]
-    return copy.deepcopy(model, {id(t): t.detach() for t in tensors if t.grad_fn is not None})
+    refused = [t for t in tensors if t.grad_fn is not None] + list(model.buffers())
+    return copy.deepcopy(model, {id(t): t.detach().clone() for t in refused})
 
 
 def _settings(executable: Any, options: Any, sent: Optional[Snapshot]) -> Settings:

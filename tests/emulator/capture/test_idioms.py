@@ -176,7 +176,8 @@ def test_dropout_in_place_after_an_activation(dtype):
     model = Activated(dropped)
     before = model.weight.detach().clone()
     x = torch.ones(3, 4, dtype=dtype)
-    poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))(x)
+    executor = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))
+    executor(x)
     gradient = before - model.weight.detach()
     whole = 2.0 * (1 - torch.tanh(before) ** 2)  # of the half that is kept
     kept = gradient.abs() > 1e-3

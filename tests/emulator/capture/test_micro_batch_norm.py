@@ -124,6 +124,7 @@ def test_float16_trains_as_one_by_one_and_running_statistics_stay_float32():
     for network, chosen in ((model, fused_options(1, 3, 2)), (one_by_one, options(1, 3, 2))):
         executor = poptorch.trainingModel(network, chosen, sgd_of(poptorch.optim, network))
         results.append([executor(x.half(), labels)[0] for _ in range(3)])
+        executor.copyWeightsToHost()
     for fused, expected in zip(*results):
         torch.testing.assert_close(fused, expected, rtol=0, atol=2e-3)
     torch.testing.assert_close(model.norm.running_var, one_by_one.norm.running_var, rtol=1e-3, atol=1e-4)

@@ -75,7 +75,8 @@ def test_fusing_really_runs_the_micro_batches_together():
     chosen._Emulator.fuseMicroBatches(True)
     seen = []
     model.conv.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[0]))
-    poptorch.trainingModel(model, chosen)(*images(12))
+    executor = poptorch.trainingModel(model, chosen)
+    executor(*images(12))
     assert seen == [12]
 
 
@@ -86,7 +87,8 @@ def test_fused_outputs_have_the_shape_of_the_output_mode(mode):
         model, _ = twins(cls=PerImage)
         chosen = options(2, 3, 2, mode=getattr(poptorch.OutputMode, mode))
         chosen._Emulator.fuseMicroBatches(fuse)
-        outputs = poptorch.trainingModel(model, chosen)(*images(2 * 3 * 2 * 2))
+        executor = poptorch.trainingModel(model, chosen)
+        outputs = executor(*images(2 * 3 * 2 * 2))
         shapes.append([tuple(o.shape) for o in outputs])
         values = outputs
         if not fuse:
@@ -101,7 +103,8 @@ def test_fusing_refuses_a_loss_that_mixes_the_images_of_micro_batches():
     chosen = options(1, 2, 1)
     chosen._Emulator.fuseMicroBatches(True)
     with pytest.raises(poptorch.Error, match="mixes the images"):
-        poptorch.trainingModel(model, chosen)(*images(4))
+        executor = poptorch.trainingModel(model, chosen)
+        executor(*images(4))
 
 
 def test_batch_norm_sees_one_micro_batch_at_a_time():
@@ -173,7 +176,8 @@ def test_a_single_kept_result_keeps_its_shape():
 @pytest.mark.parametrize("replicas, shape", [(1, ()), (2, (2,))])
 def test_a_scalar_loss_has_one_entry_for_each_replica(replicas, shape):
     model, _ = twins()
-    _, loss = poptorch.trainingModel(model, options(2, 2, replicas))(*images(2 * 2 * replicas * 2))
+    executor = poptorch.trainingModel(model, options(2, 2, replicas))
+    _, loss = executor(*images(2 * 2 * replicas * 2))
     assert loss.shape == shape
 
 
@@ -209,9 +213,8 @@ class TestLosses:
                 return forward(self, x)
 
         model = Model()
-        out = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))(
-            torch.ones(2, 3)
-        )
+        executor = poptorch.trainingModel(model, None, poptorch.optim.SGD(model.parameters(), lr=1.0))
+        out = executor(torch.ones(2, 3))
         return model.w.detach().clone(), out
 
     def test_without_a_loss_the_graph_is_refused(self):
@@ -265,7 +268,8 @@ class TestLosses:
         model = Convolutional()
         model.conv.weight.requires_grad_(False)
         before = model.conv.weight.detach().clone()
-        poptorch.trainingModel(
+        executor = poptorch.trainingModel(
             model, None, poptorch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=0.1)
-        )(*images(4))
+        )
+        executor(*images(4))
         assert torch.equal(model.conv.weight.detach(), before)

@@ -327,7 +327,8 @@ class TestCustomOp:
                 return poptorch.identity_loss(self.call(inner.w, x)[0], "sum")
 
         model = Model()
-        poptorch.trainingModel(model, None, torch.optim.SGD(model.parameters(), lr=0.1))(torch.ones(1))
+        executor = poptorch.trainingModel(model, None, torch.optim.SGD(model.parameters(), lr=0.1))
+        executor(torch.ones(1))
         assert model.w.item() == pytest.approx(2.0 - 0.1 * 12.0)  # d/dw w^3 = 3 w^2
 
     def test_float16_results_are_float16(self):
@@ -613,7 +614,6 @@ class TestBackwardOfAFunctionsOwn:
                 return poptorch.identity_loss(y, "sum")
 
         model = Checkpointed()
-        poptorch.trainingModel(model, None, torch.optim.SGD(model.parameters(), lr=1.0))(
-            torch.tensor([2.0, 4.0])
-        )
+        executor = poptorch.trainingModel(model, None, torch.optim.SGD(model.parameters(), lr=1.0))
+        executor(torch.tensor([2.0, 4.0]))
         assert model.w.item() == 1 - 6.0

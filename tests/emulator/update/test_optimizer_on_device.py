@@ -73,7 +73,8 @@ class TestParametersOfTheModel:
         model = Line()
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         model.w = nn.Parameter(model.w.data)
-        poptorch.trainingModel(model, None, optimizer)(torch.ones(1))
+        executor = poptorch.trainingModel(model, None, optimizer)
+        executor(torch.ones(1))
         assert model.w.item() == -1.0
 
     def test_frozen_ones_and_buffers_stay_as_they_are(self):
@@ -81,7 +82,8 @@ class TestParametersOfTheModel:
         model.register_buffer("offset", torch.ones(1))
         model.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
         optimizer = torch.optim.SGD([model.w, model.frozen, model.offset], lr=1.0)
-        poptorch.trainingModel(model, None, optimizer)(torch.ones(1))
+        executor = poptorch.trainingModel(model, None, optimizer)
+        executor(torch.ones(1))
         assert (model.w.item(), model.frozen.item(), model.offset.item()) == (-1.0, 1.0, 1.0)
 
 
@@ -261,7 +263,8 @@ class TestAutomaticLossScaling:
     def test_without_it_there_is_no_factor(self):
         model = Line()
         optimizer = poptorch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
-        poptorch.trainingModel(model, None, optimizer)(torch.ones(1))
+        executor = poptorch.trainingModel(model, None, optimizer)
+        executor(torch.ones(1))
         assert "lossScaleUpdateFactor" not in optimizer.state_dict()["ipu_state"]
 
 

@@ -178,7 +178,8 @@ def test_lamb_steps_plainly_where_a_norm_is_zero():
             return poptorch.identity_loss(self.w * x, "sum")
 
     model = Zero()
-    poptorch.trainingModel(model, None, poptorch.optim.LAMB(model.parameters(), lr=0.1))(torch.ones(2))
+    executor = poptorch.trainingModel(model, None, poptorch.optim.LAMB(model.parameters(), lr=0.1))
+    executor(torch.ones(2))
     torch.testing.assert_close(model.w.detach(), torch.full((2,), -0.1), rtol=1e-5, atol=0)
 
 
@@ -204,7 +205,8 @@ def test_groups_have_their_own_values_and_absent_parameters_stay():
     model = Quadratic()
     before = model.b.detach().clone()
     optimizer = poptorch.optim.SGD([{"params": [model.a], "lr": 0.5}], lr=0.1)
-    poptorch.trainingModel(model, None, optimizer)(inputs(0))
+    executor = poptorch.trainingModel(model, None, optimizer)
+    executor(inputs(0))
     assert torch.equal(model.b.detach(), before)
     reference = Quadratic()
     reference(inputs(0)).backward()
@@ -340,7 +342,8 @@ def test_hyper_parameters_of_optimizers_with_moments(name, settings, expected):
     )
     options = poptorch.Options().replicationFactor(2)
     options.Training.gradientAccumulation(3)
-    poptorch.trainingModel(model, options, optimizer)(torch.cat([inputs(0)] * 6))
+    executor = poptorch.trainingModel(model, options, optimizer)
+    executor(torch.cat([inputs(0)] * 6))
     found = optimizer.state_dict()["ipu_param"]
     values = {
         key.split("___")[0]: value.item() for key, value in found.items() if key.endswith("specific___a")
@@ -403,7 +406,8 @@ def test_a_float16_velocity_has_the_range_of_the_scaled_loss():
     model = Quadratic()
     arguments = {"lr": 0.1, "momentum": 0.9, "velocity_accum_type": torch.float16, "loss_scaling": 65536.0}
     optimizer = poptorch.optim.SGD(model.parameters(), **arguments)
-    poptorch.trainingModel(model, None, optimizer)(1e-4 * inputs(0))
+    executor = poptorch.trainingModel(model, None, optimizer)
+    executor(1e-4 * inputs(0))
     reference = Quadratic()
     reference(1e-4 * inputs(0)).backward()
     velocity = optimizer.state_dict()["ipu_state"]["Accl1___a"]
