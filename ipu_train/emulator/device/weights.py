@@ -24,7 +24,7 @@ _LEFT_BEHIND = (
 )
 _LOST = (
     "A training model was dropped, and with it the weights that it has trained since they were fetched last: as in "
-    "PopTorch, the module keeps those that it has. Call copyWeightsToHost() or destroy() before, or keep the model."
+    "PopTorch the module has the weights of then. Call copyWeightsToHost() or destroy() before, or keep the model."
 )
 NOT_COMPILED = "Model has not been compiled or has been destroyed. Call the model or compile() first."
 

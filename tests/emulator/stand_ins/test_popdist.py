@@ -168,6 +168,7 @@ SCRIPT = """
         training(torch.tensor([[1.0, 2.0], [3.0, 4.0]]) * (1 + 9 * rank))
         result[reduction] = (before - model.layer.weight.detach()).flatten().tolist()
         result["start " + reduction] = before.sum().item()
+        training.destroy()  # the optimizer keeps it, and it the process's device
     with open(os.environ["RESULT"] + str(rank), "w") as file:
         json.dump(result, file)
     hvd.shutdown()
