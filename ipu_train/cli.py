@@ -3,11 +3,14 @@
 Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
+import difflib
 import importlib
 import os
+import shlex
 import sys
 from typing import List, Optional
 
+from .command_line import names_configuration
 from .commands import COMMANDS
 from .outputs import going_on
 
@@ -30,8 +33,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     if name and name not in COMMANDS and not name.startswith("-") and "=" not in name:
-        print(f"ipu-train: unknown command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
-        print("To train: ipu-train --config X [section.key=value ...]", file=sys.stderr)
+        print(f"ipu-train: {_unknown(name, arguments)}", file=sys.stderr)
+        return BAD_INPUT
+    if not arguments:
+        print("ipu-train: say what to do, such as: ipu-train --config quickstart", file=sys.stderr)
+        print("`ipu-train --help` lists all commands and options.", file=sys.stderr)
         return BAD_INPUT
     try:
         if name not in COMMANDS:
@@ -52,6 +58,19 @@ def main(argv: Optional[List[str]] = None) -> int:
             with going_on(sys.stderr):
                 print(f"ipu-train{_which_process()}: {error}", file=sys.stderr, flush=True)
         return getattr(error, "exit_status", BAD_INPUT)
+
+
+def _unknown(name: str, arguments: List[str]) -> str:
+    """What to say of a first word that is no command."""
+    line = " ".join(map(shlex.quote, arguments))
+    if names_configuration(name):
+        return f"{name!r} is no command. To train it: ipu-train --config {line}"
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    if near:
+        meant = line.replace(shlex.quote(name), near[0], 1)
+        return f"unknown command {name!r}; did you mean: ipu-train {meant}"
+    listed = f"unknown command {name!r}; there are: {', '.join(COMMANDS)}"
+    return f"{listed}\nTo train: ipu-train --config X [section.key=value ...]"
 
 
 def _open_what_is_closed() -> None:

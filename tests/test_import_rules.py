@@ -24,6 +24,7 @@ HOUSE = {
     "config": "models plugins",
     "ipumodel": "",
     "emulator": "ipumodel kernels",
+    "command_line": "config",
     "durable": "",
     "places": "durable",
     "outputs": "durable",
@@ -42,18 +43,19 @@ HOUSE = {
     "checkpoint": "training",
     "trainer": "config data device device_options durable ipumodel optim pages planning processes tracking training",
     "api": "config data models plugins trainer training",
-    "sweep": "_version config data device device_options durable ipumodel models network outputs pages places planning "
-    "tracking training",
-    "tune": "config ipumodel outputs pages planning tracking",
+    "sweep": "_version command_line config data device device_options durable ipumodel models network outputs pages "
+    "places planning tracking training",
+    "tune": "command_line config ipumodel outputs pages planning tracking",
     "early_checks": "config network places planning training",
-    "inspect": "config data device durable early_checks models network outputs planning sweep tracking training",
+    "inspect": "command_line config data device durable early_checks models network outputs planning sweep "
+    "tracking training",
     "inference": "config data device durable planning tracking training",
     "export": "durable inference models network training",
     "launching": "config data",
     "compiling": "assembly config data device planning processes tracking training",
-    "commands": "_version compiling config data device durable early_checks export inference launching models network "
-    "optim outputs places planning processes sweep tracking trainer training",
-    "cli": "commands outputs processes",
+    "commands": "_version command_line compiling config data device durable early_checks export inference launching "
+    "models network optim outputs places planning processes sweep tracking trainer training",
+    "cli": "command_line commands outputs processes",
 }
 # the same inside ipu_train/emulator/: rooms, and files that bear PopTorch's own names
 EMULATOR = {

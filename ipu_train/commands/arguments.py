@@ -2,14 +2,15 @@
 
 import argparse
 
+from ..command_line import Parser
 
-def parser(command: str, description: str) -> argparse.ArgumentParser:
+
+def parser(command: str, description: str) -> Parser:
     """A parser of ``--config X [section.key=value ...]`` for ``ipu-train COMMAND``; training has no word of its own."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog=f"ipu-train {command}".strip(),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     result.add_argument("--config", required=True, metavar="X", help="a YAML file, or the name of a recipe")
     result.add_argument(

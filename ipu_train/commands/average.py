@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import List
 
 from .. import outputs
+from ..command_line import Parser
 from ..config import text_override
 from ..training import checkpoint_folder
 from ..training.checkpoint_folder import STATE
@@ -59,18 +60,24 @@ def main(arguments: List[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ipu-train average",
         description="Average the weights of several checkpoints: all that a run folder holds (checkpoint.keep says how "
         "many are kept), or those given one by one, oldest first.",
-        allow_abbrev=False,
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="run folders or checkpoints")
-    parser.add_argument("--kind", choices=["exponential", "mean"], default="exponential")
     parser.add_argument(
-        "--decay", type=_decay, help=f"share of the old average kept at each checkpoint ({_DECAY})"
+        "--kind",
+        choices=["exponential", "mean"],
+        default="exponential",
+        help="older weights fade (default), or the plain mean",
     )
-    parser.add_argument("--out", type=_out, required=True, metavar="FILE.safetensors")
+    parser.add_argument(
+        "--decay",
+        type=_decay,
+        help=f"share of the old average that exponential keeps at each checkpoint ({_DECAY})",
+    )
+    parser.add_argument("--out", type=_out, required=True, metavar="FILE.safetensors", help="file to write")
     return parser
 
 

@@ -7,6 +7,8 @@ import argparse
 import os
 from typing import Any, Dict, List
 
+from ..command_line import Parser
+
 SHELLS = ("bash", "zsh", "fish")
 DATA = ("check", "pack", "bench")
 
@@ -134,14 +136,13 @@ def main(arguments: List[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="ipu-train completion",
         description="Print what makes a shell complete commands, recipes, keys and their values after TAB.\n\n"
         '  bash   eval "$(ipu-train completion bash)"      in ~/.bashrc\n'
         '  zsh    eval "$(ipu-train completion zsh)"       in ~/.zshrc, after compinit\n'
         "  fish   ipu-train completion fish | source       in ~/.config/fish/config.fish",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     result.add_argument("shell", choices=SHELLS)
     return result

@@ -3,6 +3,8 @@
 import argparse
 from typing import List
 
+from ..command_line import Parser
+
 _DESCRIPTION = """\
 Print a configuration with all defaults filled in and where each value comes from. What a training would refuse before
 it opens the data is refused here, too: unknown models, norms and options, and groups that a network cannot have.
@@ -13,11 +15,10 @@ ipu-train config --json-schema               the schema of a configuration file,
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="ipu-train config",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     result.add_argument("--config", metavar="X", help="a YAML file, or the name of a recipe")
     result.add_argument(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 from .. import durable, outputs, places
+from ..command_line import Parser
 from ..config import text_override
 
 _MOST_SHOWN = 20
@@ -34,7 +35,7 @@ def main(arguments: List[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="ipu-train data",
         description="Check a data set before it is trained on, pack it, or measure how fast it is read.\n\n"
         "  ipu-train data check PATH [--manifest FILE] [--train-split NAME] [--validation-split NAME]\n"
@@ -42,7 +43,6 @@ def parser() -> argparse.ArgumentParser:
         "  ipu-train data pack PATH --out DIR [--form pixels|files] [--shorter-side N] [--skip] [...]\n"
         "  ipu-train data bench PATH [--config X] [--seconds N] [section.key=value ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     actions: Any = result.add_subparsers(dest="action", required=True, metavar="check|pack|bench")
     check = actions.add_parser(
@@ -52,18 +52,20 @@ def parser() -> argparse.ArgumentParser:
         "of pictures (turned upright, scaled from 16 bits, ...), find the same file in two classes or parts, and write "
         "a manifest: one JSON object a line with file, size, SHA-256, shape and problem. Where an earlier check has "
         "left one, files that are new, gone or have changed are named.",
-        allow_abbrev=False,
     )
     check.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
     check.add_argument(
         "--manifest",
         type=outputs.place,
         metavar="FILE",
-        help="PATH/manifest.jsonl if left out; -: standard output",
+        help="where to write it; default: PATH/manifest.jsonl (-: standard output)",
     )
-    check.add_argument("--processes", type=_count, metavar="N", help="one a core if left out")
+    check.add_argument("--processes", type=_count, metavar="N", help="processes; default: one a core")
     check.add_argument(
-        "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
+        "--transparency",
+        choices=["error", "black", "white"],
+        default="error",
+        help="data.transparency (default error)",
     )
     _split_arguments(check)
     check.set_defaults(run=_check)
@@ -73,16 +75,25 @@ def parser() -> argparse.ArgumentParser:
         description="Decode every image once and write their pixels behind each other (data.name: packed), so that "
         "training decodes nothing. Images keep their size, and training sees the very same pixels, unless "
         "--shorter-side makes larger ones smaller. --form files keeps image files instead, which takes less room.",
-        allow_abbrev=False,
     )
     pack.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
     pack.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    pack.add_argument("--form", choices=["pixels", "files"], default="pixels")
-    pack.add_argument("--shorter-side", type=_side, metavar="N", help="in pixels, such as 256")
-    pack.add_argument("--skip", action="store_true", help="leave out what cannot be used")
-    pack.add_argument("--processes", type=_count, metavar="N", help="one a core if left out")
     pack.add_argument(
-        "--transparency", choices=["error", "black", "white"], default="error", help="data.transparency"
+        "--form", choices=["pixels", "files"], default="pixels", help="decoded (default), or as image files"
+    )
+    pack.add_argument(
+        "--shorter-side",
+        type=_side,
+        metavar="N",
+        help="side in pixels that larger images get, such as 256",
+    )
+    pack.add_argument("--skip", action="store_true", help="leave out what cannot be used")
+    pack.add_argument("--processes", type=_count, metavar="N", help="processes; default: one a core")
+    pack.add_argument(
+        "--transparency",
+        choices=["error", "black", "white"],
+        default="error",
+        help="data.transparency (default error)",
     )
     _split_arguments(pack)
     pack.set_defaults(run=_pack)
@@ -92,13 +103,17 @@ def parser() -> argparse.ArgumentParser:
         description="Prepare training images on one core as training would, and print images per second and what "
         "reading, decoding and the rest cost. With --config the plan's images per second tell how many data.workers "
         "feed the device.",
-        allow_abbrev=False,
     )
     bench.add_argument("path", type=Path, metavar="PATH", help="the folder that data.path names")
     bench.add_argument("--config", metavar="X", help="a YAML file or a recipe that the images are for")
-    bench.add_argument("--seconds", type=_count, default=10, metavar="N", help="10 if left out")
     bench.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="such as data.image_size=224"
+        "--seconds", type=_count, default=10, metavar="N", help="seconds to measure for (default 10)"
+    )
+    bench.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="changes, such as data.image_size=224",
     )
     bench.set_defaults(run=_bench)
     return result

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .. import outputs
+from ..command_line import Parser
 from ..config import Resolved, load, load_text, nearest
 from ..config.data import SOURCES
 from ..config.printing import scalar
@@ -75,11 +76,10 @@ def main(arguments: List[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="ipu-train init",
         description="Ask five questions and write a configuration that runs. Answers can be given as options; what is "
         "not given is asked for at a terminal, and has its usual answer elsewhere.",
-        allow_abbrev=False,
     )
     result.add_argument(
         "--data", metavar="FOLDER", help=f"the images' folder, or one of {', '.join(_SOURCES)}"
@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--model", metavar="NAME", help="a network of `ipu-train models`")
     result.add_argument("--norm", help="such as batch, group or group+pn (with Proxy Norm)")
     result.add_argument("--machine", help=f"{', '.join(_MACHINES)}, or a number of IPUs")
-    result.add_argument("--output", default="run.yaml", metavar="FILE", help="run.yaml if left out")
+    result.add_argument(
+        "--output", default="run.yaml", metavar="FILE", help="file to write (default run.yaml)"
+    )
     result.add_argument("--force", action="store_true", help="overwrite the file")
     return result
 
@@ -290,3 +292,8 @@ def _shape(answers: Answers, recipe: Optional[Resolved], sections: Dict[str, Dic
         replicas //= 2
     accumulation = max(least, wanted // (micro * replicas))
     training.update(micro_batch_size=micro, gradient_accumulation=accumulation, replicas=replicas)
+    if recipe is None or recipe.config.optimizer.learning_rate_batch_size is not None:
+        return
+    # the recipe's learning rate belongs to its own global batch
+    if micro * accumulation * replicas != recipe.config.global_batch_size:
+        sections["optimizer"] = {"learning_rate_batch_size": recipe.config.global_batch_size}

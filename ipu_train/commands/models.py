@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any, List
 
+from ..command_line import Parser
 from ..config import load_text, quoted
+from ..config.keys import keys_of
 
 _USAGE = "ipu-train models [show NAME [section.key=value ...] [--image-size N] [--num-classes K]]"
 
@@ -24,12 +26,11 @@ def main(arguments: List[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ipu-train models",
         usage=_USAGE,
         description="List models and norms, or show the layers of one model: shapes, parameters, "
         "multiply-accumulates of a forward pass of one image, and where Proxy Norm sits.",
-        allow_abbrev=False,
     )
     parser.add_argument("action", nargs="?", choices=["list", "show"], default="list")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a model, such as resnet50")
@@ -40,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
         help="settings of the model, such as model.norm=layer or model.options.width=0.5",
     )
     parser.add_argument(
-        "--image-size", type=_count, metavar="N", help="side in pixels; the model's own if left out"
+        "--image-size", type=_count, metavar="N", help="side in pixels; default: the model's own"
     )
     parser.add_argument(
-        "--num-classes", type=_count, metavar="K", help="1000; 10 for models of 32 x 32 images"
+        "--num-classes", type=_count, metavar="K", help="default: 1000, or 10 for models of 32 x 32 images"
     )
     return parser
 
@@ -72,7 +73,8 @@ def _show(options: Any) -> List[str]:
         _parser().error("show needs the NAME of a model; `ipu-train models` lists them")
     for override in options.overrides:
         if not override.startswith("model."):
-            _parser().error(f"{override} is no setting of the model, and nothing else is shown here")
+            near = f"; did you mean model.{override}?" if override.split("=")[0] in keys_of("model") else ""
+            _parser().error(f"{override} is no setting of the model, and nothing else is shown here{near}")
     text = f"model: {{name: {quoted(options.name)}}}\ndata: {{name: synthetic}}\n"
     resolved = load_text(text, Path("models show"), options.overrides)
 

@@ -1,5 +1,6 @@
 """``ipu-train --config X``: training, which is what ``ipu-train`` does without another word."""
 
+import os
 from typing import Any, List
 
 from .._version import __version__
@@ -25,6 +26,9 @@ def main(arguments: List[str]) -> int:
         help="go on with the newest run of this configuration (or run_dir's); auto: where there is one, else begin",
     )
     parser.add_argument("--version", action="version", version=f"ipu-train {__version__}")
+    folder = next((b for a, b in zip(arguments, arguments[1:]) if a == "--resume" and os.path.isdir(b)), None)
+    if folder is not None:
+        parser.error(f"--resume takes no folder; write ipu-train --config {folder}/config.yaml --resume")
     options = parser.parse_intermixed_args(_with_resume(arguments))
 
     from .. import early_checks

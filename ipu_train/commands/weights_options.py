@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any, Iterable, List, Tuple
 
 from .. import outputs
+from ..command_line import Parser
 from ..inference import asked as asked_
 from ..inference.asked import WHICH, Asked
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
     """A parser with ``--run``, ``--checkpoint``, ``--weights`` and ``--config``."""
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog=f"ipu-train {command}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     result.add_argument("--run", type=Path, metavar="DIR", help="a run folder, such as runs/mine")
     result.add_argument(

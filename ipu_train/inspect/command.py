@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
 from .. import early_checks, outputs
+from ..command_line import Parser
 from ..config import Resolved, load, text_override
 from ..tracking import tell
 from ..tracking.powers import Layer, as_json
@@ -150,7 +151,12 @@ def _batch_dependence(arguments: List[str]) -> int:
         "and again among random companions, in training mode. Exactly zero for batch-independent norms.",
     )
     _config_arguments(parser)
-    parser.add_argument("--micro-batch-sizes", default="2,4,8,16,32", metavar="2,8,32")
+    parser.add_argument(
+        "--micro-batch-sizes",
+        default="2,4,8,16,32",
+        metavar="2,8,32",
+        help="images that stand together (default 2,4,8,16,32)",
+    )
     _count(parser, "--images", 16, "images to look at")
     _count(parser, "--draws", 16, "random companions for each of them")
     options = parser.parse_intermixed_args(arguments)
@@ -189,11 +195,10 @@ def _batch_dependence(arguments: List[str]) -> int:
 
 
 def _parser(form: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"ipu-train inspect {form}".strip(),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--json",
@@ -218,7 +223,9 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--norms", metavar="batch,group+pn", help="+pn adds Proxy Norm; default: the configuration's own"
     )
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="changes to the configuration"
+    )
 
 
 def _positive(text: str) -> int:

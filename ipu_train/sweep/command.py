@@ -3,6 +3,7 @@
 import argparse
 from typing import List, Optional, Tuple
 
+from ..command_line import Parser
 from ..config import load
 from ..outputs import check as check_output
 from ..outputs import check_page
@@ -73,10 +74,9 @@ def _sizes(text: Optional[str]) -> Optional[List[int]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ipu-train sweep",
         description="Predict memory and throughput over micro-batch sizes and norms at one global batch size.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--config", required=True, metavar="X", help="a YAML file, or the name of a recipe")

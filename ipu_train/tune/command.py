@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import List, Optional
 
+from ..command_line import Parser
 from ..config import Resolved, load
 from ..outputs import check as check_output
 from ..outputs import check_page
@@ -63,11 +64,10 @@ def _sizes(text: Optional[str], base: Resolved) -> List[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ipu-train tune",
         description="Find micro-batch size, accumulation, recomputation, available memory proportion and pipeline "
         "splits with the most predicted images/s that fit in memory, at the configuration's global batch size.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--config", required=True, metavar="X", help="a YAML file, or the name of a recipe")

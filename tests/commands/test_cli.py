@@ -37,6 +37,38 @@ def test_bad_input_is_one_message_and_status_2(arguments, said, capsys, tmp_path
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
+@pytest.mark.parametrize(
+    "line, advice",
+    [
+        ("", "ipu-train --config quickstart"),
+        ("quickstart training.epochs=1", "ipu-train --config quickstart training.epochs=1"),
+        ("my.yaml", "ipu-train --config my.yaml"),
+        ("evalute --run runs/mine", "did you mean: ipu-train evaluate --run runs/mine"),
+        ("--confg quickstart", "did you mean --config?"),
+        ("plan quickstart", "Did you mean --config quickstart?"),
+        ("plan my.yaml", "Did you mean --config my.yaml?"),
+        ("tune --config quickstart --ipu 2", "did you mean --ipus?"),
+        ("--config quickstart --training.micro-batch-size 3", "before it: training.micro_batch_size=3"),
+        ("--config quickstart --training.epochs=3", "before it: training.epochs=3"),
+        ("data check", "`ipu-train data check --help`"),
+    ],
+)
+def test_a_line_that_is_written_wrongly_is_told_how_to_be_written(capsys, line, advice):
+    try:
+        status = cli.main(line.split())
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert advice in capsys.readouterr().err
+
+
+def test_resume_is_told_where_its_folder_belongs(capsys, tmp_path):
+    for line in ([], ["--config", "quickstart"]):
+        with pytest.raises(SystemExit):
+            cli.main([*line, "--resume", str(tmp_path)])
+        assert f"ipu-train --config {tmp_path}/config.yaml --resume" in capsys.readouterr().err
+
+
 def test_an_unwritable_run_folder_is_named(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert cli.main(["--config", "quickstart", f"run_dir={tmp_path / 'file' / 'run'}"]) == 2

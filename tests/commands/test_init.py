@@ -50,6 +50,16 @@ def test_a_folder_gives_its_classes_and_a_batch_that_it_fills(tmp_path):
     assert ours.global_batch_size * 8 <= 96 < 120
 
 
+def test_few_images_make_small_batches_at_a_rate_that_belongs_to_them(tmp_path):
+    folder(tmp_path / "photos", 3, 8)
+    assert run("--data", "photos", "--model", "resnet8") == 0
+    ours, recipe = written(), config.load("quickstart").config
+    assert ours.global_batch_size < recipe.global_batch_size
+    per_image = recipe.optimizer.learning_rate / recipe.global_batch_size
+    optimizer = ours.optimizer
+    assert optimizer.learning_rate / optimizer.learning_rate_batch_size == pytest.approx(per_image)
+
+
 @pytest.mark.parametrize("machine, replicas", [("pod4", 1), ("pod16", 4), ("pod64", 16), ("8", 2)])
 def test_a_machine_is_filled_with_replicas_at_the_recipes_global_batch(machine, replicas):
     assert run("--data", "imagenet", "--classes", "1000", "--machine", machine) == 0
