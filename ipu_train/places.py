@@ -61,6 +61,9 @@ def without_images(root: Path, name: Optional[str] = None) -> Optional[str]:
         return None if tars else "holds no shards (*.tar) of training images"
     if name is None and (tars or (root / PACK).is_file()):
         return None
+    other = source_name(root)
+    if other != FOLDERS:
+        return f"holds no class folders; what lies there is read with data.name={other}"
     loose = next((entry.name for entry in entries if entry.is_file()), None)
     hint = f"; {loose} and the like belong into one sub-folder a class" if loose else ""
     return f"holds no class folders (one sub-folder a class is needed){hint}"

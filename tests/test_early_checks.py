@@ -33,6 +33,8 @@ FOLDER = ("data.name=imagefolder",)
         (("run_dir=file",), "run_dir: file: is a file; name a folder"),
         (("run_dir=file/a/b",), "so no folder can be made in it"),
         ((*FOLDER, "data.path=empty"), "data.path: empty: holds no class folders"),
+        ((*FOLDER, "data.path=shards"), "what lies there is read with data.name=webdataset"),
+        ((*FOLDER, "data.path=pack"), "what lies there is read with data.name=packed"),
         (("data.name=packed", "data.path=empty"), "data.path: empty: holds no pack.json"),
         (("data.name=webdataset", "data.path=empty"), "data.path: empty: holds no shards (*.tar)"),
         (("run_dir=/proc/x",), "run_dir: /proc/x: nothing can be written in /proc"),
@@ -60,6 +62,10 @@ def test_what_cannot_be_used_is_named(overrides, message, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "train-000000.tar").write_bytes(b"")
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "pack.json").write_text("{}")
     (tmp_path / "half.safetensors").write_bytes(b"\xff\0\0\0\0\0\0\0{")
     assert message in refusal(*overrides)
 

@@ -23,6 +23,8 @@ class Problem(NamedTuple):
         return ": ".join(part for part in (self.place, self.path, self.message) if part)
 
 
+TAKE_BACK = "remove it or set it to null"  # how messages about a key that has no place here end
+
 _SHOWN = 100  # nobody reads more
 
 

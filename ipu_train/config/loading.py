@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
 
-from .errors import ConfigError, Problem
+from .errors import TAKE_BACK, ConfigError, Problem
 from .files import find, read_text
 from .layers import Texts, Written, laid, read
 from .messages import complaints
@@ -147,6 +147,9 @@ def _locate(
     if found is not None:
         return Problem(found[1].place, path, message, AFTER_FILE + found[0])
     written = next((places[candidate] for candidate in _above(path) if candidate in places), None)
+    # what is to be taken back may stand in a recipe, which is not the reader's
+    if written is not None and message.endswith(TAKE_BACK):
+        message += f" ({path}=null)"
     return (
         Problem(str(source), path, message)
         if written is None

@@ -6,7 +6,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from .base import PROBLEMS
-from .errors import suggestion
+from .errors import TAKE_BACK, suggestion
 from .keys import BASE, key, keys_of, split, words
 from .schema import CHOICES, SECTIONS, Config, complaints_between
 
@@ -93,7 +93,7 @@ def _unknown_key(path: str, chosen: str) -> str:
     names = keys_of(head)
     if chosen and name in names:
         readers = ", ".join(CHOICES[head].readers(name))
-        return f"{chosen} does not read it (only {readers}); remove it or set it to null"
+        return f"{chosen} does not read it (only {readers}); {TAKE_BACK}"
     # A key that another section knows was most likely put in the wrong place, not misspelt.
     elsewhere = [f"{other}.{name}" for other in SECTIONS if other != head and name in keys_of(other)]
     hint = f"; {elsewhere[0]} exists" if elsewhere else suggestion(name, names)

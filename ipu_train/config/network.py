@@ -7,7 +7,7 @@ from typing_extensions import Literal
 
 from .. import models, plugins
 from .base import MOST_CLASSES, Complaint, Flag, Section, Text
-from .errors import suggestion
+from .errors import TAKE_BACK, suggestion
 
 # Settings of Proxy Norm (eps and the number of quantiles are those of Labatie et al. 2021).
 _PROXY_NORM_USUAL = {
@@ -129,16 +129,16 @@ class ModelConfig(Section):
             yield "name", str(error)
             return
         if not known:
-            hint = suggestion(self.name, models.names())
+            hint = _own_file(self.name) or suggestion(self.name, models.names())
             yield "name", f"no model is called {self.name}{hint} (`ipu-train models` lists all)"
         else:
             yield from self._option_complaints()
-            if not models.takes_norms(self.name):
-                yield from self._own_norms()
         traits = models.NORM_TRAITS.get(self.norm)
-        if traits is None:
+        if known and not models.takes_norms(self.name):
+            yield from self._own_norms()
+        elif traits is None:
             names = models.norm_names()
-            hint = suggestion(self.norm, names)
+            hint = _with_proxy_norm(self.norm) or suggestion(self.norm, names)
             yield "norm", f"no norm is called {self.norm}{hint} (norms: {', '.join(names)})"
         else:
             yield from self._norm_complaints(traits)
@@ -154,21 +154,28 @@ class ModelConfig(Section):
             if self.proxy_norm_quantiles is None:
                 self.fill("proxy_norm_quantiles", models.QUANTILES)
         elif self.proxy_norm_quantiles is not None:
-            yield "proxy_norm_quantiles", "not read by expectation exact; remove it or set it to null"
+            yield "proxy_norm_quantiles", f"not read by expectation exact; {TAKE_BACK}"
 
     def _own_norms(self) -> Iterator[Complaint]:
         """A network that takes no norms has its own, and no key of ours is read by them."""
         if "norm" in self.model_fields_set and self.norm != "none":
-            yield "norm", f"the model {self.name} has norms of its own; remove it or set it to none"
+            yield (
+                "norm",
+                f"the model {self.name} has norms of its own; remove it or set it to none (a function with an argument "
+                "norms gets those that are asked for here)",
+            )
         self.fill("norm", "none")
         for key in ("norm_groups", "norm_group_size", "norm_eps", "norm_replicas"):
             if getattr(self, key) is not None:
-                yield key, f"the model {self.name} has norms of its own; remove it"
+                yield key, f"the model {self.name} has norms of its own; {TAKE_BACK}"
+        if self.proxy_norm:
+            yield "proxy_norm", f"the model {self.name} has norms of its own; remove it or set it to false"
+        self.fill("proxy_norm", False)
 
     def _norm_complaints(self, traits: models.NormTraits) -> Iterator[Complaint]:
         for key in ("norm_groups", "norm_group_size"):
             if getattr(self, key) is not None and not traits.takes_groups:
-                yield key, f"read by norm group only, and norm is {self.norm}; remove it or set it to null"
+                yield key, f"read by norm group only, and norm is {self.norm}; {TAKE_BACK}"
         if self.norm_groups is not None and self.norm_group_size is not None:
             yield (
                 "norm_group_size",
@@ -207,3 +214,19 @@ class ModelConfig(Section):
                 message = known[option].complaint(value)
                 if message:
                     yield f"options.{option}", message
+
+
+def _own_file(name: str) -> str:
+    """What to write for a network in a file of the user's, where the function (or the file's ending) was left out."""
+    path, _, function = name.rpartition(".")
+    if function == "py":
+        return f"; for one in a file of yours write {name}:FUNCTION"
+    return f"; for one in a file of yours write {path.replace('.', '/')}.py:{function}" if path else ""
+
+
+def _with_proxy_norm(norm: str) -> str:
+    """What to write for ``group+pn``, as other commands name a norm with Proxy Norm."""
+    name, plus, _ = norm.partition("+pn")
+    if not plus or name not in models.NORM_TRAITS:
+        return ""
+    return f"; write model.norm={name} model.proxy_norm=true"

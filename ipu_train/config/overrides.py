@@ -5,7 +5,7 @@ import re
 from typing import Any, Dict, Iterable, List, Match, NamedTuple, Tuple
 
 from .errors import ConfigError, Problem, suggestion
-from .keys import BASE, keys_of, takes_text
+from .keys import BASE, key, keys_of, split, takes_text
 from .reader import parse
 from .schema import SECTIONS
 
@@ -42,6 +42,8 @@ def parse_override(text: str, position: int = 0) -> Override:
     path, equals, value_text = text.partition("=")
     path = path.strip()
     if not equals:
+        if key(*split(path)) is not None:
+            raise fail(f"has no value; write {path}=VALUE, without spaces beside the =")
         raise fail("is not of the form section.key=value, such as training.epochs=5")
     parts = path.split(".")
     if not all(parts):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ipu_train.config import ConfigError, load_text
+from ipu_train.config import ConfigError, load, load_text
 
 MINIMAL = "model: {name: resnet20}\ndata: {name: digits}\n"
 SOURCE = Path("run.yaml")
@@ -68,6 +68,28 @@ def test_checks_between_sections_run_though_another_section_is_wrong():
 def test_a_key_in_the_wrong_place_is_pointed_to_the_right_one():
     assert "unknown key; training.epochs exists" in failure(MINIMAL + "epochs: 3\n")
     assert "unknown key; training.micro_batch_size" in failure(MINIMAL + "optimizer: {micro_batch_size: 3}\n")
+
+
+def test_a_value_without_its_equals_sign_is_told_how_to_be_written():
+    message = failure(MINIMAL, "training.epochs", "3")
+    assert "has no value; write training.epochs=VALUE, without spaces beside the =" in message
+
+
+def test_a_norm_with_proxy_norm_in_its_name_is_told_the_two_keys():
+    assert "write model.norm=group model.proxy_norm=true" in failure(MINIMAL, "model.norm=group+pn")
+    assert 'did you mean "group"?' in failure(MINIMAL, "model.norm=grop")
+
+
+def test_a_network_in_a_file_is_told_how_to_be_named():
+    assert "write my_net.py:FUNCTION" in failure(MINIMAL, "model.name=my_net.py")
+    assert "write nets/mine.py:small" in failure(MINIMAL, "model.name=nets.mine.small")
+
+
+def test_what_a_base_says_and_nothing_reads_is_taken_back_by_an_override_that_is_named():
+    with pytest.raises(ConfigError) as caught:
+        load("quickstart", ["optimizer.name=adamw"])
+    assert "remove it or set it to null (optimizer.nesterov=null)" in str(caught.value)
+    load("quickstart", ["optimizer.name=adamw", "optimizer.nesterov=null", "optimizer.momentum=null"])
 
 
 def test_missing_sections_are_named():

@@ -277,6 +277,15 @@ def test_what_cannot_be_found_is_one_message(recipe, tmp_path, overrides, messag
         load(recipe, overrides)
 
 
+def test_keys_of_norms_are_refused_once_by_a_network_with_norms_of_its_own(recipe):
+    ipu_train.register_model("bare", lambda num_classes, in_channels: nn.Linear(1, 1))
+    theirs = ["model.name=bare", "model.norm=group", "model.norm_groups=4", "model.proxy_norm=true"]
+    with pytest.raises(ConfigError) as caught:
+        load(recipe, theirs)
+    problems = [problem.path for problem in caught.value.problems]
+    assert problems == ["model.norm", "model.norm_groups", "model.proxy_norm"]
+
+
 class Heads(nn.Module):
     """Two heads while it trains."""
 
