@@ -111,7 +111,12 @@ def take_up(
         for message in skipped:
             tell(f"Skipped: {message}")
         otherwise = run_state.computed_otherwise_since(saved, resolved.config)
-        tell(_how_exact(state, changed, now, otherwise))
+        epochs = resolved.config.training.epochs
+        done = state.position.epoch >= epochs and not state.position.unvalidated
+        tell(
+            _how_exact(state, changed, now, otherwise)
+            + f"; all {epochs} epochs are done, nothing is left to train" * done
+        )
         return TakenUp(state, saved.metrics, bool(changed.longer))
     if skipped:
         raise CheckpointError(

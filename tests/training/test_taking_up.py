@@ -126,6 +126,15 @@ def test_auto_begins_where_there_is_nothing_and_goes_on_where_there_is(recipe, t
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
+def test_a_run_that_is_done_says_so_and_one_that_is_not_does_not(recipe, finished, capsys):
+    done = "all 1 epochs are done, nothing is left to train"
+    run(recipe, finished, *MORE, resume=True)
+    assert f"Resumed at step 6: exact; {done}" in capsys.readouterr().err
+    shutil.rmtree(finished / "checkpoints" / "step_00000006")
+    run(recipe, finished, *MORE, resume=True)
+    assert "are done" not in capsys.readouterr().err
+
+
 def test_a_chosen_checkpoint_is_gone_on_from_in_its_run(recipe, finished, tmp_path, capsys):
     expected = shutil.copytree(finished, tmp_path / "expected")
     run(recipe, finished, *MORE, f"checkpoint.resume={finished / 'checkpoints' / 'step_00000002'}")
