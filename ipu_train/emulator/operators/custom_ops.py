@@ -172,7 +172,8 @@ def capture_custom_op(
     if implementation is None:
         raise createError(
             f"Custom op {domain}.{name}:{domain_version} has no implementation here. Compiled PopART ops cannot run "
-            f"on the emulator: register one with ipu_train.emulator.registerCustomOp({domain!r}, {name!r}, function)."
+            f"on the emulator: register one with ipu_train.emulator.registerCustomOp({domain!r}, {name!r}, function), "
+            "in a file that --custom-ops names, for example (docs/emulator.md)."
         )
     halves = [recorder.slots.dtype(example) == torch.float16 for example in example_outputs]
     call = CustomCall(
