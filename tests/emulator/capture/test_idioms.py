@@ -222,6 +222,16 @@ def test_long_is_a_cast_on_the_device_and_int_is_none(dtype):
     assert torch.equal(long.long(), ORDER + 1) and torch.equal(named.long(), ORDER + 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_buckets_can_be_written_into_a_tensor_of_the_program(dtype):
+    def function(x, out):
+        boundaries = torch.tensor([1.0, 5.0, 7.0])
+        return torch.bucketize(x, boundaries, out_int32=dtype == torch.int32, out=out)
+
+    found = run(function, torch.tensor([2.0, 5.0, 10.0]), torch.zeros(3, dtype=dtype))
+    assert found.tolist() == [1, 1, 3]
+
+
 def test_flags_of_a_custom_operator_are_integers():
     seen = []
 
