@@ -59,7 +59,7 @@ def test_the_programs_of_the_python_page_run_one_after_the_other(tmp_path, monke
     names = {}
     for program in programs:
         exec(program, names)
-    assert len(programs) == 5
+    assert len(programs) == 6
     assert names["network"](names["torch"].zeros(1, 3, 64, 64)).shape == (1, 1000)
     assert (tmp_path / "plan.html").stat().st_size > 10_000
     assert names["outcome"].status == 0 and (names["outcome"].folder.path / "metrics.jsonl").exists()
