@@ -76,6 +76,21 @@ def test_headroom_is_left_free(recipe):
     assert report.worst_tile_bytes <= 0.5 * Target.named("mk1").bytes_per_tile
 
 
+def test_a_larger_micro_batch_that_needs_less_memory_is_found(recipe, capsys):
+    """Micro-batches of 42 images need more memory than those of 44, which share out evenly among tiles."""
+
+    def used(size):
+        report = planning.predict(
+            config.load(str(recipe), ["device.chip=mk1", f"training.micro_batch_size={size}"])
+        )
+        return report.worst_tile_bytes / report.target.bytes_per_tile
+
+    assert used(44) < 0.98 * used(42)
+    assert tune(recipe, "device.chip=mk1", "training.gradient_accumulation=924",
+                "--headroom", str(1 - 1.001 * used(44))) == 0  # fmt: skip
+    assert config.load("slow_tuned.yaml").config.training.micro_batch_size == 44
+
+
 def test_what_fits_only_with_recomputation_is_recomputed(recipe):
     """A micro-batch of 16 fits in 78 % of a tile where PopART chooses what is kept; smaller ones are slower."""
     large = [
