@@ -128,7 +128,7 @@ def document(options, found):
     best = [max((t for t in found if t["norm"] == norm), key=lambda t: t["accuracy"]) for norm in norms]
     side = f"{options.image_size} x {options.image_size}"
     fewest = min(sum(trial["norm"] == norm for trial in found) for norm in norms)
-    so_far = "" if fewest == TRIALS else f"So far {fewest} of them have been made. "
+    so_far = "" if fewest == TRIALS else f"So far each has had {fewest} or more. "
     return (
         f"# Tuning of {options.model}: {TRIALS} trials for each norm\n\n{so_far}{options.epochs} epochs on 90 % of the "
         f"training images at {side} pixels, judged by the other 10 %; seed {options.seed}, global batch 128, "
