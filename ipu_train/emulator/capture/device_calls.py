@@ -66,8 +66,8 @@ class DeviceCalls:
             return torch.Tensor.to, (args[0], torch.float32), {}, _CASTS[name] == torch.float16
         if name in ("int", "long") and args and isinstance(args[0], torch.Tensor):
             return torch.Tensor.to, (args[0], torch.int64), {"copy": name == "long"}, False
-        if name in ("bucketize", "searchsorted"):  # into an int32 tensor of the program, which is stored as int64
-            kwargs = dict(kwargs, out_int32=False)
+        if name in ("bucketize", "searchsorted"):
+            kwargs = dict(kwargs, out_int32=False)  # int32 tensors of the program are stored as int64, too
         if name == "internal_cast":
             dtype = cast_type(args[1] if len(args) > 1 else kwargs["dtype"])
             return torch.Tensor.to, (args[0], storage_dtype(dtype)), {}, dtype == torch.float16
