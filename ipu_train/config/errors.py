@@ -39,11 +39,27 @@ class ConfigError(ValueError):
 
 
 def nearest(name: str, names: Iterable[str]) -> Optional[str]:
-    """The one of ``names`` that ``name`` was most likely meant to be, or None."""
-    names = list(names)
-    by_key = {candidate.lower().replace("-", "_"): candidate for candidate in names}
-    matches = difflib.get_close_matches(str(name).lower().replace("-", "_"), by_key, n=1, cutoff=0.6)
+    """The one of ``names`` that ``name`` was most likely meant to be, or None: by its letters, then by its words.
+
+    ``lr`` is short for ``learning_rate``, and ``decay`` for ``weight_decay``.
+    """
+    by_key = {_spelled(candidate): candidate for candidate in names}
+    written = _spelled(name)
+    matches = difflib.get_close_matches(written, by_key, n=1, cutoff=0.6) or [
+        candidate for candidate in by_key if _is_short_for(written, candidate)
+    ]
     return by_key[matches[0]] if matches else None
+
+
+def _spelled(name: str) -> str:
+    return str(name).lower().replace("-", "_")
+
+
+def _is_short_for(written: str, candidate: str) -> bool:
+    """Whether it is the first letters of a key's words, or its last words: ``lr`` or ``rate`` for ``learning_rate``."""
+    words = candidate.split("_")
+    initials = "".join(word[:1] for word in words)
+    return len(words) > 1 and (written == initials or candidate.endswith("_" + written))
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

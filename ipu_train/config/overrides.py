@@ -2,9 +2,9 @@
 
 import json
 import re
-from typing import Any, Dict, Iterable, List, Match, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, List, Match, NamedTuple, Optional, Tuple
 
-from .errors import ConfigError, Problem, suggestion
+from .errors import ConfigError, Problem, nearest, suggestion
 from .keys import BASE, key, keys_of, split, takes_text
 from .reader import parse
 from .schema import SECTIONS
@@ -44,7 +44,8 @@ def parse_override(text: str, position: int = 0) -> Override:
     if not equals:
         if key(*split(path)) is not None:
             raise fail(f"has no value; write {path}=VALUE, without spaces beside the =")
-        raise fail("is not of the form section.key=value, such as training.epochs=5")
+        lists = "" if "." in path else "; lists have commas and no spaces between their values"
+        raise fail(f"is not of the form section.key=value, such as training.epochs=5{lists}")
     parts = path.split(".")
     if not all(parts):
         raise fail("has no key before the =; write section.key=value, such as training.epochs=5")
@@ -53,8 +54,8 @@ def parse_override(text: str, position: int = 0) -> Override:
     if path == BASE:
         raise fail("a base is named in a file: write base: NAME at its top")
     if parts[0] not in keys_of(""):
-        sections = [name for name in SECTIONS if path in keys_of(name)]
-        hint = f"; did you mean {sections[0]}.{path}?" if sections else suggestion(parts[0], keys_of(""))
+        meant = _with_its_section(path) if len(parts) == 1 else None
+        hint = f"; did you mean {meant}?" if meant else suggestion(parts[0], keys_of(""))
         raise fail(f'there is no section "{parts[0]}"{hint} (sections: {", ".join(SECTIONS)})')
     if len(parts) > 2 and ".".join(parts[:2]) not in MAPPINGS:
         raise fail(f"{parts[0]}.{parts[1]} has no keys below it; write {parts[0]}.{parts[1]}=value")
@@ -65,6 +66,15 @@ def parse_override(text: str, position: int = 0) -> Override:
     if problems:
         raise fail(problems[0].message)
     return Override(text, path, value)
+
+
+def _with_its_section(name: str) -> Optional[str]:
+    """``optimizer.learning_rate`` for ``learning_rate`` or ``lr``; None where no section has such a key."""
+    places: Dict[str, str] = {}
+    for section in SECTIONS:
+        for own in keys_of(section):
+            places.setdefault(own, f"{section}.{own}")
+    return places.get(name) or places.get(nearest(name, [*SECTIONS, *places]) or "")
 
 
 def quoted(text: str) -> str:

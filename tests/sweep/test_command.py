@@ -16,6 +16,12 @@ from ipu_train import cli, config, planning
 from .conftest import SWEEP
 
 
+def sweep_of(recipe, sizes, norms=None):
+    """The command's words: micro-batches of ``sizes``, in one process."""
+    words = ["sweep", "--config", str(recipe), "--micro-batch-sizes", sizes, "--jobs", "1"]
+    return words if norms is None else [*words, "--norms", norms]
+
+
 @pytest.fixture()
 def swept(recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -65,8 +71,7 @@ def test_memory_grows_with_the_micro_batch(swept):
 def test_the_largest_micro_batch_is_the_last_that_fits(recipe, tmp_path, capsys):
     # an old chip, large images: the limit lies inside the global batch
     limits = ["data.name=synthetic", "data.image_size=224", "device.chip=mk1", f"sweep_dir={tmp_path / 's'}"]
-    argv = ["sweep", "--config", str(recipe), "--norms", "layer", "--micro-batch-sizes", "1,2", "--jobs", "1"]
-    argv += ["--global-batch-size", "512"]
+    argv = [*sweep_of(recipe, "1,2", norms="layer"), "--global-batch-size", "512"]
     assert cli.main([*argv, *limits]) == 0
     result = json.loads((tmp_path / "s" / "sweep.json").read_text())
     largest = result["points"][0]["largest_micro_batch_size"]
@@ -83,7 +88,7 @@ def test_the_largest_micro_batch_is_the_last_that_fits(recipe, tmp_path, capsys)
 
 def test_ipus_that_auto_takes_are_counted(recipe, tmp_path):
     large = ["data.name=synthetic", "data.image_size=256", "device.chip=mk1", "device.pipeline_splits=auto"]
-    argv = ["sweep", "--config", str(recipe), "--norms", "group", "--micro-batch-sizes", "8", "--jobs", "1"]
+    argv = sweep_of(recipe, "8", norms="group")
     assert cli.main([*argv, *large, f"sweep_dir={tmp_path / 's'}"]) == 0
     (one,) = json.loads((tmp_path / "s" / "sweep.json").read_text())["points"]
     assert len(one["ipus"]) > 1 and one["fits"]
@@ -95,18 +100,7 @@ def test_ipus_that_auto_takes_are_counted(recipe, tmp_path):
 def test_pipelines_that_the_configuration_forbids_are_not_counted(forbids, recipe, tmp_path):
     """PopTorch refuses a pipeline of 2 IPUs below 3 micro-batches a weight update; some options want one IPU."""
     large = ["data.name=synthetic", "data.image_size=256", "device.chip=mk1"]
-    argv = [
-        "sweep",
-        "--config",
-        str(recipe),
-        "--norms",
-        "group",
-        "--micro-batch-sizes",
-        "8",
-        "--jobs",
-        "1",
-        *large,
-    ]
+    argv = [*sweep_of(recipe, "8", norms="group"), *large]
 
     def needed(name, *options):
         assert cli.main([*argv, *options, f"sweep_dir={tmp_path / name}"]) in (0, 3)
@@ -119,17 +113,7 @@ def test_pipelines_that_the_configuration_forbids_are_not_counted(forbids, recip
 
 
 def test_sizes_that_leave_a_pipeline_empty_are_left_out(recipe, tmp_path, capsys):
-    argv = [
-        "sweep",
-        "--config",
-        str(recipe),
-        "--norms",
-        "group",
-        "--micro-batch-sizes",
-        "8,16",
-        "--jobs",
-        "1",
-    ]
+    argv = sweep_of(recipe, "8,16", norms="group")
     assert cli.main([*argv, "device.pipeline_splits=[layer2.0]", f"sweep_dir={tmp_path / 's'}"]) == 0
     (one,) = json.loads((tmp_path / "s" / "sweep.json").read_text())["points"]
     assert one["micro_batch_size"] == 8 and one["largest_micro_batch_size"] < 16
@@ -176,17 +160,7 @@ def test_a_network_of_ones_own_is_predicted_as_it_is_now(tmp_path, monkeypatch):
             f"torch.nn.Conv2d(in_channels, {channels}, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), "
             f"torch.nn.Linear({channels}, num_classes))\n"
         )
-        argv = [
-            "sweep",
-            "--config",
-            str(recipe),
-            "--micro-batch-sizes",
-            "8",
-            "--jobs",
-            "1",
-            "--json",
-            "out.json",
-        ]
+        argv = [*sweep_of(recipe, "8"), "--json", "out.json"]
         subprocess.run([sys.executable, "-m", "ipu_train", *argv], check=True, capture_output=True)
         weights.append(json.loads(Path("out.json").read_text())["points"][0]["categories_bytes"]["weights"])
     classes = config.load(recipe).config.data.num_classes
@@ -261,17 +235,7 @@ def test_bad_input_is_one_message_and_status_2(arguments, said, recipe, tmp_path
 
 def test_when_nothing_fits_all_points_are_kept_and_the_status_is_3(recipe, tmp_path, capsys):
     large = ["data.name=synthetic", "data.image_size=512", "model.options.width=4", "device.chip=mk1"]
-    argv = [
-        "sweep",
-        "--config",
-        str(recipe),
-        "--norms",
-        "group",
-        "--micro-batch-sizes",
-        "8,16",
-        "--jobs",
-        "1",
-    ]
+    argv = sweep_of(recipe, "8,16", norms="group")
     assert cli.main([*argv, *large, f"sweep_dir={tmp_path / 's'}"]) == 3
     captured = capsys.readouterr()
     assert "No point fits" in captured.err
