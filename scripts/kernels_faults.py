@@ -18,9 +18,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COPIED = ("ipu_train", "kernels", "models", "configs", "tests", "setup.cfg")
-MATHS, SWEEP, PASSES = (
+MATHS, SWEEP, TASKS, PASSES = (
     "proxy_norm/proxy_norm_math.hpp",
     "proxy_norm/sweep.hpp",
+    "proxy_norm/sweep_tasks.hpp",
     "proxy_norm/pass_vertices.hpp",
 )
 CPU, ROWS = "cpu_kernel/pass.hpp", "cpu_kernel/rows.hpp"
@@ -43,7 +44,7 @@ FAULTS = {
     ),
     "8 elements past": (
         "a group's shift is the mean of its samples and of the 8 elements behind them",
-        SWEEP,
+        TASKS,
         "for (unsigned i = 0; i < count; ++i)\n    sum += float(samples[i]);\n  return T(sum / float(count));",
         "for (unsigned i = 0; i < count + 8; ++i)\n    sum += float(samples[i]);\n"
         "  return T(sum / float(count + 8));",
@@ -65,7 +66,7 @@ FAULTS = {
     ),
     "no shift": (
         "sums of squares are taken relative to zero",
-        SWEEP,
+        TASKS,
         "return T(sum / float(count));",
         "return T(0.0f * sum);",
         OPERATORS,

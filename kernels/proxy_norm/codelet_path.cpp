@@ -25,8 +25,8 @@ std::string libraryPath() {
 
 // The source folder, given when the library is built.
 const std::string kSources = PROXY_NORM_SOURCE_FOLDER;
-const char *const kIncluded[] = {"proxy_vertices.hpp", "pass_vertices.hpp", "sweep.hpp", "ipu_vectors.hpp",
-                                 "proxy_norm_math.hpp"}; // by codelets.cpp
+const char *const kIncluded[] = {"proxy_vertices.hpp", "pass_vertices.hpp", "sweep_tasks.hpp", "sweep.hpp",
+                                 "ipu_vectors.hpp", "proxy_norm_math.hpp"}; // by codelets.cpp
 
 // FNV-1a, 64 bits.
 void addFile(std::uint64_t &hash, const std::string &path) {

@@ -1,7 +1,7 @@
 // The vertices of the Proxy Norm operators. All are MultiVertex: compute(worker) runs on the six workers of a
 // tile, which share the fields and must never store to one 32-bit word. Sums and what belongs to channels
 // is float in arithmetic, elements on an IPU keep their type (ipu_vectors.hpp). The arithmetic lives
-// in proxy_norm_math.hpp and sweep.hpp; T is the type of activations, P that of parameters.
+// in proxy_norm_math.hpp, sweep.hpp and sweep_tasks.hpp; T is the type of activations, P that of parameters.
 //
 // The sweeps that sum keep their sums in InOut fields, in the part that is a worker's own: it writes zeros there
 // first, then reads and adds. The graph says WriteUndef before, so that nothing keeps the old contents alive.

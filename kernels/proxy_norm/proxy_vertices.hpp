@@ -1,7 +1,7 @@
 // The vertices of the proxies, and of sums between tiles: see codelets.cpp.
 #pragma once
 
-#include "sweep.hpp"
+#include "sweep_tasks.hpp"
 
 #include <poplar/HalfFloat.hpp>
 #include <poplar/Vertex.hpp>
