@@ -279,10 +279,9 @@ class PoplarExecutor:
             raise createPoptorchError("model was never wrapped")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise RuntimeError(
-            "As in PopTorch, neither copy.copy(), copy.deepcopy() nor pickle takes what trainingModel() and "
-            "inferenceModel() return: copy or save its module (or state_dict()), or compileAndExport() it."
-        )
+        if self._training or self.isCompiled():
+            files.refuse_copies(self)
+        return files.refuse_copies, (self._user_model,)  # PopTorch writes it as well, and cannot read it either
 
     # -- files ---------------------------------------------------------------------------------------------------
 

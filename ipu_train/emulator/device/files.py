@@ -11,7 +11,7 @@ import json
 import os
 import pickle
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
 
 import torch
 
@@ -221,3 +221,11 @@ def _readable(graph: str) -> bytes:
 
 def _set(variable: str) -> bool:
     return os.environ.get(variable, "0") not in ("", "0")
+
+
+def refuse_copies(written: Any) -> NoReturn:
+    """Where an executor would be pickled, or made again from ``written``."""
+    raise RuntimeError(
+        "As in PopTorch, neither copy.copy(), copy.deepcopy() nor pickle takes what trainingModel() and "
+        "inferenceModel() return: copy or save its module (or state_dict()), or compileAndExport() it."
+    )

@@ -1,5 +1,6 @@
 """Saved executables, the cache, exported graphs and profiles (PopTorch 3.4 user guide, precompilation and caching)."""
 
+import copy
 import json
 import os
 import pickle
@@ -174,6 +175,23 @@ def test_a_model_whose_own_module_is_missing_is_pythons_error(tmp_path):
     path.write_bytes(b"ca_module_of_the_user\nNet\n.")
     with pytest.raises(ModuleNotFoundError, match="a_module_of_the_user"):
         poptorch.load(str(path))
+
+
+def test_executors_are_not_copied_and_what_torch_saves_of_one_cannot_be_read(tmp_path):
+    """PopTorch's tests/pipelining_test.py, test_block_function_saving, writes a fresh inference model with torch.save.
+    Reading it back, and every copy, ends in its __getattr__ without end; that of a training model is not written."""
+    network = Convolutional()
+    fresh, compiled = poptorch.inferenceModel(network), poptorch.inferenceModel(network)
+    compiled(images(2)[0])
+    training = poptorch.trainingModel(network)
+    torch.save(fresh, tmp_path / "fresh.pt")
+    for refused in (
+        lambda: torch.load(tmp_path / "fresh.pt", weights_only=False),
+        *(lambda e=e, f=f: f(e) for e in (fresh, compiled, training) for f in (copy.copy, copy.deepcopy)),
+        *(lambda e=e: pickle.dumps(e) for e in (compiled, training)),
+    ):
+        with pytest.raises(RuntimeError, match="copy or save its module"):
+            refused()
 
 
 def test_only_compiled_models_can_be_saved(tmp_path):
