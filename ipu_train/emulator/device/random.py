@@ -79,7 +79,7 @@ class DeviceRandom:
     def start_micro_batch(self, replica: int) -> None:
         """Point torch's default generators and the rounding generator at this replica's next stream."""
         stream = mix(self.seed, self.first_replica + replica, self.counter)
-        torch.manual_seed(stream)
+        _seed_default_generators(stream)
         self.rounding.manual_seed(mix(stream, 1))
 
     def start_update(self, replica: int) -> None:
@@ -93,6 +93,16 @@ class DeviceRandom:
         """All replicas have run: move on to the next stream."""
         self.counter += 1
         self.known = False
+
+
+def _seed_default_generators(seed: int) -> None:
+    """``torch.manual_seed``, which would also note a seed for GPUs that nothing has run on, each time with a traceback.
+
+    That note would be the host's first seed there, and takes as long as a small layer.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def random_states() -> List[torch.Tensor]:

@@ -628,6 +628,18 @@ def test_the_hosts_random_state_is_not_consumed():
     torch.testing.assert_close(torch.rand(4), expected)
 
 
+def test_gpus_that_nothing_has_run_on_keep_the_hosts_seed(monkeypatch):
+    """torch notes it until they are first used."""
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    executor = poptorch.inferenceModel(FromFunction(coins))
+    torch.manual_seed(3)
+    executor(torch.ones(8))
+    executor(torch.ones(8))
+    assert seeds == [3]
+
+
 def test_rng_state_restores_the_stream():
     executor = poptorch.inferenceModel(FromFunction(coins))
     x = torch.ones(64)
