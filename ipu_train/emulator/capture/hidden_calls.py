@@ -6,7 +6,9 @@ it is recorded as one call, so that its own backward is used. Distributions, on 
 arguments meanwhile: that would need values.
 """
 
-from typing import Any, Iterator
+import ctypes
+from contextlib import contextmanager
+from typing import Any, Iterator, List
 
 import torch
 from torch.distributions import Distribution
@@ -55,6 +57,32 @@ def _recorded_setitem(self: torch.Tensor, index: Any, value: Any) -> None:
         _setitem(self, index, value)
 
 
+# CPython's PyTypeObject: the head of a PyVarObject, ten words, the address of the functions of a sequence
+_AS_SEQUENCE = object.__basicsize__ + 11 * ctypes.sizeof(ctypes.c_void_p)
+_ITEM, _ASSIGN_ITEM = 3, 5  # among these functions
+
+
+def _with_subclasses(cls: type) -> List[type]:
+    return [cls] + [further for below in cls.__subclasses__() for further in _with_subclasses(below)]
+
+
+@contextmanager
+def _no_sequences() -> Iterator[None]:
+    """Keep tensors what Python takes for no sequences, whose functions it enters beside a ``__getitem__`` for good.
+
+    ``torch.tensor([x.sum(), y.sum()])`` would ask numbers for their length from then on.
+    """
+    kept = []
+    for cls in _with_subclasses(torch.Tensor):
+        address = ctypes.c_void_p.from_address(id(cls) + _AS_SEQUENCE).value
+        if address is not None:
+            functions = (ctypes.c_void_p * (_ASSIGN_ITEM + 1)).from_address(address)
+            kept.append((functions, functions[_ITEM], functions[_ASSIGN_ITEM]))
+    yield
+    for functions, item, assign_item in kept:
+        functions[_ITEM], functions[_ASSIGN_ITEM] = item, assign_item
+
+
 def _plainly(function: Any, preserve_rng_state: bool, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
@@ -98,8 +126,9 @@ def show_hidden_calls(recorder: Any) -> None:
     for name in _checkpoints:
         setattr(checkpoint, name, _CHECKPOINTS[name])
     if _INDEXING_IS_HIDDEN:
-        torch.Tensor.__getitem__ = _recorded_getitem
-        torch.Tensor.__setitem__ = _recorded_setitem
+        with _no_sequences():
+            torch.Tensor.__getitem__ = _recorded_getitem
+            torch.Tensor.__setitem__ = _recorded_setitem
 
 
 def hide_calls() -> None:
@@ -109,5 +138,6 @@ def hide_calls() -> None:
         setattr(checkpoint, name, original)
     Distribution.set_default_validate_args(_validates)
     if _INDEXING_IS_HIDDEN and "__getitem__" in torch.Tensor.__dict__:
-        del torch.Tensor.__getitem__
-        del torch.Tensor.__setitem__
+        with _no_sequences():
+            del torch.Tensor.__getitem__
+            del torch.Tensor.__setitem__
