@@ -1,7 +1,7 @@
 """What a pipeline with recomputation keeps of a micro-batch between its forward and its backward pass.
 
 For reports alone (``executor._debugGetPopartIR()``): no number depends on it. Source: PopTorch 3.4 user guide,
-"Pipelined execution" and ``poptorch.recomputationCheckpoint``.
+"Pipelined execution" and ``poptorch.recomputationCheckpoint``; for what is recomputed unasked, Compiler.cpp.
 """
 
 from typing import Any, Iterable, Set
@@ -13,11 +13,13 @@ from .graph import Graph
 _RECOMPUTE_STAGES = 3
 
 
-def recomputes_stages(options: Any) -> bool:
-    """Whether the options ask for a pipeline whose stages run forwards again before they run backwards."""
+def recomputes_stages(graph: Graph, options: Any) -> bool:
+    """Whether stages run forwards again before they run backwards: in pipelines, unless the options say otherwise."""
     strategy = options._execution_strategy
     pipelined = isinstance(strategy, PipelinedExecution) and not isinstance(strategy, ShardedExecution)
-    return pipelined and options._Popart.options.get("autoRecomputation") == _RECOMPUTE_STAGES
+    several = len({node.ipu for node in graph.nodes}) > 1
+    asked = options._Popart.options.get("autoRecomputation", _RECOMPUTE_STAGES)
+    return pipelined and several and asked == _RECOMPUTE_STAGES
 
 
 def stashed_tensors(graph: Graph, trained: Iterable[int]) -> Set[int]:

@@ -171,7 +171,7 @@ def compile_model(
         )
     check_overlap(graph, options, arguments.tensor_names())
     recorder.annotations.stages.validate(options, training, hardware=not uses_ipu_model(options))
-    if training and recomputes_stages(options):
+    if training and recomputes_stages(graph, options):
         graph.stashed = stashed_tensors(
             graph, [graph.state[name] for name in weights if weights[name].requires_grad]
         )

@@ -318,9 +318,13 @@ class TestStashes:
     def test_and_every_checkpoint(self, checkpoints, count):
         assert len(self.stashed(checkpoints)) == count
 
+    def test_a_pipeline_recomputes_its_stages_unasked(self):
+        """Compiler.cpp sets autoRecomputation where a program has not; Graphcore's BERT counts on it."""
+        assert self.stashed(1, recompute=None) == self.stashed(1)
+
     def test_nothing_without_recomputation_of_stages_or_without_a_pipeline(self):
-        assert self.stashed(1, recompute=None) == []
-        assert self.stashed(1, ipus=(0, 0, 0)) == []
+        assert self.stashed(1, recompute=0) == []
+        assert self.stashed(1, recompute=None, ipus=(0, 0, 0)) == []
 
 
 class TestStridedChannelGroups:
