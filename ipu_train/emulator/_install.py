@@ -7,6 +7,7 @@ told to win.
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import pkgutil
@@ -127,7 +128,9 @@ def _aliases() -> Dict[str, types.ModuleType]:
     horovod = sys.modules.get("horovod")
     if horovod is None or getattr(horovod, "torch", None) is not modules["horovod.torch"]:
         horovod = types.ModuleType("horovod", "Stand-in for Horovod: only horovod.torch.")
-        vars(horovod).update(torch=modules["horovod.torch"], __path__=[])
+        # libraries look whether there is one, which no module without a spec survives
+        spec = importlib.machinery.ModuleSpec("horovod", None, is_package=True)
+        vars(horovod).update(torch=modules["horovod.torch"], __path__=[], __spec__=spec)
     modules["horovod"] = horovod
     return modules
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -106,6 +107,15 @@ class TestInstall:
         question = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
         other = subprocess.check_output([sys.executable, "-c", question], universal_newlines=True)
         assert other.strip() == emulator.__version__, "in processes started later"
+
+    @pytest.mark.parametrize(
+        "name",
+        ["poptorch", "poptorch.optim", "popart", "popdist", "popdist.poptorch", "horovod", "horovod.torch"],
+    )
+    def test_libraries_may_ask_whether_there_is_one(self, name):
+        """As PyTorch Lightning does, by the function that refuses modules without a spec."""
+        _install.install()
+        assert importlib.util.find_spec(name) is not None
 
     def test_uninstalling(self):
         before = list(sys.path)
