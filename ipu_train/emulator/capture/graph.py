@@ -148,7 +148,7 @@ class Graph:
         self.outputs: Any = None
         self.losses: List[Tuple[int, int]] = []  # (index of the node, slot of its result)
         self.multi_convs: List[List[Node]] = []  # convolutions that are planned together
-        self.stashed: set = set()  # slots that a pipeline keeps for its backward pass
+        self.stashed: set = set()  # (slot, IPU) of what a pipeline keeps for its backward pass
         self.partial_losses: Dict[int, str] = {}  # by slot of a loss, why the gradient begins before it
         self.unmarked_losses: List[str] = []  # what torch calls a loss and PopTorch does not
         self.fused_losses: set = set()  # slots that hold one value for each micro-batch of a fused batch

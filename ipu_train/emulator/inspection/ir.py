@@ -95,8 +95,10 @@ def graph_operators(graph: Graph) -> List[Operator]:
                 "attributes": attributes,
             }
         )
-        for slot in sorted(to_stash.intersection(node.inputs() + node.outputs())):
-            to_stash.discard(slot)
+        for slot in sorted(set(node.inputs() + node.outputs())):
+            if (slot, node.ipu) not in to_stash:
+                continue
+            to_stash.discard((slot, node.ipu))
             operators.append(
                 dict(operators[-1], type="Stash", name="Stash", inputs=[tensor(slot)], outputs=[])
             )

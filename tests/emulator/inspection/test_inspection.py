@@ -322,6 +322,40 @@ class TestStashes:
         """Compiler.cpp sets autoRecomputation where a program has not; Graphcore's BERT counts on it."""
         assert self.stashed(1, recompute=None) == self.stashed(1)
 
+    @pytest.mark.parametrize("checkpoints, count", [(False, 4), (True, 5)])
+    def test_what_comes_to_an_ipu_counts_and_what_stays_there_does_not(self, checkpoints, count):
+        """In small what a test of Graphcore's BERT counts on IPUs: 6 without checkpoints, 8 with three."""
+
+        def keep(x):
+            return poptorch.recomputationCheckpoint(x) if checkpoints else x
+
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(4))
+
+            def forward(self, x, mask, y):
+                with poptorch.Block("embedding", ipu_id=0):
+                    scale = 1 - mask  # comes to IPU 1; no gradient asks IPU 0 for the mask
+                    x = self.layers[0](x)
+                with poptorch.Block("first", ipu_id=1):
+                    x = keep(self.layers[1](x).relu() * scale)
+                with poptorch.Block("second", ipu_id=1):
+                    x = keep(self.layers[2](x).relu())  # goes on to IPU 0, which keeps it
+                with poptorch.Block("head", ipu_id=0):
+                    x = self.layers[3](x).relu()
+                with poptorch.Block("loss", ipu_id=0):
+                    return nn.functional.mse_loss(x, y)
+
+        strategy = poptorch.PipelinedExecution(poptorch.AutoStage.AutoIncrement)
+        chosen = options(accumulation=9).autoRoundNumIPUs(True).setExecutionStrategy(strategy)
+        executor = poptorch.trainingModel(Model(), chosen)
+        executor.compile(*[torch.ones(9, 2)] * 3)
+        operators = json.loads(executor._debugGetPopartIR())["maingraph"]
+        names = [op["inputs"][0]["name"] for op in operators if op["type"] == "Stash"]
+        assert len(names) == count
+        assert [name for name in names if name.startswith("input")] == ["input"]
+
     def test_nothing_without_recomputation_of_stages_or_without_a_pipeline(self):
         assert self.stashed(1, recompute=0) == []
         assert self.stashed(1, recompute=None, ipus=(0, 0, 0)) == []
