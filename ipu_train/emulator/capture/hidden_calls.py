@@ -63,7 +63,8 @@ _ITEM, _ASSIGN_ITEM = 3, 5  # among these functions
 
 
 def _with_subclasses(cls: type) -> List[type]:
-    return [cls] + [further for below in cls.__subclasses__() for further in _with_subclasses(below)]
+    subclasses: List[type] = cls.__subclasses__()
+    return [cls] + [further for below in subclasses for further in _with_subclasses(below)]
 
 
 @contextmanager
