@@ -100,6 +100,14 @@ class TestInstall:
         assert hvd.size() == 1
         assert Error is emulator.Error
 
+    @pytest.mark.parametrize(
+        "name", ["poptorch", "popart", "popdist", "horovod", "poptorch._poplar_executor"]
+    )
+    def test_libraries_may_ask_whether_there_is_such_a_module(self, name):
+        """As PyTorch Lightning and PopTorch Geometric do."""
+        emulator.install()
+        assert importlib.util.find_spec(name) is not None
+
     @pytest.mark.parametrize("name", ["poptorch", "popart", "popdist"])
     def test_libraries_may_ask_for_the_version(self, name):
         emulator.install()
