@@ -116,7 +116,7 @@ class ShadowCalls:
         data = data_of(name, args, kwargs)
         if data is not None:
             dtype = kwargs.get("dtype")
-            if name != "tensor" and dtype is None:
+            if name not in ("tensor", "as_tensor") and dtype is None:
                 dtype = self.of(self._slots.of(args[0])).dtype
             made = torch.tensor(data, dtype=dtype, device="meta")
             return Shadow(made.shape, made.dtype, constant=True)

@@ -48,6 +48,11 @@ def data_of(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
     """
     if name == "tensor":
         return kwargs.get("data", *args[:1])
+    if name == "as_tensor":
+        data, device = kwargs.get("data", *args[:1]), kwargs.get("device")
+        # arrays and tensors are moved; what no device is named for stays on the host
+        moved = hasattr(data, "__array__") or device is None or torch.device(device).type != "ipu"
+        return None if moved else data
     if name not in ("new", "new_tensor"):
         return None
     data = kwargs.get("data", *args[1:2])

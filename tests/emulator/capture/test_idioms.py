@@ -252,13 +252,24 @@ def test_flags_of_a_custom_operator_are_integers():
     assert seen[-1] == {"on": 1, "off": [0]}
 
 
-def stacked_numbers(x):
-    rates = torch.linspace(0.0, 1.0, 3)
-    return x * torch.tensor([rates[1], rates[2]])
+@pytest.mark.parametrize(
+    "padding",
+    [
+        lambda x: torch.as_tensor(2.0, device=x.device),
+        lambda x: torch.as_tensor(2, dtype=x.dtype, device=x.device).repeat([2, 3]),
+        lambda x: torch.as_tensor([1.0, 2.0, 3.0], dtype=x.dtype, device=x.device),
+        lambda x: torch.as_tensor(True, device=x.device),
+    ],
+    ids=["number", "repeated", "list", "bool"],
+)
+def test_numbers_become_a_tensor_where_the_input_is(padding):
+    """As PyTorch Geometric's to_dense_batch pads."""
+    x = torch.rand(2, 3)
+    assert torch.equal(run(lambda x: padding(x) + x, x), padding(x) + x)
+    half = run(lambda x: torch.as_tensor([1.0, 2.0], dtype=torch.half, device=x.device), x)
+    assert half.dtype == torch.half and half.tolist() == [1.0, 2.0]
 
 
-def test_numbers_become_a_tensor_in_a_forward_and_after_it():
-    """Indexing is recorded by methods of Tensor's own up to torch 2.0, for which Python took tensors for sequences."""
-    x = torch.tensor([2.0, 3.0])
-    assert run(stacked_numbers, x).tolist() == [1.0, 3.0]
-    assert torch.tensor([x.sum(), nn.Parameter(x[1])]).tolist() == [5.0, 3.0]
+def test_numbers_stay_on_the_host_where_no_device_is_named():
+    with pytest.raises(poptorch.Error, match="Expected an IPU tensor"):
+        run(lambda x: torch.as_tensor([1.0, 2.0, 3.0]) + x, torch.rand(3))
