@@ -293,8 +293,14 @@ def _written(node: Node) -> Optional[int]:
 
 
 def has_effects(node: Node) -> bool:
-    """Whether a node does more than its results show, so that it is no dead code where nothing uses them."""
-    return not node.results or node.name in ("for_loop", "cond") or _written(node) is not None
+    """Whether a node does what no tensor shows, so that it is no dead code where nothing uses its results."""
+    return not (node.results or written_slots(node)) or node.name in ("for_loop", "cond")
+
+
+def written_slots(node: Node) -> List[int]:
+    """Slots whose tensors a node changes in place."""
+    named = _written(node)
+    return node.written if named is None else [named, *node.written]
 
 
 def _refs(slots: Slots, tensors: Tensors) -> List[Ref]:

@@ -26,8 +26,8 @@ class Node:
     """
 
     __slots__ = (
-        "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "operators", "refused",
-        "results", "scope", "stage", "written",
+        "args", "attributes", "function", "grad_enabled", "ipu", "kwargs", "location", "name", "needed", "operators",
+        "refused", "results", "scope", "stage", "written",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,7 @@ class Node:
         self.scope = ""  # names of the modules and name scopes around it
         self.attributes: Dict[str, Any] = {}  # of the Attribute scopes around it
         self.written: List[int] = []  # slots among its inputs whose tensors it changes in place
+        self.needed = True  # rather than dead code, which PopART does not run
 
     def inputs(self) -> List[int]:
         """Slots that the node reads."""
@@ -175,6 +176,28 @@ class Graph:
                 kept.append(node)
                 wanted.update(node.inputs())
         return kept[::-1]
+
+    def mark_needed(
+        self,
+        effects: Callable[[Node], bool],
+        written: Callable[[Node], Sequence[int]],
+        memory_of: Callable[[int], int],
+    ) -> None:
+        """Tell the nodes that PopART runs from those that it prunes, in-place writes that nobody reads among them.
+
+        Args:
+            effects: whether a node does something that no tensor shows.
+            written: slots whose tensors a node changes in place.
+            memory_of: the same for slots that share memory.
+        """
+        wanted = {ref.slot for ref in references(self.outputs)}
+        read = {memory_of(slot) for slot in [*wanted, *self.inputs, *self.state.values()]}
+        for node in reversed(self.nodes):
+            changes = any(memory_of(slot) in read for slot in written(node))
+            node.needed = changes or effects(node) or bool(wanted.intersection(node.outputs()))
+            if node.needed:
+                wanted.update(node.inputs())
+                read.update(map(memory_of, node.inputs()))
 
     def start_with_copy(self, source: int, target: int) -> None:
         """Put a node at the front that copies the tensor in ``source`` to ``target``."""

@@ -59,7 +59,8 @@ def make_function(
         groups: (name, slots) of each parameter, a sequence of tensors in the order of its slots.
         nodes: what to run, in order.
         returned: slots of the tuple that it returns.
-        check: called as ``check(node, inputs, outputs)`` after each node, with tensors in the order of its slots.
+        check: called as ``check(node, inputs, outputs)`` after each node that is needed, with tensors in
+            the order of its slots.
         before_write: called with the tensors that a node changes in place, before it.
     """
     scope: Dict[str, Any] = {"inf": math.inf, "nan": math.nan, "no_grad": torch.no_grad}
@@ -80,7 +81,7 @@ def make_function(
             lines.append(f"{indent}before_write({_names(node.written)})")
         for text in _statements(index, node, scope):
             lines.append(indent + text)
-        if check is not None:
+        if check is not None and node.needed:
             scope["check"], scope[f"n{index}"] = check, node
             lines.append(f"{indent}check(n{index}, [{_names(node.inputs())}], [{_names(node.outputs())}])")
         if release[index]:

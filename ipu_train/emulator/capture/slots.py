@@ -103,6 +103,10 @@ class Slots:
         """The storage of a tensor that user code holds."""
         return self.values[self.of(tensor)]
 
+    def memory_of(self, slot: int) -> int:
+        """The same for slots whose tensors are views of each other."""
+        return self.values[slot].untyped_storage().data_ptr()
+
     def is_on_host(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor was made outside forward and is nothing that the device holds."""
         return id(tensor) not in self._slot_of and id(tensor) not in self._attributes

@@ -9,7 +9,7 @@ import torch
 
 from .._args_parser import Arguments, signature_only
 from .._impl import createPoptorchError
-from ..capture.control_flow import has_effects
+from ..capture.control_flow import has_effects, written_slots
 from ..capture.dtypes import upload
 from ..capture.gradients import NeedsWeightGradients
 from ..capture.graph import Graph, Ref, map_structure, references, tensor_paths
@@ -256,11 +256,11 @@ def _capture(
     recorder.shadows.check_returned(result)
     graph = recorder.graph
     graph.outputs = pack(result, lambda t: _output(t, recorder))
-    live = graph.live(has_effects)
-    recorder.refuse(live)
+    recorder.refuse(graph.live(lambda node: has_effects(node) or bool(written_slots(node))))
+    graph.mark_needed(has_effects, written_slots, recorder.slots.memory_of)
     if problem:
         raise createPoptorchError(problem)
-    graph.losses = [(index, slot) for index, slot in graph.losses if graph.nodes[index] in live]
+    graph.losses = [(index, slot) for index, slot in graph.losses if graph.nodes[index].needed]
     recorder.constants.keep()
     graph.uses_random = any(not torch.equal(a, b) for a, b in zip(random_before, random_states()))
     _return_statistics_unchanged(recorder)
