@@ -128,9 +128,9 @@ def _aliases() -> Dict[str, types.ModuleType]:
     horovod = sys.modules.get("horovod")
     if horovod is None or getattr(horovod, "torch", None) is not modules["horovod.torch"]:
         horovod = types.ModuleType("horovod", "Stand-in for Horovod: only horovod.torch.")
-        vars(horovod).update(torch=modules["horovod.torch"], __path__=[])
-        # libraries ask whether there is a Horovod, which a module without a spec answers with an error
-        horovod.__spec__ = importlib.machinery.ModuleSpec("horovod", None, is_package=True)
+        # libraries look whether there is one, which no module without a spec survives
+        spec = importlib.machinery.ModuleSpec("horovod", None, is_package=True)
+        vars(horovod).update(torch=modules["horovod.torch"], __path__=[], __spec__=spec)
     modules["horovod"] = horovod
     return modules
 

@@ -252,6 +252,18 @@ def test_flags_of_a_custom_operator_are_integers():
     assert seen[-1] == {"on": 1, "off": [0]}
 
 
+def stacked_numbers(x):
+    rates = torch.linspace(0.0, 1.0, 3)
+    return x * torch.tensor([rates[1], rates[2]])
+
+
+def test_numbers_become_a_tensor_in_a_forward_and_after_it():
+    """Indexing is recorded by methods of Tensor's own up to torch 2.0, for which Python took tensors for sequences."""
+    x = torch.tensor([2.0, 3.0])
+    assert run(stacked_numbers, x).tolist() == [1.0, 3.0]
+    assert torch.tensor([x.sum(), nn.Parameter(x[1])]).tolist() == [5.0, 3.0]
+
+
 @pytest.mark.parametrize(
     "padding",
     [
