@@ -281,7 +281,8 @@ class PoplarExecutor:
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self._training or self.isCompiled():
             files.refuse_copies(self)
-        return files.refuse_copies, (self._user_model,)  # PopTorch writes it as well, and cannot read it either
+        # PopTorch writes it as well, and cannot read it either
+        return files.refuse_copies, (self._user_model,)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
