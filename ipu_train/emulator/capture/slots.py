@@ -104,7 +104,7 @@ class Slots:
         return self.values[self.of(tensor)]
 
     def memory_of(self, slot: int) -> int:
-        """The same for slots whose tensors are views of each other."""
+        """A number that slots have in common whose tensors are views of each other."""
         return self.values[slot].untyped_storage().data_ptr()
 
     def is_on_host(self, tensor: torch.Tensor) -> bool:
