@@ -167,16 +167,6 @@ class Graph:
                 wanted.update(node.inputs())
         return found
 
-    def live(self, effects: Callable[[Node], bool]) -> List[Node]:
-        """The nodes that the outputs depend on, and those that have ``effects`` with what these depend on."""
-        wanted = {ref.slot for ref in references(self.outputs)}
-        kept = []
-        for node in reversed(self.nodes):
-            if effects(node) or wanted.intersection(node.outputs()):
-                kept.append(node)
-                wanted.update(node.inputs())
-        return kept[::-1]
-
     def mark_needed(
         self,
         effects: Callable[[Node], bool],

@@ -256,8 +256,8 @@ def _capture(
     recorder.shadows.check_returned(result)
     graph = recorder.graph
     graph.outputs = pack(result, lambda t: _output(t, recorder))
-    recorder.refuse(graph.live(lambda node: has_effects(node) or bool(written_slots(node))))
     graph.mark_needed(has_effects, written_slots, recorder.slots.memory_of)
+    recorder.refuse([node for node in graph.nodes if node.needed])
     if problem:
         raise createPoptorchError(problem)
     graph.losses = [(index, slot) for index, slot in graph.losses if graph.nodes[index].needed]

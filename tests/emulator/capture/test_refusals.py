@@ -200,6 +200,30 @@ def test_what_nothing_uses_is_dead_code_and_not_refused():
     torch.testing.assert_close(run(forward, torch.zeros(3)), torch.ones(3))
 
 
+def test_an_in_place_change_of_what_nothing_uses_is_dead_code_too():
+    """torch's elimination of dead code, which PopTorch runs first, follows aliases (torch/csrc/jit/passes)."""
+
+    def forward(x):
+        (x * 1).erfinv_()
+        return x + 1
+
+    torch.testing.assert_close(run(forward, torch.zeros(3)), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: (x.erfinv_(), x.sum())[1],
+        lambda x: x.erfinv_(),
+        lambda x: (lambda y: (y[:2].erfinv_(), y)[1])(x * 1),
+    ],
+    ids=["an input", "an output", "a slice"],
+)
+def test_an_in_place_change_of_what_is_used_is_refused(forward):
+    with pytest.raises(poptorch.Error, match="erfinv_"):
+        run(forward, torch.zeros(3))
+
+
 def test_what_ends_tracing_is_refused_also_as_dead_code():
     def forward(x):
         x.nonzero()
