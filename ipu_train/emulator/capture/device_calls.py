@@ -21,7 +21,7 @@ _CASTS = {
 FACTORIES = frozenset(
     [
         "zeros", "ones", "full", "empty", "rand", "randn", "randint", "arange", "tensor", "as_tensor", "eye",
-        "linspace", "logspace", "randperm", "scalar_tensor", "tril_indices", "triu_indices", "empty_strided",
+        "asarray", "linspace", "logspace", "randperm", "scalar_tensor", "tril_indices", "triu_indices", "empty_strided",
         "hann_window", "hamming_window", "range",
     ]
 )  # fmt: skip

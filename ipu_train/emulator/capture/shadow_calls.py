@@ -7,7 +7,7 @@ import torch
 from .._logging import logger
 from ..lowering.dispatcher import Dispatcher
 from ..lowering.indexing import get_item, set_item
-from ..lowering.moving import data_of, move, new, new_tensor
+from ..lowering.moving import AS_TENSOR, data_of, move, new, new_tensor
 from ..lowering.otherwise import Otherwise
 from ..lowering.shadow import IPU, Shadow, Shadows, Unsupported
 from ..lowering.versions import AS_IN_TORCH_2_0, since_torch_2_0
@@ -116,7 +116,7 @@ class ShadowCalls:
         data = data_of(name, args, kwargs)
         if data is not None:
             dtype = kwargs.get("dtype")
-            if name not in ("tensor", "as_tensor") and dtype is None:
+            if name not in ("tensor", *AS_TENSOR) and dtype is None:
                 dtype = self.of(self._slots.of(args[0])).dtype
             made = torch.tensor(data, dtype=dtype, device="meta")
             return Shadow(made.shape, made.dtype, constant=True)

@@ -80,12 +80,12 @@ class Measurements:
 
     def compilationTime(self) -> datetime.timedelta:
         """How long compiling took."""
+        if self.compile_seconds is None:
+            raise createPoptorchError("Please compile the model to get its compilation time")
         if not self._options._show_compilation_progress_bar:
             raise createPoptorchError(
                 "compilationTime() is not available: set showCompilationProgressBar to True"
             )
-        if self.compile_seconds is None:
-            raise createPoptorchError("Please compile the model to get its compilation time")
         return datetime.timedelta(seconds=self.compile_seconds)
 
     def cycleCount(self) -> int:

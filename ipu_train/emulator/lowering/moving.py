@@ -41,6 +41,9 @@ def new_tensor(tensor: torch.Tensor, data: torch.Tensor, dtype: Any = None, **kw
     return torch.ops.aten._to_copy.default(data, dtype=dtype or tensor.dtype)
 
 
+AS_TENSOR = ("as_tensor", "asarray")  # which copy only where they must
+
+
 def data_of(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
     """The numbers that a call makes a tensor of, which becomes a constant of the graph; None where it makes none.
 
@@ -48,8 +51,9 @@ def data_of(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
     """
     if name == "tensor":
         return kwargs.get("data", *args[:1])
-    if name == "as_tensor":
-        data, device = kwargs.get("data", *args[:1]), kwargs.get("device")
+    if name in AS_TENSOR:
+        data = args[0] if args else kwargs.get("data", kwargs.get("obj"))
+        device = kwargs.get("device")
         # arrays and tensors are moved; what no device is named for stays on the host
         moved = hasattr(data, "__array__") or device is None or torch.device(device).type != "ipu"
         return None if moved else data

@@ -271,8 +271,10 @@ def test_numbers_become_a_tensor_in_a_forward_and_after_it():
         lambda x: torch.as_tensor(2, dtype=x.dtype, device=x.device).repeat([2, 3]),
         lambda x: torch.as_tensor([1.0, 2.0, 3.0], dtype=x.dtype, device=x.device),
         lambda x: torch.as_tensor(True, device=x.device),
+        lambda x: torch.asarray([1.0, 2.0, 3.0], device=x.device),
+        lambda x: torch.asarray(obj=2, dtype=x.dtype, device=x.device),
     ],
-    ids=["number", "repeated", "list", "bool"],
+    ids=["number", "repeated", "list", "bool", "another function", "keywords"],
 )
 def test_numbers_become_a_tensor_where_the_input_is(padding):
     """As PyTorch Geometric's to_dense_batch pads."""
@@ -282,6 +284,7 @@ def test_numbers_become_a_tensor_where_the_input_is(padding):
     assert half.dtype == torch.half and half.tolist() == [1.0, 2.0]
 
 
-def test_numbers_stay_on_the_host_where_no_device_is_named():
+@pytest.mark.parametrize("function", [torch.as_tensor, torch.asarray])
+def test_numbers_stay_on_the_host_where_no_device_is_named(function):
     with pytest.raises(poptorch.Error, match="Expected an IPU tensor"):
-        run(lambda x: torch.as_tensor([1.0, 2.0, 3.0]) + x, torch.rand(3))
+        run(lambda x: function([1.0, 2.0, 3.0]) + x, torch.rand(3))
