@@ -1,14 +1,14 @@
 """Calls that torch-function modes do not see, shown to the recorder while a forward is captured.
 
-These are ``torch.autograd.Function.apply`` and, up to torch 2.0, reading ``tensor[index]`` and assigning a tensor to
-it. A function is refused in training, since PopART differentiates what its forward does; where refusals are warnings
-it is recorded as one call, so that its own backward is used. Distributions, on the other hand, do not check their
-arguments meanwhile: that would need values.
+These are ``torch.autograd.Function.apply`` and, up to torch 2.0, ``torch.asarray``, reading ``tensor[index]`` and
+assigning a tensor to it. A function is refused in training, since PopART differentiates what its forward does; where
+refusals are warnings it is recorded as one call, so that its own backward is used. Distributions, on the other hand,
+do not check their arguments meanwhile: that would need values.
 """
 
 import ctypes
 from contextlib import contextmanager
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import torch
 from torch.distributions import Distribution
@@ -19,6 +19,7 @@ from torch.utils.checkpoint import CheckpointFunction
 _apply = torch.autograd.Function.__dict__["apply"]
 _getitem = torch._C._TensorBase.__getitem__
 _setitem = torch._C._TensorBase.__setitem__
+_asarray = torch.asarray
 _validates = Distribution._validate_args
 OWN_BACKWARD = (
     "is an autograd.Function with a backward of its own, which the IPU would not run: PopART differentiates the "
@@ -35,13 +36,14 @@ class _Listener(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _modes_see_indexing() -> bool:
+def _modes_see(call: Callable[[], torch.Tensor]) -> bool:
     with _Listener() as listener:
-        _PROBE[0]
+        call()
     return listener.seen
 
 
-_INDEXING_IS_HIDDEN = not _modes_see_indexing()
+_INDEXING_IS_HIDDEN = not _modes_see(lambda: _PROBE[0])
+_ASARRAY_IS_HIDDEN = not _modes_see(lambda: torch.asarray(1.0))
 
 
 def _recorded_getitem(self: torch.Tensor, index: Any) -> Any:
@@ -55,6 +57,12 @@ def _recorded_setitem(self: torch.Tensor, index: Any, value: Any) -> None:
         handle_torch_function(_setitem, (self,), self, index, value)
     else:
         _setitem(self, index, value)
+
+
+def _recorded_asarray(obj: Any, **kwargs: Any) -> torch.Tensor:
+    if has_torch_function_unary(_PROBE):
+        return handle_torch_function(_asarray, (_PROBE,), obj, **kwargs)  # type: ignore[no-any-return]
+    return _asarray(obj, **kwargs)
 
 
 # CPython's PyTypeObject: the head of a PyVarObject, ten words, the address of the functions of a sequence
@@ -130,6 +138,8 @@ def show_hidden_calls(recorder: Any) -> None:
         with _no_sequences():
             torch.Tensor.__getitem__ = _recorded_getitem
             torch.Tensor.__setitem__ = _recorded_setitem
+    if _ASARRAY_IS_HIDDEN:
+        torch.asarray = _recorded_asarray
 
 
 def hide_calls() -> None:
@@ -138,6 +148,7 @@ def hide_calls() -> None:
     for name, original in _checkpoints.items():
         setattr(checkpoint, name, original)
     Distribution.set_default_validate_args(_validates)
+    torch.asarray = _asarray
     if _INDEXING_IS_HIDDEN and "__getitem__" in torch.Tensor.__dict__:
         with _no_sequences():
             del torch.Tensor.__getitem__
