@@ -8,6 +8,10 @@ can be stopped at any time and started again, and interrupted runs resume exactl
     python scripts/cifar10_trainings.py --data FOLDER --image-size 16 --epochs 30 --seeds 0,1,2 \\
         --results scripts/results/cifar10_trainings
 
+What another learning rate, decay or group size makes of a cell is a variant of it:
+
+    ... --cells group+pn@64 --variant g16 model.norm_group_size=16
+
 FOLDER holds train/CLASS/*.jpg and test/CLASS/*.jpg. ``scripts/what_the_norms_do.py`` makes tables and
 pictures from the files. Further settings go to every run as they are, such as ``device.compute=cuda``.
 """
@@ -68,6 +72,7 @@ def recipe_of(options, norm):
 
 def name_of(options, norm, micro_batch, seed):
     extra = "" if options.regularisation == "none" else f"_{options.regularisation}"
+    extra += f"_{options.variant}" if options.variant else ""
     return f"{options.model}_{norm}_b{micro_batch}_p{options.image_size}_e{options.epochs}{extra}_s{seed}"
 
 
@@ -158,6 +163,8 @@ def write_result(options, name, norm, micro_batch, seed, folder):
         "accuracy": epochs[-1]["validation_accuracy"], "recipe": recipe_of(options, norm), "settings": settings,
         "torch": torch.__version__, "python": platform.python_version(), "by_epoch": epochs,
     }  # fmt: skip
+    if options.variant:
+        content["variant"] = options.variant
     powers = powers_of(folder)
     if powers:
         content["powers"] = powers
@@ -207,6 +214,9 @@ def parse():
     parser.add_argument("--validate-every", type=int, default=1, help="epochs between two validations")
     parser.add_argument("--save-every", type=int, default=195, help="weight updates between two checkpoints")
     parser.add_argument("--keep", type=int, default=3, help="newest checkpoints kept of each run")
+    parser.add_argument(
+        "--variant", help="a word for further settings that change the recipe; such runs are listed apart"
+    )
     parser.add_argument("--runs", default="runs/cifar10_trainings")
     parser.add_argument("--results", default="scripts/results/cifar10_trainings")
     parser.add_argument("settings", nargs="*", metavar="section.key=value")

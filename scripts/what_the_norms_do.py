@@ -16,17 +16,22 @@ import statistics
 import sys
 from pathlib import Path
 
+from recorded_trainings import (
+    NAMES,
+    accuracy,
+    cells_in_order,
+    groups_of,
+    last_loss,
+    recorded_runs,
+    table_of_variants,
+)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = REPOSITORY / "scripts" / "results" / "cifar10_trainings"
 DOCUMENT = REPOSITORY / "scripts" / "results" / "cifar10_trainings.md"
 PICTURE = REPOSITORY / "scripts" / "results" / "what_the_norms_do.png"
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- norms: written by scripts/what_the_norms_do.py -->", "<!-- end of norms -->"
-ORDER = ["batch", "group+pn", "layer+pn", "group", "layer", "instance"]
-NAMES = {
-    "batch": "Batch Norm", "group": "Group Norm", "layer": "Layer Norm", "instance": "Instance Norm",
-    "group+pn": "Group Norm + Proxy Norm", "layer+pn": "Layer Norm + Proxy Norm",
-}  # fmt: skip
 PREFACE = """\
 # CIFAR-10 trainings of ResNet-20 v2 and the CIFAR EfficientNet
 
@@ -57,17 +62,6 @@ COLOURS = {
 }
 
 
-def recorded_runs(folder):
-    runs = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
-    return [{**run, "model": model_of(run)} for run in runs]
-
-
-def model_of(run):
-    """The recipe's model, or the one that a setting names in its place."""
-    named = [setting.partition("=")[2] for setting in run["settings"] if setting.startswith("model.name=")]
-    return named[-1] if named else run["recipe"].split("_")[1]
-
-
 def run_of_folder(folder):
     """A run folder in the form of a recorded run; None while it is not finished."""
     from cifar10_trainings import by_epoch
@@ -91,27 +85,6 @@ def run_of_folder(folder):
     }  # fmt: skip
 
 
-def groups_of(runs):
-    """(model, image size, epochs, regularisation) -> (norm, micro-batch) -> runs, the longest trainings last."""
-    groups = {}
-    for run in runs:
-        key = (run["model"], run["image_size"] or 0, run["epochs"], run["regularisation"])
-        groups.setdefault(key, {}).setdefault((run["norm"], run["micro_batch_size"]), []).append(run)
-    return dict(sorted(groups.items(), key=lambda item: (item[0][2], item[0][1])))
-
-
-def cells_in_order(cells):
-    place = {norm: number for number, norm in enumerate(ORDER)}
-    return sorted(cells, key=lambda cell: (place.get(cell[0], 99), -cell[1]))
-
-
-def accuracy(runs):
-    """``91.2 ± 0.3 (3)``: mean, sample standard deviation and number of seeds, in percent."""
-    values = [100 * run["accuracy"] for run in runs]
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread} ({len(values)})"
-
-
 def mean(cells, norm, size):
     runs = cells.get((norm, size), [])
     return statistics.mean(100 * run["accuracy"] for run in runs) if runs else None
@@ -124,8 +97,7 @@ def table(cells):
     ]
     for norm, size in cells_in_order(cells):
         runs = cells[norm, size]
-        loss = statistics.mean(run["by_epoch"][-1]["train_loss"] for run in runs)
-        lines.append(f"| {NAMES.get(norm, norm)} | {size} | {accuracy(runs)} | {loss:.3f} |")
+        lines.append(f"| {NAMES.get(norm, norm)} | {size} | {accuracy(runs)} | {last_loss(runs)} |")
     return "\n".join(lines)
 
 
@@ -302,12 +274,15 @@ def others(key, groups):
     return "\n\n".join(paragraphs)
 
 
-def document(groups):
-    parts = [PREFACE]
+def document(runs):
+    parts, groups = [PREFACE], groups_of(runs)
     for key, cells in groups.items():
         parts += [f"## {protocol(key, cells)[0].upper()}{protocol(key, cells)[1:]}\n", table(cells), ""]
         if is_whole(cells):
             parts += [sentences(cells), ""]
+        variants = table_of_variants(key, runs)
+        if variants:
+            parts += ["Other settings than the recipes', tried in full:\n", variants, ""]
         powers = powers_by_norm(cells)
         if powers:
             parts += [POWERS.format(picture=powers_picture_of(key).name), table_of_powers(powers), ""]
@@ -367,13 +342,14 @@ def main():
                     cells,
                 )
         return
-    groups = groups_of(recorded_runs(RECORDED))
+    recorded = recorded_runs(RECORDED)
+    groups = groups_of(recorded)
     whole = [key for key, cells in groups.items() if is_whole(cells)]
     if not whole:
         raise SystemExit(f"{RECORDED} has no trainings of all norms under one protocol yet")
     key = whole[-1]
     texts = {
-        DOCUMENT: document(groups),
+        DOCUMENT: document(recorded),
         README: rewritten(README.read_text("utf-8"), section(key, groups)),
     }
     if options.check:

@@ -39,7 +39,7 @@ class Options:
 
     model, epochs, image_size, seed, data, settings = "resnet20v2", 4, 16, 0, "images", ()
     global_batch_size, validate_every, save_every, keep, regularisation = 128, 1, 195, 3, "none"
-    replicas, images = 2, "images"
+    replicas, images, variant = 2, "images", None
 
     def __init__(self, runs, **others):
         self.runs, self.results = str(runs), str(runs / "results")
@@ -75,6 +75,15 @@ def test_a_training_is_recorded_as_it_was_made(script, tmp_path):
     assert not (tmp_path / "results").exists()
     trainings.train(options, *cell)
     assert json.loads((tmp_path / "results" / f"{name}.json").read_text())["accuracy"] == 0.5
+
+
+def test_a_variant_of_a_recipe_is_recorded_under_a_name_of_its_own(script, tmp_path):
+    trainings, cell = script("cifar10_trainings"), ("group", 64, 0)
+    options = Options(tmp_path, variant="slow", settings=["optimizer.learning_rate=0.1"])
+    name = "resnet20v2_group_b64_p16_e4_slow_s0"
+    done(tmp_path / name, trainings.recipe_of(options, "group"), trainings.settings_of(options, *cell), 4)
+    trainings.train(options, *cell)
+    assert json.loads((tmp_path / "results" / f"{name}.json").read_text())["variant"] == "slow"
 
 
 def test_a_cell_of_the_table_is_of_its_global_batch(script, tmp_path):

@@ -103,3 +103,28 @@ def test_trainings_of_another_model_than_the_recipes_are_not_mixed_with_those_of
         (tmp_path / f"{name}.json").write_text(json.dumps(run))
     models = [key[0] for key in script.groups_of(script.recorded_runs(tmp_path))]
     assert sorted(models) == ["efficientnet_cifar_g16", "resnet20v2"]
+
+
+def test_what_other_settings_make_of_a_norm_is_listed_apart_from_its_recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import recorded_trainings
+
+    def run(accuracy, *settings, **others):
+        variant = {"variant": "slow"} if settings else {}
+        return {
+            "norm": "group", "micro_batch_size": 64, "model": "net", "epochs": 8, "image_size": 16,
+            "regularisation": "none", "settings": ["training.epochs=8", *settings], "accuracy": accuracy,
+            "by_epoch": [{"train_loss": 9.0}, {"train_loss": 1 - accuracy}], **variant, **others,
+        }  # fmt: skip
+
+    slow, wide = "optimizer.learning_rate=0.1", "model.norm_group_size=16"
+    runs = [
+        run(0.5), run(0.6, slow), run(0.8, slow), run(0.9, slow, wide), run(0.3, slow, image_size=32),
+    ]  # fmt: skip
+    ((key, cells), *_) = recorded_trainings.groups_of(runs).items()
+    assert key == ("net", 16, 8, "none") and cells == {("group", 64): runs[:1]}
+    assert recorded_trainings.table_of_variants(key, runs).splitlines()[2:] == [
+        f"| Group Norm | 64 | `{slow}` | 70.0 ± 14.1 (2) | 0.300 |",
+        f"| Group Norm | 64 | `{slow}`, `{wide}` | 90.0 (1) | 0.100 |",
+    ]
+    assert recorded_trainings.table_of_variants(("net", 16, 30, "none"), runs) == ""
