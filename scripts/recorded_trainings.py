@@ -54,20 +54,23 @@ def last_loss(runs):
     return f"{statistics.mean(run['by_epoch'][-1]['train_loss'] for run in runs):.3f}"
 
 
-def table_of_variants(key, runs):
-    """What settings other than the recipes' made of a norm under a protocol; empty where none were tried."""
-    cells = {}
+def variants_of(key, runs):
+    """(norm, micro-batch, settings other than the recipe's) -> runs of a protocol, the norms in their order."""
+    found = {}
     for run in runs:
         if run.get("variant") and protocol_of(run) == key:
             changed = ", ".join(f"`{setting}`" for setting in run["settings"] if setting.startswith(CHANGED))
-            cells.setdefault((run["norm"], run["micro_batch_size"], changed), []).append(run)
+            found.setdefault((run["norm"], run["micro_batch_size"], changed), []).append(run)
+    return {cell: found[cell] for cell in cells_in_order(sorted(found))}
+
+
+def table_of_variants(variants):
     lines = [
-        f"| {NAMES.get(norm, norm)} | {size} | {changed} | {accuracy(cells[norm, size, changed])} | "
-        f"{last_loss(cells[norm, size, changed])} |"
-        for norm, size, changed in cells_in_order(sorted(cells))
-    ]
-    head = [
         "| norm | micro-batch | setting | validation accuracy, % (seeds) | training loss, last epoch |",
         "|---|---|---|---|---|",
     ]
-    return "\n".join(head + lines) if lines else ""
+    for (norm, size, changed), runs in variants.items():
+        lines.append(
+            f"| {NAMES.get(norm, norm)} | {size} | {changed} | {accuracy(runs)} | {last_loss(runs)} |"
+        )
+    return "\n".join(lines)

@@ -24,6 +24,7 @@ from recorded_trainings import (
     last_loss,
     recorded_runs,
     table_of_variants,
+    variants_of,
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -52,6 +53,9 @@ means over all norms of the network (`logging.inspect_every`; `ipu-train inspect
 of means is what Proxy Norm is to keep small: channels that say the same of every image.
 
 ![the four terms over depth]({picture})
+"""
+VARIANTS = """\
+Settings other than the recipes', tried in full and judged by the same test images; no recipe was chosen by them:
 """
 COLOURS = {
     "batch": "#E69F00",
@@ -274,24 +278,33 @@ def others(key, groups):
     return "\n\n".join(paragraphs)
 
 
+def said_of_variants(variants):
+    """One sentence on what was tried in full beside the recipes; empty where nothing was."""
+    found = [
+        f"{NAMES.get(norm, norm)} at {size} with {changed}: {accuracy(runs)}"
+        for (norm, size, changed), runs in variants.items()
+    ]
+    return f"With settings other than the recipes', % (seeds): {'; '.join(found)}." if found else ""
+
+
 def document(runs):
     parts, groups = [PREFACE], groups_of(runs)
     for key, cells in groups.items():
         parts += [f"## {protocol(key, cells)[0].upper()}{protocol(key, cells)[1:]}\n", table(cells), ""]
         if is_whole(cells):
             parts += [sentences(cells), ""]
-        variants = table_of_variants(key, runs)
+        variants = variants_of(key, runs)
         if variants:
-            parts += ["Other settings than the recipes', tried in full:\n", variants, ""]
+            parts += [VARIANTS, table_of_variants(variants), ""]
         powers = powers_by_norm(cells)
         if powers:
             parts += [POWERS.format(picture=powers_picture_of(key).name), table_of_powers(powers), ""]
     return "\n".join(parts)
 
 
-def section(key, groups):
+def section(key, groups, runs):
     cells = groups[key]
-    more = others(key, groups)
+    more = [text for text in (said_of_variants(variants_of(key, runs)), others(key, groups)) if text]
     return "\n".join(
         [
             BEGIN,
@@ -302,7 +315,7 @@ def section(key, groups):
             "",
             sentences(cells),
             "",
-            *([more, ""] if more else []),
+            *(line for text in more for line in (text, "")),
             "![accuracy and loss by norm](scripts/results/what_the_norms_do.png)",
             END,
         ]
@@ -350,7 +363,7 @@ def main():
     key = whole[-1]
     texts = {
         DOCUMENT: document(recorded),
-        README: rewritten(README.read_text("utf-8"), section(key, groups)),
+        README: rewritten(README.read_text("utf-8"), section(key, groups, recorded)),
     }
     if options.check:
         stale = [

@@ -108,6 +108,7 @@ def test_trainings_of_another_model_than_the_recipes_are_not_mixed_with_those_of
 def test_what_other_settings_make_of_a_norm_is_listed_apart_from_its_recipe(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import recorded_trainings
+    import what_the_norms_do as script
 
     def run(accuracy, *settings, **others):
         variant = {"variant": "slow"} if settings else {}
@@ -123,8 +124,13 @@ def test_what_other_settings_make_of_a_norm_is_listed_apart_from_its_recipe(monk
     ]  # fmt: skip
     ((key, cells), *_) = recorded_trainings.groups_of(runs).items()
     assert key == ("net", 16, 8, "none") and cells == {("group", 64): runs[:1]}
-    assert recorded_trainings.table_of_variants(key, runs).splitlines()[2:] == [
+    variants = recorded_trainings.variants_of(key, runs)
+    assert recorded_trainings.table_of_variants(variants).splitlines()[2:] == [
         f"| Group Norm | 64 | `{slow}` | 70.0 ± 14.1 (2) | 0.300 |",
         f"| Group Norm | 64 | `{slow}`, `{wide}` | 90.0 (1) | 0.100 |",
     ]
-    assert recorded_trainings.table_of_variants(("net", 16, 30, "none"), runs) == ""
+    assert script.said_of_variants(variants) == (
+        f"With settings other than the recipes', % (seeds): Group Norm at 64 with `{slow}`: 70.0 ± 14.1 (2); "
+        f"Group Norm at 64 with `{slow}`, `{wide}`: 90.0 (1)."
+    )
+    assert script.said_of_variants(recorded_trainings.variants_of(("net", 16, 30, "none"), runs)) == ""
