@@ -17,6 +17,7 @@ _IN_PLACE = (
 )
 _LOSS = "popart_canonicalization/LossOps.cpp and AtenHandlers.gen.cpp: createIdentityloss"
 _DEAD = "LowerToPopartFactories.cpp, lowerToPopartFromDispatch: dead code goes before anything is lowered"
+_DEAD_ALIASES = _DEAD + "; torch's torch/csrc/jit/passes/dead_code_elimination.cpp follows aliases"
 _BFLOAT16 = "PopART's popx/irlowering.cpp, popType: the data type is not supported in Poplar"
 _WEIGHT_NORM = "dispatch_tracer/RegisterAtenOverloads.cpp, weightNormInterface: composed of norms"
 _CONSTANT_EXPRESSION = "type_and_constant_canonicalization/EvaluateConstexprs.cpp: it has no inputs"
@@ -134,6 +135,7 @@ ACCEPTED: Dict[str, Tuple[Any, str]] = {
     "linspace": (["float32", [3]], _CONSTANT_EXPRESSION),
     "dead_erfinv": (["$", [3]], _DEAD),
     "dead_lerp": (["$", [3]], _DEAD),
+    "dead_in_place": (["$", [3]], _DEAD_ALIASES),
     "gradient_slice": (["float32", [3]], _COMPOSED),
     "gradient_select": (["float32", [3, 2]], _COMPOSED),
     "gradient_gather": (["float32", [3]], _INDEX),
