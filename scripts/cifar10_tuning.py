@@ -9,6 +9,11 @@ after each trial, with a JSON file beside it; a trial that is in there is not ru
 
     python scripts/cifar10_tuning.py --data FOLDER --epochs 4 --image-size 16 --out tuning.md
 
+What a few epochs cannot tell, ``--finalists`` asks again at the length of the trainings: two trials of each norm of
+ResNet-20 v2, the best rates of the search, and lower ones with more channels a group.
+
+    python scripts/cifar10_tuning.py --data FOLDER --epochs 30 --image-size 16 --finalists --out finalists.md
+
 FOLDER holds train/CLASS/*.jpg. ``--model efficientnet_cifar_g16`` tunes the CIFAR EfficientNet; ``--trials 4`` makes
 only the first four of each norm, the rates. Further settings go to every run.
 """
@@ -27,10 +32,27 @@ RATES = {DEFAULT: (0.1, 0.2, 0.4, 0.8), "efficientnet_cifar_g16": (0.1, 0.05, 0.
 DECAY, OTHER_DECAYS = 5e-4, (2e-4, 1e-3)
 GROUP_SIZE, OTHER_GROUP_SIZES = 4, (2, 8)
 TRIALS = len(RATES[DEFAULT]) + 2 + 2
+# (rate, group size): what the search found best, and what it could not tell from it.
+FINALISTS = {
+    "batch": ((0.4, None), (0.2, None)),
+    "group+pn": ((0.3, 4), (0.2, 16)),
+    "layer+pn": ((0.2, None), (0.1, None)),
+    "group": ((0.3, 4), (0.2, 16)),
+    "layer": ((0.2, None), (0.1, None)),
+}
 
 
-def next_trial(norm, found, rates):
-    """(rate, decay, group size) of the trial after those of ``found``, in their order; ``rates`` are tried first."""
+def trials_of(options):
+    """How many trials a norm has in all."""
+    return len(FINALISTS["batch"]) if options.finalists else TRIALS
+
+
+def next_trial(norm, found, options):
+    """(rate, decay, group size) of the trial after those of ``found``, in their order."""
+    if options.finalists:
+        rate, size = FINALISTS[norm][len(found)]
+        return rate, DECAY, size
+    rates = RATES[options.model]
     groups = norm.startswith("group")
     size = GROUP_SIZE if groups else None
     number = len(found)
@@ -127,10 +149,10 @@ def document(options, found):
     norms = dict.fromkeys(trial["norm"] for trial in found)
     best = [max((t for t in found if t["norm"] == norm), key=lambda t: t["accuracy"]) for norm in norms]
     side = f"{options.image_size} x {options.image_size}"
-    fewest = min(sum(trial["norm"] == norm for trial in found) for norm in norms)
-    so_far = "" if fewest == TRIALS else f"So far each has had {fewest} or more. "
+    fewest, trials = min(sum(trial["norm"] == norm for trial in found) for norm in norms), trials_of(options)
+    so_far = "" if fewest == trials else f"So far each has had {fewest} or more. "
     return (
-        f"# Tuning of {options.model}: {TRIALS} trials for each norm\n\n{so_far}{options.epochs} epochs on 90 % of the "
+        f"# Tuning of {options.model}: {trials} trials for each norm\n\n{so_far}{options.epochs} epochs on 90 % of the "
         f"training images at {side} pixels, judged by the other 10 %; seed {options.seed}, global batch 128, "
         f"torch {torch.__version__}. Of 5,000 images an accuracy has a standard error of 0.6 to 0.7 points: settings "
         f"that are no further apart are not told apart.\n\n    {command_of(sys.argv[1:])}\n\n"
@@ -158,7 +180,10 @@ def main():
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--trials", type=int, default=TRIALS, help=f"of each norm, the first of {TRIALS}; default: all"
+        "--trials", type=int, help=f"of each norm, the first of {TRIALS} (finalists: 2); default: all"
+    )
+    parser.add_argument(
+        "--finalists", action="store_true", help="the best of the search, to be trained in full"
     )
     parser.add_argument("--runs", default="runs/cifar10_tuning")
     parser.add_argument(
@@ -166,8 +191,12 @@ def main():
     )
     parser.add_argument("settings", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args()
-    if not 1 <= options.trials <= TRIALS:
-        parser.error(f"--trials must be 1 to {TRIALS}, not {options.trials}")
+    most = trials_of(options)
+    trials = most if options.trials is None else options.trials
+    if not 1 <= trials <= most:
+        parser.error(f"--trials must be 1 to {most}, not {trials}")
+    if options.finalists and options.model != DEFAULT:
+        parser.error(f"--finalists are those of {DEFAULT}, not of {options.model}")
     norms = options.norms.split(",")
     unknown = [norm for norm in norms if norm not in RECIPES[options.model]]
     if unknown:
@@ -176,9 +205,9 @@ def main():
         )
     known = recorded(options)
     found = {norm: [] for norm in norms}
-    for _ in range(options.trials):  # every norm has its n-th trial before any has the next
+    for _ in range(trials):  # every norm has its n-th trial before any has the next
         for norm in norms:
-            trial = next_trial(norm, found[norm], RATES[options.model])
+            trial = next_trial(norm, found[norm], options)
             found[norm].append(known.pop((norm, *trial), None) or run_trial(options, norm, *trial))
             everything = [trial for trials in found.values() for trial in trials] + list(known.values())
             if options.out:

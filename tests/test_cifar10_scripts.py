@@ -64,6 +64,31 @@ def test_more_trials_than_there_are_are_refused(script, monkeypatch, capsys):
     assert refused.value.code == 2 and "--trials must be 1 to 8, not 9" in capsys.readouterr().err
 
 
+def test_finalists_are_compared_at_the_length_of_the_trainings(script, tmp_path, monkeypatch):
+    tuning = script("cifar10_tuning")
+    options = Options(tmp_path, epochs=30)
+    for (rate, size), accuracy in zip(tuning.FINALISTS["group+pn"], (0.75, 0.875)):
+        folder = tmp_path / f"resnet20v2_group+pn_lr{rate:g}_wd0.0005_g{size}_e30_s0"
+        settings = tuning.settings_of(options, rate, tuning.DECAY, size)
+        done(folder, tuning.RECIPES["resnet20v2"]["group+pn"], settings, 30, accuracy)
+    call = "cifar10_tuning.py --data images --epochs 30 --image-size 16 --finalists --norms group+pn --runs"
+    monkeypatch.setattr(sys, "argv", [*call.split(), str(tmp_path), "--out", str(tmp_path / "finalists.md")])
+    tuning.main()
+    written = (tmp_path / "finalists.md").read_text()
+    best, everything = written.split("## All trials")
+    assert "2 trials for each norm" in best and "87.50" in best and "75.00" not in best
+    assert "75.00" in everything and "87.50" in everything
+
+
+def test_only_the_default_model_has_finalists(script, monkeypatch, capsys):
+    tuning = script("cifar10_tuning")
+    call = "cifar10_tuning.py --data images --finalists --model efficientnet_cifar_g16"
+    monkeypatch.setattr(sys, "argv", call.split())
+    with pytest.raises(SystemExit) as refused:
+        tuning.main()
+    assert refused.value.code == 2 and "not of efficientnet_cifar_g16" in capsys.readouterr().err
+
+
 def test_a_training_is_recorded_as_it_was_made(script, tmp_path):
     trainings, cell = script("cifar10_trainings"), ("group", 64, 0)
     options = Options(tmp_path)
