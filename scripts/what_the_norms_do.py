@@ -38,10 +38,12 @@ PREFACE = """\
 
 What `scripts/cifar10_trainings.py` recorded in `cifar10_trainings/`, one file for each run with its settings, versions,
 and loss and accuracy of each epoch. All 50,000 training images, global batch 128, Nesterov's momentum, weight decay
-5e-4 on weights and proxy parameters only, one epoch of warm-up, cosine to 0; learning rates 0.4 (Batch Norm), 0.3
-(Group Norm, 4 channels a group) and 0.2 (Layer Norm), the same with and without Proxy Norm ([how these compare with
-other rates, decays and group sizes](cifar10_tuning.md)); 0.1 for every norm of the CIFAR EfficientNet
-([what other rates do](cifar10_tuning_efficientnet.md)). Accuracy over the 10,000 test images after the last epoch:
+5e-4 on weights and proxy parameters only, one epoch of warm-up, cosine to 0; learning rates 0.4 (Batch Norm) and 0.2
+(Group Norm with 16 channels a group, Layer Norm), the same with and without Proxy Norm. They were chosen on held-out
+training images, with as many trials for each norm: [eight of four epochs](cifar10_tuning.md), and for Batch and Group
+Norm so far [two of thirty epochs](cifar10_finalists.md); Batch Norm's two are 0.1 points apart, so that it keeps its
+rate. The CIFAR EfficientNet has 0.1 for every norm ([what other rates
+do](cifar10_tuning_efficientnet.md)). Accuracy over the 10,000 test images after the last epoch:
 mean ± standard deviation (number of seeds). One CPU thread; the emulator.
 
     python scripts/cifar10_trainings.py --data FOLDER --image-size SIDE --epochs EPOCHS --seeds 0,1,2
@@ -55,7 +57,7 @@ of means is what Proxy Norm is to keep small: channels that say the same of ever
 ![the four terms over depth]({picture})
 """
 VARIANTS = """\
-Settings other than the recipes', tried in full and judged by the same test images; no recipe was chosen by them:
+Settings other than the recipes' (4 channels a group at 0.3 were the recipes' before the trials of thirty epochs):
 """
 COLOURS = {
     "batch": "#E69F00",
@@ -137,6 +139,8 @@ def distance(cells, large, small):
 
     def from_batch_norm(size):
         behind = mean(cells, "batch", size) - best
+        if abs(behind) < 0.05:
+            return "level with"
         return f"{abs(behind):.1f} points {'behind' if behind > 0 else 'ahead of'}"
 
     further = f" and {from_batch_norm(small)} it at {small}" if small < large else ""
@@ -204,13 +208,15 @@ def draw(path, key, cells):
     figure.savefig(path, dpi=130)
 
 
-def powers_by_norm(cells):
-    """norm -> the recorded epochs of one training of it; the norms that have any, those of the largest micro-batch."""
+def powers_by_norm(cells, variants):
+    """(norm, settings other than its recipe's) -> the recorded epochs of one training, with the largest micro-batch."""
+    everything = [((norm, ""), cells[norm, size]) for norm, size in cells_in_order(cells)]
+    everything += [((norm, changed), runs) for (norm, _, changed), runs in variants.items()]
     found = {}
-    for norm, size in cells_in_order(cells):
-        recorded = [run["powers"] for run in cells[norm, size] if run.get("powers")]
+    for which, runs in everything:
+        recorded = [run["powers"] for run in runs if run.get("powers")]
         if recorded:
-            found.setdefault(norm, recorded[0])
+            found.setdefault(which, recorded[0])
     return found
 
 
@@ -224,10 +230,11 @@ def table_of_powers(powers):
         "| norm | epoch | squared mean of means | variance of means | squared mean of stds | variance of stds |",
         "|---|---|---|---|---|---|",
     ]
-    for norm, epochs in powers.items():
+    for (norm, changed), epochs in powers.items():
+        which = NAMES.get(norm, norm) + (f" with {changed}" if changed else "")
         for epoch in (epochs[0], epochs[-1]):
             terms = " | ".join(f"{term:.3f}" for term in mean_terms(epoch))
-            lines.append(f"| {NAMES.get(norm, norm)} | {epoch['epoch']} | {terms} |")
+            lines.append(f"| {which} | {epoch['epoch']} | {terms} |")
     return "\n".join(lines)
 
 
@@ -237,10 +244,12 @@ def draw_powers(path, key, powers):
     from ipu_train.tracking.powers import Layer
 
     layers = []
-    for norm, epochs in powers.items():
+    for (norm, changed), epochs in powers.items():
+        settings = [setting.strip("`").partition(".")[2] for setting in changed.split(", ") if changed]
+        line = "\n".join([norm, *settings])
         for depth, name in enumerate(epochs[0]["layers"], start=1):
             terms = zip(*(epoch["layers"][name] for epoch in epochs))
-            layers.append(Layer(norm, depth, name, *map(statistics.mean, terms)))
+            layers.append(Layer(line, depth, name, *map(statistics.mean, terms)))
     model, side, epochs, _ = key
     title = f"{model}, {side} x {side} pixels: power of the norms' outputs during {epochs} epochs"
     powers_picture.draw_powers(str(path), layers, title)
@@ -296,7 +305,7 @@ def document(runs):
         variants = variants_of(key, runs)
         if variants:
             parts += [VARIANTS, table_of_variants(variants), ""]
-        powers = powers_by_norm(cells)
+        powers = powers_by_norm(cells, variants)
         if powers:
             parts += [POWERS.format(picture=powers_picture_of(key).name), table_of_powers(powers), ""]
     return "\n".join(parts)
@@ -376,8 +385,9 @@ def main():
         path.write_text(text, encoding="utf-8")
     draw(PICTURE, key, groups[key])
     for other, cells in groups.items():
-        if powers_by_norm(cells):
-            draw_powers(powers_picture_of(other), other, powers_by_norm(cells))
+        powers = powers_by_norm(cells, variants_of(other, recorded))
+        if powers:
+            draw_powers(powers_picture_of(other), other, powers)
     print(f"{protocol(key, groups[key])}\n\n{table(groups[key])}\n\n{sentences(groups[key])}")
 
 

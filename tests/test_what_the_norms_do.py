@@ -32,6 +32,8 @@ def test_accuracies_are_means_and_sample_deviations_in_percent(monkeypatch):
     assert "Batch Norm loses 11.0 points when the micro-batch shrinks from 64 to 2" in said
     assert "Proxy Norm adds 15.0 points to Group Norm, 71 % of its distance to Batch Norm at 64" in said
     assert "6.0 points behind Batch Norm at 64 and 5.0 points ahead of it at 2" in said
+    cells["group+pn", 64][0]["accuracy"] = 0.8102
+    assert "is level with Batch Norm at 64 and 11.0 points ahead of it at 2" in script.sentences(cells)
 
 
 def test_powers_are_means_over_norms_of_the_first_and_the_last_epoch(monkeypatch):
@@ -44,11 +46,16 @@ def test_powers_are_means_over_norms_of_the_first_and_the_last_epoch(monkeypatch
         {"epoch": 3, "layers": {"norm1": [0.4, 0.0, 0.6, 0.0], "norm2": [0.6, 0.0, 0.4, 0.0]}},
     ]
     without, some = {"accuracy": 0.5}, {"accuracy": 0.5, "powers": epochs}
-    powers = script.powers_by_norm({("layer", 64): [without, some], ("batch", 64): [without]})
-    assert list(powers) == ["layer"]
+    slow = "`optimizer.learning_rate=0.1`"
+    powers = script.powers_by_norm(
+        {("layer", 64): [without, some], ("batch", 64): [without]}, {("batch", 64, slow): [some]}
+    )
+    assert list(powers) == [("layer", ""), ("batch", slow)]
     assert script.table_of_powers(powers).splitlines()[2:] == [
         "| Layer Norm | 1 | 0.200 | 0.100 | 0.600 | 0.100 |",
         "| Layer Norm | 3 | 0.500 | 0.000 | 0.500 | 0.000 |",
+        f"| Batch Norm with {slow} | 1 | 0.200 | 0.100 | 0.600 | 0.100 |",
+        f"| Batch Norm with {slow} | 3 | 0.500 | 0.000 | 0.500 | 0.000 |",
     ]
 
 

@@ -48,6 +48,8 @@ def reduced(name):
     ]  # fmt: skip
     if cfg.model.norm == "group" and resnet and not small:
         overrides.append("model.norm_groups=4")
+    if cfg.model.norm_group_size:  # as many groups of half the width
+        overrides.append(f"model.norm_group_size={cfg.model.norm_group_size // 2}")
     return overrides
 
 
